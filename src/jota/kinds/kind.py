@@ -1,0 +1,103 @@
+"""What a kind is: one value that drives the whole API engine. A fact sheet (`kinds/<group>/<kind>.py`) ends in `KIND = Kind(...)`.
+
+All functions are pure and work on plain JSON values (dicts as decoded from the wire). `default` and the `prepare_*`
+functions change their first argument in place; the others only look. A CRD builds the same value at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from jota.meta.errors import FieldError
+from jota.meta.resource import Resource
+
+Object = dict[str, Any]
+
+
+@dataclass(slots=True, frozen=True)
+class Column:
+    """A printer column of the server-side Table (kubectl get)."""
+
+    name: str
+    cell: Callable[[Object, float], Any]
+    """(object, now in epoch seconds) -> str | int | bool; must accept any stored object, however incomplete."""
+    type: str = "string"
+    format: str = ""
+    description: str = ""
+    priority: int = 0
+    """0: always shown; 1: only with -o wide."""
+
+
+@dataclass(slots=True, frozen=True)
+class Scale:
+    """Where /scale finds its parts: dotted JSON paths into the object."""
+
+    spec_replicas: str = "spec.replicas"
+    status_replicas: str = "status.replicas"
+    selector: str = "spec.selector"
+    """A LabelSelector object, a map (ReplicationController), or, for a CRD, a string."""
+
+
+def nothing(*_: Any) -> None:
+    """The default for hooks that a kind does not need."""
+
+
+def no_errors(*_: Any) -> list[FieldError]:
+    return []
+
+
+@dataclass(slots=True, frozen=True)
+class Kind:
+    resource: Resource
+    schema: str = ""
+    """Definition name in the Kubernetes schema, e.g. "io.k8s.api.apps.v1.ReplicaSet"."""
+    singular: str = ""
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+    default: Callable[[Object], None] = nothing
+    """Fill in upstream's defaults. Idempotent. Runs on every write after decoding and patching."""
+    prepare_create: Callable[[Object], None] = nothing
+    """Reset what a client may not set on create (status, generation is the engine's)."""
+    prepare_update: Callable[[Object, Object], None] = nothing
+    """(new, old): restore what a client may not change through this endpoint, silently (status is the engine's)."""
+    validate: Callable[[Object], list[FieldError]] = no_errors
+    """Errors of a new object's kind-specific parts (metadata is the engine's). Also runs on update."""
+    validate_update: Callable[[Object, Object], list[FieldError]] = no_errors
+    """(new, old): immutability and transitions, beyond `validate(new)`."""
+    validate_status: Callable[[Object, Object], list[FieldError]] = no_errors
+    """(new, old) for writes through /status."""
+    columns: tuple[Column, ...] = ()
+    """Name and Age are added by the engine when this is empty."""
+    selectable: dict[str, Callable[[Object], str]] = field(default_factory=dict)
+    """Field selectors beyond metadata.name and metadata.namespace: label -> value as text ("" when absent)."""
+    status: bool = False
+    """Has a /status subresource: the main endpoint ignores `.status`, /status ignores all else."""
+    scale: Scale | None = None
+    subresources: tuple[str, ...] = ()
+    """Others, by name, served by `api/subresources/<name>.py`: binding, eviction, log, exec, token, approval, ..."""
+    generation: bool = False
+    """metadata.generation counts changes of what is neither metadata nor status."""
+    unconditional_update: bool = True
+    """PUT without resourceVersion is allowed."""
+    create_on_update: bool = False
+    """PUT to a missing name creates (Lease, Endpoints, Event)."""
+    name_rule: str = "dns-subdomain"
+    """dns-subdomain | dns-label | dns-1035-label | path-segment; how metadata.name is validated."""
+    storage: Resource | None = None
+    """Where objects are kept when another version or group owns them (events.k8s.io -> core events)."""
+    to_storage: Callable[[Object], None] = nothing
+    from_storage: Callable[[Object], None] = nothing
+    """Convert in place between this version and the storage version, when `storage` is set."""
+    grace: Callable[[Object, int | None], int] | None = None
+    """(object, asked-for seconds or None) -> grace period of a delete; None: kind is removed at once (all but pods)."""
+    stability: str = "stable"
+    """stable | beta | alpha: the latter two are served only when asked for (--runtime-config)."""
+    warnings: Callable[[Object], list[str]] = no_errors  # type: ignore[assignment]
+    """Texts for Warning headers on create and update (deprecations, doubtful specs)."""
+
+    @property
+    def stored(self) -> Resource:
+        return self.storage or self.resource

@@ -1,0 +1,136 @@
+"""The store's contract: etcd's semantics, small. One global revision; compare-and-put; ranges at a revision; watches.
+
+Every driver keeps the live and recent history in one in-memory index (`store/index.py`), so reads are synchronous and
+cost no I/O; drivers differ only in how a write becomes durable (memory: not at all; sqlite: fsync of a group; etcd: the
+cluster's agreement, mirrored back through a watch). Values are opaque bytes. Next: drivers/sqlite.py.
+
+Worked example. Keys are "/" paths; a revision belongs to exactly one write.
+
+    r1 = await store.put("/pods/ns/a", b"1", expect=0)      # create: key must not exist
+    r2 = await store.put("/pods/ns/a", b"2", expect=r1)     # compare-and-put on the revision of the last write
+    await store.put("/pods/ns/a", b"3", expect=r1)          # raises Conflict(current=<entry of r2>)
+    store.get("/pods/ns/a", revision=r1).value == b"1"      # history, until compact(r1) or later
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+
+class Entry:
+    """One key at one revision. Immutable but for `memo`, where the reader above keeps what it made of the value."""
+
+    __slots__ = ("created", "key", "memo", "previous", "revision", "value")
+
+    def __init__(
+        self, key: str, value: bytes | None, revision: int, created: int, previous: Entry | None = None
+    ) -> None:
+        self.key = key
+        self.value = value
+        """None for a tombstone (the key was deleted at `revision`)."""
+        self.revision = revision
+        self.created = created
+        """Revision of the write that created this incarnation of the key."""
+        self.previous = previous
+        """What this write replaced, while history keeps it (watchers need it for selector transitions); else None."""
+        self.memo: Any = None
+
+
+class StoreError(Exception):
+    """Base of the store's errors."""
+
+
+class Conflict(StoreError):
+    """The key's revision was not the expected one."""
+
+    def __init__(self, key: str, current: Entry | None) -> None:
+        super().__init__(f"{key}: revision differs from the expected one")
+        self.key, self.current = key, current
+        """`current` is None when the key does not exist."""
+
+
+class Compacted(StoreError):
+    """The revision asked for is older than history reaches."""
+
+    def __init__(self, revision: int, compacted: int) -> None:
+        super().__init__(f"revision {revision} was compacted (history begins after {compacted})")
+        self.revision, self.compacted = revision, compacted
+
+
+class FutureRevision(StoreError):
+    """The revision asked for does not exist yet."""
+
+    def __init__(self, revision: int, current: int) -> None:
+        super().__init__(f"revision {revision} is ahead of the store's {current}")
+        self.revision, self.current = revision, current
+
+
+class Unavailable(StoreError):
+    """The write is not durable and was not applied (disk full, I/O error, no quorum). The caller may retry."""
+
+
+class Watch(Protocol):
+    """A subscription. Iterating yields the events of one commit batch at a time, in revision order."""
+
+    def __aiter__(self) -> AsyncIterator[list[Entry]]: ...
+
+    async def __anext__(self) -> list[Entry]:
+        """Raises Compacted when this watcher fell further behind than history or its bound reaches."""
+        ...
+
+    def pending(self) -> list[Entry]:
+        """What is queued right now, without waiting (may be empty)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Store(Protocol):
+    @property
+    def revision(self) -> int:
+        """The newest durable and visible revision. A fresh store starts at 1."""
+        ...
+
+    @property
+    def compacted(self) -> int:
+        """Revisions up to and including this one cannot be read or watched from any more."""
+        ...
+
+    def get(self, key: str, revision: int = 0) -> Entry | None:
+        """The live entry, or the one at `revision`. Raises Compacted, FutureRevision."""
+        ...
+
+    def range(self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0) -> list[Entry]:
+        """Live entries under `prefix` in key order (byte order), keys > `after`, at most `limit` (0: all)."""
+        ...
+
+    def count(self, prefix: str, *, after: str = "", revision: int = 0) -> int: ...
+
+    async def put(self, key: str, value: bytes, *, expect: int | None = None) -> Entry:
+        """Write and wait until durable. `expect`: the key's last revision, 0 for "must not exist", None for any.
+
+        Raises Conflict, Unavailable. Visible to readers and watchers only once durable.
+        """
+        ...
+
+    async def delete(self, key: str, *, expect: int | None = None) -> Entry:
+        """Remove; returns the tombstone (whose `previous` is the last entry). Raises Conflict (also if absent)."""
+        ...
+
+    def watch(self, prefix: str, *, after: int, limit: int = 10_000) -> Watch:
+        """Every write under `prefix` with a revision > `after`. `limit` bounds the queued events of this watcher.
+
+        Raises Compacted, FutureRevision.
+        """
+        ...
+
+    async def sync(self) -> int:
+        """Make reads linearizable: returns once every write acknowledged anywhere is visible here; the revision."""
+        ...
+
+    async def compact(self, revision: int) -> None:
+        """Forget history up to `revision` (live entries stay)."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,97 @@
+"""HTTP messages as the rest of the house sees them: bytes come from `wire/http.py`, meaning is given in `api/` or `node/`.
+
+A handler is `async (Request) -> Response`. The body of a Response is one of
+- `bytes` or a list of `bytes` (written with one `writelines`, never joined),
+- `stream`: a coroutine function that writes chunks until it returns or the peer goes away (watch, logs -f),
+- `upgrade`: a coroutine function that owns the raw byte stream after a 101 (WebSocket, SPDY, tunnels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(slots=True, frozen=True)
+class Peer:
+    """The other end of a connection."""
+
+    address: str = ""
+    port: int = 0
+    certificate: bytes | None = None
+    """DER of the client certificate that TLS verified against our CA; None without one."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One HTTP request with its whole body (bounded by `Limits.body`)."""
+
+    method: str
+    path: str
+    """As sent, still percent-encoded, without the query."""
+    query: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Lower-case names; repeated headers are joined with ", "."""
+    body: bytes = b""
+    peer: Peer = field(default_factory=Peer)
+    user: Any = None
+    """Set by the authentication filter, or beforehand by the in-process transport (then it is trusted)."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Room for filters to hand things on (warnings, request info, deadline)."""
+
+
+class Writer(Protocol):
+    """The sending half of a streaming response."""
+
+    def write(self, parts: Sequence[bytes]) -> None:
+        """Queue parts as one chunk and one send. Never blocks; see `buffered`."""
+        ...
+
+    @property
+    def buffered(self) -> int:
+        """Bytes queued and not yet taken by the kernel."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """True once the peer is gone; the stream's task is also cancelled then."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until the buffer is below the low-water mark. Raises ConnectionResetError when the peer is gone."""
+        ...
+
+
+class Duplex(Protocol):
+    """A raw byte stream after an upgrade, or a dialled connection."""
+
+    async def read(self, limit: int = 65536) -> bytes:
+        """At most `limit` bytes; b"" at end of stream."""
+        ...
+
+    def write(self, data: bytes) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    def write_eof(self) -> None:
+        """Half-close the sending side where the transport can (TLS cannot: then nothing happens)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+Stream = Callable[[Writer], Awaitable[None]]
+Upgrade = Callable[[Duplex], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Response:
+    status: int = 200
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes | list[bytes] = b""
+    stream: Stream | None = None
+    upgrade: Upgrade | None = None
+
+
+Handler = Callable[[Request], Awaitable[Response]]
