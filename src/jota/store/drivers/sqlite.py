@@ -1,0 +1,148 @@
+"""The embedded default: one append-only table whose row id is the revision, in a WAL, fsynced once per group of writes.
+
+    log(rev INTEGER PRIMARY KEY, key TEXT, value BLOB, created INTEGER)   value NULL: a tombstone
+    meta(name TEXT PRIMARY KEY, value INTEGER)                            "compacted"
+
+Nothing is ever updated in place. At start the rows are replayed in revision order into the index; compaction deletes the
+rows that no reader can reach. Durability is `synchronous=FULL`: a write is acknowledged after the WAL is on disk.
+Checkpoints are the cause of SQLite's long tail, so they run passively in a second thread and connection, and only a WAL
+past a hard bound is cut on the writers' path.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+
+from jota.store.index import Index
+from jota.store.log import LogStore
+from jota.store.protocol import Entry, StoreError, Unavailable
+
+_WAL_CHECKPOINT = 16 << 20
+"""Bytes of WAL after which a passive checkpoint starts."""
+_WAL_BOUND = 96 << 20
+"""Bytes of WAL after which writers wait for a full checkpoint."""
+_SCHEMA = 1
+
+
+class Damaged(StoreError):
+    """The database file is not one of ours, or is damaged."""
+
+
+class SqliteStore(LogStore):
+    """A durable store in the file `path` (with -wal and -shm beside it). One process at a time: the caller holds a lock.
+
+    Raises Damaged when the file cannot be read as a store; Unavailable when it cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._db = _open(path)
+        self._checkpointing = threading.Event()
+        super().__init__(_load(self._db, path), time.monotonic)
+
+    def append(self, batch: list[Entry]) -> None:
+        rows = [(e.revision, e.key, e.value, e.created) for e in batch]
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT INTO log VALUES (?, ?, ?, ?)", rows)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise Unavailable(f"{self._path}: {error}") from error
+        self._bound_wal()
+
+    def prune(self, dead: list[int], compacted: int) -> None:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("DELETE FROM log WHERE rev = ?", [(r,) for r in dead])
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('compacted', ?)", (compacted,))
+            self._db.execute("COMMIT")
+            self._db.execute("PRAGMA incremental_vacuum(256)").fetchall()
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise Unavailable(f"{self._path}: {error}") from error
+
+    async def close(self) -> None:
+        await super().close()
+        self._db.close()
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def _bound_wal(self) -> None:
+        try:
+            size = os.stat(self._path + "-wal").st_size
+        except FileNotFoundError:
+            return
+        if size > _WAL_BOUND and not self._checkpointing.is_set():
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        elif size > _WAL_CHECKPOINT and not self._checkpointing.is_set():
+            self._checkpointing.set()
+            threading.Thread(target=self._checkpoint, name="checkpoint", daemon=True).start()
+
+    def _checkpoint(self) -> None:
+        """Move the WAL into the database beside the writers, then let the next writer begin it anew."""
+        try:
+            db = sqlite3.connect(self._path, timeout=5)
+            try:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                db.execute("PRAGMA busy_timeout=20")
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                db.close()
+        except sqlite3.Error:
+            # A full disk shows on the writers' path too, where it has somebody to be told to.
+            pass
+        finally:
+            self._checkpointing.clear()
+
+
+def _open(path: str) -> sqlite3.Connection:
+    try:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30, cached_statements=32)
+        db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        db.execute("PRAGMA journal_mode=WAL").fetchall()
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute("PRAGMA wal_autocheckpoint=0").fetchall()
+        db.execute(f"PRAGMA journal_size_limit={_WAL_CHECKPOINT}").fetchall()
+        found = db.execute("PRAGMA user_version").fetchone()[0]
+        if found not in (0, _SCHEMA):
+            raise Damaged(
+                f"{path}: written by another version of this program (schema {found}, this one knows {_SCHEMA})"
+            )
+        db.execute(
+            "CREATE TABLE IF NOT EXISTS log (rev INTEGER PRIMARY KEY, key TEXT NOT NULL, value BLOB, created INTEGER)"
+        )
+        db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER)")
+        db.execute(f"PRAGMA user_version={_SCHEMA}")
+    except sqlite3.OperationalError as error:
+        raise Unavailable(f"{path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise Damaged(f"{path}: {error}; restore a snapshot, or move the file away to begin anew") from error
+    return db
+
+
+def _load(db: sqlite3.Connection, path: str) -> Index:
+    """Replay the log. Rows up to the compacted revision are live entries by definition; later ones are history too."""
+    try:
+        row = db.execute("SELECT value FROM meta WHERE name = 'compacted'").fetchone()
+        compacted = row[0] if row else 0
+        index = Index()
+        latest: dict[str, Entry] = {}
+        for revision, key, value, created in db.execute("SELECT rev, key, value, created FROM log ORDER BY rev"):
+            entry = Entry(key, value, revision, created, latest.get(key))
+            latest[key] = entry
+            index.load(entry)
+    except sqlite3.DatabaseError as error:
+        raise Damaged(f"{path}: {error}; restore a snapshot, or move the file away to begin anew") from error
+    # A crash may have cut a compaction short: what it left is unreachable, remove it now.
+    leftover = index.compact(compacted)
+    db.execute("BEGIN IMMEDIATE")
+    db.executemany("DELETE FROM log WHERE rev = ?", [(r,) for r in leftover])
+    db.execute("COMMIT")
+    index.revision = max(index.revision, compacted, 1)
+    return index

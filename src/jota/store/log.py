@@ -1,0 +1,213 @@
+"""Order writers and group their commits: the part of a store between compare-and-put and a driver's durable append.
+
+A put is checked against the live entry, queued, and committed with whatever else is queued by then. One key has at most
+one write in flight: a second writer of the same key waits for the first to become durable and is then checked, so nobody
+is ever compared with a write that may still fail. A lone write is committed inline (a thread would only add latency); a
+group goes to the driver's thread while the next group gathers. Next: drivers/sqlite.py, drivers/memory.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from jota.store.index import Index, IndexWatch
+from jota.store.protocol import Conflict, Entry, Unavailable
+
+_SLOW_COMMIT = 0.002
+"""Seconds. When commits take longer than this, even a lone write goes to the thread, to keep the event loop free."""
+_LARGEST_GROUP = 512
+
+
+class _Write:
+    __slots__ = ("done", "entry")
+
+    def __init__(self, entry: Entry, done: asyncio.Future[Entry]) -> None:
+        self.entry, self.done = entry, done
+
+
+class LogStore:
+    """A Store (protocol.py) over an Index. `append` makes entries durable and blocks; it raises OSError-like on failure."""
+
+    blocking = True
+    """Whether `append` does I/O; if not, groups are committed inline too."""
+
+    def __init__(self, index: Index, monotonic: Callable[[], float]) -> None:
+        self._index = index
+        self._monotonic = monotonic
+        self._queue: list[_Write] = []
+        self._chores: deque[tuple[Callable[[], None], asyncio.Future[None]]] = deque()
+        self._chore_last = False
+        self._in_flight: dict[str, asyncio.Future[Entry]] = {}
+        self._committing = False
+        self._scheduled = False
+        self._commit_time = 0.0
+        self._closed = False
+        self._thread: ThreadPoolExecutor | None = None
+
+    # -- what a driver supplies
+
+    def append(self, batch: list[Entry]) -> None:
+        """Make the batch durable. Raises Unavailable and leaves nothing behind if it cannot."""
+        raise NotImplementedError
+
+    def prune(self, dead: list[int], compacted: int) -> None:
+        """Remove the rows of these revisions and remember the compacted revision. Blocks; may be cut short by a crash."""
+        raise NotImplementedError
+
+    # -- reads
+
+    @property
+    def revision(self) -> int:
+        return self._index.revision
+
+    @property
+    def compacted(self) -> int:
+        return self._index.compacted
+
+    @property
+    def history_bytes(self) -> int:
+        """Bytes of values held by history (live ones included while they are recent)."""
+        return self._index.history_bytes
+
+    def get(self, key: str, revision: int = 0) -> Entry | None:
+        return self._index.get(key, revision)
+
+    def range(self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0) -> list[Entry]:
+        return self._index.range(prefix, after=after, limit=limit, revision=revision)
+
+    def count(self, prefix: str, *, after: str = "", revision: int = 0) -> int:
+        return self._index.count(prefix, after=after, revision=revision)
+
+    def watch(self, prefix: str, *, after: int, limit: int = 10_000) -> IndexWatch:
+        return self._index.watch(prefix, after=after, limit=limit)
+
+    async def sync(self) -> int:
+        return self._index.revision
+
+    # -- writes
+
+    async def put(self, key: str, value: bytes, *, expect: int | None = None) -> Entry:
+        return await self._write(key, value, expect)
+
+    async def delete(self, key: str, *, expect: int | None = None) -> Entry:
+        return await self._write(key, None, expect)
+
+    async def _write(self, key: str, value: bytes | None, expect: int | None) -> Entry:
+        while (other := self._in_flight.get(key)) is not None:
+            await asyncio.wait([other])
+        if self._closed:
+            raise Unavailable("the store is closed")
+        current = self._index.get(key)
+        if value is None and current is None:
+            raise Conflict(key, None)
+        if expect is not None and expect != (current.revision if current else 0):
+            raise Conflict(key, current)
+        entry = Entry(key, value, 0, current.created if current else 0, current)
+        done: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
+        self._in_flight[key] = done
+        self._queue.append(_Write(entry, done))
+        self._schedule()
+        return await asyncio.shield(done)
+
+    def _schedule(self) -> None:
+        if not self._committing and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Start the next group of writes or, in turn with them, the next chore. Only one of them touches the log at a time."""
+        self._scheduled = False
+        if self._committing:
+            return
+        if self._chores and not (self._queue and self._chore_last):
+            self._start_chore()
+        elif self._queue:
+            self._start_group()
+
+    def _start_chore(self) -> None:
+        self._committing = self._chore_last = True
+        work, done = self._chores.popleft()
+        future = asyncio.get_running_loop().run_in_executor(self._worker(), work)
+
+        def finish(f: asyncio.Future[None]) -> None:
+            self._committing = False
+            error = f.exception()
+            if not done.done():
+                done.set_exception(error) if error else done.set_result(None)
+            self._schedule()
+
+        future.add_done_callback(finish)
+
+    def _start_group(self) -> None:
+        self._chore_last = False
+        group, self._queue = self._queue[:_LARGEST_GROUP], self._queue[_LARGEST_GROUP:]
+        revision = self._index.revision
+        for n, write in enumerate(group, 1):
+            write.entry.revision = revision + n
+            write.entry.created = write.entry.created or revision + n
+        batch = [w.entry for w in group]
+        self._committing = True
+        if not self.blocking or (len(group) == 1 and self._commit_time < _SLOW_COMMIT):
+            try:
+                self._timed_append(batch)
+            except Unavailable as error:
+                self._finish(group, error)
+            else:
+                self._finish(group, None)
+        else:
+            future = asyncio.get_running_loop().run_in_executor(self._worker(), self._timed_append, batch)
+            future.add_done_callback(lambda f: self._finish(group, f.exception()))
+
+    def _timed_append(self, batch: list[Entry]) -> None:
+        begin = self._monotonic()
+        self.append(batch)
+        self._commit_time += 0.2 * (self._monotonic() - begin - self._commit_time)
+
+    def _finish(self, group: list[_Write], error: BaseException | None) -> None:
+        self._committing = False
+        if error is None:
+            self._index.apply([w.entry for w in group])
+        for write in group:
+            del self._in_flight[write.entry.key]
+            if write.done.done():
+                continue
+            if error is None:
+                write.done.set_result(write.entry)
+            else:
+                write.done.set_exception(error if isinstance(error, Unavailable) else Unavailable(str(error)))
+                write.done.exception()  # the writer may have been cancelled: then nobody else reads it
+        if self._queue or self._chores:
+            self._schedule()
+
+    def _worker(self) -> ThreadPoolExecutor:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        return self._thread
+
+    # -- upkeep
+
+    async def compact(self, revision: int) -> None:
+        """Forget history up to `revision`; rows go in the background thread, between groups of writes."""
+        dead = self._index.compact(revision)
+        for start in range(0, max(len(dead), 1), 1000):
+            await self._chore(dead[start : start + 1000])
+
+    async def _chore(self, dead: list[int]) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._chores.append((lambda: self.prune(dead, self._index.compacted), done))
+        self._schedule()
+        await done
+
+    async def close(self) -> None:
+        """Wait for the writes in flight, then end every watch."""
+        self._closed = True
+        while self._in_flight or self._chores or self._committing:
+            waiting: list[asyncio.Future[Any]] = [*self._in_flight.values(), *(done for _, done in self._chores)]
+            await (asyncio.wait(waiting) if waiting else asyncio.sleep(0.001))
+        self._index.close()
+        if self._thread is not None:
+            self._thread.shutdown()
