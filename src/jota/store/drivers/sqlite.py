@@ -25,6 +25,7 @@ _WAL_CHECKPOINT = 16 << 20
 _WAL_BOUND = 96 << 20
 """Bytes of WAL after which writers wait for a full checkpoint."""
 _SCHEMA = 1
+_REMEDY = "restore a snapshot, or move the file away to begin anew"
 
 
 class Damaged(StoreError):
@@ -104,26 +105,36 @@ class SqliteStore(LogStore):
 def _open(path: str) -> sqlite3.Connection:
     try:
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30, cached_statements=32)
-        db.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        db.execute("PRAGMA journal_mode=WAL").fetchall()
-        db.execute("PRAGMA synchronous=FULL")
-        db.execute("PRAGMA wal_autocheckpoint=0").fetchall()
-        db.execute(f"PRAGMA journal_size_limit={_WAL_CHECKPOINT}").fetchall()
-        found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found not in (0, _SCHEMA):
-            raise Damaged(
-                f"{path}: written by another version of this program (schema {found}, this one knows {_SCHEMA})"
-            )
-        db.execute(
-            "CREATE TABLE IF NOT EXISTS log (rev INTEGER PRIMARY KEY, key TEXT NOT NULL, value BLOB, created INTEGER)"
-        )
-        db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER)")
-        db.execute(f"PRAGMA user_version={_SCHEMA}")
+    except sqlite3.Error as error:
+        raise Unavailable(f"{path}: {error}") from error
+    try:
+        _prepare(db, path)
     except sqlite3.OperationalError as error:
+        db.close()
         raise Unavailable(f"{path}: {error}") from error
     except sqlite3.DatabaseError as error:
-        raise Damaged(f"{path}: {error}; restore a snapshot, or move the file away to begin anew") from error
+        db.close()
+        raise Damaged(f"{path}: {error}; {_REMEDY}") from error
+    except Damaged:
+        db.close()
+        raise
     return db
+
+
+def _prepare(db: sqlite3.Connection, path: str) -> None:
+    db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    db.execute("PRAGMA journal_mode=WAL").fetchall()
+    db.execute("PRAGMA synchronous=FULL")
+    db.execute("PRAGMA wal_autocheckpoint=0").fetchall()
+    db.execute(f"PRAGMA journal_size_limit={_WAL_CHECKPOINT}").fetchall()
+    found = db.execute("PRAGMA user_version").fetchone()[0]
+    if found not in (0, _SCHEMA):
+        raise Damaged(f"{path}: written by another version of this program (schema {found}, this one knows {_SCHEMA})")
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS log (rev INTEGER PRIMARY KEY, key TEXT NOT NULL, value BLOB, created INTEGER)"
+    )
+    db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER)")
+    db.execute(f"PRAGMA user_version={_SCHEMA}")
 
 
 def _load(db: sqlite3.Connection, path: str) -> Index:
@@ -138,7 +149,7 @@ def _load(db: sqlite3.Connection, path: str) -> Index:
             latest[key] = entry
             index.load(entry)
     except sqlite3.DatabaseError as error:
-        raise Damaged(f"{path}: {error}; restore a snapshot, or move the file away to begin anew") from error
+        raise Damaged(f"{path}: {error}; {_REMEDY}") from error
     # A crash may have cut a compaction short: what it left is unreachable, remove it now.
     leftover = index.compact(compacted)
     db.execute("BEGIN IMMEDIATE")
