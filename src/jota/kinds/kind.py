@@ -1,4 +1,6 @@
-"""What a kind is: one value that drives the whole API engine. A fact sheet (`kinds/<group>/<kind>.py`) ends in `KIND = Kind(...)`.
+"""What a kind is: one value that drives the whole API engine.
+
+A fact sheet (`kinds/<group>/<kind>.py`) ends in `KIND = Kind(...)`.
 
 All functions are pure and work on plain JSON values (dicts as decoded from the wire). `default` and the `prepare_*`
 functions change their first argument in place; the others only look. A CRD builds the same value at run time.

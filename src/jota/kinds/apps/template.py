@@ -1,0 +1,40 @@
+"""What the workloads of apps/ share: the selector must be there and match the template, whose pods always restart."""
+
+from __future__ import annotations
+
+from jota.kinds import labels
+from jota.kinds.core.pod.validate import validate_template
+from jota.kinds.shape import Object, part, strings, text
+from jota.meta.errors import FieldError, forbidden_field, invalid, not_supported, required
+
+
+def validate_selector_and_template(spec: Object, kind: str, deadline_kind: str = "") -> list[FieldError]:
+    """`kind` is the word in "empty selector is invalid for ..."."""
+    errors: list[FieldError] = []
+    selector = spec.get("selector")
+    if not isinstance(selector, dict):
+        errors.append(required("spec.selector"))
+    else:
+        errors += labels.validate_selector(selector, "spec.selector")
+        if labels.is_empty(selector):
+            errors.append(invalid("spec.selector", selector, f"empty selector is invalid for {kind}"))
+    template = spec.get("template")
+    if not isinstance(template, dict):
+        return [*errors, required("spec.template")]
+    return errors + _validate_template(template, selector, deadline_kind)
+
+
+def _validate_template(template: Object, selector: object, deadline_kind: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    given = strings(part(template, "metadata"), "labels")
+    if isinstance(selector, dict) and not labels.is_empty(selector) and not labels.matches(selector, given):
+        detail = "`selector` does not match template `labels`"
+        errors.append(invalid("spec.template.metadata.labels", given, detail))
+    errors += validate_template(template, "spec.template")
+    pod = part(template, "spec")
+    if text(pod, "restartPolicy") != "Always":
+        errors.append(not_supported("spec.template.spec.restartPolicy", text(pod, "restartPolicy"), ["Always"]))
+    if pod.get("activeDeadlineSeconds") is not None:
+        detail = f"activeDeadlineSeconds in {deadline_kind or 'ReplicaSet'} is not Supported"
+        errors.append(forbidden_field("spec.template.spec.activeDeadlineSeconds", detail))
+    return errors

@@ -1,0 +1,78 @@
+"""Pods: the fact sheet. Its parts stand beside it: defaults, validate, update, columns, qos."""
+
+from __future__ import annotations
+
+from jota.kinds.core.pod.columns import COLUMNS, TERMINAL
+from jota.kinds.core.pod.defaults import default_pod
+from jota.kinds.core.pod.qos import qos_class
+from jota.kinds.core.pod.validate import validate_pod
+from jota.kinds.kind import Kind
+from jota.kinds.shape import Object, number, part, parts, text
+from jota.meta.resource import PODS
+
+
+def prepare_create(pod: Object) -> None:
+    """A new pod is Pending, with its class of service; nothing else of status is taken from the client."""
+    pod["status"] = {"phase": "Pending", "qosClass": qos_class(part(pod, "spec"))}
+
+
+def prepare_update(new: Object, old: Object) -> None:
+    """Ephemeral containers are written through their own subresource."""
+    spec, before = part(new, "spec"), part(old, "spec").get("ephemeralContainers")
+    if before:
+        spec["ephemeralContainers"] = before
+    else:
+        spec.pop("ephemeralContainers", None)
+
+
+def grace(pod: Object, asked: int | None) -> int:
+    """Seconds until a deleted pod is gone: what was asked, else the spec's; none for pods that cannot be running."""
+    spec = part(pod, "spec")
+    seconds = asked if asked is not None else number(spec, "terminationGracePeriodSeconds", 0)
+    if not text(spec, "nodeName") or text(part(pod, "status"), "phase") in TERMINAL:
+        return 0
+    return 1 if seconds < 0 else seconds
+
+
+def _pod_ip(pod: Object) -> str:
+    addresses = parts(part(pod, "status"), "podIPs")
+    return text(addresses[0], "ip") if addresses else text(part(pod, "status"), "podIP")
+
+
+KIND = Kind(
+    PODS,
+    schema="io.k8s.api.core.v1.Pod",
+    singular="pod",
+    short_names=("po",),
+    categories=("all",),
+    default=default_pod,
+    prepare_create=prepare_create,
+    prepare_update=prepare_update,
+    validate=validate_pod,
+    columns=COLUMNS,
+    selectable={
+        "spec.nodeName": lambda pod: text(part(pod, "spec"), "nodeName"),
+        "spec.restartPolicy": lambda pod: text(part(pod, "spec"), "restartPolicy"),
+        "spec.schedulerName": lambda pod: text(part(pod, "spec"), "schedulerName"),
+        "spec.serviceAccountName": lambda pod: text(part(pod, "spec"), "serviceAccountName"),
+        "spec.hostNetwork": lambda pod: "true" if part(pod, "spec").get("hostNetwork") is True else "false",
+        "status.phase": lambda pod: text(part(pod, "status"), "phase"),
+        "status.podIP": _pod_ip,
+        "status.podIPs": _pod_ip,
+        "status.nominatedNodeName": lambda pod: text(part(pod, "status"), "nominatedNodeName"),
+    },
+    status=True,
+    subresources=(
+        "attach",
+        "binding",
+        "ephemeralcontainers",
+        "eviction",
+        "exec",
+        "log",
+        "portforward",
+        "proxy",
+        "resize",
+    ),
+    generation=True,
+    grace=grace,
+)

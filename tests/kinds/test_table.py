@@ -1,0 +1,72 @@
+"""Every kind survives what a store may hold: lookups agree, columns and validation never raise, defaults are idempotent."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jota.kinds import table
+from jota.kinds.kind import Kind
+
+scalar = (
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 70000)
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["", "a", "x/y", "Always", "TCP", "100m", "25%", "2026-01-01T00:00:00Z", "None", "10.0.0.1"])
+)
+FIELDS = [
+    "name",
+    "containers",
+    "image",
+    "ports",
+    "template",
+    "selector",
+    "labels",
+    "matchLabels",
+    "type",
+    "status",
+    "spec",
+]
+json_value = st.recursive(
+    scalar,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize("kind", table.KINDS, ids=lambda k: k.resource.group_resource)
+def test_lookups_find_every_kind(kind: Kind) -> None:
+    resource = kind.resource
+    assert table.by_resource(resource.group, resource.version, resource.plural) is kind
+    assert table.by_kind(resource.group, resource.version, resource.kind) is kind
+    assert resource.version in table.groups()[resource.group]
+
+
+@pytest.mark.parametrize("kind", table.KINDS, ids=lambda k: k.resource.group_resource)
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_nothing_raises_on_arbitrary_objects(kind: Kind, data: st.DataObject) -> None:
+    tops = st.fixed_dictionaries(
+        {}, optional={"metadata": json_value, "spec": json_value, "status": json_value, "data": json_value}
+    )
+    obj: dict[str, Any] = data.draw(tops)
+    old: dict[str, Any] = data.draw(tops)
+    for column in kind.columns:
+        column.cell(obj, 1.8e9)
+    kind.default(obj)
+    once = copy.deepcopy(obj)
+    kind.default(obj)
+    assert obj == once
+    kind.validate(obj)
+    kind.validate_update(obj, old)
+    kind.validate_status(obj, old)
+    kind.warnings(obj)
+    for read in kind.selectable.values():
+        assert isinstance(read(obj), str)
+    kind.prepare_update(obj, old)
+    kind.prepare_create(obj)
