@@ -1,0 +1,305 @@
+"""The API as Python calls: builds the paths and queries, encodes bodies, turns failed answers into ApiError.
+
+In: Resource values and plain dicts. Out: dicts, or msgspec Structs that the caller names, or raw bytes. The same code
+serves the in-process and the HTTPS transport. Next: informer.py for anything that reads more than once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, Literal, TypeVar, overload
+from urllib.parse import quote, urlencode
+
+import msgspec
+import orjson
+
+from jota.client.transport import EventBatch, Reply, Transport, error_from
+from jota.meta.resource import Resource
+from jota.wire.message import Response
+
+T = TypeVar("T")
+Object = dict[str, Any]
+
+PATCH_TYPES = {
+    "json": "application/json-patch+json",
+    "merge": "application/merge-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+    "apply": "application/apply-patch+yaml",
+}
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+
+
+class Client:
+    """One caller of the API. Every method raises ApiError for an answer of 400 and above (also over HTTPS).
+
+    `type=` decodes into a msgspec Struct (declare only the fields you need); without it answers are plain dicts.
+    """
+
+    def __init__(self, transport: Transport, *, user_agent: str = "jota", manager: str = "") -> None:
+        self.transport = transport
+        self._headers = {"user-agent": user_agent, "accept": "application/json"}
+        self._manager = manager
+        """Sent as fieldManager with every write, when set."""
+
+    # -- reading
+
+    @overload
+    async def get(
+        self, resource: Resource, name: str, namespace: str = "", *, subresource: str = "", resource_version: str = ""
+    ) -> Object: ...
+    @overload
+    async def get(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str = "",
+        *,
+        subresource: str = "",
+        resource_version: str = "",
+        type: type[T],
+    ) -> T: ...
+    async def get(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str = "",
+        *,
+        subresource: str = "",
+        resource_version: str = "",
+        type: Any = None,
+    ) -> Any:
+        query = _query(resourceVersion=resource_version)
+        reply = await self._do("GET", _path(resource, namespace, name, subresource), query)
+        return _decode(reply.body, type)
+
+    @overload
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        limit: int = 0,
+        continue_: str = "",
+        *,
+        resource_version: str = "",
+        metadata: bool = False,
+    ) -> Object: ...
+    @overload
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        limit: int = 0,
+        continue_: str = "",
+        *,
+        resource_version: str = "",
+        metadata: bool = False,
+        type: type[T],
+    ) -> T: ...
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        limit: int = 0,
+        continue_: str = "",
+        *,
+        resource_version: str = "",
+        metadata: bool = False,
+        type: Any = None,
+    ) -> Any:
+        """The List object. `metadata`: items come as PartialObjectMetadata. `type` is the Struct of the whole List."""
+        query = _query(
+            labelSelector=labels,
+            fieldSelector=fields,
+            limit=limit,
+            resourceVersion=resource_version,
+            **{"continue": continue_},
+        )
+        headers = {"accept": METADATA_LIST} if metadata else None
+        reply = await self._do("GET", _path(resource, namespace), query, headers=headers)
+        return _decode(reply.body, type)
+
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        resource_version: str = "",
+        bookmarks: bool = True,
+        *,
+        timeout_seconds: int = 0,
+        metadata: bool = False,
+    ) -> AsyncGenerator[tuple[str, bytes], None]:
+        """(type, object as JSON bytes) until the server ends the stream. An ERROR event raises its ApiError."""
+        batches = self.watch_batches(
+            resource,
+            namespace,
+            labels,
+            fields,
+            resource_version,
+            bookmarks,
+            timeout_seconds=timeout_seconds,
+            metadata=metadata,
+        )
+        async with aclosing(batches):
+            async for batch in batches:
+                for event in batch:
+                    yield event
+
+    async def watch_batches(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        resource_version: str = "",
+        bookmarks: bool = True,
+        *,
+        timeout_seconds: int = 0,
+        metadata: bool = False,
+        initial: bool = False,
+    ) -> AsyncGenerator[EventBatch, None]:
+        """Like `watch`, in batches as they arrive. `initial`: the WatchList form (state, then a BOOKMARK that says so)."""
+        query = _query(
+            watch="1",
+            labelSelector=labels,
+            fieldSelector=fields,
+            resourceVersion=resource_version,
+            allowWatchBookmarks="true" if bookmarks else "",
+            timeoutSeconds=timeout_seconds,
+            sendInitialEvents="true" if initial else "",
+            resourceVersionMatch="NotOlderThan" if initial else "",
+        )
+        headers = {**self._headers, "accept": METADATA} if metadata else self._headers
+        batches = self.transport.watch(_path(resource, namespace), query, headers)
+        async with aclosing(batches):
+            async for batch in batches:
+                if batch[-1][0] == "ERROR":  # always the last of a stream
+                    if len(batch) > 1:
+                        yield batch[:-1]
+                    raise error_from(500, batch[-1][1])
+                yield batch
+
+    # -- writing
+
+    async def create(
+        self, resource: Resource, obj: Any, namespace: str = "", subresource: str = "", name: str = ""
+    ) -> Object:
+        """POST. The namespace defaults to the object's own; `name` with `subresource` posts to e.g. pods/x/binding."""
+        if not namespace and isinstance(obj, dict):
+            namespace = obj.get("metadata", {}).get("namespace", "")
+        return await self._write("POST", _path(resource, namespace, name, subresource), obj)
+
+    async def update(self, resource: Resource, obj: Object, subresource: str = "") -> Object:
+        meta = obj["metadata"]
+        path = _path(resource, meta.get("namespace", ""), meta["name"], subresource)
+        return await self._write("PUT", path, obj)
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str = "",
+        patch: Any = None,
+        type: Literal["merge", "strategic", "json", "apply"] = "merge",
+        subresource: str = "",
+        manager: str = "",
+        force: bool = False,
+    ) -> Object:
+        """PATCH; `patch` is the document (a list of operations for "json"). An apply needs a `manager`."""
+        query = _query(fieldManager=manager or self._manager, force="true" if force else "")
+        headers = {"content-type": PATCH_TYPES[type]}
+        path = _path(resource, namespace, name, subresource)
+        reply = await self._do("PATCH", path, query, orjson.dumps(patch), headers)
+        return _decode(reply.body)  # type: ignore[no-any-return]
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str = "",
+        grace: int | None = None,
+        uid: str = "",
+        resource_version: str = "",
+        propagation: str = "",
+    ) -> Object:
+        """DELETE. `uid` and `resource_version` are preconditions (409 otherwise); `grace` in seconds.
+
+        `propagation`: Background | Foreground | Orphan. Returns the object while it lingers, else a Status.
+        """
+        body: Object = {"kind": "DeleteOptions", "apiVersion": "v1"}
+        if grace is not None:
+            body["gracePeriodSeconds"] = grace
+        conditions = {k: v for k, v in (("uid", uid), ("resourceVersion", resource_version)) if v}
+        if conditions:
+            body["preconditions"] = conditions
+        if propagation:
+            body["propagationPolicy"] = propagation
+        return await self._write("DELETE", _path(resource, namespace, name), body)
+
+    async def delete_collection(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        grace: int | None = None,
+        propagation: str = "",
+    ) -> Object:
+        body: Object = {"kind": "DeleteOptions", "apiVersion": "v1"}
+        if grace is not None:
+            body["gracePeriodSeconds"] = grace
+        if propagation:
+            body["propagationPolicy"] = propagation
+        query = _query(labelSelector=labels, fieldSelector=fields)
+        return await self._write("DELETE", _path(resource, namespace), body, query)
+
+    async def raw(
+        self, method: str, path: str, query: str = "", body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """Any request, answered as it came (no ApiError for failures)."""
+        reply = await self.transport.request(method, path, query, body, {**self._headers, **(headers or {})})
+        return Response(reply.status, list(reply.headers.items()), reply.body)
+
+    async def close(self) -> None:
+        await self.transport.close()
+
+    # -- shared
+
+    async def _write(self, method: str, path: str, obj: Any, query: str = "") -> Object:
+        body = obj if isinstance(obj, bytes) else orjson.dumps(obj)
+        if not query and self._manager:
+            query = _query(fieldManager=self._manager)
+        reply = await self._do(method, path, query, body, {"content-type": "application/json"})
+        return _decode(reply.body)  # type: ignore[no-any-return]
+
+    async def _do(
+        self, method: str, path: str, query: str = "", body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        merged = {**self._headers, **headers} if headers else self._headers
+        reply = await self.transport.request(method, path, query, body, merged)
+        if reply.status >= 400:
+            raise error_from(reply.status, reply.body)
+        return reply
+
+
+def _path(resource: Resource, namespace: str = "", name: str = "", subresource: str = "") -> str:
+    # Names such as "system:node:x" are legal and must be escaped as a path segment.
+    return resource.path(namespace, quote(name, safe=":") if name else "", subresource)
+
+
+def _query(**pairs: Any) -> str:
+    given = {k: v for k, v in pairs.items() if v}
+    return urlencode(given) if given else ""
+
+
+def _decode(body: bytes, type: Any = None) -> Any:
+    return orjson.loads(body) if type is None else msgspec.json.decode(body, type=type)

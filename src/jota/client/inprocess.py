@@ -1,0 +1,137 @@
+"""The in-process transport: calls the API's handler directly, as a trusted user. No sockets, no second encoding.
+
+A streaming response runs as a task owned by the watch's generator; its Writer is a bounded buffer. Next: client.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+from jota.client.transport import EventBatch, EventLines, Reply, error_from
+from jota.wire.message import Handler, Peer, Request, Response, Stream
+
+_HIGH_WATER = 4 << 20
+"""Bytes buffered per watch before `drain` blocks the writing side."""
+
+
+class InProcess:
+    """Transport over a wire Handler. `user` is put on each request (the authentication filter trusts it)."""
+
+    def __init__(self, handler: Handler, user: Any) -> None:
+        self._handler, self._user = handler, user
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        query: str = "",
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30.0,
+    ) -> Reply:
+        async with asyncio.timeout(timeout):
+            response = await self._call(method, path, query, body, headers)
+            if response.stream is None:
+                return Reply(response.status, _headers(response), _whole(response.body))
+            writer = _Buffer()
+            await response.stream(writer)
+            return Reply(response.status, _headers(response), b"".join(writer.take()))
+
+    async def watch(
+        self, path: str, query: str = "", headers: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[EventBatch, None]:
+        response = await self._call("GET", path, query, b"", headers)
+        if response.status != 200:
+            raise error_from(response.status, _whole(response.body))
+        if response.stream is None:
+            raise ConnectionError(f"GET {path}?{query}: the answer is not a stream")
+        lines = EventLines()
+        async for chunk in _pump(response.stream):
+            if batch := lines.feed(chunk):
+                yield batch
+
+    async def close(self) -> None:
+        """Nothing is held open between requests."""
+
+    async def _call(
+        self, method: str, path: str, query: str, body: bytes, headers: Mapping[str, str] | None
+    ) -> Response:
+        request = Request(method, path, query, dict(headers or {}), body, Peer("in-process"), self._user)
+        return await self._handler(request)
+
+
+async def _pump(stream: Stream) -> AsyncGenerator[bytes, None]:
+    """Run `stream` beside the consumer; it is cancelled when the consumer goes away, and its failure is the consumer's."""
+    writer = _Buffer()
+    task = asyncio.ensure_future(stream(writer))
+    task.add_done_callback(lambda _: writer.end())
+    try:
+        while parts := await writer.wait():
+            yield b"".join(parts)
+        await task
+    finally:
+        writer.closed = True
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # a failure during close has no reader any more
+
+
+class _Buffer:
+    """wire.message.Writer whose peer is the generator above."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._ended = False
+        self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self.closed = False
+
+    @property
+    def buffered(self) -> int:
+        return self._size
+
+    def write(self, parts: Sequence[bytes]) -> None:
+        if self.closed:
+            return
+        self._parts.extend(parts)
+        self._size += sum(map(len, parts))
+        self._filled.set()
+
+    async def drain(self) -> None:
+        while self._size > _HIGH_WATER and not self.closed:
+            self._emptied.clear()
+            await self._emptied.wait()
+        if self.closed:
+            raise ConnectionResetError("the reader of this stream is gone")
+
+    def end(self) -> None:
+        self._ended = True
+        self._filled.set()
+
+    def take(self) -> list[bytes]:
+        parts, self._parts, self._size = self._parts, [], 0
+        self._emptied.set()
+        return parts
+
+    async def wait(self) -> list[bytes]:
+        """What was written since the last call; waits for some. Empty: the stream ended."""
+        while not self._parts and not self._ended:
+            self._filled.clear()
+            await self._filled.wait()
+        return self.take()
+
+
+def _whole(body: bytes | list[bytes]) -> bytes:
+    return body if isinstance(body, bytes) else b"".join(body)
+
+
+def _headers(response: Response) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for name, value in response.headers:
+        lower = name.lower()
+        out[lower] = f"{out[lower]}, {value}" if lower in out else value
+    return out
