@@ -1,0 +1,1 @@
+"""Composition root: everything is made, wired, started and stopped here; nothing below knows how it is deployed."""
