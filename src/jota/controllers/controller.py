@@ -1,0 +1,230 @@
+"""The house base of controllers: events become keys, keys become calls of `reconcile`, failures come back later.
+
+A controller subclasses Controller: in `__init__` it names what it watches and which keys a change concerns, and
+`reconcile(key)` makes the API agree with what should be. Reconcile is safe to repeat and reads only caches and the API;
+the decision in it is a pure function `plan`. One crash is one key's back-off, never another's. Next: table.py.
+
+Own writes: caches lag behind them. `wrote(key, informer, version)` makes the base hold the key back until that cache
+reflects the write, so a reconcile always sees what the previous one did (resourceVersions are ordered numbers).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, ClassVar
+
+from jota.aio.clock import Clock
+from jota.client.client import Client
+from jota.client.events import EventRecorder
+from jota.client.informer import Informer, key_of
+from jota.client.informers import Informers
+from jota.client.workqueue import QueueClosed, WorkQueue
+from jota.meta.errors import ApiError
+from jota.meta.resource import Resource
+
+log = logging.getLogger(__name__)
+Object = dict[str, Any]
+Keys = Callable[[Object], Iterable[str]]
+
+CATCH_UP_SECONDS = 5.0
+"""How long a key waits for the caches to reflect its own last write; then it goes to the back of the queue."""
+MAX_BACKOFF = 30.0
+
+
+@dataclass(slots=True, frozen=True)
+class ControllerConfig:
+    """What the composition root decides. Durations in seconds."""
+
+    cluster_cidr: str = "10.42.0.0/16"
+    """Pod addresses of the whole cluster; one or, comma-separated, two (dual stack)."""
+    node_mask: int = 24
+    """Prefix length of each node's part of `cluster_cidr` (IPv4; IPv6 parts are /64)."""
+    ca_pem: str = ""
+    """Published in every namespace as ConfigMap kube-root-ca.crt."""
+    signer: Any = None
+    """jota.pki.ca.CertificateAuthority that signs kubelets' certificates; None: requests stay unsigned."""
+    certificate_days: float = 365.0
+    node_monitor_period: float = 5.0
+    node_monitor_grace: float = 40.0
+    """Age of a node's last heartbeat at which its Ready condition becomes Unknown."""
+    node_startup_grace: float = 60.0
+    """The same for a node that has never reported."""
+    terminated_pod_threshold: int = 12500
+    """Finished pods kept in the whole cluster."""
+    event_ttl: float = 3600.0
+
+
+@dataclass(slots=True)
+class Context:
+    """What every controller is handed."""
+
+    client: Client
+    clock: Clock
+    config: ControllerConfig
+    informers: Informers
+    random: Random = field(default_factory=Random)
+    recorders: dict[str, EventRecorder] = field(default_factory=dict)
+
+    def recorder(self, component: str) -> EventRecorder:
+        """The event recorder of a component; run_controllers runs them all."""
+        return self.recorders.setdefault(component, EventRecorder(self.client, self.clock, component))
+
+
+class Controller:
+    """Base. Subclasses set `name`, call `watch` in `__init__`, and implement `reconcile`."""
+
+    name: ClassVar[str] = ""
+    workers: ClassVar[int] = 4
+    resync: ClassVar[float] = 300.0
+    """Seconds after which every key of `all_keys` is looked at again."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.client, self.clock, self.config = context.client, context.clock, context.config
+        self.queue = WorkQueue(context.clock)
+        self._informers: list[Informer[Any]] = []
+        self._written: dict[str, dict[Informer[Any], int]] = {}
+
+    # -- for subclasses
+
+    def watch(
+        self,
+        resource: Resource,
+        keys: Keys | None = None,
+        *,
+        when: Callable[[Object | None, Object | None], bool] | None = None,
+        type: Any = None,
+    ) -> Informer[Any]:
+        """Use the shared cache of `resource`; each change enqueues `keys(object)` of both its old and new state.
+
+        Without `keys`: only read it. `when(old, new)` filters changes. The object's own key: `watch(R, own)`.
+        """
+        informer = self.context.informers.of(resource, type=type)
+        self._informers.append(informer)
+        if keys is not None:
+
+            def handler(old: Any, new: Any) -> None:
+                if when is not None and not when(old, new):
+                    return
+                for obj in (old, new):
+                    if obj is not None:
+                        for key in keys(obj):
+                            self.queue.add(key)
+
+            informer.add_handler(handler)
+        return informer
+
+    async def reconcile(self, key: str) -> float | None:
+        """Make it so. Returns seconds after which to look again, or None. Any exception: again after a back-off."""
+        raise NotImplementedError
+
+    def all_keys(self) -> Iterable[str]:
+        """Keys for the slow timer; by default those of the first resource watched."""
+        return list(self._informers[0].keys()) if self._informers else []
+
+    def wrote(self, key: str, informer: Informer[Any], obj: Object) -> None:
+        """Remember that `obj` came back from a write of ours: `key` waits until `informer` reflects it."""
+        version = obj.get("metadata", {}).get("resourceVersion", "")
+        if version.isdigit():
+            seen = self._written.setdefault(key, {})
+            seen[informer] = max(seen.get(informer, 0), int(version))
+
+    # -- the loop
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        for informer in self._informers:
+            await informer.synced()
+        async with asyncio.TaskGroup() as group:
+            for n in range(self.workers):
+                group.create_task(self._work(), name=f"{self.name} {n}")
+            group.create_task(self._resync(), name=f"{self.name} resync")
+
+    async def step(self) -> None:
+        """Work off the next key (tests and virtual time; `run` does the same in a loop)."""
+        key = await self.queue.get()
+        try:
+            await self._one(key)
+        finally:
+            self.queue.done(key)
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                await self.step()
+            except QueueClosed:
+                return
+
+    async def _one(self, key: str) -> None:
+        try:
+            if not await self._caught_up(key):
+                return self.queue.add_backoff(key)
+            again = await self.reconcile(key)
+        except ApiError as e:
+            self._failed(key, e, expected=e.code in (409, 429, 503, 504) or e.code == 404)
+        except (ConnectionError, TimeoutError) as e:
+            self._failed(key, e, expected=True)
+        except Exception as e:  # a mistake in one reconcile must not stop the others; it is logged with its trace
+            self._failed(key, e, expected=False)
+        else:
+            self.queue.forget(key)
+            if again is not None:
+                self.queue.add_after(key, again)
+        return None
+
+    def _failed(self, key: str, error: Exception, *, expected: bool) -> None:
+        if expected:
+            log.info("%s %s: %s", self.name, key, error)
+        elif isinstance(error, ApiError):
+            log.warning("%s %s: %s", self.name, key, error)
+        else:
+            log.error("%s %s failed", self.name, key, exc_info=error)
+        self.queue.add_backoff(key)
+
+    async def _caught_up(self, key: str) -> bool:
+        for informer, version in self._written.pop(key, {}).items():
+            if informer.revision >= version:
+                continue
+            try:
+                async with asyncio.timeout(CATCH_UP_SECONDS):
+                    await informer.caught_up(version)
+            except TimeoutError:
+                self._written.setdefault(key, {})[informer] = version
+                return False
+        return True
+
+    async def _resync(self) -> None:
+        while True:
+            await self.clock.sleep(self.resync * (1 + 0.2 * self.context.random.random()))
+            for key in list(self.all_keys()):
+                self.queue.add(key)
+
+
+def own(obj: Object) -> tuple[str]:
+    """The object's own key, for `watch`."""
+    meta = obj["metadata"]
+    return (key_of(meta.get("namespace", ""), meta["name"]),)
+
+
+def controller_of(obj: Object) -> Object | None:
+    """The owner reference with `controller: true`, if any."""
+    for reference in obj["metadata"].get("ownerReferences") or ():
+        if reference.get("controller"):
+            return reference  # type: ignore[no-any-return]
+    return None
+
+
+def owned_by(kind: str, group: str = "") -> Keys:
+    """Keys of the controlling owner of `kind`, for `watch` on what it owns."""
+
+    def keys(obj: Object) -> Iterable[str]:
+        reference = controller_of(obj)
+        if reference and reference["kind"] == kind and reference["apiVersion"].rpartition("/")[0] == group:
+            return (key_of(obj["metadata"].get("namespace", ""), reference["name"]),)
+        return ()
+
+    return keys
