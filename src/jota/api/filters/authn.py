@@ -1,0 +1,113 @@
+"""Authentication: a request's certificate or bearer token -> User. In order: client certificate, bearer token, anonymous.
+
+Rules are upstream's: CN is the user and O the groups of a certificate; bearer tokens are ServiceAccount tokens or bootstrap
+tokens (`abcdef.0123456789abcdef`, Secrets of type bootstrap.kubernetes.io/token); bad credentials are 401, none is
+system:anonymous.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import re
+from collections import OrderedDict
+from typing import Any
+
+from jota.aio.clock import Clock, parse_rfc3339
+from jota.api.filters.attributes import User
+from jota.api.tokens import Lookup, ServiceAccountTokens
+from jota.meta.errors import unauthorized
+from jota.meta.resource import SECRETS
+from jota.pki.ca import read_certificate
+from jota.pki.jwt import BadToken
+from jota.wire.message import Request
+
+ANONYMOUS = User("system:anonymous", groups=("system:unauthenticated",))
+AUTHENTICATED = "system:authenticated"
+_BOOTSTRAP = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
+_SUBPROTOCOL = "base64url.bearer.authorization.k8s.io."
+_MOST_CERTIFICATES = 1024
+
+
+class Authentication:
+    """An Authenticator (attributes.py). `lookup` reads live objects of the API."""
+
+    def __init__(self, tokens: ServiceAccountTokens, lookup: Lookup, clock: Clock) -> None:
+        self._tokens, self._lookup, self._clock = tokens, lookup, clock
+        self._certificates: OrderedDict[bytes, User] = OrderedDict()
+
+    async def authenticate(self, request: Request) -> User | None:
+        """The user. Raises ApiError 401 for credentials that do not count."""
+        if request.peer.certificate is not None:
+            return self._by_certificate(request.peer.certificate)
+        token = bearer(request)
+        if token:
+            return self.by_token(token)[0]
+        return ANONYMOUS
+
+    def by_token(self, token: str, audiences: tuple[str, ...] = ()) -> tuple[User, list[str]]:
+        """(user, matched audiences) of a bearer token. Raises ApiError 401."""
+        bootstrap = _BOOTSTRAP.fullmatch(token)
+        if bootstrap:
+            return self._by_bootstrap_token(*bootstrap.groups()), list(audiences or self._tokens.audiences)
+        try:
+            return self._tokens.verify(token, self._clock.now(), audiences)
+        except BadToken as error:
+            raise unauthorized(f"Unauthorized: {error}") from None
+
+    def _by_certificate(self, der: bytes) -> User:
+        user = self._certificates.get(der)
+        if user is None:
+            subject = read_certificate(der)
+            if not subject.common_name:
+                raise unauthorized("Unauthorized: the client certificate has no common name")
+            user = User(subject.common_name, groups=(*subject.organisations, AUTHENTICATED))
+            self._certificates[der] = user
+            if len(self._certificates) > _MOST_CERTIFICATES:
+                self._certificates.popitem(last=False)
+        return user
+
+    def _by_bootstrap_token(self, token_id: str, secret: str) -> User:
+        data = self._bootstrap_secret(token_id)
+        right = hmac.compare_digest(data.get("token-secret", ""), secret)
+        if not right or data.get("usage-bootstrap-authentication") != "true" or self._expired(data):
+            raise unauthorized("Unauthorized: the bootstrap token is unknown, wrong or expired")
+        extra = [g for g in data.get("auth-extra-groups", "").split(",") if g.startswith("system:bootstrappers:")]
+        return User(f"system:bootstrap:{token_id}", groups=("system:bootstrappers", *extra, AUTHENTICATED))
+
+    def _bootstrap_secret(self, token_id: str) -> dict[str, str]:
+        secret: dict[str, Any] | None = self._lookup(SECRETS, "kube-system", f"bootstrap-token-{token_id}")
+        if secret is None or secret.get("type") != "bootstrap.kubernetes.io/token":
+            return {}
+        if secret["metadata"].get("deletionTimestamp"):
+            return {}
+        return {k: _text(v) for k, v in (secret.get("data") or {}).items()}
+
+    def _expired(self, data: dict[str, str]) -> bool:
+        if "expiration" not in data:
+            return False
+        try:
+            return self._clock.now() >= parse_rfc3339(data["expiration"])
+        except ValueError:
+            return True
+
+
+def bearer(request: Request) -> str:
+    """The bearer token of a request: from the header, or from a browser's WebSocket sub-protocol; "" without one."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return token.strip()
+    for protocol in request.headers.get("sec-websocket-protocol", "").split(","):
+        protocol = protocol.strip()
+        if protocol.startswith(_SUBPROTOCOL):
+            return _text(protocol[len(_SUBPROTOCOL) :], altchars=b"-_")
+    return ""
+
+
+def _text(encoded: str, altchars: bytes | None = None) -> str:
+    try:
+        padded = encoded + "=" * (-len(encoded) % 4)
+        return base64.b64decode(padded, altchars=altchars).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""

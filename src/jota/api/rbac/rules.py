@@ -1,0 +1,85 @@
+"""RBAC rules as values: does this rule allow that request? Pure; the meaning is rbac.authorization.k8s.io/v1 PolicyRule's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jota.api.filters.attributes import Attributes
+
+
+@dataclass(slots=True, frozen=True)
+class Rule:
+    """One PolicyRule. "*" in a set stands for everything."""
+
+    verbs: frozenset[str]
+    groups: frozenset[str] = frozenset()
+    resources: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+    """Empty: every name."""
+    urls: tuple[str, ...] = ()
+
+    def allows(self, asked: Attributes) -> bool:
+        if "*" not in self.verbs and asked.verb not in self.verbs:
+            return False
+        if not asked.resource:
+            return any(_url_matches(u, asked.path) for u in self.urls)
+        return (
+            ("*" in self.groups or asked.group in self.groups)
+            and self._covers(asked.resource, asked.subresource)
+            and (not self.names or asked.name in self.names)
+        )
+
+    def _covers(self, resource: str, subresource: str) -> bool:
+        if "*" in self.resources:
+            return True
+        if not subresource:
+            return resource in self.resources
+        return f"{resource}/{subresource}" in self.resources or f"*/{subresource}" in self.resources
+
+
+def _url_matches(pattern: str, path: str) -> bool:
+    if pattern.endswith("*"):
+        return path.startswith(pattern[:-1])
+    return pattern == path
+
+
+def parse(rule: dict[str, Any]) -> Rule:
+    """A PolicyRule object as a Rule; absent parts are empty."""
+    return Rule(
+        frozenset(rule.get("verbs") or ()),
+        frozenset(rule.get("apiGroups") or ()),
+        frozenset(rule.get("resources") or ()),
+        frozenset(rule.get("resourceNames") or ()),
+        tuple(rule.get("nonResourceURLs") or ()),
+    )
+
+
+def covered(wanted: Rule, held: list[Rule]) -> bool:
+    """Whether `held` together grant all that `wanted` grants (the escalation check, one combination at a time)."""
+    if wanted.urls and not all(
+        any(_url_covers(have, url, verb) for have in held) for url in wanted.urls for verb in wanted.verbs
+    ):
+        return False
+    return all(
+        any(_grants(have, verb, group, resource, name) for have in held)
+        for verb in wanted.verbs
+        for group in wanted.groups
+        for resource in wanted.resources
+        for name in (wanted.names or ("",))
+    )
+
+
+def _url_covers(have: Rule, url: str, verb: str) -> bool:
+    return ("*" in have.verbs or verb in have.verbs) and any(_url_matches(u, url) for u in have.urls)
+
+
+def _grants(have: Rule, verb: str, group: str, resource: str, name: str) -> bool:
+    base, _, sub = resource.partition("/")
+    return (
+        ("*" in have.verbs or verb in have.verbs)
+        and ("*" in have.groups or group in have.groups)
+        and ("*" in have.resources or resource in have.resources or (bool(sub) and f"*/{sub}" in have.resources))
+        and (not have.names or (name != "" and name in have.names))
+        and bool(base)
+    )

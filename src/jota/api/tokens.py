@@ -1,0 +1,98 @@
+"""ServiceAccount tokens: what is in them, and when they stop to count.
+
+A token is bound: to its ServiceAccount by uid, and where asked to a pod, secret or node by uid. It is refused as soon as
+one of them is gone (KEP-1205 bound service account tokens). `subresources/token.py` issues, `filters/authn.py` accepts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jota.api.filters.attributes import User
+from jota.meta.resource import NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
+from jota.pki.jwt import BadToken, TokenSigner
+
+Lookup = Callable[[Resource, str, str], dict[str, Any] | None]
+"""(resource, namespace, name) -> object or None."""
+
+LONGEST = 365 * 86400
+SHORTEST = 600
+"""Seconds; TokenRequest's bounds upstream."""
+_BOUND = {"Pod": ("pod", PODS), "Secret": ("secret", SECRETS), "Node": ("node", NODES)}
+
+
+@dataclass(slots=True, frozen=True)
+class Bound:
+    """The object whose end ends the token."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+class ServiceAccountTokens:
+    """Issue and verify. `issuer` is also the default audience's first entry, as upstream's API audiences are."""
+
+    def __init__(self, signer: TokenSigner, issuer: str, lookup: Lookup, new_id: Callable[[], str]) -> None:
+        self._signer, self.issuer, self._lookup, self._new_id = signer, issuer, lookup, new_id
+        self.audiences = (issuer,)
+
+    def jwks(self) -> dict[str, Any]:
+        return {"keys": [self._signer.jwk()]}
+
+    def issue(
+        self, account: dict[str, Any], audiences: list[str], seconds: int, bound: Bound | None, now: float
+    ) -> tuple[str, float]:
+        """(token, expiry in epoch seconds) for a ServiceAccount object."""
+        metadata = account["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        facts: dict[str, Any] = {"namespace": namespace, "serviceaccount": {"name": name, "uid": metadata["uid"]}}
+        if bound is not None:
+            facts[_BOUND[bound.kind][0]] = {"name": bound.name, "uid": bound.uid}
+        issued = int(now)
+        claims = {
+            "iss": self.issuer,
+            "sub": f"system:serviceaccount:{namespace}:{name}",
+            "aud": audiences or list(self.audiences),
+            "iat": issued,
+            "nbf": issued,
+            "exp": issued + seconds,
+            "jti": self._new_id(),
+            "kubernetes.io": facts,
+        }
+        return self._signer.sign(claims), issued + seconds
+
+    def verify(self, token: str, now: float, audiences: tuple[str, ...] = ()) -> tuple[User, list[str]]:
+        """(user, the audiences that matched). Raises BadToken with the reason."""
+        claims = self._signer.verify(token, now)
+        if claims.get("iss") != self.issuer:
+            raise BadToken("another issuer's token")
+        listed = claims.get("aud")
+        matched = [a for a in (audiences or self.audiences) if isinstance(listed, list) and a in listed]
+        if not matched:
+            raise BadToken(f"the token is for {listed}, not for this audience")
+        facts = claims.get("kubernetes.io")
+        if not isinstance(facts, dict):
+            raise BadToken("no service account in the token")
+        return self._user(facts, str(claims.get("jti", ""))), matched
+
+    def _user(self, facts: dict[str, Any], token_id: str) -> User:
+        namespace, account = facts["namespace"], facts["serviceaccount"]
+        self._must_live(SERVICEACCOUNTS, namespace, account, "service account")
+        extra = {"authentication.kubernetes.io/credential-id": [f"JTI={token_id}"]}
+        for key, resource in _BOUND.values():
+            part = facts.get(key)
+            if part:
+                self._must_live(resource, namespace if resource.namespaced else "", part, key)
+                if key != "secret":
+                    extra[f"authentication.kubernetes.io/{key}-name"] = [part["name"]]
+                    extra[f"authentication.kubernetes.io/{key}-uid"] = [part["uid"]]
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
+        return User(f"system:serviceaccount:{namespace}:{account['name']}", account["uid"], groups, extra)
+
+    def _must_live(self, resource: Resource, namespace: str, part: dict[str, Any], what: str) -> None:
+        found = self._lookup(resource, namespace, part["name"])
+        if found is None or found["metadata"].get("uid") != part["uid"]:
+            raise BadToken(f'the {what} "{part["name"]}" of this token is gone')
