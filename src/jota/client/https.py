@@ -31,7 +31,8 @@ class Https:
     """Transport to `url` ("https://host:port"; "http://" without TLS is for tests).
 
     `ca` is PEM text or a path; `certificate` and `key` are paths; `token` is asked before every request, so that it may
-    be a rotated file's content. Without `ca` the machine's trust store is used.
+    be a rotated file's content. Without `ca` the machine's trust store is used. `verify=False` trusts anybody: only for
+    fetching what is then checked against a known hash (joining a cluster).
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Https:
         key: str | Path = "",
         token: Callable[[], str] | None = None,
         server_name: str = "",
+        verify: bool = True,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("https", "http") or not parts.hostname:
@@ -52,7 +54,7 @@ class Https:
         self._authority = parts.netloc.rpartition("@")[2]
         self._server_name = server_name or self._host
         self._base = parts.path.rstrip("/")
-        self._ca, self._token = ca, token
+        self._ca, self._token, self._verify = ca, token, verify
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         self._context = self._tls_context(certificate, key)
@@ -163,6 +165,8 @@ class Https:
             else:
                 context.load_verify_locations(cafile=text)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if not self._verify:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if certificate:
             context.load_cert_chain(certificate, key or None)
         return context

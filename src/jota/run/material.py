@@ -1,0 +1,95 @@
+"""Keys and certificates of a control plane, in `<data dir>/pki`. Made once; leaf certificates are renewed at every start.
+
+The identity of a cluster is its CA and its token key alone. Leaves are cheap (an EC key is a millisecond), so the serving
+certificate is issued anew whenever the server starts and covers the host's addresses of today: a changed IP or an old
+certificate never locks anybody out.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from jota.pki.ca import CertificateAuthority, Pair, Subject
+from jota.pki.jwt import TokenSigner
+from jota.run.instance import write_file
+
+_CA_DAYS = 3650.0
+_LEAF_DAYS = 365.0
+_MASTERS = "system:masters"
+
+
+@dataclass(slots=True)
+class Material:
+    """What a server needs; certificate pairs lie in files because TLS contexts load from files."""
+
+    directory: Path
+    authority: CertificateAuthority
+    signer: TokenSigner
+    admin: Pair
+
+    @property
+    def ca_pem(self) -> bytes:
+        return self.authority.certificate_pem
+
+    def serving_context(self) -> ssl.SSLContext:
+        """TLS for the API: our certificate; client certificates are optional and verified against our CA."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self.directory / "server.crt", self.directory / "server.key")
+        context.load_verify_locations(cadata=self.ca_pem.decode())
+        context.verify_mode = ssl.CERT_OPTIONAL
+        return context
+
+    def kubelet_client_context(self) -> ssl.SSLContext:
+        """TLS from the API server to node agents, which know us by this client certificate."""
+        context = ssl.create_default_context(cadata=self.ca_pem.decode())
+        context.check_hostname = False  # nodes are dialled by address; their certificate must still be from our CA
+        context.load_cert_chain(self.directory / "kubelet-client.crt", self.directory / "kubelet-client.key")
+        return context
+
+
+def ensure(directory: Path, *, addresses: list[str], service_cidr: str, domain: str, now: float) -> Material:
+    """Load or make the CA and the token key; issue today's leaves. `addresses`: IPs that clients may dial."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    authority = CertificateAuthority(_authority(directory, now))
+    signer = TokenSigner(_token_key(directory))
+    dns = (
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        f"kubernetes.default.svc.{domain}",
+    )
+    ips = ("127.0.0.1", str(IPv4Network(service_cidr)[1]), *addresses)
+    server = Subject("kube-apiserver", (), dns, tuple(dict.fromkeys(ips)))
+    _leaf(directory / "server", authority.issue(server, days=_LEAF_DAYS, client=False, server=True, now=now))
+    kubelet_client = Subject("kube-apiserver-kubelet-client", (_MASTERS,))
+    pair = authority.issue(kubelet_client, days=_LEAF_DAYS, client=True, server=False, now=now)
+    _leaf(directory / "kubelet-client", pair)
+    admin = authority.issue(
+        Subject("kubernetes-admin", (_MASTERS,)), days=_LEAF_DAYS, client=True, server=False, now=now
+    )
+    return Material(directory, authority, signer, admin)
+
+
+def _authority(directory: Path, now: float) -> Pair:
+    certificate, key = directory / "ca.crt", directory / "ca.key"
+    if not (certificate.exists() and key.exists()):
+        _leaf(directory / "ca", CertificateAuthority.create("jota-ca", days=_CA_DAYS, now=now))
+    return Pair(certificate.read_bytes(), key.read_bytes())
+
+
+def _token_key(directory: Path) -> bytes:
+    path = directory / "sa.key"
+    if not path.exists():
+        write_file(path, TokenSigner.create_key(), 0o600)
+    return path.read_bytes()
+
+
+def _leaf(stem: Path, pair: Pair) -> None:
+    """The key first: a certificate without its key would look complete after a crash."""
+    write_file(stem.with_suffix(".key"), pair.key, 0o600)
+    write_file(stem.with_suffix(".crt"), pair.certificate, 0o644)
