@@ -1,0 +1,187 @@
+"""Strategic merge patch: a merge patch whose lists merge by key, with directives. Pure; driven by the schema's facts.
+
+Directives: `$patch: delete|replace|merge` in an object or list item, `$deleteFromPrimitiveList/<field>`,
+`$setElementOrder/<field>`, `$retainKeys`. Semantics are apimachinery's `strategicpatch`; bad directives are 400.
+Types come from schema.py (`merge_key`, `strategies`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jota.meta.errors import bad_request
+from jota.meta.schema import ANY, Type, definition
+
+_PATCH, _RETAIN = "$patch", "$retainKeys"
+_DELETE, _ORDER = "$deleteFromPrimitiveList/", "$setElementOrder/"
+
+
+def apply(obj: dict[str, Any], patch: Any, schema: str | Type) -> dict[str, Any]:
+    """The patched object; neither argument is changed, unchanged parts are shared.
+
+    `schema` is a definition's name or a Type. Raises ApiError 400."""
+    if not isinstance(patch, dict):
+        raise bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}")
+    root = schema if isinstance(schema, Type) else definition(schema)
+    return _merge_map(obj, patch, root or ANY)
+
+
+def _child(type: Type, key: str) -> Type:
+    if type.kind == "struct":
+        return type.fields.get(key, ANY)
+    return (type.item or ANY) if type.kind == "map" else ANY
+
+
+def _merge_map(original: dict[str, Any], patch: dict[str, Any], type: Type) -> dict[str, Any]:
+    directive = patch.get(_PATCH)
+    if directive == "replace":
+        return _merge_map({}, {k: v for k, v in patch.items() if k != _PATCH}, type)
+    if directive == "delete":
+        return {}
+    if directive not in (None, "merge"):
+        raise bad_request(f"unknown patch type found: {directive}")
+    out = _retained(original, patch)
+    orders: list[tuple[str, Any]] = []
+    for key, value in patch.items():
+        if key in (_PATCH, _RETAIN):
+            continue
+        if key.startswith(_ORDER):
+            orders.append((key[len(_ORDER) :], value))
+        elif key.startswith(_DELETE):
+            _delete_primitives(out, key[len(_DELETE) :], value)
+        elif value is None:
+            out.pop(key, None)
+        else:
+            out[key] = _merge_value(out.get(key), value, _child(type, key))
+    for key, order in orders:
+        _reorder(out, original, patch, key, order, _child(type, key))
+    return out
+
+
+def _retained(original: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    keep = patch.get(_RETAIN)
+    if keep is None:
+        return dict(original)
+    if not isinstance(keep, list) or any(
+        k not in keep for k, v in patch.items() if v is not None and not k.startswith("$")
+    ):
+        raise bad_request("invalid patch format of retainKeys list")
+    return {key: value for key, value in original.items() if key in keep}
+
+
+def _merge_value(original: Any, patch: Any, type: Type) -> Any:
+    if isinstance(patch, dict):
+        replace = "replace" in type.strategies or not isinstance(original, dict)
+        return _merge_map({} if replace else original, patch, type)
+    if isinstance(patch, list):
+        if "merge" not in type.strategies:
+            return _without_directives(patch, type)
+        return _merge_list(original if isinstance(original, list) else [], patch, type)
+    return patch
+
+
+def _without_directives(patch: list[Any], type: Type) -> list[Any]:
+    """A list that replaces: its items still go through the map rules, so that no directive gets stored."""
+    item = type.item or ANY
+    return [_merge_map({}, p, item) if isinstance(p, dict) else p for p in patch]
+
+
+def _merge_list(original: list[Any], patch: list[Any], type: Type) -> list[Any]:
+    if not any(isinstance(p, dict) for p in patch):
+        # primitives: the union, original order first
+        return _unique([*original, *patch])
+    if any(isinstance(p, dict) and p.get(_PATCH) == "replace" for p in patch):
+        rest = [p for p in patch if not (isinstance(p, dict) and p.get(_PATCH) == "replace" and len(p) == 1)]
+        plain = [{k: v for k, v in p.items() if k != _PATCH} if isinstance(p, dict) else p for p in rest]
+        return _without_directives(plain, type)
+    out = list(original)
+    for item in patch:
+        _merge_item(out, item, type)
+    return out
+
+
+def _merge_item(out: list[Any], item: Any, type: Type) -> None:
+    """Merge one patch item into `out` (our own list) by the merge key."""
+    key = type.merge_key
+    if not isinstance(item, dict) or key not in item:
+        raise bad_request(f"map: {item} does not contain declared merge key: {key}")
+    found = [index for index, have in enumerate(out) if isinstance(have, dict) and have.get(key) == item[key]]
+    if item.get(_PATCH) == "delete":
+        for index in reversed(found):
+            del out[index]
+    elif found:
+        out[found[0]] = _merge_map(out[found[0]], item, type.item or ANY)
+    else:
+        out.append(_merge_map({}, item, type.item or ANY))
+
+
+def _delete_primitives(out: dict[str, Any], key: str, values: Any) -> None:
+    if not isinstance(values, list) or any(isinstance(v, dict | list) for v in values):
+        raise bad_request("invalid patch format of primitive list")
+    have = out.get(key)
+    if isinstance(have, list):
+        out[key] = [value for value in have if value not in values]
+
+
+def _unique(values: list[Any]) -> list[Any]:
+    out: list[Any] = []
+    for value in values:
+        if value not in out:
+            out.append(value)
+    return out
+
+
+# --- order -----------------------------------------------------------------------------------------------------------
+
+
+def _reorder(
+    out: dict[str, Any], original: dict[str, Any], patch: dict[str, Any], key: str, order: Any, type: Type
+) -> None:
+    """Arrange out[key]: named items as `order` says; items that only the server has keep their place among them."""
+    merged = out.get(key)
+    if not isinstance(merged, list):
+        return
+    if not isinstance(order, list):
+        raise bad_request("invalid patch format of setElementOrder list")
+    named = [_identity(value, type.merge_key) for value in order]
+    _check_order(patch.get(key), named, type.merge_key)
+    before = original.get(key)
+    server = [_identity(v, type.merge_key) for v in before] if isinstance(before, list) else []
+    ours = sorted(
+        (v for v in merged if _identity(v, type.merge_key) in named),
+        key=lambda v: named.index(_identity(v, type.merge_key)),
+    )
+    theirs = [v for v in merged if _identity(v, type.merge_key) not in named]
+    out[key] = _interleave(theirs, ours, server, type.merge_key)
+
+
+def _check_order(patch: Any, named: list[Any], merge_key: str) -> None:
+    for value in patch if isinstance(patch, list) else ():
+        directive = value.get(_PATCH) if isinstance(value, dict) else None
+        if directive is None and _identity(value, merge_key) not in named:
+            raise bad_request("invalid patch format of setElementOrder list")
+
+
+def _identity(value: Any, merge_key: str) -> Any:
+    return value.get(merge_key) if isinstance(value, dict) and merge_key else value
+
+
+def _interleave(theirs: list[Any], ours: list[Any], server: list[Any], merge_key: str) -> list[Any]:
+    """Merge two ordered lists: an item of `theirs` goes first only where the server had it before the next of `ours`."""
+    where = {_hashable(identity): index for index, identity in reversed(list(enumerate(server)))}
+    out: list[Any] = []
+    i = j = 0
+    while i < len(theirs) and j < len(ours):
+        left = where.get(_hashable(_identity(theirs[i], merge_key)))
+        right = where.get(_hashable(_identity(ours[j], merge_key)))
+        if left is not None and right is not None and left < right:
+            out.append(theirs[i])
+            i += 1
+        else:
+            out.append(ours[j])
+            j += 1
+    return out + theirs[i:] + ours[j:]
+
+
+def _hashable(identity: Any) -> Any:
+    return repr(identity) if isinstance(identity, dict | list) else identity
