@@ -103,7 +103,7 @@ class EventRecorder:
             try:
                 return await self._send(identity, reference, type, reason, message, now)
             except ApiError as e:
-                if e.code == 404 or 400 <= e.code < 500 and e.code not in (409, 429):
+                if e.code == 404 or (400 <= e.code < 500 and e.code not in (409, 429)):
                     log.debug("event %s of %s refused: %s", reason, reference.get("name"), e)
                     return None  # its namespace is gone or closing: nobody can read it any more
                 failure: Exception = e
