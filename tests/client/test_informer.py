@@ -179,9 +179,9 @@ def test_exact_under_faults(ops: list[tuple[str, str]], seed: int, watchlist: bo
         async with asyncio.timeout(5):
             await informer.caught_up(server.revision)
         expected = {f"ns/{name}": obj for name, obj in server.objects.items()}
-        assert {key: informer.get(key) for key in informer.keys()} == expected
+        assert dict(informer.items()) == expected
         assert {f"ns/{name}": obj for name, obj in handler.state.items()} == expected
-        assert {v for v in informer.index_values("v")} == {o["data"]["v"] for o in expected.values()}
+        assert set(informer.index_values("v")) == {o["data"]["v"] for o in expected.values()}
         run.cancel()
         await asyncio.wait({run})
 

@@ -124,6 +124,8 @@ class Informer(Generic[T]):
         self._clock = clock or SystemClock()
         self._random = random or Random()
         self._objects: dict[str, _Held[T]] = {}
+        self._namespaces: dict[str, dict[str, None]] = {}
+        """Namespace -> its keys."""
         self._index_functions: dict[str, IndexFunction[T]] = {}
         self._indexes: dict[str, dict[str, dict[str, None]]] = {}
         self._handlers: list[Handler[T]] = []
@@ -146,11 +148,13 @@ class Informer(Generic[T]):
     def list(self, namespace: str = "") -> list[T]:
         if not namespace:
             return [held.object for held in self._objects.values()]
-        prefix = namespace + "/"
-        return [held.object for key, held in self._objects.items() if key.startswith(prefix)]
+        return [self._objects[key].object for key in self._namespaces.get(namespace, ())]
 
     def keys(self) -> Iterable[str]:
         return self._objects.keys()
+
+    def items(self) -> Iterable[tuple[str, T]]:
+        return ((key, held.object) for key, held in self._objects.items())
 
     def by_index(self, name: str, value: str) -> Iterable[T]:
         """The objects for which index `name` gave `value`. Raises KeyError for an index that was not added."""
@@ -349,12 +353,17 @@ class Informer(Generic[T]):
                 self._index(name, key, old.object, add=False)
             self._index(name, key, new.object, add=True)
         self._objects[key] = new
+        self._namespaces.setdefault(split_key(key)[0], {})[key] = None
         self._notify(old.object if old else None, new.object)
 
     def _remove(self, key: str, last: T) -> None:
         old = self._objects.pop(key, None)
         if old is None:
             return
+        namespace = split_key(key)[0]
+        del self._namespaces[namespace][key]
+        if not self._namespaces[namespace]:
+            del self._namespaces[namespace]
         for name in self._index_functions:
             self._index(name, key, old.object, add=False)
         self._notify(last, None)

@@ -1,0 +1,268 @@
+"""ReplicaSet (and ReplicationController): the right number of pods. In: the set and its pods. Out: creates and deletes.
+
+`plan` decides; `reconcile` claims, creates in growing batches, deletes the least valuable pods, and writes the status.
+Exactness: a key is not reconciled before the pod cache shows the key's own last creates (Controller.wrote), and pods
+whose delete was accepted no longer count, seen or not. Next: claim.py; deployment.py is the layer above.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import msgspec
+
+from jota.controllers import claim, conditions
+from jota.controllers.controller import Context, Controller, own
+from jota.controllers.views import Pod, controlled_by
+from jota.meta.errors import ApiError
+from jota.meta.resource import PODS, REPLICASETS, Resource
+from jota.meta.selectors import LabelSelector, from_map, from_object
+
+Object = dict[str, Any]
+
+REPLICATIONCONTROLLERS = Resource("", "v1", "replicationcontrollers", "ReplicationController")
+BURST = 500
+"""Pods created or deleted in one reconcile, at most (upstream's BurstReplicas)."""
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+
+
+@dataclass(slots=True, frozen=True)
+class Plan:
+    create: int = 0
+    delete: list[Pod] = field(default_factory=list)
+
+
+def plan(owner: Object, active: list[Pod], related: Iterable[Pod], now: float) -> Plan:
+    """How many pods to add, or which to remove. `related`: active pods of sibling sets, for spreading over nodes."""
+    if "deletionTimestamp" in owner["metadata"]:
+        return Plan()
+    wanted = owner["spec"].get("replicas", 1)
+    missing = wanted - len(active)
+    if missing >= 0:
+        return Plan(create=min(missing, BURST))
+    per_node = Counter(p.spec.nodeName for p in related)
+    ranked = sorted(active, key=lambda p: deletion_rank(p, per_node[p.spec.nodeName], now))
+    return Plan(delete=ranked[: min(-missing, BURST)])
+
+
+def deletion_rank(pod: Pod, on_node: int, now: float) -> tuple[Any, ...]:
+    """Sorts the pods to lose first: unassigned, pending, unready, cheap, crowded, young, restarted (upstream's order).
+
+    Ages are compared by their order of magnitude, so that equal pods are chosen by uid, that is, at random.
+    """
+    return (
+        bool(pod.spec.nodeName),
+        {"Pending": 0, "Unknown": 1, "": 1}.get(pod.status.phase, 2),
+        pod.ready,
+        _cost(pod),
+        -on_node,
+        _magnitude(now - pod.ready_since) if pod.ready_since else 0,
+        -pod.restarts,
+        _magnitude(now - pod.created),
+        pod.metadata.uid,
+    )
+
+
+def _cost(pod: Pod) -> int:
+    text = (pod.metadata.annotations or {}).get(DELETION_COST, "0")
+    try:
+        return int(text)
+    except ValueError:
+        return 0
+
+
+def _magnitude(age: float) -> int:
+    return int(math.log2(age)) if age >= 1 else -1
+
+
+def status_of(
+    owner: Object, active: list[Pod], failure: tuple[str, str] | None, now: float
+) -> tuple[Object, float | None]:
+    """(the status as it should be, seconds until a ready pod becomes available or None).
+
+    `failure` is (reason, message) of a create or delete that failed just now; None clears the condition.
+    """
+    template = (owner["spec"].get("template") or {}).get("metadata") or {}
+    labels: dict[str, str] = template.get("labels") or {}
+    minimum = owner["spec"].get("minReadySeconds") or 0
+    waits = [pod.ready_since + minimum - now for pod in active if pod.ready]
+    old = owner.get("status") or {}
+    conds = old.get("conditions") or []
+    if failure is not None:
+        # Messages name generated pods; following them would write the status, and so wake this key, on every attempt.
+        if conditions.find(conds, "ReplicaFailure") is None:
+            conds = conditions.put(conds, "ReplicaFailure", "True", *failure, now)
+    else:
+        conds = conditions.without(conds, "ReplicaFailure")
+    counts = {
+        "replicas": len(active),
+        "fullyLabeledReplicas": sum(_labelled(pod, labels) for pod in active),
+        "readyReplicas": len(waits),
+        "availableReplicas": sum(wait <= 0 for wait in waits) if minimum else len(waits),
+    }
+    status: Object = {k: v for k, v in counts.items() if v or k == "replicas"}
+    status["observedGeneration"] = owner["metadata"].get("generation", 0)
+    if conds:
+        status["conditions"] = conds
+    pending = [wait for wait in waits if wait > 0] if minimum else []
+    return status, (min(pending) if pending else None)
+
+
+def _labelled(pod: Pod, labels: dict[str, str]) -> bool:
+    have = pod.metadata.labels or {}
+    return all(have.get(k) == v for k, v in labels.items())
+
+
+def pod_from(owner: Object, resource: Resource) -> Object:
+    """The pod that a set's template describes."""
+    meta = owner["metadata"]
+    template = deepcopy(owner["spec"]["template"])
+    given = template.get("metadata") or {}
+    metadata: Object = {k: given[k] for k in ("labels", "annotations", "finalizers") if given.get(k)}
+    metadata["generateName"] = f"{meta['name']}-"
+    metadata["namespace"] = meta["namespace"]
+    metadata["ownerReferences"] = [claim.reference(owner, resource.api_version, resource.kind)]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+
+
+class ReplicaSetController(Controller):
+    name: ClassVar[str] = "replicaset"
+    resource: ClassVar[Resource] = REPLICASETS
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.sets = self.watch(self.resource, own)
+        self.pods = self.watch(PODS, self._keys_of_pod, type=Pod)
+        self.events = context.recorder(f"{self.name}-controller")
+        self._deleted: dict[str, set[str]] = {}
+        """Per key: uids of pods whose delete was accepted and which the cache may still show as living."""
+
+    def selector(self, owner: Object) -> LabelSelector:
+        return from_object(owner["spec"].get("selector"))
+
+    def _keys_of_pod(self, pod: Pod) -> Iterable[str]:
+        """The controlling set; for an orphan, every set of its namespace that would adopt it."""
+        if pod.metadata.controller is not None:
+            return controlled_by(self.resource.kind, self.resource.group)(pod)
+        return [
+            own(owner)[0]
+            for owner in self.sets.list(pod.metadata.namespace)
+            if self.selector(owner).matches(pod.metadata.labels)
+        ]
+
+    async def reconcile(self, key: str) -> float | None:
+        owner = self.sets.get(key)
+        if owner is None:
+            self._deleted.pop(key, None)
+            return None
+        active = await self._claim(key, owner)
+        decided = plan(owner, active, self._related(owner), self.clock.now())
+        failure = await self._create(key, owner, decided.create) or await self._delete(key, owner, decided.delete)
+        status, again = status_of(owner, active, failure[:2] if failure else None, self.clock.now())
+        if status != owner.get("status"):
+            changed = {**owner, "status": status}
+            self.wrote(key, self.sets, await self.client.update(self.resource, changed, "status"))
+        if failure is not None:
+            raise failure[2]
+        return again
+
+    async def _claim(self, key: str, owner: Object) -> list[Pod]:
+        gone = self._deleted.get(key, set())
+        here = self.pods.list(owner["metadata"]["namespace"])
+        if gone:
+            gone &= {p.metadata.uid for p in here if p.active}
+        found = claim.plan(
+            owner,
+            self.selector(owner),
+            (_candidate(p) for p in here if p.active and p.metadata.uid not in gone),
+        )
+        adopted = [c.item for c in found.adopt]
+        for patched in await claim.apply(self.client, PODS, self.resource, owner, found):
+            self.wrote(key, self.pods, patched)
+        return found.owned + [p for p in adopted if any(c.item is p for c in found.adopt)]
+
+    def _related(self, owner: Object) -> list[Pod]:
+        """Active pods of all sets that have this one's controller (a deployment's other revisions), or of this one alone."""
+        meta = owner["metadata"]
+        above = {r["uid"] for r in meta.get("ownerReferences") or () if r.get("controller")}
+        uids = {meta["uid"]}
+        for other in self.sets.list(meta["namespace"]) if above else ():
+            if any(r["uid"] in above for r in other["metadata"].get("ownerReferences") or () if r.get("controller")):
+                uids.add(other["metadata"]["uid"])
+        return [
+            p
+            for p in self.pods.list(meta["namespace"])
+            if p.active and p.metadata.controller is not None and p.metadata.controller.uid in uids
+        ]
+
+    async def _create(self, key: str, owner: Object, count: int) -> tuple[str, str, Exception] | None:
+        """Create in batches of 1, 2, 4, ...: a template that cannot work fails once, not `count` times."""
+        batch = 1
+        while count > 0:
+            results = await asyncio.gather(
+                *(self._create_one(key, owner) for _ in range(min(batch, count))), return_exceptions=True
+            )
+            failed = [r for r in results if isinstance(r, BaseException)]
+            if failed:
+                return self._create_failed(owner, failed[0])
+            count -= len(results)
+            batch *= 2
+        return None
+
+    async def _create_one(self, key: str, owner: Object) -> None:
+        pod = await self.client.create(PODS, pod_from(owner, self.resource))
+        self.wrote(key, self.pods, pod)
+        self.events.event(owner, "Normal", "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
+
+    def _create_failed(self, owner: Object, error: BaseException) -> tuple[str, str, Exception] | None:
+        if not isinstance(error, Exception):
+            raise error
+        if isinstance(error, ApiError) and any(c.reason == "NamespaceTerminating" for c in error.causes):
+            return None  # nothing can be created there again; the namespace's end removes the set too
+        self.events.event(owner, "Warning", "FailedCreate", f"Error creating: {error}")
+        return "FailedCreate", str(error), error
+
+    async def _delete(self, key: str, owner: Object, pods: list[Pod]) -> tuple[str, str, Exception] | None:
+        results = await asyncio.gather(*(self._delete_one(key, owner, p) for p in pods), return_exceptions=True)
+        for error in results:
+            if isinstance(error, Exception):
+                self.events.event(owner, "Warning", "FailedDelete", f"Error deleting: {error}")
+                return "FailedDelete", str(error), error
+            if error is not None:
+                raise error
+        return None
+
+    async def _delete_one(self, key: str, owner: Object, pod: Pod) -> None:
+        try:
+            await self.client.delete(PODS, pod.metadata.name, pod.metadata.namespace, uid=pod.metadata.uid)
+        except ApiError as e:
+            if e.code not in (404, 409):  # 409: a namesake with another uid; ours is gone
+                raise
+        self._deleted.setdefault(key, set()).add(pod.metadata.uid)
+        self.events.event(owner, "Normal", "SuccessfulDelete", f"Deleted pod: {pod.metadata.name}")
+
+
+class ReplicationControllerController(ReplicaSetController):
+    """The same machine for v1 ReplicationController, whose selector is a plain map."""
+
+    name: ClassVar[str] = "replicationcontroller"
+    resource: ClassVar[Resource] = REPLICATIONCONTROLLERS
+
+    def selector(self, owner: Object) -> LabelSelector:
+        return from_map(owner["spec"].get("selector"))
+
+
+def _candidate(pod: Pod) -> claim.Candidate:
+    meta = pod.metadata
+    references = [
+        {k: v for k, v in msgspec.to_builtins(r).items() if v is not None} for r in meta.ownerReferences or ()
+    ]
+    return claim.Candidate(
+        meta.name, meta.uid, meta.resourceVersion, meta.labels or {}, references, pod.terminating, pod
+    )

@@ -1,0 +1,197 @@
+"""What controllers read of a Pod, as msgspec Structs: a fifth of the memory of plain dicts, and typed.
+
+All controllers of a process share one cache of these. Fields keep the API's names; null and absent are both None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from jota.aio.clock import parse_rfc3339
+from jota.client.informer import key_of
+
+
+class OwnerReference(msgspec.Struct, gc=False):
+    apiVersion: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool | None = None
+    blockOwnerDeletion: bool | None = None
+
+    @property
+    def group(self) -> str:
+        return self.apiVersion.rpartition("/")[0]
+
+
+class ObjectMeta(msgspec.Struct, gc=False):
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resourceVersion: str = ""
+    generation: int = 0
+    creationTimestamp: str | None = None
+    deletionTimestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    ownerReferences: list[OwnerReference] | None = None
+    finalizers: list[str] | None = None
+
+    @property
+    def key(self) -> str:
+        return key_of(self.namespace, self.name)
+
+    @property
+    def controller(self) -> OwnerReference | None:
+        """The owner that manages this object."""
+        for reference in self.ownerReferences or ():
+            if reference.controller:
+                return reference
+        return None
+
+
+class Partial(msgspec.Struct, gc=False):
+    """Any object's metadata (PartialObjectMetadata)."""
+
+    metadata: ObjectMeta
+    apiVersion: str = ""
+    kind: str = ""
+
+
+class Toleration(msgspec.Struct, gc=False):
+    key: str | None = None
+    operator: str | None = None
+    value: str | None = None
+    effect: str | None = None
+    tolerationSeconds: int | None = None
+
+
+class Port(msgspec.Struct, gc=False):
+    containerPort: int
+    name: str | None = None
+    protocol: str | None = None
+
+
+class Container(msgspec.Struct, gc=False):
+    name: str
+    ports: list[Port] | None = None
+    restartPolicy: str | None = None
+
+
+class PodSpec(msgspec.Struct, gc=False):
+    containers: list[Container] = []
+    initContainers: list[Container] | None = None
+    nodeName: str | None = None
+    hostname: str | None = None
+    subdomain: str | None = None
+    tolerations: list[Toleration] | None = None
+
+
+class Condition(msgspec.Struct, gc=False):
+    type: str
+    status: str
+    reason: str | None = None
+    lastTransitionTime: str | None = None
+
+
+class PodIP(msgspec.Struct, gc=False):
+    ip: str = ""
+
+
+class ContainerStatus(msgspec.Struct, gc=False):
+    restartCount: int = 0
+
+
+class PodStatus(msgspec.Struct, gc=False):
+    phase: str = ""
+    podIP: str | None = None
+    podIPs: list[PodIP] | None = None
+    conditions: list[Condition] | None = None
+    containerStatuses: list[ContainerStatus] | None = None
+
+
+class Pod(msgspec.Struct, gc=False):
+    metadata: ObjectMeta
+    spec: PodSpec
+    status: PodStatus = msgspec.field(default_factory=PodStatus)
+
+    @property
+    def key(self) -> str:
+        return self.metadata.key
+
+    @property
+    def terminating(self) -> bool:
+        return self.metadata.deletionTimestamp is not None
+
+    @property
+    def finished(self) -> bool:
+        return self.status.phase in ("Succeeded", "Failed")
+
+    @property
+    def active(self) -> bool:
+        """Neither finished nor being deleted: it counts as a replica."""
+        return not self.finished and not self.terminating
+
+    @property
+    def ready_condition(self) -> Condition | None:
+        for condition in self.status.conditions or ():
+            if condition.type == "Ready":
+                return condition
+        return None
+
+    @property
+    def ready(self) -> bool:
+        condition = self.ready_condition
+        return condition is not None and condition.status == "True"
+
+    @property
+    def ready_since(self) -> float:
+        """Epoch seconds of the last transition to ready; 0 when not ready or unknown."""
+        condition = self.ready_condition
+        if condition is None or condition.status != "True" or not condition.lastTransitionTime:
+            return 0.0
+        return parse_rfc3339(condition.lastTransitionTime)
+
+    @property
+    def created(self) -> float:
+        return parse_rfc3339(self.metadata.creationTimestamp) if self.metadata.creationTimestamp else 0.0
+
+    @property
+    def restarts(self) -> int:
+        """The most restarts of any of its containers."""
+        return max((s.restartCount for s in self.status.containerStatuses or ()), default=0)
+
+    @property
+    def ips(self) -> list[str]:
+        found = [p.ip for p in self.status.podIPs or () if p.ip]
+        return found or ([self.status.podIP] if self.status.podIP else [])
+
+    def reference(self) -> dict[str, str]:
+        """Its ObjectReference, for events and target references."""
+        meta = self.metadata
+        return {
+            "kind": "Pod",
+            "namespace": meta.namespace,
+            "name": meta.name,
+            "uid": meta.uid,
+            "apiVersion": "v1",
+            "resourceVersion": meta.resourceVersion,
+        }
+
+
+def pod_key(pod: Pod) -> tuple[str]:
+    return (pod.key,)
+
+
+def controlled_by(kind: str, group: str = "") -> Callable[[Pod], Iterable[str]]:
+    """Keys of a Pod's controlling owner when that is a `kind`, for Controller.watch."""
+
+    def keys(pod: Pod) -> Iterable[str]:
+        owner = pod.metadata.controller
+        if owner is not None and owner.kind == kind and owner.group == group:
+            return (key_of(pod.metadata.namespace, owner.name),)
+        return ()
+
+    return keys
