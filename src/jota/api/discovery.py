@@ -1,0 +1,251 @@
+"""Discovery documents: what is served, told in the two forms that clients know. Kinds in, JSON values out; pure.
+
+Legacy: /api, /apis, /apis/<group>, /api/v1 and /apis/<group>/<version>. Aggregated (apidiscovery.k8s.io): everything
+below /api or /apis in one document. Next: the verbs that serve these, by the Accept header.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from jota.kinds.kind import Kind
+
+
+class _Sub(NamedTuple):
+    verbs: tuple[str, ...]
+    group: str | None = None
+    """None: group, version and kind are the parent's."""
+    version: str = ""
+    kind: str = ""
+
+
+_EDIT = ("get", "patch", "update")
+_STREAM = ("create", "get")
+_PROXY = ("create", "delete", "get", "patch", "update")
+_SUBRESOURCES: dict[str, _Sub] = {
+    "status": _Sub(_EDIT),
+    "scale": _Sub(_EDIT, "autoscaling", "v1", "Scale"),
+    "approval": _Sub(_EDIT),
+    "attach": _Sub(_STREAM, "", "v1", "PodAttachOptions"),
+    "binding": _Sub(("create",), "", "v1", "Binding"),
+    "ephemeralcontainers": _Sub(_EDIT),
+    "eviction": _Sub(("create",), "policy", "v1", "Eviction"),
+    "exec": _Sub(_STREAM, "", "v1", "PodExecOptions"),
+    "finalize": _Sub(("update",)),
+    "log": _Sub(("get",)),
+    "portforward": _Sub(_STREAM, "", "v1", "PodPortForwardOptions"),
+    "resize": _Sub(_EDIT),
+    "token": _Sub(("create",), "authentication.k8s.io", "v1", "TokenRequest"),
+}
+"""Without group and version here, `kubectl drain` would delete pods instead of evicting them."""
+_GROUP_ORDER = (
+    "",
+    "apiregistration.k8s.io",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+)
+"""Upstream's: clients take the first group that knows a short name. Others follow, by name."""
+
+
+def _subresource(kind: Kind, name: str) -> _Sub:
+    if name == "proxy":
+        return _Sub(_PROXY, kind.resource.group, kind.resource.version, f"{kind.resource.kind}ProxyOptions")
+    found = _SUBRESOURCES.get(name, _Sub(_EDIT))
+    if found.group is None:
+        return found._replace(group=kind.resource.group, version=kind.resource.version, kind=kind.resource.kind)
+    return found
+
+
+def _subresources(kind: Kind) -> list[tuple[str, _Sub]]:
+    names = set(kind.subresources)
+    if kind.status:
+        names.add("status")
+    if kind.scale is not None:
+        names.add("scale")
+    return [(name, _subresource(kind, name)) for name in sorted(names)]
+
+
+def _version_order(version: str) -> tuple[int, int, int, str]:
+    """Sort key: v2, v1, v2beta1, v1beta2, v1beta1, v1alpha1, and then whatever else by name."""
+    form = re.fullmatch(r"v([0-9]+)(?:(alpha|beta)([0-9]+))?", version)
+    if form is None:
+        return 3, 0, 0, version
+    stage = {"": 0, None: 0, "beta": 1, "alpha": 2}[form[2]]
+    return stage, -int(form[1]), -int(form[3] or 0), ""
+
+
+def _served(kinds: Iterable[Kind]) -> dict[str, dict[str, list[Kind]]]:
+    """group -> version -> kinds, in the order of discovery; the core group is ""."""
+    found: dict[str, dict[str, list[Kind]]] = {}
+    for kind in kinds:
+        found.setdefault(kind.resource.group, {}).setdefault(kind.resource.version, []).append(kind)
+    rank = {group: index for index, group in enumerate(_GROUP_ORDER)}
+    return {
+        group: {
+            version: sorted(found[group][version], key=lambda k: k.resource.plural)
+            for version in sorted(found[group], key=_version_order)
+        }
+        for group in sorted(found, key=lambda g: (rank.get(g, len(rank)), g))
+    }
+
+
+def _singular(kind: Kind) -> str:
+    return kind.singular or kind.resource.kind.lower()
+
+
+# --- legacy ----------------------------------------------------------------------------------------------------------
+
+
+def legacy_api(kinds: Iterable[Kind], address: str = "") -> dict[str, Any]:
+    """GET /api: APIVersions. `address` is host:port of this server, as clients reach it."""
+    versions = list(_served(kinds).get("", {})) or ["v1"]
+    addresses = [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]
+    return {"kind": "APIVersions", "versions": versions, "serverAddressByClientCIDRs": addresses}
+
+
+def legacy_group_list(kinds: Iterable[Kind]) -> dict[str, Any]:
+    """GET /apis: APIGroupList."""
+    groups = [_group(group, list(versions)) for group, versions in _served(kinds).items() if group]
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+
+
+def legacy_group(kinds: Iterable[Kind], group: str) -> dict[str, Any] | None:
+    """GET /apis/<group>: APIGroup; None when the group is not served."""
+    versions = _served(kinds).get(group)
+    if not group or not versions:
+        return None
+    return {"kind": "APIGroup", "apiVersion": "v1", **_group(group, list(versions))}
+
+
+def _group(group: str, versions: list[str]) -> dict[str, Any]:
+    entries = [{"groupVersion": f"{group}/{version}", "version": version} for version in versions]
+    return {"name": group, "versions": entries, "preferredVersion": entries[0]}
+
+
+def legacy_resources(kinds: Iterable[Kind], group: str, version: str) -> dict[str, Any] | None:
+    """GET /api/v1 or /apis/<group>/<version>: APIResourceList; None when it is not served."""
+    served = _served(kinds).get(group, {}).get(version)
+    if served is None:
+        return None
+    resources: list[dict[str, Any]] = []
+    for kind in served:
+        resources.append(_legacy_resource(kind))
+        resources += [_legacy_subresource(kind, name, sub) for name, sub in _subresources(kind)]
+    group_version = f"{group}/{version}" if group else version
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources}
+
+
+def _legacy_resource(kind: Kind) -> dict[str, Any]:
+    resource = kind.resource
+    out: dict[str, Any] = {
+        "name": resource.plural,
+        "singularName": _singular(kind),
+        "namespaced": resource.namespaced,
+        "kind": resource.kind,
+        "verbs": list(kind.verbs),
+    }
+    if kind.short_names:
+        out["shortNames"] = list(kind.short_names)
+    if kind.categories:
+        out["categories"] = list(kind.categories)
+    if "list" in kind.verbs:
+        out["storageVersionHash"] = _storage_hash(kind)
+    return out
+
+
+def _storage_hash(kind: Kind) -> str:
+    """Tells clients whether the stored encoding changed; opaque to them."""
+    stored = kind.stored
+    digest = hashlib.sha256(f"{stored.group}/{stored.version}/{stored.kind}".encode()).digest()
+    return base64.b64encode(digest[:8]).decode()
+
+
+def _legacy_subresource(kind: Kind, name: str, sub: _Sub) -> dict[str, Any]:
+    resource = kind.resource
+    out: dict[str, Any] = {
+        "name": f"{resource.plural}/{name}",
+        "singularName": "",
+        "namespaced": resource.namespaced,
+        "kind": sub.kind,
+        "verbs": list(sub.verbs),
+    }
+    if (sub.group, sub.version) != (resource.group, resource.version):
+        out |= {"group": sub.group, "version": sub.version} if sub.group else {"version": sub.version}
+    return out
+
+
+# --- aggregated ------------------------------------------------------------------------------------------------------
+
+
+def aggregated(kinds: Iterable[Kind], core: bool, version: str = "v2") -> dict[str, Any]:
+    """GET /api (core=True) or /apis as APIGroupDiscoveryList; `version` is v2 or v2beta1.
+
+    The response's Content-Type must be `content_type(version)`, or clients take the body for a legacy one."""
+    groups = [(g, v) for g, v in _served(kinds).items() if (g == "") == core]
+    items = [
+        {
+            "metadata": {"name": group, "creationTimestamp": None} if group else {"creationTimestamp": None},
+            "versions": [
+                {"version": name, "freshness": "Current", "resources": [_aggregated_resource(k) for k in members]}
+                for name, members in versions.items()
+            ],
+        }
+        for group, versions in groups
+    ]
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": f"apidiscovery.k8s.io/{version}",
+        "metadata": {},
+        "items": items,
+    }
+
+
+def content_type(version: str = "v2") -> str:
+    """Of an aggregated document: echoes what was negotiated."""
+    return f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+
+
+def _gvk(group: str | None, version: str, kind: str) -> dict[str, str]:
+    return {"group": group or "", "version": version, "kind": kind}
+
+
+def _aggregated_resource(kind: Kind) -> dict[str, Any]:
+    resource = kind.resource
+    out: dict[str, Any] = {
+        "resource": resource.plural,
+        "responseKind": _gvk(resource.group, resource.version, resource.kind),
+        "scope": "Namespaced" if resource.namespaced else "Cluster",
+        "singularResource": _singular(kind),
+        "verbs": list(kind.verbs),
+    }
+    if kind.short_names:
+        out["shortNames"] = list(kind.short_names)
+    if kind.categories:
+        out["categories"] = list(kind.categories)
+    subresources = [
+        {"subresource": name, "responseKind": _gvk(sub.group, sub.version, sub.kind), "verbs": list(sub.verbs)}
+        for name, sub in _subresources(kind)
+    ]
+    if subresources:
+        out["subresources"] = subresources
+    return out
