@@ -1,0 +1,40 @@
+"""The Images contract over the blocking library: each call runs on one of the engine's worker threads."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from jota.runtime.embedded.images.library import Library
+from jota.runtime.protocol import Image
+
+Blocking = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+class EmbeddedImages:
+    """See `jota.runtime.protocol.Images`."""
+
+    def __init__(self, library: Library, blocking: Blocking) -> None:
+        self._library, self._blocking = library, blocking
+
+    async def pull(self, reference: str, *, auth: tuple[str, str] | None = None) -> Image:
+        from jota.runtime.embedded.images import registry
+
+        image: Image = await self._blocking(lambda: registry.pull(self._library, reference, auth))
+        return image
+
+    async def load(self, path: str) -> builtins.list[Image]:
+        images: builtins.list[Image] = await self._blocking(lambda: self._library.load(path))
+        return images
+
+    async def get(self, reference: str) -> Image | None:
+        image: Image | None = await self._blocking(lambda: self._library.get(reference))
+        return image
+
+    async def list(self) -> builtins.list[Image]:
+        images: builtins.list[Image] = await self._blocking(self._library.list)
+        return images
+
+    async def remove(self, reference: str) -> None:
+        await self._blocking(lambda: self._library.remove(reference))
