@@ -1,0 +1,69 @@
+"""One request on its way through the engine: who asks for what, with which options. Built by chain.py, read by verbs/."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jota.api.filters.attributes import User
+from jota.api.negotiate import Accepted
+from jota.api.path import Target
+from jota.meta.errors import ApiError, bad_request
+from jota.wire.message import Request
+
+if TYPE_CHECKING:
+    from jota.api.served import Served
+
+FIELD_VALIDATION = ("Ignore", "Warn", "Strict")
+MANAGER_LIMIT = 128
+
+
+class Call:
+    __slots__ = ("accepted", "params", "request", "served", "target", "user", "warnings")
+
+    def __init__(
+        self, request: Request, target: Target, params: dict[str, str], user: User, served: Served, accepted: Accepted
+    ) -> None:
+        self.request, self.target, self.params, self.user = request, target, params, user
+        self.served, self.accepted = served, accepted
+        self.warnings: list[str] = []
+        """Texts for Warning headers."""
+
+    @property
+    def dry_run(self) -> bool:
+        """Raises ApiError 422 for anything but All."""
+        value = self.params.get("dryRun", "")
+        if value in ("", "All"):
+            return bool(value)
+        raise ApiError(422, "Invalid", f'dryRun: Unsupported value: "{value[:64]}": supported values: "All"')
+
+    @property
+    def manager(self) -> str:
+        """Who owns the fields that this write changes: fieldManager, else the User-Agent's first word."""
+        given = self.params.get("fieldManager", "")
+        if given:
+            if len(given) > MANAGER_LIMIT or not given.isprintable():
+                text = f"fieldManager: Invalid value: must be printable and no longer than {MANAGER_LIMIT} characters"
+                raise ApiError(422, "Invalid", text)
+            return given
+        agent = self.request.headers.get("user-agent", "").partition("/")[0][:MANAGER_LIMIT]
+        return agent if agent.isprintable() and agent else "unknown"
+
+    @property
+    def field_validation(self) -> str:
+        """Ignore, Warn (the default) or Strict. Raises ApiError 422."""
+        value = self.params.get("fieldValidation", "") or "Warn"
+        if value not in FIELD_VALIDATION:
+            choices = ", ".join(f'"{v}"' for v in FIELD_VALIDATION)
+            raise ApiError(
+                422, "Invalid", f'fieldValidation: Unsupported value: "{value[:64]}": supported values: {choices}'
+            )
+        return value
+
+    def warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def require_name(self) -> str:
+        if not self.target.name:
+            raise bad_request("name must be provided")
+        return self.target.name

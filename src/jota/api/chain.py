@@ -1,0 +1,133 @@
+"""The order in which a request passes the filters, on one screen. In: wire Request. Out: wire Response, never an exception.
+
+read path and query -> authentication -> impersonation -> limit -> authorization -> verb -> metrics
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from jota.api import negotiate, respond
+from jota.api.call import Call
+from jota.api.dispatch import find_verb
+from jota.api.filters.attributes import Attributes, User
+from jota.api.filters.impersonation import impersonate
+from jota.api.path import Target, parameters, parse
+from jota.meta.errors import ApiError, forbidden, internal, path_not_found, too_many_requests, unauthorized, unavailable
+from jota.store.protocol import StoreError
+from jota.wire.message import Request, Response
+
+if TYPE_CHECKING:
+    from jota.api.server import Api
+
+log = logging.getLogger("jota.api")
+LONG_RUNNING = {"exec", "attach", "portforward", "proxy", "log"}
+WRITES = {"create", "update", "patch", "delete", "deletecollection"}
+
+
+async def handle(api: Api, request: Request) -> Response:
+    """Raises nothing but CancelledError."""
+    began = api.clock.monotonic()
+    target = None
+    try:
+        params = parameters(request.query)
+        target = parse(request.method, request.path, params)
+        response = await _filtered(api, request, target, params)
+    except ApiError as problem:
+        response = respond.error(problem)
+    except StoreError as problem:
+        response = respond.error(unavailable(f"the store cannot serve this now: {problem}"))
+    except TimeoutError:
+        text = "Timeout: request did not complete within the allotted timeout"
+        response = respond.error(ApiError(504, "Timeout", text, retry_after=1))
+    except Exception as problem:
+        log.exception("%s %s failed", request.method, request.path)
+        response = respond.error(internal(f"{type(problem).__name__}: {problem}"))
+    if request.method == "HEAD" and response.stream is None:
+        response = without_body(response)
+    api.metrics.observe(target, request.method, response.status, api.clock.monotonic() - began)
+    return response
+
+
+async def _filtered(api: Api, request: Request, target: Target, params: dict[str, str]) -> Response:
+    user = await _authenticate(api, request)
+    if "impersonate-user" in request.headers:
+        user = impersonate(api.authorizer, user, request)
+    counted = target.verb != "watch" and target.subresource not in LONG_RUNNING
+    if counted and api.inflight >= api.config.max_inflight:
+        raise too_many_requests("The server is busy: too many requests at work, please try again later.")
+    authorize(api, user, target)
+    if not counted:
+        return await _dispatch(api, request, target, params, user)
+    api.inflight += 1
+    try:
+        return await _dispatch(api, request, target, params, user)
+    finally:
+        api.inflight -= 1
+
+
+async def _authenticate(api: Api, request: Request) -> User:
+    """A preset user (in-process transport) is trusted."""
+    if request.user is not None:
+        return request.user  # type: ignore[no-any-return]
+    user = await api.authenticator.authenticate(request) if api.authenticator is not None else None
+    if user is None:
+        raise unauthorized()
+    return user
+
+
+def authorize(api: Api, user: User, target: Target) -> None:
+    """Raises ApiError 403 in upstream's words."""
+    if api.authorizer is None:
+        return
+    attributes = Attributes(
+        user,
+        target.verb,
+        target.group,
+        target.version,
+        target.resource,
+        target.subresource,
+        target.namespace,
+        target.name,
+        target.path,
+    )
+    allowed, reason = api.authorizer.authorize(user, attributes)
+    if allowed:
+        return
+    if not target.resource:
+        text = f'forbidden: User "{user.name}" cannot {target.verb} path "{target.path}"'
+        raise ApiError(403, "Forbidden", text + (f": {reason}" if reason else ""))
+    what = f"{target.resource}/{target.subresource}" if target.subresource else target.resource
+    where = f' in the namespace "{target.namespace}"' if target.namespace else " at the cluster scope"
+    detail = f'User "{user.name}" cannot {target.verb} resource "{what}" in API group "{target.group}"{where}'
+    raise forbidden(target.resource, target.name, detail + (f": {reason}" if reason else ""), target.group)
+
+
+async def _dispatch(api: Api, request: Request, target: Target, params: dict[str, str], user: User) -> Response:
+    if not target.resource:
+        return await api.documents.serve(request, target, user)
+    served = api.served.get((target.group, target.version, target.resource))
+    if served is None:
+        raise path_not_found()
+    accepted = (
+        negotiate.PLAIN if target.subresource in LONG_RUNNING else negotiate.accept(request.headers.get("accept", ""))
+    )
+    call = Call(request, target, params, user, served, accepted)
+    verb = find_verb(call)
+    if target.verb not in WRITES or target.subresource in LONG_RUNNING:
+        return await verb(api.engine, call)
+    try:
+        async with asyncio.timeout(api.config.request_timeout):
+            return await verb(api.engine, call)
+    except ApiError as problem:
+        if call.warnings:
+            return respond.error(problem, call.warnings)
+        raise
+
+
+def without_body(response: Response) -> Response:
+    """The answer to HEAD: what GET would say, with its length, and nothing more."""
+    size = len(response.body) if isinstance(response.body, bytes) else sum(map(len, response.body))
+    return Response(response.status, [*response.headers, ("Content-Length", str(size))])

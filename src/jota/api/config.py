@@ -1,0 +1,33 @@
+"""What an API server is told when it starts. Everything has a value that a test or a laptop can live with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ssl import SSLContext
+
+VERSION = "v1.37.0"
+"""The Kubernetes release whose API is served: what `kubectl version` and every client's feature checks see."""
+
+
+@dataclass(slots=True)
+class ApiConfig:
+    service_cidr: str = "10.96.0.0/12"
+    node_ports: tuple[int, int] = (30000, 32767)
+    """First and last port of the node port range."""
+    cluster_domain: str = "cluster.local"
+    version: str = VERSION
+    advertise_address: str = ""
+    """Where pods and agents reach this server: what the Endpoints of default/kubernetes say. "" leaves them out."""
+    advertise_port: int = 6443
+    min_watch_timeout: int = 1800
+    """Seconds; a watch without its own timeout lasts between once and twice this."""
+    request_timeout: float = 60.0
+    """Seconds for a write to become durable before the client is told 504."""
+    max_inflight: int = 2000
+    """Requests at work at a time, watches not counted; beyond it clients are told 429."""
+    kubelet_tls: SSLContext | None = None
+    """The client side of TLS towards node agents; without it logs, exec and the like are refused."""
+    kubelet_port: int = 10250
+    """Used for nodes that do not report their own."""
+    runtime_config: dict[str, bool] = field(default_factory=dict)
+    """Group versions or resources beyond the stable ones: {"api/all": true, "batch/v2alpha1": true}."""

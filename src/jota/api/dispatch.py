@@ -1,0 +1,75 @@
+"""Target -> the coroutine that serves it: verbs of a resource, or one of its subresources."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+
+from jota.api.call import Call
+from jota.api.resource import Engine
+from jota.api.verbs.create import create
+from jota.api.verbs.delete import delete
+from jota.api.verbs.deletecollection import deletecollection
+from jota.api.verbs.get import get
+from jota.api.verbs.list import list_
+from jota.api.verbs.patch import patch
+from jota.api.verbs.update import update
+from jota.api.verbs.watch import watch
+from jota.meta.errors import bad_request, method_not_allowed, path_not_found
+from jota.wire.message import Response
+
+Verb = Callable[[Engine, Call], Awaitable[Response]]
+
+VERBS: dict[str, Verb] = {
+    "create": create,
+    "delete": delete,
+    "deletecollection": deletecollection,
+    "get": get,
+    "list": list_,
+    "patch": patch,
+    "update": update,
+    "watch": watch,
+}
+STATUS = {"get": get, "patch": patch, "update": update}
+
+
+def find_verb(call: Call) -> Verb:
+    """Raises ApiError 400, 404, 405."""
+    target, kind = call.target, call.served.kind
+    if target.subresource:
+        return _subresource(call)
+    verb = VERBS.get(target.verb)
+    if verb is None or target.verb not in kind.verbs:
+        raise method_not_allowed(target.resource, target.verb, target.group)
+    if target.name:
+        if target.verb == "create":
+            raise method_not_allowed(target.resource, "create", target.group)
+        if kind.resource.namespaced and not target.namespace:
+            raise path_not_found()
+    elif target.verb in ("update", "patch"):
+        raise method_not_allowed(target.resource, target.verb, target.group)
+    elif kind.resource.namespaced and not target.namespace and target.verb in ("create", "deletecollection"):
+        if target.verb == "create":
+            raise bad_request("an empty namespace may not be set during creation")
+        raise method_not_allowed(target.resource, target.verb, target.group)
+    if not kind.resource.namespaced and target.namespace and target.resource != "namespaces":
+        raise path_not_found()
+    return verb
+
+
+def _subresource(call: Call) -> Verb:
+    target, kind = call.target, call.served.kind
+    if target.subresource == "status" and kind.status and not target.rest:
+        verb = STATUS.get(target.verb)
+        if verb is None:
+            raise method_not_allowed(target.resource, target.verb, target.group)
+        return verb
+    known = (kind.scale is not None and target.subresource == "scale") or target.subresource in kind.subresources
+    if not known or (target.rest and target.subresource != "proxy"):
+        raise path_not_found()
+    # imported when first asked for: most servers never serve most of them
+    module = import_module(f"jota.api.subresources.{target.subresource}")
+    found: Verb | None = module.VERBS.get(target.verb)
+    if found is None:
+        raise method_not_allowed(target.resource, target.verb, target.group)
+    return found

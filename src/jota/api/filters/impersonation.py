@@ -1,0 +1,64 @@
+"""Impersonate-User, -Group, -Uid and -Extra-*: act as somebody else, if RBAC grants the verb `impersonate` for each."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from jota.api.filters.attributes import Attributes, Authorizer, User
+from jota.meta.errors import forbidden
+from jota.wire.message import Request
+
+_EXTRA = "impersonate-extra-"
+_SERVICE_ACCOUNT = "system:serviceaccount:"
+
+
+def impersonate(authorizer: Authorizer | None, user: User, request: Request) -> User:
+    """The user to go on as. Raises ApiError 403."""
+    headers = request.headers
+    name = headers["impersonate-user"]
+    asked = [_user_question(user, name)]
+    groups = [g.strip() for g in headers.get("impersonate-group", "").split(",") if g.strip()]
+    asked += [Attributes(user, "impersonate", resource="groups", name=g, version="v1") for g in groups]
+    uid = headers.get("impersonate-uid", "")
+    if uid:
+        asked.append(Attributes(user, "impersonate", "authentication.k8s.io", "v1", "uids", name=uid))
+    extra: dict[str, list[str]] = {}
+    for header, value in headers.items():
+        if header.startswith(_EXTRA):
+            key = unquote(header[len(_EXTRA) :])
+            extra[key] = [v.strip() for v in value.split(",")]
+            asked += [
+                Attributes(user, "impersonate", "authentication.k8s.io", "v1", "userextras", key, name=v)
+                for v in extra[key]
+            ]
+    for question in asked:
+        _require(authorizer, user, question)
+    return User(name, uid, tuple(groups) or _implied_groups(name), extra)
+
+
+def _user_question(user: User, name: str) -> Attributes:
+    if name.startswith(_SERVICE_ACCOUNT) and name.count(":") == 3:
+        namespace, account = name.split(":")[2:]
+        return Attributes(
+            user, "impersonate", version="v1", resource="serviceaccounts", namespace=namespace, name=account
+        )
+    return Attributes(user, "impersonate", version="v1", resource="users", name=name)
+
+
+def _implied_groups(name: str) -> tuple[str, ...]:
+    """Without groups in the request, those that the name itself implies."""
+    if name == "system:anonymous":
+        return ("system:unauthenticated",)
+    if name.startswith(_SERVICE_ACCOUNT) and name.count(":") == 3:
+        namespace = name.split(":")[2]
+        return ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
+    return ("system:authenticated",)
+
+
+def _require(authorizer: Authorizer | None, user: User, question: Attributes) -> None:
+    if authorizer is None:
+        return
+    allowed, reason = authorizer.authorize(user, question)
+    if not allowed:
+        detail = f'User "{user.name}" cannot impersonate resource "{question.resource}" in API group "{question.group}"'
+        raise forbidden(question.resource, question.name, detail + (f": {reason}" if reason else ""), question.group)

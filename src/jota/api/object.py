@@ -1,0 +1,130 @@
+"""Objects at rest and on their way out, as bytes.
+
+At rest: one line of metadata JSON without resourceVersion, a newline, then the other top-level fields, each as a
+`,"name":value` segment (kind and apiVersion are the table's business, not the object's):
+
+    {"name":"a","namespace":"default","uid":"..."}\\n,"data":{"k":"v"}
+
+Rendering is a join: head (kind, apiVersion) + metadata with the store's revision spliced in + the segments. Nothing is
+re-encoded on GET, LIST or WATCH. What a selector needs decoded is kept in a small `Memo` on the store's Entry.
+Next: resource.py, which decides what is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import orjson
+
+from jota.kinds.kind import Object
+from jota.meta.errors import bad_request
+from jota.store.protocol import Entry
+
+NEWLINE = b"\n"
+NO_LABELS: dict[str, str] = {}
+
+
+class Memo:
+    """What readers made of an entry's bytes; filled on first use, dies with the entry."""
+
+    __slots__ = ("fields", "labels")
+
+    def __init__(self) -> None:
+        self.labels: dict[str, str] | None = None
+        self.fields: dict[str, str] | None = None
+
+
+class _Labelled(msgspec.Struct):
+    labels: dict[str, str] | None = None
+
+
+_decode_labels = msgspec.json.Decoder(_Labelled).decode
+_decode_segments = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def encode(obj: Object) -> bytes:
+    """The bytes at rest. Raises ApiError 400 when the value cannot be JSON (nested deeper than the encoder allows)."""
+    rest = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion", "metadata")}
+    metadata = obj["metadata"]
+    if "resourceVersion" in metadata:
+        metadata = {key: value for key, value in metadata.items() if key != "resourceVersion"}
+    try:
+        tail = orjson.dumps(rest)
+        line = orjson.dumps(metadata)
+    except TypeError as e:
+        raise bad_request(f"the object provided cannot be encoded: {e}") from None
+    return b"".join((line, b"\n,", tail[1:-1])) if rest else line + NEWLINE
+
+
+def head(api_version: str, kind: str) -> bytes:
+    """The opening of a rendered object: `{"kind":...,"apiVersion":...,`."""
+    return b'{"kind":' + orjson.dumps(kind) + b',"apiVersion":' + orjson.dumps(api_version) + b","
+
+
+def render(value: bytes, revision: int, opening: bytes = b"{") -> bytes:
+    """One JSON object: `opening` (from `head`, or "{" for the items of typed lists) + metadata + segments."""
+    line = value.index(NEWLINE)
+    return b'%b"metadata":{"resourceVersion":"%d",%b%b}' % (opening, revision, value[1:line], value[line + 1 :])
+
+
+def render_metadata(value: bytes, revision: int, opening: bytes) -> bytes:
+    """A PartialObjectMetadata: metadata alone."""
+    return b'%b"metadata":{"resourceVersion":"%d",%b}' % (opening, revision, value[1 : value.index(NEWLINE)])
+
+
+def decode(value: bytes, revision: int, opening: bytes) -> Object:
+    """The object as plain JSON values; a fresh copy that the caller may change."""
+    obj: Object = orjson.loads(render(value, revision, opening))
+    return obj
+
+
+def decode_metadata(value: bytes) -> dict[str, Any]:
+    """metadata without resourceVersion."""
+    metadata: dict[str, Any] = orjson.loads(value[: value.index(NEWLINE)])
+    return metadata
+
+
+def replace_segment(value: bytes, name: str, segment: bytes, metadata: bytes = b"") -> bytes:
+    """The same object with one top-level field's bytes replaced (or added), the others untouched."""
+    line = value.index(NEWLINE)
+    tail = value[line + 2 :]
+    segments = _decode_segments(b"{" + tail + b"}") if tail else {}
+    segments[name] = msgspec.Raw(segment)
+    parts = [metadata or value[:line], NEWLINE]
+    for key, raw in segments.items():
+        parts += (b",", orjson.dumps(key), b":", bytes(raw))
+    return b"".join(parts)
+
+
+def memo(entry: Entry) -> Memo:
+    found: Memo | None = entry.memo
+    if found is None:
+        found = entry.memo = Memo()
+    return found
+
+
+def labels(entry: Entry) -> dict[str, str]:
+    """The labels of a live entry."""
+    kept = memo(entry)
+    if kept.labels is None:
+        value = entry.value or b"{}\n"
+        kept.labels = _decode_labels(value[: value.index(NEWLINE)]).labels or NO_LABELS
+    return kept.labels
+
+
+def fields(entry: Entry, selectable: dict[str, Callable[[Object], str]]) -> dict[str, str]:
+    """Every selectable field of a live entry as text, metadata.name and metadata.namespace included."""
+    kept = memo(entry)
+    if kept.fields is None:
+        kept.fields = selected(decode(entry.value or b"{}\n", entry.revision, b"{"), selectable)
+    return kept.fields
+
+
+def selected(obj: Object, selectable: dict[str, Callable[[Object], str]]) -> dict[str, str]:
+    """The selectable fields of a decoded object."""
+    found = {name: read(obj) for name, read in selectable.items()}
+    found["metadata.name"] = obj["metadata"].get("name", "")
+    found["metadata.namespace"] = obj["metadata"].get("namespace", "")
+    return found

@@ -1,0 +1,130 @@
+"""A request's path and method -> Target: which resource, which verb. Next: chain.py.
+
+Kubernetes' RequestInfo rules: `/api/v1/...` and `/apis/<group>/<version>/...` are resources; everything else is a plain
+path that authorization sees as such. The old `/watch/` prefix still works.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, unquote
+
+from jota.meta.errors import ApiError, bad_request
+
+VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get", "HEAD": "get"}
+_TRUE = ("1", "true", "True", "TRUE", "t", "T")
+_FALSE = ("0", "false", "False", "FALSE", "f", "F", "")
+
+
+class Target:
+    """What a request is about. `resource` is "" for a path that is no resource."""
+
+    __slots__ = ("group", "name", "namespace", "path", "resource", "rest", "subresource", "verb", "version")
+
+    def __init__(self, path: str, verb: str) -> None:
+        self.path, self.verb = path, verb
+        self.group = self.version = self.namespace = self.resource = self.subresource = self.name = ""
+        self.rest = ""
+        """What follows the subresource ("/x/y" of .../proxy/x/y), still percent-encoded; "" when nothing follows."""
+
+
+def parameters(query: str) -> dict[str, str]:
+    """Query parameters; the first of repeated ones counts. Raises ApiError 400 on a hostile number of them."""
+    if not query:
+        return {}
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=1000)
+    except ValueError as e:
+        raise bad_request(f"invalid query: {e}") from None
+    out: dict[str, str] = {}
+    for key, value in pairs:
+        out.setdefault(key, value)
+    return out
+
+
+def flag(params: dict[str, str], name: str) -> bool:
+    """A boolean parameter as upstream reads it (strconv.ParseBool). Raises ApiError 400."""
+    text = params.get(name, "")
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise bad_request(f'invalid value "{text}" for the boolean parameter {name}')
+
+
+def integer(params: dict[str, str], name: str) -> int | None:
+    """An integer parameter; None when absent. Raises ApiError 400."""
+    text = params.get(name, "")
+    if not text:
+        return None
+    try:
+        value = int(text)
+    except ValueError:
+        value = 1 << 64
+    if not (text.isascii() and -(1 << 63) <= value < (1 << 63)):
+        raise bad_request(f'unable to parse parameter {name}: strconv.ParseInt: parsing "{text[:64]}": invalid syntax')
+    return value
+
+
+def parse(method: str, path: str, params: dict[str, str]) -> Target:
+    """Read the target off a path. Raises ApiError 405 for a method that no resource has."""
+    parts = path.split("/")
+    # "", "api", "v1", ... or "", "apis", group, version, ...
+    if len(parts) > 3 and parts[1] == "api":
+        at = 3
+    elif len(parts) > 4 and parts[1] == "apis":
+        at = 4
+    else:
+        return Target(path, method.lower())
+    rest = parts[at:]
+    while rest and not rest[-1] and (len(rest) < 5 or rest[-2] != "proxy"):
+        rest.pop()
+    if not rest:
+        return Target(path, method.lower())
+    verb = VERBS.get(method)
+    if verb is None:
+        if "proxy" not in rest:
+            raise ApiError(405, "MethodNotAllowed", f"the server does not allow the method {method[:16]} here")
+        verb = "get"
+    target = Target(path, verb)
+    target.version = parts[at - 1]
+    target.group = parts[2] if at == 4 else ""
+    if "%" in path:
+        _names(target, [unquote(p) for p in rest], rest)
+    else:
+        _names(target, rest, rest)
+    _refine(target, params)
+    return target
+
+
+def _names(target: Target, parts: list[str], raw: list[str]) -> None:
+    """Fill in namespace, resource, name, subresource from what follows the version."""
+    if parts[0] == "watch" and len(parts) > 1:
+        parts, raw = parts[1:], raw[1:]
+        target.verb = "watch"
+    if parts[0] == "namespaces" and len(parts) > 1:
+        target.namespace = parts[1]
+        if len(parts) > 2 and parts[2] not in ("status", "finalize"):
+            parts, raw = parts[2:], raw[2:]
+    target.resource = parts[0]
+    if len(parts) > 1:
+        target.name = parts[1]
+    if len(parts) > 2:
+        target.subresource = parts[2]
+    if len(parts) > 3:
+        target.rest = "/" + "/".join(raw[3:])
+
+
+def _refine(target: Target, params: dict[str, str]) -> None:
+    """list, watch and deletecollection are `get` and `delete` without a name."""
+    if target.verb == "watch":
+        if target.name and "fieldSelector" not in params:
+            params["fieldSelector"] = f"metadata.name={target.name}"
+        target.name = ""
+    elif target.verb == "get" and not target.subresource:
+        if not target.name:
+            target.verb = "watch" if "watch" in params and flag(params, "watch") else "list"
+        elif "watch" in params and flag(params, "watch"):
+            params["fieldSelector"] = f"metadata.name={target.name}"
+            target.verb, target.name = "watch", ""
+    elif target.verb == "delete" and not target.name:
+        target.verb = "deletecollection"

@@ -1,0 +1,68 @@
+"""The server's own view of what is stored: decoded objects for RBAC, admission and address allocation.
+
+Reads are synchronous and current. `subscribe` says "look" after each commit batch that touched a resource.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from jota.api import object as at_rest
+from jota.api.feed import Feed
+from jota.kinds.kind import Kind, Object
+from jota.meta.resource import Resource
+from jota.store.protocol import Entry, Store
+
+
+def prefix(resource: Resource) -> str:
+    """The storage prefix of a resource, e.g. "/core/pods/"."""
+    return f"/{resource.group or 'core'}/{resource.plural}/"
+
+
+def key(resource: Resource, namespace: str, name: str) -> str:
+    if resource.namespaced:
+        return f"/{resource.group or 'core'}/{resource.plural}/{namespace}/{name}"
+    return f"/{resource.group or 'core'}/{resource.plural}/{name}"
+
+
+def index(kind: Kind) -> Callable[[Entry, str], str]:
+    """How the feed reads a field of this kind for its triggers."""
+
+    def read(entry: Entry, field: str) -> str:
+        if field == "metadata.name":
+            return entry.key.rpartition("/")[2]
+        if field == "metadata.namespace":
+            return entry.key.split("/", 4)[3] if kind.resource.namespaced else ""
+        return at_rest.fields(entry, kind.selectable).get(field, "")
+
+    return read
+
+
+class Registry:
+    def __init__(self, store: Store, feed: Feed, kinds: dict[tuple[str, str], Kind]) -> None:
+        """`kinds`: by (group, plural), in their storage version."""
+        self._store, self._feed, self._kinds = store, feed, kinds
+
+    def kind(self, group: str, plural: str) -> Kind | None:
+        return self._kinds.get((group, plural))
+
+    def objects(self, resource: Resource, namespace: str = "") -> Iterator[Object]:
+        """Every stored object of a resource, in key order; in one namespace when given."""
+        opening = at_rest.head(resource.api_version, resource.kind)
+        where = prefix(resource) + (f"{namespace}/" if namespace else "")
+        for entry in self._store.range(where):
+            yield at_rest.decode(entry.value or b"", entry.revision, opening)
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        entry = self._store.get(key(resource, namespace, name))
+        if entry is None or entry.value is None:
+            return None
+        return at_rest.decode(entry.value, entry.revision, at_rest.head(resource.api_version, resource.kind))
+
+    def count(self, resource: Resource, namespace: str = "") -> int:
+        return self._store.count(prefix(resource) + (f"{namespace}/" if namespace else ""))
+
+    def subscribe(self, resource: Resource, callback: Callable[[], None]) -> None:
+        """Call `callback` after each commit batch that changed a `resource`. It must be quick and must not raise."""
+        kind = self._kinds.get((resource.group, resource.plural)) or Kind(resource)
+        self._feed.channel(prefix(resource), index(kind)).callbacks.append(callback)

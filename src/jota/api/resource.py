@@ -1,0 +1,390 @@
+"""The CRUD engine: what happens between a decoded object and the store, for every kind alike. verbs/ call it.
+
+A write is: decode -> default -> admit (mutate) -> prepare -> validate -> admit (validate) -> own fields -> put, as in
+apiserver's generic registry. The Kind brings the rules, this file the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+import orjson
+
+from jota.aio.clock import Clock, rfc3339
+from jota.api import metadata, ownership
+from jota.api.admission.plugin import AdmissionAttributes, Operation, Plugin
+from jota.api.call import Call
+from jota.api.config import ApiConfig
+from jota.api.feed import Feed
+from jota.api.registry import Registry
+from jota.api.served import Served
+from jota.kinds.kind import Object
+from jota.meta import decode, names
+from jota.meta.errors import (
+    MODIFIED,
+    ApiError,
+    already_exists,
+    bad_request,
+    conflict,
+    invalid,
+    invalid_object,
+)
+from jota.meta.resource import NAMESPACES, NODES
+from jota.store.protocol import Conflict, Entry, Store
+
+T = TypeVar("T")
+GENERATE_TRIES = 8
+UPDATE_TRIES = 5
+"""How often a write without a resourceVersion is tried again on the newest object (upstream: 5 for patches)."""
+KEEP_STATUS = {NODES}
+"""Kinds whose status counts on create: a node agent registers its node with the status that it has."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a write left behind. `entry` is None when nothing was stored (dry run); then `object` is the answer."""
+
+    object: Object
+    entry: Entry | None
+    created: bool = False
+    removed: bool = False
+
+
+class Engine:
+    def __init__(
+        self,
+        store: Store,
+        feed: Feed,
+        registry: Registry,
+        clock: Clock,
+        random: Random,
+        plugins: Sequence[Plugin],
+        config: ApiConfig,
+    ) -> None:
+        self.store, self.feed, self.registry, self.clock, self.random = store, feed, registry, clock, random
+        self.config = config
+        self._plugins = tuple(plugins)
+        self._handling: dict[int, tuple[Plugin, ...]] = {}
+
+    # -- decoding
+
+    def object_from(self, call: Call) -> Object:
+        """The object in a request's body, of this resource's kind. Raises ApiError 400, 415."""
+        if not call.request.body:
+            raise bad_request("the request has no body")
+        content_type = call.request.headers.get("content-type", "")
+        obj, problems = decode.decode_body(
+            content_type, call.request.body, call.served.kind.schema or None, strict=call.field_validation
+        )
+        if not isinstance(obj, dict):
+            raise bad_request("couldn't get version/kind; json parse error: the body must be an object")
+        for problem in problems:
+            call.warn(problem)
+        self.check_type(call.served, obj)
+        return obj
+
+    def check_type(self, served: Served, obj: Object) -> None:
+        """kind and apiVersion are the resource's, or are filled in. Raises ApiError 400."""
+        resource = served.resource
+        kind, version = obj.get("kind") or resource.kind, obj.get("apiVersion") or resource.api_version
+        if version != resource.api_version:
+            text = f"the API version in the data ({version}) does not match the expected API version"
+            raise bad_request(f"{text} ({resource.api_version})")
+        if kind != resource.kind:
+            raise bad_request(
+                f'the object provided is unrecognized (must be of type {resource.kind}): kind "{kind}" was sent'
+            )
+        obj["kind"], obj["apiVersion"] = kind, version
+
+    def check_fields(self, call: Call, obj: Object) -> None:
+        """Types and unknown fields of a patched object. Raises ApiError 400."""
+        definition = call.served.kind.schema
+        if definition:
+            for problem in decode.validate_object(obj, definition, strict=call.field_validation):
+                call.warn(problem)
+
+    # -- create
+
+    async def create(self, call: Call, obj: Object, namespace: str) -> Outcome:
+        """Store a new object. Raises ApiError 400, 403, 409, 422."""
+        served, meta = call.served, metadata.check(obj)
+        if meta.get("resourceVersion"):
+            raise bad_request("resourceVersion should not be set on objects to be created")
+        self._place(served, meta, namespace)
+        generated = not meta.get("name") and bool(meta.get("generateName"))
+        if generated:
+            meta["name"] = self._free_name(served, meta["generateName"], namespace)
+        try:
+            return await self._create(call, obj, namespace)
+        except Conflict:
+            resource = served.resource
+            raise already_exists(resource.plural, meta["name"], resource.group, int(generated)) from None
+
+    def _free_name(self, served: Served, base: str, namespace: str) -> str:
+        for _ in range(GENERATE_TRIES):
+            name = names.generate_name(base, self.random)
+            if self.store.get(served.key(namespace, name)) is None:
+                break
+        return name
+
+    def _place(self, served: Served, meta: dict[str, Any], namespace: str) -> None:
+        if not served.resource.namespaced:
+            meta.pop("namespace", None)
+            return
+        if not namespace:
+            raise bad_request("an empty namespace may not be set during creation")
+        if meta.setdefault("namespace", namespace) != namespace:
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+
+    async def _create(self, call: Call, obj: Object, namespace: str) -> Outcome:
+        served, kind, meta = call.served, call.served.kind, obj["metadata"]
+        metadata.begin(meta, uid=self.new_uid(), now=rfc3339(self.clock.now()), generation=kind.generation)
+        kind.default(obj)
+        attrs = self.attributes(call, "CREATE", obj, None)
+        plugins = self.plugins(served)
+        for plugin in plugins:
+            plugin.admit(attrs)
+        if kind.status and served.resource not in KEEP_STATUS:
+            obj.pop("status", None)
+        kind.prepare_create(obj)
+        errors = metadata.validate(kind, meta) + kind.validate(obj)
+        if errors:
+            raise invalid_object(served.resource.kind, meta.get("name", ""), errors, served.resource.group)
+        for plugin in plugins:
+            plugin.validate(attrs)
+        for text in kind.warnings(obj):
+            call.warn(text)
+        ownership.track(call, obj, None, "", rfc3339(self.clock.now()))
+        key = served.key(namespace, meta["name"])
+        if call.dry_run:
+            if self.store.get(key) is not None:
+                raise Conflict(key, None)
+            return Outcome(obj, None, created=True)
+        entry = await self.store.put(key, served.encode(obj), expect=0)
+        return Outcome(obj, entry, created=True)
+
+    # -- update
+
+    async def update(
+        self,
+        call: Call,
+        name: str,
+        namespace: str,
+        change: Callable[[Object], Object],
+        *,
+        subresource: str = "",
+        tries: int = UPDATE_TRIES,
+        finish: Callable[[Call, Object, Object], None] | None = None,
+    ) -> Outcome:
+        """Read, `change` (a new object from a copy of the stored one), write; again on a lost race, `tries` times in all.
+
+        `finish` replaces the rules of the main endpoint for subresources that write a part of their own.
+        Raises ApiError 404, 409, 422 and what `change` raises; KeyError never.
+        """
+        served = call.served
+        for _ in range(tries):
+            entry = self.store.get(served.key(namespace, name))
+            if entry is None or entry.value is None:
+                raise served.not_found(name)
+            old = served.decode(entry.value, entry.revision)
+            new = change(served.decode(entry.value, entry.revision))
+            self._check_identity(served, new, old, entry)
+            same = self._finish(call, new, old, subresource, finish)
+            if same:
+                return Outcome(old, entry)
+            try:
+                return await self._write(call, new, entry)
+            except Conflict:
+                continue
+        raise conflict(served.resource.plural, name, MODIFIED, served.resource.group)
+
+    def _check_identity(self, served: Served, new: Object, old: Object, entry: Entry) -> None:
+        """The same object, and not an older state of it. Raises ApiError 400, 409."""
+        meta, was = metadata.check(new), old["metadata"]
+        resource = served.resource
+        if meta.setdefault("name", was["name"]) != was["name"]:
+            text = f"the name of the object ({meta['name']}) does not match the name on the URL ({was['name']})"
+            raise bad_request(text)
+        if resource.namespaced and meta.setdefault("namespace", was["namespace"]) != was["namespace"]:
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        self.check_type(served, new)
+        if meta.get("uid") and meta["uid"] != was["uid"]:
+            detail = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {was['uid']}"
+            raise conflict(resource.plural, was["name"], detail, resource.group)
+        revision = metadata.revision_of(meta)
+        if revision and revision != entry.revision:
+            raise conflict(resource.plural, was["name"], MODIFIED, resource.group)
+
+    def _finish(
+        self,
+        call: Call,
+        new: Object,
+        old: Object,
+        subresource: str,
+        finish: Callable[[Call, Object, Object], None] | None,
+    ) -> bool:
+        """Turn what the client wants into what will be stored, in place. True: nothing changes."""
+        served, kind = call.served, call.served.kind
+        metadata.carry(new["metadata"], old["metadata"])
+        new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        if finish is not None:
+            finish(call, new, old)
+            errors = metadata.validate_update(new["metadata"], old["metadata"])
+        elif subresource == "status":
+            self._keep_all_but_status(new, old)
+            self.check_fields(call, new)
+            kind.default(new)
+            errors = metadata.validate(kind, new["metadata"]) + kind.validate_status(new, old)
+        else:
+            self._prepare_update(call, new, old)
+            if _unchanged(new, old):
+                return True
+            self._count_generation(served, new, old)
+            errors = metadata.validate(kind, new["metadata"])
+            errors += metadata.validate_update(new["metadata"], old["metadata"])
+            errors += kind.validate(new) + kind.validate_update(new, old)
+        if errors:
+            name = old["metadata"]["name"]
+            raise invalid_object(served.resource.kind, name, errors, served.resource.group)
+        attrs = self.attributes(call, "UPDATE", new, old, subresource)
+        for plugin in self.plugins(served):
+            plugin.validate(attrs)
+        if _unchanged(new, old):
+            return True
+        for text in kind.warnings(new) if not subresource else ():
+            call.warn(text)
+        ownership.track(call, new, old, subresource, rfc3339(self.clock.now()))
+        return False
+
+    def _prepare_update(self, call: Call, new: Object, old: Object) -> None:
+        kind = call.served.kind
+        self.check_fields(call, new)
+        kind.default(new)
+        if kind.status:
+            if "status" in old:
+                new["status"] = copy(old["status"])
+            else:
+                new.pop("status", None)
+        attrs = self.attributes(call, "UPDATE", new, old)
+        for plugin in self.plugins(call.served):
+            plugin.admit(attrs)
+        kind.prepare_update(new, old)
+
+    @staticmethod
+    def _keep_all_but_status(new: Object, old: Object) -> None:
+        """/status changes status, and labels, annotations and finalizers as upstream's built-in kinds let it."""
+        for key in [k for k in new if k not in ("status", "metadata")]:
+            if key not in old:
+                del new[key]
+        for key, value in old.items():
+            if key not in ("status", "metadata"):
+                new[key] = value
+        was = old["metadata"]
+        if "ownerReferences" in was:
+            new["metadata"]["ownerReferences"] = was["ownerReferences"]
+        else:
+            new["metadata"].pop("ownerReferences", None)
+
+    @staticmethod
+    def _count_generation(served: Served, new: Object, old: Object) -> None:
+        """+1 when anything but metadata and status differs."""
+        if not served.kind.generation:
+            return
+        ignored = ("metadata", "status", "kind", "apiVersion") if served.kind.status else ("metadata",)
+        if any(new.get(k) != old.get(k) for k in {*new, *old} if k not in ignored):
+            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+    async def _write(self, call: Call, new: Object, entry: Entry) -> Outcome:
+        """Store the update; an object whose deletion waited for its last finalizer goes instead. Raises Conflict."""
+        removed = removable(call.served, new)
+        if call.dry_run:
+            return Outcome(new, None, removed=removed)
+        if removed:
+            gone = await self.store.delete(entry.key, expect=entry.revision)
+            new["metadata"]["resourceVersion"] = str(gone.revision)
+            return Outcome(new, None, removed=True)
+        return Outcome(new, await self.store.put(entry.key, call.served.encode(new), expect=entry.revision))
+
+    # -- parts
+
+    def plugins(self, served: Served) -> tuple[Plugin, ...]:
+        found = self._handling.get(id(served))
+        if found is None:
+            found = self._handling[id(served)] = tuple(p for p in self._plugins if p.handles(served.kind))
+        return found
+
+    def attributes(
+        self, call: Call, operation: Operation, obj: Object | None, old: Object | None, subresource: str = ""
+    ) -> AdmissionAttributes:
+        target = call.target
+        name = ((obj or old or {}).get("metadata") or {}).get("name", target.name)
+        return AdmissionAttributes(
+            operation,
+            call.served.kind,
+            call.user,
+            target.namespace,
+            name,
+            self.registry,
+            self.random,
+            self.clock.now(),
+            obj,
+            old,
+            subresource,
+            call.dry_run,
+        )
+
+    def new_uid(self) -> str:
+        """A random UUID (version 4)."""
+        bits = self.random.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | (4 << 76) | (2 << 62)
+        return str(UUID(int=bits))
+
+    def require_resource_version(self, call: Call, obj: Object) -> None:
+        """Kinds that forbid blind updates. Raises ApiError 422."""
+        served = call.served
+        meta = obj.get("metadata") if isinstance(obj.get("metadata"), dict) else {}
+        if served.kind.unconditional_update or metadata.revision_of(meta or {}):
+            return
+        cause = invalid("metadata.resourceVersion", 0, "must be specified for an update")
+        raise ApiError(
+            422,
+            "Invalid",
+            f'{served.resource.group_resource} "{call.target.name}" is invalid: {cause.field}: {cause.message}',
+            name=call.target.name,
+            group=served.resource.group,
+            kind=served.resource.kind,
+            causes=[cause],
+        )
+
+
+def removable(served: Served, obj: Object) -> bool:
+    """Deletion has begun and nothing holds the object any more."""
+    meta = obj["metadata"]
+    if not meta.get("deletionTimestamp") or meta.get("finalizers"):
+        return False
+    if served.resource == NAMESPACES and (obj.get("spec") or {}).get("finalizers"):
+        return False
+    return not meta.get("deletionGracePeriodSeconds")
+
+
+def _unchanged(new: Object, old: Object) -> bool:
+    """Equal as JSON (for Python alone, 1 equals true)."""
+    if new != old:
+        return False
+    return orjson.dumps(new, option=orjson.OPT_SORT_KEYS) == orjson.dumps(old, option=orjson.OPT_SORT_KEYS)
+
+
+def copy(value: T) -> T:
+    """A deep copy of JSON values (faster than copy.deepcopy)."""
+    return cast(T, _copied(value))
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _copied(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_copied(v) for v in value]
+    return value

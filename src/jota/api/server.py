@@ -1,0 +1,99 @@
+"""The API server: a wire Handler over a store. `Api.handle` takes a Request and gives a Response; chain.py has the order.
+
+api = Api(store, clock=SystemClock(), random=Random())
+await api.start()                     # bootstrap objects, the feed
+serve(api.handle)                     # wire/http.py, or client.InProcess(api.handle, user)
+await api.close()
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from random import Random
+
+from jota.aio.clock import Clock
+from jota.api import bootstrap, chain
+from jota.api.admission.plugin import Plugin
+from jota.api.admission.table import plugins as default_plugins
+from jota.api.config import ApiConfig
+from jota.api.documents import Documents
+from jota.api.feed import Feed
+from jota.api.filters.attributes import Authenticator, Authorizer
+from jota.api.metrics import Metrics
+from jota.api.registry import Registry
+from jota.api.resource import Engine
+from jota.api.served import Served
+from jota.kinds.kind import Kind
+from jota.kinds.table import KINDS
+from jota.store.protocol import Store
+from jota.wire.message import Request, Response
+
+
+class Api:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        kinds: Iterable[Kind] = KINDS,
+        clock: Clock,
+        random: Random,
+        authenticator: Authenticator | None = None,
+        authorizer: Authorizer | None = None,
+        config: ApiConfig | None = None,
+        plugins: Sequence[Plugin] | None = None,
+    ) -> None:
+        """Without an authenticator only preset users get in; without an authorizer everybody may do everything."""
+        self.store, self.clock, self.random = store, clock, random
+        self.authenticator, self.authorizer = authenticator, authorizer
+        self.config = config or ApiConfig()
+        self.metrics = Metrics()
+        self.inflight = 0
+        self.feed = Feed(store)
+        self._kinds: dict[tuple[str, str], Kind] = {}
+        self.registry = Registry(store, self.feed, self._kinds)
+        chosen = default_plugins(self.config) if plugins is None else plugins
+        self.engine = Engine(store, self.feed, self.registry, clock, random, chosen, self.config)
+        self.served: dict[tuple[str, str, str], Served] = {}
+        """(group, version, plural) -> what is served there."""
+        self.documents = Documents(self)
+        for kind in kinds:
+            self.install(kind)
+        self._keeper: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self.metrics.gauges["apiserver_current_inflight_requests"] = ("Requests at work.", lambda: self.inflight)
+        self.metrics.gauges["jota_store_revision"] = ("The newest revision.", lambda: self.store.revision)
+
+    def install(self, kind: Kind) -> None:
+        """Serve one more kind (custom resources come and go at run time)."""
+        resource = kind.resource
+        self.served[(resource.group, resource.version, resource.plural)] = Served(kind, self.feed)
+        if kind.storage is None:
+            self._kinds[(resource.group, resource.plural)] = kind
+
+    def uninstall(self, group: str, version: str, plural: str) -> None:
+        """Stop serving a kind. What is stored stays."""
+        self.served.pop((group, version, plural), None)
+
+    async def start(self) -> None:
+        """Begin to feed watchers and create what every cluster has. Raises StoreError."""
+        self._keeper = asyncio.create_task(self._run(), name="api")
+        await bootstrap.run(self)
+
+    async def _run(self) -> None:
+        """The parent of the server's own tasks."""
+        async with asyncio.TaskGroup() as group:
+            feed = group.create_task(self.feed.run(), name="feed")
+            await self._stop.wait()
+            feed.cancel()
+
+    async def handle(self, request: Request) -> Response:
+        """A wire Handler. Raises nothing: errors are Status responses."""
+        return await chain.handle(self, request)
+
+    async def close(self) -> None:
+        """Let go of the store's watch; the store itself is its owner's."""
+        self._stop.set()
+        self.feed.close()
+        if self._keeper is not None:
+            await self._keeper

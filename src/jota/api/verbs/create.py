@@ -1,0 +1,15 @@
+"""POST to a collection: store a new object. 201 with the object."""
+
+from __future__ import annotations
+
+from jota.api import respond
+from jota.api.call import Call
+from jota.api.resource import Engine
+from jota.wire.message import Response
+
+
+async def create(engine: Engine, call: Call) -> Response:
+    """Raises ApiError 400, 403, 409, 415, 422."""
+    obj = engine.object_from(call)
+    result = await engine.create(call, obj, call.target.namespace)
+    return respond.outcome(call, result, engine.clock.now())

@@ -1,0 +1,223 @@
+"""DELETE of one object: at once, after its grace period, or when its finalizers are done.
+
+`plan` decides on a copy of the stored object (rules of apiserver's `rest.BeforeDelete` and its finalizer handling);
+`remove` carries the decision out and repeats it when another writer was faster. Options come in the body (DeleteOptions)
+or in the query.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from jota.aio.clock import rfc3339
+from jota.api import respond
+from jota.api.call import Call
+from jota.api.path import flag, integer
+from jota.api.resource import Engine, Outcome, removable
+from jota.api.served import Served
+from jota.kinds.kind import Object
+from jota.meta import decode
+from jota.meta.errors import MODIFIED, ApiError, bad_request, conflict
+from jota.meta.resource import NAMESPACES
+from jota.store.protocol import Conflict
+from jota.wire.message import Response
+
+ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
+POLICIES = ("Orphan", "Background", "Foreground")
+TRIES = 16
+RETURNS_OBJECT = {
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "pods",
+    "podtemplates",
+    "resourcequotas",
+    "serviceaccounts",
+    "services",
+}
+"""Core resources whose completed delete answers with the object instead of a Status (as upstream's registries)."""
+
+
+class _Preconditions(msgspec.Struct):
+    uid: str | None = None
+    resourceVersion: str | None = None
+
+
+class _Body(msgspec.Struct):
+    """meta/v1 DeleteOptions."""
+
+    kind: str | None = None
+    apiVersion: str | None = None
+    gracePeriodSeconds: int | None = None
+    propagationPolicy: str | None = None
+    orphanDependents: bool | None = None
+    preconditions: _Preconditions | None = None
+    dryRun: list[str] | None = None
+
+
+@dataclass(slots=True)
+class Options:
+    grace: int | None = None
+    """Seconds."""
+    policy: str = ""
+    """Orphan, Background, Foreground or "" (the kind's default)."""
+    uid: str = ""
+    resource_version: str = ""
+
+
+async def delete(engine: Engine, call: Call) -> Response:
+    """Raises ApiError 400, 403, 404, 409, 422."""
+    options = read_options(call)
+    outcome = await remove(engine, call, call.target.namespace, call.target.name, options)
+    if not outcome.removed or _returns_object(call.served):
+        return respond.outcome(call, outcome, engine.clock.now())
+    return respond.success(call, outcome.object["metadata"].get("uid", ""))
+
+
+def _returns_object(served: Served) -> bool:
+    return not served.resource.group and served.resource.plural in RETURNS_OBJECT
+
+
+def read_options(call: Call) -> Options:
+    """DeleteOptions from the body, else from the query. Raises ApiError 400, 422."""
+    request, params = call.request, call.params
+    if request.body:
+        raw, _ = decode.decode_body(request.headers.get("content-type", ""), request.body, None)
+        try:
+            body = msgspec.convert(raw, _Body)
+        except msgspec.ValidationError as e:
+            raise bad_request(f"DeleteOptions: {e}") from None
+        if body.kind not in (None, "", "DeleteOptions"):
+            raise bad_request(f'invalid object in the body of a delete: kind "{body.kind}"')
+        if body.dryRun:
+            params["dryRun"] = body.dryRun[0]
+        pre = body.preconditions or _Preconditions()
+        options = Options(
+            body.gracePeriodSeconds, body.propagationPolicy or "", pre.uid or "", pre.resourceVersion or ""
+        )
+        orphan = body.orphanDependents
+    else:
+        options = Options(integer(params, "gracePeriodSeconds"), params.get("propagationPolicy", ""))
+        orphan = flag(params, "orphanDependents") if "orphanDependents" in params else None
+    if orphan is not None:
+        if options.policy:
+            text = "orphanDependents and deletionPropagation cannot be both set"
+            raise ApiError(422, "Invalid", f'DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: {text}')
+        options.policy = "Orphan" if orphan else "Background"
+    if options.policy and options.policy not in POLICIES:
+        choices = ", ".join(f'"{p}"' for p in POLICIES)
+        text = f'propagationPolicy: Unsupported value: "{options.policy[:64]}": supported values: {choices}'
+        raise ApiError(422, "Invalid", f'DeleteOptions.meta.k8s.io "" is invalid: {text}')
+    return options
+
+
+async def remove(engine: Engine, call: Call, namespace: str, name: str, options: Options) -> Outcome:
+    """Delete one object as far as it may be deleted now. Raises ApiError 403, 404, 409."""
+    served, dry_run = call.served, call.dry_run
+    for _ in range(TRIES):
+        entry = engine.store.get(served.key(namespace, name))
+        if entry is None or entry.value is None:
+            raise served.not_found(name)
+        obj = served.decode(entry.value, entry.revision)
+        check_preconditions(served, obj, options)
+        attrs = engine.attributes(call, "DELETE", None, obj)
+        for plugin in engine.plugins(served):
+            plugin.validate(attrs)
+        changed = plan(served, obj, options, engine.clock.now())
+        gone = may_go(served, obj, changed)
+        try:
+            if dry_run:
+                return Outcome(obj, None, removed=gone)
+            if gone:
+                tombstone = await engine.store.delete(entry.key, expect=entry.revision)
+                obj["metadata"]["resourceVersion"] = str(tombstone.revision)
+                return Outcome(obj, None, removed=True)
+            if changed:
+                entry = await engine.store.put(entry.key, served.encode(obj), expect=entry.revision)
+            return Outcome(obj, entry)
+        except Conflict:
+            continue
+    raise conflict(served.resource.plural, name, MODIFIED, served.resource.group)
+
+
+def check_preconditions(served: Served, obj: Object, options: Options) -> None:
+    """Raises ApiError 409."""
+    meta, resource = obj["metadata"], served.resource
+    detail = ""
+    if options.uid and options.uid != meta.get("uid"):
+        detail = f"Precondition failed: UID in precondition: {options.uid}, UID in object meta: {meta.get('uid')}"
+    elif options.resource_version and options.resource_version != meta["resourceVersion"]:
+        detail = "Precondition failed: ResourceVersion in precondition: "
+        detail += f"{options.resource_version}, ResourceVersion in object meta: {meta['resourceVersion']}"
+    if detail:
+        raise conflict(resource.plural, meta["name"], detail, resource.group)
+
+
+def plan(served: Served, obj: Object, options: Options, now: float) -> bool:
+    """Mark `obj` (in place) for what its deletion must wait for: grace period, finalizers. True: it changed.
+
+    It may be removed at once exactly when `may_go` says so afterwards."""
+    meta: dict[str, Any] = obj["metadata"]
+    before = (meta.get("deletionTimestamp"), meta.get("deletionGracePeriodSeconds"), list(meta.get("finalizers", ())))
+    _set_finalizers(meta, options.policy)
+    grace = _grace(served, obj, options.grace)
+    holding = bool(meta.get("finalizers")) or _namespace_holds(served, obj)
+    if meta.get("deletionTimestamp"):
+        _shorten(meta, grace, options.grace, now)
+    elif grace or holding:
+        if meta.get("generation"):
+            meta["generation"] += 1
+        meta["deletionTimestamp"] = rfc3339(now + grace)
+        meta["deletionGracePeriodSeconds"] = grace
+    if served.resource == NAMESPACES and holding:
+        obj.setdefault("status", {})["phase"] = "Terminating"
+    after = (meta.get("deletionTimestamp"), meta.get("deletionGracePeriodSeconds"), list(meta.get("finalizers", ())))
+    return before != after
+
+
+def may_go(served: Served, obj: Object, changed: bool) -> bool:
+    """Nothing holds it: never marked at all, or marked and free."""
+    meta = obj["metadata"]
+    if not meta.get("deletionTimestamp"):
+        return True
+    return removable(served, obj)
+
+
+def _grace(served: Served, obj: Object, asked: int | None) -> int:
+    """Seconds. Only some kinds (pods) end gracefully; a negative wish counts as one second."""
+    if served.kind.grace is None:
+        return 0
+    if asked is not None and asked < 0:
+        asked = 1
+    return served.kind.grace(obj, asked)
+
+
+def _shorten(meta: dict[str, Any], grace: int, asked: int | None, now: float) -> None:
+    """A second delete can only make it sooner."""
+    current = meta.get("deletionGracePeriodSeconds") or 0
+    if asked is None and grace:
+        return
+    if grace < current:
+        meta["deletionTimestamp"] = rfc3339(now + grace)
+        meta["deletionGracePeriodSeconds"] = grace
+
+
+def _set_finalizers(meta: dict[str, Any], policy: str) -> None:
+    """The garbage collector's finalizers follow the propagation policy; without one they stay as they are."""
+    if not policy:
+        return
+    kept = [f for f in meta.get("finalizers", ()) if f not in (ORPHAN, FOREGROUND)]
+    if policy == "Orphan":
+        kept.append(ORPHAN)
+    elif policy == "Foreground":
+        kept.append(FOREGROUND)
+    if kept:
+        meta["finalizers"] = kept
+    else:
+        meta.pop("finalizers", None)
+
+
+def _namespace_holds(served: Served, obj: Object) -> bool:
+    return served.resource == NAMESPACES and bool((obj.get("spec") or {}).get("finalizers"))

@@ -1,0 +1,23 @@
+"""GET of one object: its bytes as they lie, with the resourceVersion spliced in."""
+
+from __future__ import annotations
+
+from jota.api import respond
+from jota.api.call import Call
+from jota.api.resource import Engine
+from jota.api.verbs import freshness
+from jota.wire.message import Response
+
+
+async def get(engine: Engine, call: Call) -> Response:
+    """Raises ApiError 404, 504 (a resourceVersion from the future)."""
+    version = call.params.get("resourceVersion", "")
+    if version:
+        await freshness.not_older_than(engine, freshness.parse(version))
+    else:
+        await engine.store.sync()
+    target = call.target
+    entry = engine.store.get(call.served.key(target.namespace, target.name))
+    if entry is None:
+        raise call.served.not_found(target.name)
+    return respond.entry(call, entry, engine.clock.now())

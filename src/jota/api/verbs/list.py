@@ -1,0 +1,190 @@
+"""GET of a collection: a page of objects at one revision, as joined bytes.
+
+A continue token is opaque to clients: base64 of {"v","rv","start"}, the revision of page one and the last key given.
+When history no longer reaches that revision the answer is 410 with a fresh token that goes on at the newest revision.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+import msgspec
+import orjson
+
+from jota.api import object as at_rest
+from jota.api import respond, table
+from jota.api.call import Call
+from jota.api.path import integer
+from jota.api.resource import Engine
+from jota.api.served import Selection
+from jota.api.verbs import freshness
+from jota.meta.errors import bad_request, expired
+from jota.store.protocol import Compacted, Entry, FutureRevision
+from jota.wire.message import Response
+
+LATEST = -1
+"""The revision in a token that was given out with a 410: "whatever is newest then"."""
+CHUNK = 500
+
+
+class Token(msgspec.Struct):
+    v: str
+    rv: int
+    start: str
+
+
+class Page:
+    """What one list request found."""
+
+    __slots__ = ("entries", "next", "remaining", "revision")
+
+    def __init__(self, entries: list[Entry], revision: int, next_: str = "", remaining: int = 0) -> None:
+        self.entries, self.revision, self.next, self.remaining = entries, revision, next_, remaining
+
+
+def encode_token(revision: int, start: str) -> str:
+    raw = msgspec.json.encode(Token("meta.k8s.io/v1", revision, start))
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def decode_token(text: str) -> Token:
+    """Raises ApiError 400."""
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        token = msgspec.json.decode(raw, type=Token)
+    except (ValueError, msgspec.DecodeError):
+        raise bad_request("continue key is not valid: the token could not be decoded") from None
+    if token.v != "meta.k8s.io/v1" or token.rv < LATEST or not token.start:
+        raise bad_request("continue key is not valid: incorrect encoded version, revision or start")
+    return token
+
+
+async def list_(engine: Engine, call: Call) -> Response:
+    """Raises ApiError 400, 410, 422, 504."""
+    selection = select(call)
+    page = await find(engine, call, selection)
+    metadata = {"resourceVersion": str(page.revision)}
+    if page.next:
+        metadata["continue"] = page.next
+    head: dict[str, object] = dict(metadata)
+    if page.remaining:
+        head["remainingItemCount"] = page.remaining
+    if call.accepted.form == "Table":
+        return _as_table(engine, call, page, head)
+    return respond.encoded(call, render(call, page.entries, head))
+
+
+def select(call: Call) -> Selection:
+    """The selection that a collection request asks for. Raises ApiError 400."""
+    params = call.params
+    return Selection(
+        call.served, call.target.namespace, params.get("labelSelector", ""), params.get("fieldSelector", "")
+    )
+
+
+def render(call: Call, entries: list[Entry], metadata: dict[str, object]) -> list[bytes]:
+    """The List object in parts, for one writelines."""
+    served, accepted = call.served, call.accepted
+    if accepted.form == "Metadata":
+        group = f"meta.k8s.io/{accepted.version}"
+        opening, item = at_rest.head(group, "PartialObjectMetadataList"), respond.metadata_head(accepted.version)
+        items = [at_rest.render_metadata(e.value or b"", e.revision, item) for e in entries]
+    else:
+        opening, item = served.list_head, served.head if served.custom else b"{"
+        if served.converted:
+            items = [served.render(e.value or b"", e.revision, item) for e in entries]
+        else:
+            items = [at_rest.render(e.value or b"", e.revision, item) for e in entries]
+    first = opening + b'"metadata":' + orjson.dumps(metadata) + b',"items":['
+    return [first, b",".join(items), b"]}"]
+
+
+def _as_table(engine: Engine, call: Call, page: Page, metadata: dict[str, object]) -> Response:
+    now, included, served = engine.clock.now(), table.include(call), call.served
+    rows = [table.row(call, served.decode(e.value or b"", e.revision), now, included) for e in page.entries]
+    return respond.json(call, table.table(call, rows, metadata))
+
+
+async def find(engine: Engine, call: Call, selection: Selection) -> Page:
+    """The page that the parameters ask for. Raises ApiError 400, 410, 422, 504."""
+    params, store = call.params, engine.store
+    freshness.check_match(params, watch=False)
+    limit = integer(params, "limit") or 0
+    if limit < 0:
+        raise bad_request("limit: Invalid value: must be non-negative")
+    version, token = params.get("resourceVersion", ""), params.get("continue", "")
+    if token:
+        return await _continued(engine, selection, decode_token(token), limit, version)
+    asked = freshness.parse(version)
+    if params.get("resourceVersionMatch") == "Exact":
+        await freshness.not_older_than(engine, asked)
+        return _page(engine, selection, "", limit, asked)
+    if not version:
+        await store.sync()
+    elif asked:
+        await freshness.not_older_than(engine, asked)
+    return _page(engine, selection, "", limit, 0)
+
+
+async def _continued(engine: Engine, selection: Selection, token: Token, limit: int, version: str) -> Page:
+    if version not in ("", "0"):
+        raise bad_request("specifying resource version is not allowed when using continue")
+    if token.rv == LATEST:
+        await engine.store.sync()
+    return _page(engine, selection, token.start, limit, max(token.rv, 0))
+
+
+def _page(engine: Engine, selection: Selection, start: str, limit: int, revision: int) -> Page:
+    """`start`: the key after which to go on, relative to the selection's prefix."""
+    prefix = selection.prefix
+    after = prefix + start if start else ""
+    at = revision or engine.store.revision
+    try:
+        found = list(_matching(engine, selection, after, limit, revision))
+        if not limit or len(found) <= limit:
+            return Page(found, at)
+        last = found[limit - 1].key
+        remaining = engine.store.count(prefix, after=last, revision=revision) if selection.all else 0
+        return Page(found[:limit], at, encode_token(at, last[len(prefix) :]), remaining)
+    except Compacted:
+        if start:
+            text = "The provided continue parameter is too old to display a consistent list result. You can start a new list"
+            text += (
+                " without the continue parameter, or use the continue token in this response to retrieve the remainder"
+            )
+            text += " of the results. Continuing with the provided token results in an inconsistent list - objects that"
+            text += (
+                " were created, modified, or deleted between the time the first chunk was returned and now may show up"
+            )
+            raise expired(text + " in the list.", encode_token(LATEST, start)) from None
+        raise expired(f"The resourceVersion for the provided list is too old: {revision}") from None
+    except FutureRevision as e:
+        raise bad_request(f"continue key is not valid: revision {e.revision} does not exist") from None
+
+
+def _matching(engine: Engine, selection: Selection, after: str, limit: int, revision: int) -> Iterator[Entry]:
+    """Selected entries, at most limit + 1 of them (one more than a page, to know whether there is a next)."""
+    store, prefix = engine.store, selection.prefix
+    point = selection.point
+    if point is not None:
+        entry = store.get(point, revision) if point > after else None
+        if entry is not None and entry.value is not None and selection.matches(entry):
+            yield entry
+        return
+    if selection.all or not limit:
+        found = store.range(prefix, after=after, limit=limit + 1 if limit else 0, revision=revision)
+        yield from found if selection.all else filter(selection.matches, found)
+        return
+    left = limit + 1
+    while left:
+        chunk = store.range(prefix, after=after, limit=CHUNK, revision=revision)
+        for entry in chunk:
+            if selection.matches(entry):
+                yield entry
+                left -= 1
+                if not left:
+                    return
+        if len(chunk) < CHUNK:
+            return
+        after = chunk[-1].key

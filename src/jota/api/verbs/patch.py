@@ -1,0 +1,58 @@
+"""PATCH of one object: JSON patch, merge patch or strategic merge patch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+
+from jota.api import metadata, respond
+from jota.api.call import Call
+from jota.api.resource import Engine
+from jota.kinds.kind import Object
+from jota.meta.errors import bad_request, unsupported_media_type
+from jota.meta.patch import json as json_patch
+from jota.meta.patch import merge as merge_patch
+from jota.meta.patch import strategic as strategic_patch
+from jota.wire.message import Response
+
+JSON, MERGE = "application/json-patch+json", "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+
+Change = Callable[[Object], Object]
+
+
+async def patch(engine: Engine, call: Call) -> Response:
+    """Raises ApiError 400, 403, 404, 409, 413, 415, 422."""
+    target = call.target
+    media = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    change = change_for(call, media)
+    result = await engine.update(call, target.name, target.namespace, change, subresource=target.subresource)
+    return respond.outcome(call, result, engine.clock.now())
+
+
+def change_for(call: Call, media: str) -> Change:
+    """The patch as a function of the stored object. Raises ApiError 400, 415."""
+    custom = call.served.custom
+    if media not in (JSON, MERGE, STRATEGIC) or (custom and media == STRATEGIC):
+        raise unsupported_media_type([JSON, MERGE] if custom else [JSON, MERGE, STRATEGIC])
+    try:
+        orjson.loads(call.request.body)
+    except orjson.JSONDecodeError as e:
+        raise bad_request(f"error decoding patch: {e}") from None
+    definition = call.served.kind.schema
+
+    def change(old: Object) -> Object:
+        body = orjson.loads(call.request.body)  # afresh: the result shares parts with it and is changed further on
+        if media == JSON:
+            new = json_patch.apply(old, body)
+        elif media == MERGE:
+            new = merge_patch.apply(old, body)
+        else:
+            new = strategic_patch.apply(old, body, definition)
+        if not isinstance(new, dict):
+            raise bad_request("the patch does not leave an object")
+        metadata.check(new)
+        return new
+
+    return change

@@ -1,0 +1,35 @@
+"""PUT of one object: replace it. 200; 201 where the kind lets a PUT create."""
+
+from __future__ import annotations
+
+from jota.api import metadata, respond
+from jota.api.call import Call
+from jota.api.resource import Engine, copy
+from jota.kinds.kind import Object
+from jota.meta.errors import bad_request
+from jota.wire.message import Response
+
+
+async def update(engine: Engine, call: Call) -> Response:
+    """Raises ApiError 400, 403, 404, 409, 415, 422."""
+    target = call.target
+    obj = engine.object_from(call)
+    given = metadata.check(obj).get("name")
+    if given and given != target.name:
+        raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({target.name})")
+    engine.require_resource_version(call, obj)
+    if call.served.kind.create_on_update and not target.subresource:
+        missing = engine.store.get(call.served.key(target.namespace, target.name)) is None
+        if missing and not obj["metadata"].get("resourceVersion"):
+            obj["metadata"]["name"] = target.name
+            return respond.outcome(call, await engine.create(call, obj, target.namespace), engine.clock.now())
+    unconditional = not metadata.revision_of(obj["metadata"])
+    tries = 5 if unconditional else 1
+
+    def change(_: Object) -> Object:
+        return copy(obj)
+
+    result = await engine.update(
+        call, target.name, target.namespace, change, subresource=target.subresource, tries=tries
+    )
+    return respond.outcome(call, result, engine.clock.now())

@@ -1,0 +1,249 @@
+"""GET with watch=1: a stream of events, one JSON object per line.
+
+The stream begins with the present state (resourceVersion unset or 0, or WatchList) or with what happened after a
+revision; then `feed.py` calls `deliver` with each commit batch, and all events of a batch leave in one write. An event is
+encoded once for all watchers that take the same form. A watcher that does not read is cut off with a 410 event.
+
+An entry, seen through a selection:   before  now     event
+                                      no      yes     ADDED
+                                      yes     yes     MODIFIED
+                                      yes     no      DELETED, the state before, at the new revision
+                                      no      no      nothing
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+import orjson
+
+from jota.api import object as at_rest
+from jota.api import respond, table
+from jota.api.call import Call
+from jota.api.path import flag, integer
+from jota.api.resource import Engine
+from jota.api.served import Selection
+from jota.api.verbs import freshness
+from jota.api.verbs.list import select
+from jota.meta.errors import ApiError, expired
+from jota.store.protocol import Compacted, Entry
+from jota.wire.message import Response, Writer
+
+BOOKMARK_EVERY = 60.0
+TIMEOUT = (1800, 3600)
+"""Seconds; a watch without timeoutSeconds ends at random between these, so that clients do not come back all at once."""
+BUFFER_LIMIT = 16 << 20
+"""Bytes that may wait for a slow reader."""
+INITIAL_END = {"k8s.io/initial-events-end": "true"}
+
+
+async def watch(engine: Engine, call: Call) -> Response:
+    """Raises ApiError 400, 422, 504; a revision too old is answered in the stream."""
+    params = call.params
+    freshness.check_match(params, watch=True)
+    selection = select(call)
+    asked = freshness.parse(params.get("resourceVersion", ""))
+    initial = flag(params, "sendInitialEvents") if "sendInitialEvents" in params else None
+    seconds = integer(params, "timeoutSeconds")
+    if not seconds or seconds < 0:
+        seconds = engine.random.randint(*TIMEOUT)
+    if initial:
+        await freshness.not_older_than(engine, asked)
+    if initial is None and not params.get("resourceVersion"):
+        await engine.store.sync()
+    if call.accepted.form == "Table":
+        table.include(call)
+    stream = WatchStream(engine, call, selection)
+    stream.after, stream.seconds = asked, float(seconds)
+    stream.initial = asked == 0 if initial is None else initial
+    stream.mark_initial = bool(initial)
+    stream.bookmarks = flag(params, "allowWatchBookmarks")
+    if initial is False and not asked:
+        stream.after = engine.store.revision
+    return Response(200, respond.headers(call), stream=stream.run)
+
+
+class WatchStream:
+    """One watcher (feed.Watcher)."""
+
+    __slots__ = (
+        "_call",
+        "_closing",
+        "_done",
+        "_engine",
+        "_first",
+        "_format",
+        "_seen",
+        "_selection",
+        "_writer",
+        "after",
+        "bookmarks",
+        "initial",
+        "mark_initial",
+        "seconds",
+        "trigger",
+    )
+
+    def __init__(self, engine: Engine, call: Call, selection: Selection) -> None:
+        self._engine, self._call, self._selection = engine, call, selection
+        self.trigger = selection.trigger
+        self.after = 0
+        self.seconds = float(TIMEOUT[0])
+        self.initial = self.mark_initial = self.bookmarks = False
+        self._first = True
+        self._seen = 0
+        self._closing = False
+        accepted = call.accepted
+        included = table.include(call) if accepted.form == "Table" else ""
+        self._format = (call.served.resource, accepted.form, accepted.version, included)
+        self._writer: Writer
+        self._done: asyncio.Future[None]
+
+    # -- life
+
+    async def run(self, writer: Writer) -> None:
+        """The stream: wire.message.Stream."""
+        self._writer = writer
+        self._done = asyncio.get_running_loop().create_future()
+        channel = self._call.served.channel
+        try:
+            self._begin()
+            await self._live()
+        finally:
+            channel.discard(self)
+
+    def _begin(self) -> None:
+        """Present state or history, and from then on the feed; nothing can happen in between."""
+        engine, served, prefix = self._engine, self._call.served, self._selection.prefix
+        engine.feed.pump()
+        if self.initial:
+            self._send_present()
+            self.after = engine.store.revision
+        self._seen = self.after
+        try:
+            if self.after > engine.store.revision:
+                served.channel.add(self)
+            else:
+                engine.feed.join(served.channel, self, prefix, self.after)
+        except Compacted:
+            text = f"too old resource version: {self.after} ({engine.store.compacted})"
+            self._fail(expired(text))
+
+    async def _live(self) -> None:
+        clock = self._engine.clock
+        end = clock.monotonic() + self.seconds
+        while not self._done.done():
+            left = end - clock.monotonic()
+            if left <= 0:
+                break
+            # the last bookmark comes shortly before the end
+            pause = min(left, BOOKMARK_EVERY) if left < BOOKMARK_EVERY or left > BOOKMARK_EVERY + 2 else left - 1
+            await self._wait(clock.sleep(pause))
+            if self.bookmarks and not self._done.done():
+                self._engine.feed.pump()
+                self._bookmark()
+
+    async def _wait(self, delay: Awaitable[None]) -> None:
+        """Until the delay is over or the stream is."""
+        sleeper = asyncio.ensure_future(delay)
+        try:
+            await asyncio.wait((sleeper, self._done), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeper.cancel()
+
+    def _end(self) -> None:
+        self._closing = True
+        if not self._done.done():
+            self._done.set_result(None)
+
+    def _fail(self, problem: ApiError) -> None:
+        """An ERROR event, and the end."""
+        status = orjson.dumps(problem.status())
+        self._writer.write((b'{"type":"ERROR","object":' + status + b"}\n",))
+        self._end()
+
+    # -- feed.Watcher
+
+    def deliver(self, entries: list[Entry]) -> None:
+        if self._closing:
+            return
+        parts = []
+        for entry in entries:
+            if entry.revision > self._seen and entry.key.startswith(self._selection.prefix):
+                frame = self._event(entry)
+                if frame is not None:
+                    parts.append(frame)
+        if not parts:
+            return
+        self._writer.write(parts)
+        if self._writer.buffered > BUFFER_LIMIT:
+            self._fail(expired("the watcher does not read its events fast enough: too old resource version"))
+
+    def cut(self) -> None:
+        if not self._closing:
+            self._fail(expired("too old resource version: events were lost"))
+
+    # -- frames
+
+    def _event(self, entry: Entry) -> bytes | None:
+        previous = entry.previous
+        before = previous is not None and previous.value is not None and self._selection.matches(previous)
+        if entry.value is not None and self._selection.matches(entry):
+            return self._frame("MODIFIED" if before else "ADDED", entry, entry.value)
+        if before and previous is not None and previous.value is not None:
+            return self._frame("DELETED", entry, previous.value)
+        return None
+
+    def _frame(self, type_: str, entry: Entry, value: bytes) -> bytes:
+        if self._first and self._format[1] == "Table":
+            return self._encode(type_, value, entry.revision)
+        frames = self._engine.feed.frames
+        key = (entry.revision, type_, self._format)
+        found = frames.get(key)
+        if found is None:
+            found = frames[key] = self._encode(type_, value, entry.revision)
+        return found
+
+    def _encode(self, type_: str, value: bytes, revision: int) -> bytes:
+        served, call = self._call.served, self._call
+        form = call.accepted.form
+        if not form:
+            body = served.render(value, revision, served.head)
+        elif form == "Metadata":
+            body = at_rest.render_metadata(value, revision, respond.metadata_head(call.accepted.version))
+        else:
+            obj = served.decode(value, revision)
+            body = orjson.dumps(table.of_object(call, obj, self._engine.clock.now(), head=self._first))
+            self._first = False
+        return b'{"type":"%b","object":%b}\n' % (type_.encode(), body)
+
+    def _send_present(self) -> None:
+        selection = self._selection
+        point = selection.point
+        if point is not None:
+            entry = self._engine.store.get(point)
+            found = [entry] if entry is not None else []
+        else:
+            found = self._engine.store.range(selection.prefix)
+        chosen = found if selection.all else filter(selection.matches, found)
+        parts = [self._encode("ADDED", e.value or b"", e.revision) for e in chosen]
+        if parts:
+            self._writer.write(parts)
+        if self.mark_initial and self.bookmarks:
+            self._bookmark(INITIAL_END)
+
+    def _bookmark(self, annotations: dict[str, str] | None = None) -> None:
+        served = self._call.served
+        revision = max(self._engine.store.revision, self._seen)
+        metadata: dict[str, object] = {"resourceVersion": str(revision), "creationTimestamp": None}
+        if annotations:
+            metadata["annotations"] = annotations
+        form, version = self._call.accepted.form, self._call.accepted.version
+        if form == "Table":
+            body = orjson.dumps(table.table(self._call, [], {"resourceVersion": str(revision)}, head=self._first))
+            self._first = False
+        else:
+            head = respond.metadata_head(version) if form == "Metadata" else served.head
+            body = head + b'"metadata":' + orjson.dumps(metadata) + b"}"
+        self._writer.write((b'{"type":"BOOKMARK","object":%b}\n' % body,))
