@@ -11,7 +11,7 @@ from typing import Any
 
 from jota.aio.clock import parse_rfc3339
 from jota.kinds.kind import Column
-from jota.kinds.shape import Object, meta, part, parts, strings, text, texts
+from jota.kinds.shape import Object, meta, number, part, parts, strings, text, texts
 
 NONE = "<none>"
 UNKNOWN = "<unknown>"
@@ -138,3 +138,43 @@ def selector_column(*path: str) -> Column:
         return selector_text(obj.get(path[-1]))
 
     return plain("Selector", cell, wide=True)
+
+
+def created_cell(obj: Object, _now: float) -> str:
+    """The moment itself, for kinds whose age nobody asks about."""
+    return text(meta(obj), "creationTimestamp")
+
+
+CREATED = plain("Created At", created_cell, about="When the object was created.")
+
+
+def count_cell(*path: str) -> Callable[[Object, float], int]:
+    """A cell that shows the number at a path, zero when it is not set."""
+    *parents, last = path
+
+    def cell(obj: Object, _now: float) -> int:
+        for key in parents:
+            obj = part(obj, key)
+        return number(obj, last)
+
+    return cell
+
+
+def yes_no_cell(*path: str, missing: str = "<unset>", capital: bool = False) -> Callable[[Object, float], str]:
+    """true or false at a path; `capital`: True or False, as CronJobs show it."""
+    shown = path_cell(*path, missing=missing)
+
+    def cell(obj: Object, now: float) -> str:
+        value = str(shown(obj, now))
+        return value.capitalize() if capital and value != missing else value
+
+    return cell
+
+
+def some(values: list[str], limit: int = 3, empty: str = NONE, total: int | None = None) -> str:
+    """The first few of a list: a,b,c + 2 more..."""
+    count = len(values) if total is None else total
+    if not values:
+        return empty
+    shown = ",".join(values[:limit])
+    return f"{shown} + {count - limit} more..." if count > limit else shown

@@ -1,12 +1,11 @@
 """Labels and label selectors inside specs: their validation, and whether a selector matches a template.
 
 In: plain JSON. Out: errors in Kubernetes' words (apimachinery `meta/v1/validation`). The API's own selectors of queries are
-in meta/; this file only judges what is written in objects.
+meta/selectors.py; this file judges what is written in objects and never raises.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from jota.kinds import names
@@ -16,24 +15,16 @@ from jota.meta.errors import FieldError, forbidden_field, invalid, required
 OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 
 
-@lru_cache(4096)
-def _key_problems(key: str) -> tuple[str, ...]:
-    return tuple(names.qualified_name(key))
-
-
-@lru_cache(4096)
-def _value_problems(value: str) -> tuple[str, ...]:
-    return tuple(names.label_value(value))
-
-
 def validate_labels(labels: Any, path: str) -> list[FieldError]:
     """Keys and values of a map of labels."""
     errors: list[FieldError] = []
     if isinstance(labels, dict):
         for key, value in labels.items():
-            errors += [invalid(path, key, problem) for problem in _key_problems(key)]
+            for problem in names.qualified_name(key):
+                errors.append(invalid(path, key, problem))
             if isinstance(value, str):
-                errors += [invalid(path, value, problem) for problem in _value_problems(value)]
+                for problem in names.label_value(value):
+                    errors.append(invalid(path, value, problem))
     return errors
 
 
@@ -59,9 +50,9 @@ def _validate_rule(rule: Object, path: str) -> list[FieldError]:
             errors.append(forbidden_field(f"{path}.values", detail))
     else:
         errors.append(invalid(f"{path}.operator", operator, "not a valid selector operator"))
-    errors += [invalid(f"{path}.key", text(rule, "key"), p) for p in _key_problems(text(rule, "key"))]
+    errors += [invalid(f"{path}.key", text(rule, "key"), p) for p in names.qualified_name(text(rule, "key"))]
     for i, value in enumerate(values):
-        errors += [invalid(f"{path}.values[{i}]", value, p) for p in _value_problems(value)]
+        errors += [invalid(f"{path}.values[{i}]", value, p) for p in names.label_value(value)]
     return errors
 
 
@@ -81,7 +72,7 @@ def matches(selector: Object, labels: dict[str, str]) -> bool:
 def _rule_matches(rule: Object, labels: dict[str, str]) -> bool:
     value, operator = labels.get(text(rule, "key")), text(rule, "operator")
     if operator == "In":
-        return value in texts(rule, "values") if value is not None else False
+        return value is not None and value in texts(rule, "values")
     if operator == "NotIn":
         return value is None or value not in texts(rule, "values")
     if operator == "Exists":

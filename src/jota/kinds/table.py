@@ -5,20 +5,92 @@ In: nothing; importing this must stay cheap (no schemas are read). Out: `KINDS` 
 
 from __future__ import annotations
 
-from jota.kinds.apps import deployment, replicaset
-from jota.kinds.core import configmap, namespace, node, pod, secret, service, serviceaccount
+from jota.kinds.apps import controllerrevision, daemonset, deployment, replicaset, statefulset
+from jota.kinds.autoscaling import horizontalpodautoscaler, horizontalpodautoscaler_v1
+from jota.kinds.batch import cronjob, job
+from jota.kinds.certificates import certificatesigningrequest
+from jota.kinds.coordination import lease
+from jota.kinds.core import (
+    configmap,
+    endpoints,
+    event,
+    limitrange,
+    namespace,
+    node,
+    persistentvolume,
+    persistentvolumeclaim,
+    pod,
+    podtemplate,
+    replicationcontroller,
+    resourcequota,
+    secret,
+    service,
+    serviceaccount,
+)
+from jota.kinds.discovery import endpointslice
+from jota.kinds.events import event as newer_event
+from jota.kinds.flowcontrol import flowschema, prioritylevelconfiguration
 from jota.kinds.kind import Kind
+from jota.kinds.networking import ingress, ingressclass, ipaddress, networkpolicy, servicecidr
+from jota.kinds.node import runtimeclass
+from jota.kinds.policy import poddisruptionbudget
+from jota.kinds.rbac import clusterrole, clusterrolebinding, role, rolebinding
+from jota.kinds.resource import deviceclass, resourceclaim, resourceclaimtemplate, resourceslice
+from jota.kinds.scheduling import priorityclass
+from jota.kinds.storage import csidriver, csinode, csistoragecapacity, storageclass, volumeattachment
 
 KINDS: tuple[Kind, ...] = (
     configmap.KIND,
+    endpoints.KIND,
+    event.KIND,
+    limitrange.KIND,
     namespace.KIND,
     node.KIND,
+    persistentvolume.KIND,
+    persistentvolumeclaim.KIND,
     pod.KIND,
+    podtemplate.KIND,
+    replicationcontroller.KIND,
+    resourcequota.KIND,
     secret.KIND,
     service.KIND,
     serviceaccount.KIND,
+    controllerrevision.KIND,
+    daemonset.KIND,
     deployment.KIND,
     replicaset.KIND,
+    statefulset.KIND,
+    newer_event.KIND,
+    horizontalpodautoscaler.KIND,
+    horizontalpodautoscaler_v1.KIND,
+    cronjob.KIND,
+    job.KIND,
+    certificatesigningrequest.KIND,
+    ingress.KIND,
+    ingressclass.KIND,
+    ipaddress.KIND,
+    networkpolicy.KIND,
+    servicecidr.KIND,
+    poddisruptionbudget.KIND,
+    clusterrole.KIND,
+    clusterrolebinding.KIND,
+    role.KIND,
+    rolebinding.KIND,
+    csidriver.KIND,
+    csinode.KIND,
+    csistoragecapacity.KIND,
+    storageclass.KIND,
+    volumeattachment.KIND,
+    priorityclass.KIND,
+    lease.KIND,
+    runtimeclass.KIND,
+    endpointslice.KIND,
+    flowschema.KIND,
+    prioritylevelconfiguration.KIND,
+    deviceclass.KIND,
+    resourceclaim.KIND,
+    resourceclaimtemplate.KIND,
+    resourceslice.KIND,
 )
 
 _BY_RESOURCE = {(k.resource.group, k.resource.version, k.resource.plural): k for k in KINDS}

@@ -18,7 +18,7 @@ def validate_pod(pod: Object) -> list[FieldError]:
     return validate_pod_spec(part(pod, "spec"), "spec")
 
 
-def validate_template(template: Object, path: str) -> list[FieldError]:
+def validate_template(template: Object, path: str, extra_volumes: tuple[str, ...] = ()) -> list[FieldError]:
     errors = labels.validate_labels(meta(template).get("labels"), f"{path}.labels")
     return errors + validate_pod_spec(part(template, "spec"), f"{path}.spec")
 

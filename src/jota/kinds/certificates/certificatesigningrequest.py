@@ -1,0 +1,100 @@
+"""CertificateSigningRequests. Who asks is written by the API; approval and the certificate go through subresources."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from jota.kinds.common import AGE, NAME, NONE, human_duration, path_cell, plain
+from jota.kinds.kind import Kind
+from jota.kinds.shape import Object, part, parts, text, texts
+from jota.meta.errors import FieldError, invalid, required
+from jota.meta.resource import CSRS
+
+PEM = (b"-----BEGIN CERTIFICATE REQUEST-----", b"-----BEGIN NEW CERTIFICATE REQUEST-----")
+SHORTEST_SECONDS = 600
+
+
+def validate(csr: Object) -> list[FieldError]:
+    spec = part(csr, "spec")
+    errors: list[FieldError] = []
+    if not _is_request(text(spec, "request")):
+        errors.append(invalid("spec.request", text(spec, "request"), "PEM block type must be CERTIFICATE REQUEST"))
+    usages = texts(spec, "usages")
+    if not usages:
+        errors.append(required("spec.usages"))
+    signer = text(spec, "signerName")
+    if not signer:
+        errors.append(required("spec.signerName"))
+    elif "/" not in signer.strip("/"):
+        detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
+        errors.append(invalid("spec.signerName", signer, detail))
+    seconds = spec.get("expirationSeconds")
+    if type(seconds) is int and seconds < SHORTEST_SECONDS:
+        errors.append(
+            invalid("spec.expirationSeconds", seconds, "may not specify a duration less than 600 seconds (10 minutes)")
+        )
+    return errors + _validate_conditions(part(csr, "status"))
+
+
+def _is_request(encoded: str) -> bool:
+    try:
+        return base64.b64decode(encoded).lstrip().startswith(PEM)
+    except (ValueError, binascii.Error):
+        return False
+
+
+def _validate_conditions(status: Object) -> list[FieldError]:
+    errors: list[FieldError] = []
+    conditions = parts(status, "conditions")
+    types = {text(c, "type") for c in conditions}
+    for i, condition in enumerate(conditions):
+        if not text(condition, "type"):
+            errors.append(required(f"status.conditions[{i}].type"))
+        if text(condition, "type") in ("Approved", "Denied", "Failed") and text(condition, "status") != "True":
+            where = f"status.conditions[{i}].status"
+            detail = f'Approved, Denied and Failed conditions may only be "True", not "{text(condition, "status")}"'
+            errors.append(invalid(where, text(condition, "status"), detail))
+    if {"Approved", "Denied"} <= types:
+        errors.append(invalid("status.conditions", "Denied", "Approved and Denied conditions are mutually exclusive"))
+    return errors
+
+
+def prepare_update(new: Object, old: Object) -> None:
+    """What is asked for never changes."""
+    if "spec" in old:
+        new["spec"] = old["spec"]
+
+
+def _condition(csr: Object, _now: float) -> str:
+    status = part(csr, "status")
+    types = {text(c, "type") for c in parts(status, "conditions")}
+    word = "Denied" if "Denied" in types else "Approved" if "Approved" in types else "Pending"
+    return word + (",Failed" if "Failed" in types else "") + (",Issued" if text(status, "certificate") else "")
+
+
+def _duration(csr: Object, _now: float) -> str:
+    seconds = part(csr, "spec").get("expirationSeconds")
+    return human_duration(seconds) if type(seconds) is int else NONE
+
+
+KIND = Kind(
+    CSRS,
+    schema="io.k8s.api.certificates.v1.CertificateSigningRequest",
+    singular="certificatesigningrequest",
+    short_names=("csr",),
+    validate=validate,
+    prepare_update=prepare_update,
+    columns=(
+        NAME,
+        AGE,
+        plain("SignerName", path_cell("spec", "signerName", missing="")),
+        plain("Requestor", path_cell("spec", "username", missing="")),
+        plain("RequestedDuration", _duration),
+        plain("Condition", _condition),
+    ),
+    selectable={"spec.signerName": lambda csr: text(part(csr, "spec"), "signerName")},
+    status=True,
+    subresources=("approval",),
+    name_rule="path-segment",
+)

@@ -1,0 +1,27 @@
+"""Leases: who holds what, until when. Nodes and leaders renew them all the time, so a PUT may create one."""
+
+from __future__ import annotations
+
+from jota.kinds.common import AGE, NAME, path_cell, plain
+from jota.kinds.kind import Kind
+from jota.kinds.numbers import not_negative, positive
+from jota.kinds.shape import Object, part
+from jota.meta.errors import FieldError
+from jota.meta.resource import LEASES
+
+
+def validate(lease: Object) -> list[FieldError]:
+    spec = part(lease, "spec")
+    errors = positive(spec.get("leaseDurationSeconds"), "spec.leaseDurationSeconds")
+    return errors + not_negative(spec.get("leaseTransitions"), "spec.leaseTransitions")
+
+
+KIND = Kind(
+    LEASES,
+    schema="io.k8s.api.coordination.v1.Lease",
+    singular="lease",
+    validate=validate,
+    columns=(NAME, plain("Holder", path_cell("spec", "holderIdentity", missing=""), about="Who holds it."), AGE),
+    create_on_update=True,
+    unconditional_update=False,
+)

@@ -1,0 +1,15 @@
+"""DeviceClasses: selections of devices that claims refer to by name."""
+
+from __future__ import annotations
+
+from jota.kinds.common import AGE, NAME
+from jota.kinds.kind import Kind
+from jota.meta.resource import Resource
+
+KIND = Kind(
+    Resource("resource.k8s.io", "v1", "deviceclasses", "DeviceClass", False),
+    schema="io.k8s.api.resource.v1.DeviceClass",
+    singular="deviceclass",
+    columns=(NAME, AGE),
+    generation=True,
+)

@@ -1,0 +1,39 @@
+"""Device requests, shared by ResourceClaims and their templates: exactly one device of a class unless said otherwise."""
+
+from __future__ import annotations
+
+from jota.kinds.shape import Object, attach, part, parts, put_missing, text
+from jota.meta.errors import FieldError, duplicate, required
+
+
+def default_devices(spec: Object) -> None:
+    for request in parts(attach(spec, "devices"), "requests"):
+        if isinstance(request.get("exactly"), dict):
+            _default_one(request["exactly"])
+        for choice in parts(request, "firstAvailable"):
+            _default_one(choice)
+
+
+def _default_one(request: Object) -> None:
+    put_missing(request, "allocationMode", "ExactCount")
+    if request["allocationMode"] == "ExactCount":
+        put_missing(request, "count", 1)
+
+
+def validate_devices(spec: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    for i, request in enumerate(parts(part(spec, "devices"), "requests")):
+        where, name = f"{path}.devices.requests[{i}]", text(request, "name")
+        if not name:
+            errors.append(required(f"{where}.name"))
+        if name in seen:
+            errors.append(duplicate(f"{where}.name", name))
+        seen.add(name)
+        exactly = request.get("exactly")
+        if isinstance(exactly, dict):
+            if not text(exactly, "deviceClassName"):
+                errors.append(required(f"{where}.exactly.deviceClassName"))
+        elif not parts(request, "firstAvailable"):
+            errors.append(required(where, "exactly one of `exactly` or `firstAvailable` is required"))
+    return errors

@@ -1,0 +1,49 @@
+"""CSIDrivers: what a storage driver wants from the node and the scheduler."""
+
+from __future__ import annotations
+
+from jota.kinds.common import AGE, NAME, NONE, plain, yes_no_cell
+from jota.kinds.kind import Kind
+from jota.kinds.shape import Object, attach, part, parts, put_missing, text, texts
+from jota.meta.resource import Resource
+
+DEFAULTS = (
+    ("attachRequired", True),
+    ("podInfoOnMount", False),
+    ("storageCapacity", False),
+    ("fsGroupPolicy", "ReadWriteOnceWithFSType"),
+    ("requiresRepublish", False),
+    ("seLinuxMount", False),
+)
+
+
+def default(driver: Object) -> None:
+    spec = attach(driver, "spec")
+    for field, value in DEFAULTS:
+        put_missing(spec, field, value)
+    if not texts(spec, "volumeLifecycleModes"):
+        spec["volumeLifecycleModes"] = ["Persistent"]
+
+
+def _tokens(driver: Object, _now: float) -> str:
+    asked = parts(part(driver, "spec"), "tokenRequests")
+    return ",".join(text(t, "audience") for t in asked) if asked else "<unset>"
+
+
+KIND = Kind(
+    Resource("storage.k8s.io", "v1", "csidrivers", "CSIDriver", False),
+    schema="io.k8s.api.storage.v1.CSIDriver",
+    singular="csidriver",
+    default=default,
+    columns=(
+        NAME,
+        plain("AttachRequired", yes_no_cell("spec", "attachRequired"), "boolean"),
+        plain("PodInfoOnMount", yes_no_cell("spec", "podInfoOnMount"), "boolean"),
+        plain("StorageCapacity", yes_no_cell("spec", "storageCapacity"), "boolean"),
+        plain("TokenRequests", _tokens),
+        plain("RequiresRepublish", yes_no_cell("spec", "requiresRepublish"), "boolean"),
+        plain("Modes", lambda d, _now: ",".join(texts(part(d, "spec"), "volumeLifecycleModes")) or NONE),
+        AGE,
+    ),
+    generation=True,
+)

@@ -1,0 +1,71 @@
+"""StorageClasses: how volumes are made for claims."""
+
+from __future__ import annotations
+
+from jota.kinds.common import AGE, NAME, path_cell, plain
+from jota.kinds.kind import Kind
+from jota.kinds.shape import Object, meta, put_missing, strings, text
+from jota.meta.errors import FieldError, forbidden_field, not_supported, required
+from jota.meta.resource import Resource
+
+DEFAULT_ANNOTATIONS = (
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+)
+BINDING_MODES = ["Immediate", "WaitForFirstConsumer"]
+RECLAIM_POLICIES = ["Delete", "Retain"]
+
+
+def default(cls: Object) -> None:
+    put_missing(cls, "reclaimPolicy", "Delete")
+    put_missing(cls, "volumeBindingMode", "Immediate")
+
+
+def validate(cls: Object) -> list[FieldError]:
+    errors = [] if text(cls, "provisioner") else [required("provisioner")]
+    if text(cls, "reclaimPolicy") not in RECLAIM_POLICIES:
+        errors.append(not_supported("reclaimPolicy", text(cls, "reclaimPolicy"), RECLAIM_POLICIES))
+    if text(cls, "volumeBindingMode") not in BINDING_MODES:
+        errors.append(not_supported("volumeBindingMode", text(cls, "volumeBindingMode"), BINDING_MODES))
+    return errors
+
+
+def validate_update(new: Object, old: Object) -> list[FieldError]:
+    errors = []
+    for field in ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"):
+        if (new.get(field) or None) != (old.get(field) or None):
+            detail = "updates to volumeBindingMode are forbidden." if field == "volumeBindingMode" else ""
+            errors.append(forbidden_field(field, detail or f"updates to {field} are forbidden."))
+    return errors
+
+
+def is_default(cls: Object) -> bool:
+    annotations = strings(meta(cls), "annotations")
+    return any(annotations.get(key) == "true" for key in DEFAULT_ANNOTATIONS)
+
+
+def _name(cls: Object, now: float) -> str:
+    return str(NAME.cell(cls, now)) + (" (default)" if is_default(cls) else "")
+
+
+def _grows(cls: Object, _now: float) -> str:
+    return "true" if cls.get("allowVolumeExpansion") is True else "false"
+
+
+KIND = Kind(
+    Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", False),
+    schema="io.k8s.api.storage.v1.StorageClass",
+    singular="storageclass",
+    short_names=("sc",),
+    default=default,
+    validate=validate,
+    validate_update=validate_update,
+    columns=(
+        plain("Name", _name),
+        plain("Provisioner", path_cell("provisioner", missing="")),
+        plain("ReclaimPolicy", path_cell("reclaimPolicy", missing="Delete")),
+        plain("VolumeBindingMode", path_cell("volumeBindingMode", missing="<unset>")),
+        plain("AllowVolumeExpansion", _grows, "boolean"),
+        AGE,
+    ),
+)
