@@ -28,7 +28,7 @@ from jota.meta.resource import Resource
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
-Keys = Callable[[Object], Iterable[str]]
+Keys = Callable[[Any], Iterable[str]]
 
 CATCH_UP_SECONDS = 5.0
 """How long a key waits for the caches to reflect its own last write; then it goes to the back of the queue."""
@@ -96,7 +96,7 @@ class Controller:
         resource: Resource,
         keys: Keys | None = None,
         *,
-        when: Callable[[Object | None, Object | None], bool] | None = None,
+        when: Callable[[Any, Any], bool] | None = None,
         type: Any = None,
     ) -> Informer[Any]:
         """Use the shared cache of `resource`; each change enqueues `keys(object)` of both its old and new state.
