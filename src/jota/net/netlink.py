@@ -36,6 +36,8 @@ RTN_UNICAST = 1
 RTNH_F_ONLINK = 4
 NUD_PERMANENT = 0x80
 
+NETLINK_NETFILTER = 12
+
 PROTOCOL = 74
 """rtm_protocol of every route that Jota makes ("J"; free in iproute2's rt_protos), so that they can be told from others'."""
 

@@ -1,0 +1,107 @@
+"""The service proxy of one node: keeps one nftables table equal to what services.py wants.
+
+Comes in: the full list of `ServicePort`s, as often as it changes. Goes out: one transaction with the difference. The
+first transaction after a start replaces whatever a former agent left, atomically: there is no moment without service,
+and clients' affinity is kept. A table that someone else emptied or deleted is noticed and written anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from jota.net import conntrack, names, services, sys
+from jota.net.protocol import ServicePort
+from jota.net.service_table import create_commands, schema_chain, table_body
+from jota.net.services import Desired
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class NftServiceProxy:
+    """ServiceProxy on nftables. See protocol.ServiceProxy. One `apply` at a time."""
+
+    def __init__(self, *, instance: str, node: str, service_cidr: str, pod_cidrs: Sequence[str]) -> None:
+        """`pod_cidrs`: all the cluster's pods (sources that keep their address); `service_cidr`: all ClusterIPs.
+
+        Must be made and used in the node's own network namespace.
+        """
+        self._table = names.table(instance, "services")
+        self._node = node
+        self._body = table_body(pod_cidrs, service_cidr)
+        self._applied: Desired | None = None
+        self._nft: sys.Nft | None = None
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="jota-nft")
+
+    async def apply(self, ports: list[ServicePort]) -> None:
+        """Raises sys.NftError, sys.NetworkFault; then nothing changed in nftables, and the next call starts anew."""
+        await self._do(lambda: self._apply(ports))
+
+    async def check(self) -> bool:
+        """Is the table still there, with our fixed part? If not, the next `apply` writes it whole. Call now and then."""
+        standing = await self._do(self._stands)
+        if not standing:
+            self._applied = None
+        return standing
+
+    async def close(self) -> None:
+        """Let go; services go on working without us."""
+        nft, self._nft = self._nft, None
+        if nft is not None:
+            await self._do(nft.close)
+        self._worker.shutdown(wait=True)
+
+    async def shutdown(self) -> None:
+        """Remove the table."""
+        await self._do(lambda: self._open().run(f"table ip {self._table} {{ }}\ndelete table ip {self._table}"))
+        self._applied = None
+        await self.close()
+
+    async def _do(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, function)
+
+    # --- on the worker thread
+
+    def _open(self) -> sys.Nft:
+        if self._nft is None:
+            self._nft = sys.Nft()
+        return self._nft
+
+    def _apply(self, ports: list[ServicePort]) -> None:
+        desired = services.compile(ports, self._node)
+        applied, self._applied = self._applied, None
+        try:
+            self._write(applied, desired)
+        except sys.NftError as error:
+            if applied is None:
+                raise
+            log.warning("the service table is not as we left it, writing it whole: %s", error)
+            applied = None
+            self._write(None, desired)
+        self._applied = desired
+        conntrack.sweep(services.changed_flows(applied, desired))
+
+    def _write(self, applied: Desired | None, desired: Desired) -> None:
+        if applied is not None:
+            # Chains are few and constant: they are kept once made, so that no change ever has to remove one.
+            desired.chains |= applied.chains
+            commands = services.diff(applied, desired, self._table)
+        elif self._stands():
+            emptied = [f"flush map ip {self._table} {name}" for name in services.MAPS if name != "hairpin"]
+            emptied.append(f"flush set ip {self._table} hairpin")
+            commands = "\n".join([*emptied, services.load(desired, self._table)])
+        else:
+            commands = create_commands(self._table, self._body) + "\n" + services.load(desired, self._table)
+        if commands:
+            self._open().run(commands)
+
+    def _stands(self) -> bool:
+        try:
+            self._open().run(f"list chain ip {self._table} {schema_chain(self._body)}")
+        except sys.NftError:
+            return False
+        return True
