@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from importlib import import_module
 
 from jota.api.call import Call
-from jota.api.resource import Engine
+from jota.api.served import Verb
 from jota.api.verbs.create import create
 from jota.api.verbs.delete import delete
 from jota.api.verbs.deletecollection import deletecollection
@@ -16,9 +15,6 @@ from jota.api.verbs.patch import patch
 from jota.api.verbs.update import update
 from jota.api.verbs.watch import watch
 from jota.meta.errors import bad_request, method_not_allowed, path_not_found
-from jota.wire.message import Response
-
-Verb = Callable[[Engine, Call], Awaitable[Response]]
 
 VERBS: dict[str, Verb] = {
     "create": create,
@@ -39,6 +35,8 @@ def find_verb(call: Call) -> Verb:
     if target.subresource:
         return _subresource(call)
     verb = VERBS.get(target.verb)
+    if call.served.answer is not None and target.verb == "create":
+        verb = call.served.answer
     if verb is None or target.verb not in kind.verbs:
         raise method_not_allowed(target.resource, target.verb, target.group)
     if target.name:

@@ -27,16 +27,20 @@ from jota.meta import decode, names
 from jota.meta.errors import (
     MODIFIED,
     ApiError,
+    FieldError,
     already_exists,
     bad_request,
     conflict,
     invalid,
     invalid_object,
+    path_not_found,
 )
-from jota.meta.resource import NAMESPACES, NODES
+from jota.meta.resource import NAMESPACES, NODES, Resource
 from jota.store.protocol import Conflict, Entry, Store
 
 T = TypeVar("T")
+Finish = Callable[[Call, Object, Object], list[FieldError]]
+"""(call, new, old): the rules of a subresource that writes a part of its own; may change `new`, gives its errors."""
 GENERATE_TRIES = 8
 UPDATE_TRIES = 5
 """How often a write without a resourceVersion is tried again on the newest object (upstream: 5 for patches)."""
@@ -67,6 +71,8 @@ class Engine:
     ) -> None:
         self.store, self.feed, self.registry, self.clock, self.random = store, feed, registry, clock, random
         self.config = config
+        self.served: dict[tuple[str, str, str], Served] = {}
+        """(group, version, plural) -> what is served there; shared with the Api, which fills it."""
         self._plugins = tuple(plugins)
         self._handling: dict[int, tuple[Plugin, ...]] = {}
 
@@ -156,6 +162,8 @@ class Engine:
             raise invalid_object(served.resource.kind, meta.get("name", ""), errors, served.resource.group)
         for plugin in plugins:
             plugin.validate(attrs)
+        for plugin in plugins:
+            plugin.allocate(attrs)
         for text in kind.warnings(obj):
             call.warn(text)
         ownership.track(call, obj, None, "", rfc3339(self.clock.now()))
@@ -178,7 +186,7 @@ class Engine:
         *,
         subresource: str = "",
         tries: int = UPDATE_TRIES,
-        finish: Callable[[Call, Object, Object], None] | None = None,
+        finish: Finish | None = None,
     ) -> Outcome:
         """Read, `change` (a new object from a copy of the stored one), write; again on a lost race, `tries` times in all.
 
@@ -225,15 +233,14 @@ class Engine:
         new: Object,
         old: Object,
         subresource: str,
-        finish: Callable[[Call, Object, Object], None] | None,
+        finish: Finish | None,
     ) -> bool:
         """Turn what the client wants into what will be stored, in place. True: nothing changes."""
         served, kind = call.served, call.served.kind
         metadata.carry(new["metadata"], old["metadata"])
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         if finish is not None:
-            finish(call, new, old)
-            errors = metadata.validate_update(new["metadata"], old["metadata"])
+            errors = finish(call, new, old) + metadata.validate_update(new["metadata"], old["metadata"])
         elif subresource == "status":
             self._keep_all_but_status(new, old)
             self.check_fields(call, new)
@@ -253,6 +260,8 @@ class Engine:
         attrs = self.attributes(call, "UPDATE", new, old, subresource)
         for plugin in self.plugins(served):
             plugin.validate(attrs)
+        for plugin in self.plugins(served) if finish is None else ():
+            plugin.allocate(attrs)
         if _unchanged(new, old):
             return True
         for text in kind.warnings(new) if not subresource else ():
@@ -310,6 +319,13 @@ class Engine:
         return Outcome(new, await self.store.put(entry.key, call.served.encode(new), expect=entry.revision))
 
     # -- parts
+
+    def kind(self, resource: Resource) -> Served:
+        """Another kind than the call's own. Raises ApiError 404 when it is not served."""
+        served = self.served.get((resource.group, resource.version, resource.plural))
+        if served is None:
+            raise path_not_found()
+        return served
 
     def plugins(self, served: Served) -> tuple[Plugin, ...]:
         found = self._handling.get(id(served))

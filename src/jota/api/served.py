@@ -5,6 +5,9 @@ Built once per resource, for built-in kinds at start and for custom resources wh
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
 from jota.api import object as at_rest
 from jota.api import registry
 from jota.api.feed import Channel, Feed
@@ -13,10 +16,17 @@ from jota.meta.errors import ApiError, bad_request
 from jota.meta.errors import not_found as _not_found
 from jota.meta.selectors import EVERYTHING, FieldSelector, LabelSelector, parse_fields, parse_labels
 from jota.store.protocol import Entry
+from jota.wire.message import Response
+
+if TYPE_CHECKING:
+    from jota.api.call import Call
+    from jota.api.resource import Engine
+
+Verb = Callable[["Engine", "Call"], Awaitable[Response]]
 
 
 class Served:
-    __slots__ = ("channel", "converted", "head", "kind", "list_head", "prefix", "resource", "stored_head")
+    __slots__ = ("answer", "channel", "converted", "head", "kind", "list_head", "prefix", "resource", "stored_head")
 
     def __init__(self, kind: Kind, feed: Feed) -> None:
         self.kind = kind
@@ -27,6 +37,8 @@ class Served:
         self.list_head = at_rest.head(kind.resource.api_version, kind.resource.kind + "List")
         self.converted = kind.storage is not None
         """Kept in another version's form: reads decode and convert, there are no bytes to splice."""
+        self.answer: Verb | None = None
+        """For kinds that are never stored (reviews, bindings): what a POST does."""
         self.channel: Channel = feed.channel(self.prefix, registry.index(kind))
 
     @property

@@ -23,9 +23,11 @@ from jota.api.filters.attributes import Authenticator, Authorizer
 from jota.api.metrics import Metrics
 from jota.api.registry import Registry
 from jota.api.resource import Engine
-from jota.api.served import Served
+from jota.api.served import Served, Verb
+from jota.api.subresources import binding
 from jota.kinds.kind import Kind
 from jota.kinds.table import KINDS
+from jota.kinds.virtual import VIRTUAL
 from jota.store.protocol import Store
 from jota.wire.message import Request, Response
 
@@ -54,11 +56,12 @@ class Api:
         self.registry = Registry(store, self.feed, self._kinds)
         chosen = default_plugins(self.config) if plugins is None else plugins
         self.engine = Engine(store, self.feed, self.registry, clock, random, chosen, self.config)
-        self.served: dict[tuple[str, str, str], Served] = {}
+        self.served = self.engine.served
         """(group, version, plural) -> what is served there."""
         self.documents = Documents(self)
         for kind in kinds:
             self.install(kind)
+        self.answer("", "bindings", binding.create)
         self._keeper: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self.metrics.gauges["apiserver_current_inflight_requests"] = ("Requests at work.", lambda: self.inflight)
@@ -70,6 +73,14 @@ class Api:
         self.served[(resource.group, resource.version, resource.plural)] = Served(kind, self.feed)
         if kind.storage is None:
             self._kinds[(resource.group, resource.plural)] = kind
+
+    def answer(self, group: str, plural: str, verb: Verb) -> None:
+        """Serve one of the kinds that are never stored (kinds/virtual.py): `verb` answers a POST."""
+        virtual = next(v for v in VIRTUAL if (v.resource.group, v.resource.plural) == (group, plural))
+        kind = Kind(virtual.resource, schema=virtual.schema, singular=virtual.singular, verbs=virtual.verbs)
+        served = Served(kind, self.feed)
+        served.answer = verb
+        self.served[(group, virtual.resource.version, plural)] = served
 
     def uninstall(self, group: str, version: str, plural: str) -> None:
         """Stop serving a kind. What is stored stays."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, Protocol
+from typing import Literal
 
 from jota.api.filters.attributes import User
 from jota.api.registry import Registry
@@ -38,11 +38,18 @@ class AdmissionAttributes:
     dry_run: bool = False
 
 
-class Plugin(Protocol):
+class Plugin:
+    """The base of plugins: concerns nothing, does nothing."""
+
     def handles(self, kind: Kind) -> bool:
-        """Whether writes of this kind concern the plugin at all."""
-        ...
+        """Whether writes of this kind concern the plugin at all. Asked once per kind."""
+        return False
 
-    def admit(self, attrs: AdmissionAttributes) -> None: ...
+    def admit(self, attrs: AdmissionAttributes) -> None:
+        """Change the object, before the kind's rules are applied to it. Raises ApiError."""
 
-    def validate(self, attrs: AdmissionAttributes) -> None: ...
+    def validate(self, attrs: AdmissionAttributes) -> None:
+        """Refuse it. Raises ApiError."""
+
+    def allocate(self, attrs: AdmissionAttributes) -> None:
+        """Hand out what must be unique (addresses, ports), after everything was found valid. Raises ApiError."""

@@ -25,22 +25,29 @@ Change = Callable[[Object], Object]
 async def patch(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 403, 404, 409, 413, 415, 422."""
     target = call.target
-    media = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    change = change_for(call, media)
+    change = change_for(call, media_of(call))
     result = await engine.update(call, target.name, target.namespace, change, subresource=target.subresource)
     return respond.outcome(call, result, engine.clock.now())
 
 
+def media_of(call: Call) -> str:
+    """The patch type."""
+    return call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def change_for(call: Call, media: str) -> Change:
     """The patch as a function of the stored object. Raises ApiError 400, 415."""
-    custom = call.served.custom
-    if media not in (JSON, MERGE, STRATEGIC) or (custom and media == STRATEGIC):
-        raise unsupported_media_type([JSON, MERGE] if custom else [JSON, MERGE, STRATEGIC])
+    return change_as(call, media, call.served.kind.schema)
+
+
+def change_as(call: Call, media: str, definition: str) -> Change:
+    """The same for an object of another schema ("": a custom resource, which knows no strategic merge)."""
+    if media not in (JSON, MERGE, STRATEGIC) or (not definition and media == STRATEGIC):
+        raise unsupported_media_type([JSON, MERGE, STRATEGIC] if definition else [JSON, MERGE])
     try:
         orjson.loads(call.request.body)
     except orjson.JSONDecodeError as e:
         raise bad_request(f"error decoding patch: {e}") from None
-    definition = call.served.kind.schema
 
     def change(old: Object) -> Object:
         body = orjson.loads(call.request.body)  # afresh: the result shares parts with it and is changed further on

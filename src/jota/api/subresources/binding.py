@@ -1,0 +1,87 @@
+"""pods/binding and bindings: the scheduler's decision. Sets spec.nodeName once and the condition PodScheduled. 201."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jota.aio.clock import rfc3339
+from jota.api import respond
+from jota.api.call import Call
+from jota.api.resource import Engine
+from jota.api.subresources import body
+from jota.kinds.kind import Object
+from jota.meta import conditions
+from jota.meta.errors import ApiError, FieldError, bad_request, conflict, invalid_object, required
+from jota.meta.resource import PODS
+from jota.wire.message import Response
+
+
+async def create(engine: Engine, call: Call) -> Response:
+    """Raises ApiError 400, 404, 409, 422."""
+    binding = body.read(call, "io.k8s.api.core.v1.Binding", "Binding")
+    metadata, target = body.part(binding, "metadata"), body.part(binding, "target")
+    name = call.target.name if call.target.resource == "pods" else metadata.get("name", "")
+    if metadata.get("name", name) != name:
+        raise bad_request(f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})")
+    _check(name, target)
+    now = rfc3339(engine.clock.now())
+
+    def change(pod: Object) -> Object:
+        return bind(pod, metadata, target["name"], now)
+
+    on_pods = pod_call(engine, call)
+    await engine.update(on_pods, name, call.target.namespace, change, finish=no_more_rules)
+    return respond.json(call, body.CREATED, 201)
+
+
+def pod_call(engine: Engine, call: Call) -> Call:
+    """The same call, about pods (for /bindings, whose own kind is never stored)."""
+    served = engine.kind(PODS)
+    return Call(call.request, call.target, call.params, call.user, served, call.accepted)
+
+
+def no_more_rules(_call: Call, _new: Object, _old: Object) -> list[FieldError]:
+    return []
+
+
+def _check(name: str, target: dict[str, Any]) -> None:
+    errors = []
+    if target.get("kind", "") not in ("", "Node"):
+        errors.append(
+            FieldError("FieldValueNotSupported", "target.kind", 'Unsupported value: supported values: "Node"')
+        )
+    if not target.get("name"):
+        errors.append(required("target.name"))
+    if errors:
+        raise invalid_object("Binding", name, errors)
+
+
+def bind(pod: Object, metadata: dict[str, Any], node: str, now: str) -> Object:
+    """The pod with its node (the argument, changed in place). Raises ApiError 409."""
+    meta, spec = pod["metadata"], pod["spec"]
+    name = meta["name"]
+    if metadata.get("uid") and metadata["uid"] != meta["uid"]:
+        detail = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {meta['uid']}"
+        raise _refused(name, detail)
+    if metadata.get("resourceVersion") and metadata["resourceVersion"] != meta["resourceVersion"]:
+        raise _refused(name, "Precondition failed: the resourceVersion of the binding is not the pod's")
+    if meta.get("deletionTimestamp"):
+        raise _refused(name, f"pod {name} is being deleted, cannot be assigned to a host")
+    if spec.get("nodeName"):
+        raise _refused(name, f'pod {name} is already assigned to node "{spec["nodeName"]}"')
+    if spec.get("schedulingGates"):
+        raise _refused(name, f"pod {name} has non-empty .spec.schedulingGates")
+    spec["nodeName"] = node
+    for key in ("annotations", "labels"):
+        if metadata.get(key):
+            meta[key] = {**meta.get(key, {}), **metadata[key]}
+    status = pod.setdefault("status", {})
+    status["conditions"] = conditions.set(status.get("conditions"), "PodScheduled", "True", now=now)
+    return pod
+
+
+def _refused(name: str, detail: str) -> ApiError:
+    return conflict("pods/binding", name, detail)
+
+
+VERBS = {"create": create}

@@ -1,0 +1,128 @@
+"""/scale (autoscaling/v1): replicas and selector of anything that scales, in one shape. Where they are: `Kind.scale`.
+
+A write changes spec.replicas of the parent through its main rules (defaults, validation, generation)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jota.api import metadata, respond
+from jota.api.call import Call
+from jota.api.resource import Engine, Outcome
+from jota.api.subresources import body
+from jota.api.verbs.patch import change_as, media_of
+from jota.kinds.common import labels_text, selector_text
+from jota.kinds.kind import Object, Scale
+from jota.meta.errors import MODIFIED, bad_request, conflict, invalid, invalid_object
+from jota.meta.resource import Resource
+from jota.wire.message import Response
+
+DEFINITION = "io.k8s.api.autoscaling.v1.Scale"
+SCALES = Resource("autoscaling", "v1", "scales", "Scale")
+META = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+
+
+def scale_of(where: Scale, obj: Object) -> Object:
+    """The Scale of an object."""
+    meta = obj["metadata"]
+    spec, status = _number(obj, where.spec_replicas), _number(obj, where.status_replicas)
+    shown: dict[str, Any] = {"replicas": status}
+    selector = _selector(_read(obj, where.selector) if where.selector else None)
+    if selector:
+        shown["selector"] = selector
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {key: meta[key] for key in META if key in meta},
+        "spec": {"replicas": spec} if spec else {},
+        "status": shown,
+    }
+
+
+def _selector(value: Any) -> str:
+    """Selector as query text: kept when it is text already (custom resources)."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict) or not value:
+        return ""
+    if all(isinstance(v, str) for v in value.values()):
+        return labels_text(value)
+    return selector_text(value) if any(value.values()) else ""
+
+
+def _read(obj: Object, path: str) -> Any:
+    at: Any = obj
+    for key in path.lstrip(".").split("."):
+        at = at.get(key) if isinstance(at, dict) else None
+    return at
+
+
+def _number(obj: Object, path: str) -> int:
+    value = _read(obj, path)
+    return value if type(value) is int else 0
+
+
+def _write(obj: Object, path: str, value: int) -> None:
+    *parents, last = path.lstrip(".").split(".")
+    for key in parents:
+        obj = obj.setdefault(key, {})
+    obj[last] = value
+
+
+def _where(call: Call) -> Scale:
+    where = call.served.kind.scale
+    assert where is not None, "the dispatcher lets only kinds with a scale pass"
+    return where
+
+
+async def get(engine: Engine, call: Call) -> Response:
+    """Raises ApiError 404."""
+    await engine.store.sync()
+    target, served = call.target, call.served
+    entry = engine.store.get(served.key(target.namespace, target.name))
+    if entry is None or entry.value is None:
+        raise served.not_found(target.name)
+    return respond.json(call, scale_of(_where(call), served.decode(entry.value, entry.revision)))
+
+
+async def update(engine: Engine, call: Call) -> Response:
+    """Raises ApiError 400, 404, 409, 422."""
+    wanted = body.read(call, DEFINITION, "Scale")
+    return await _set(engine, call, lambda _scale: wanted)
+
+
+async def patch(engine: Engine, call: Call) -> Response:
+    """Raises ApiError 400, 404, 409, 415, 422."""
+    return await _set(engine, call, change_as(call, media_of(call), DEFINITION))
+
+
+async def _set(engine: Engine, call: Call, change_scale: Any) -> Response:
+    where, target = _where(call), call.target
+
+    def change(obj: Object) -> Object:
+        wanted = change_scale(scale_of(where, obj))
+        _write(obj, where.spec_replicas, _replicas(call, obj, wanted))
+        return obj
+
+    result: Outcome = await engine.update(call, target.name, target.namespace, change, subresource="scale")
+    if result.entry is not None:
+        result.object["metadata"]["resourceVersion"] = str(result.entry.revision)
+    return respond.json(call, scale_of(where, result.object))
+
+
+def _replicas(call: Call, obj: Object, wanted: Object) -> int:
+    """The replicas that a Scale asks for. Raises ApiError 400, 409, 422."""
+    meta, name = body.part(wanted, "metadata"), obj["metadata"]["name"]
+    if meta.get("name", name) != name:
+        raise bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
+    revision = metadata.revision_of(meta)
+    if revision and str(revision) != obj["metadata"]["resourceVersion"]:
+        raise conflict(call.served.resource.plural, name, MODIFIED, call.served.resource.group)
+    replicas = body.part(wanted, "spec").get("replicas", 0)
+    if type(replicas) is not int or replicas < 0:
+        cause = invalid("spec.replicas", replicas, "must be greater than or equal to 0")
+        raise invalid_object("Scale", name, [cause], "autoscaling")
+    return replicas
+
+
+VERBS = {"get": get, "update": update, "patch": patch}
