@@ -1,0 +1,93 @@
+"""ReplicaSet's planner: how many, which ones to lose, what the status says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jota.controllers.replicaset import deletion_rank, plan, pod_from, status_of
+from jota.meta.resource import REPLICASETS
+
+from .builders import NOW, pod, replica_set
+
+
+@pytest.mark.parametrize(
+    ("wanted", "have", "create", "delete"),
+    [(3, 0, 3, 0), (3, 3, 0, 0), (3, 5, 0, 2), (0, 4, 0, 4), (900, 0, 500, 0)],
+)
+def test_the_number_of_pods(wanted: int, have: int, create: int, delete: int) -> None:
+    active = [pod(f"p{n}") for n in range(have)]
+    decided = plan(replica_set(replicas=wanted), active, active, NOW)
+    assert (decided.create, len(decided.delete)) == (create, delete)
+
+
+def test_a_set_that_is_being_deleted_changes_nothing() -> None:
+    owner = replica_set()
+    owner["metadata"]["deletionTimestamp"] = "2027-01-01T00:00:00Z"
+    assert plan(owner, [], [], NOW).create == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"node": ""}, {}),
+        ({"phase": "Pending"}, {"phase": "Running"}),
+        ({"ready": False}, {"ready": 50}),
+        ({"ready": 50, "annotations": {"controller.kubernetes.io/pod-deletion-cost": "-5"}}, {"ready": 50}),
+        ({"ready": 2}, {"ready": 5000}),
+        ({"ready": 50, "restarts": 4}, {"ready": 50, "restarts": 0}),
+        ({"age": 3}, {"age": 90000}),
+    ],
+)
+def test_who_goes_first(first: dict[str, Any], second: dict[str, Any]) -> None:
+    a, b = pod("z", **first), pod("a", **second)
+    decided = plan(replica_set(replicas=1), [b, a], [a, b], NOW)
+    assert decided.delete == [a]
+
+
+def test_the_crowded_node_loses_first() -> None:
+    pods = [pod("a", node="n1", ready=50), pod("b", node="n2", ready=50), pod("c", node="n2", ready=50)]
+    assert plan(replica_set(replicas=2), pods, pods, NOW).delete[0].spec.nodeName == "n2"
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9999), st.integers(0, 3)), max_size=8), st.integers(0, 8))
+def test_deletes_are_always_the_least_by_rank(shape: list[tuple[bool, int, int]], wanted: int) -> None:
+    pods = [pod(f"p{n}", ready=(age if ready else False), restarts=r) for n, (ready, age, r) in enumerate(shape)]
+    decided = plan(replica_set(replicas=wanted), pods, [], NOW)
+    assert len(pods) - len(decided.delete) + decided.create == wanted
+    kept = [p for p in pods if p not in decided.delete]
+    if kept and decided.delete:
+        assert max(deletion_rank(p, 0, NOW) for p in decided.delete) <= min(deletion_rank(p, 0, NOW) for p in kept)
+
+
+def test_status_counts_and_min_ready_seconds() -> None:
+    owner = replica_set()
+    owner["spec"]["minReadySeconds"] = 10
+    labels = {"app": "web"}
+    pods = [pod("a", ready=5, labels=labels), pod("b", ready=50, labels=labels), pod("c", ready=False)]
+    status, again = status_of(owner, pods, None, NOW)
+    counts = (status["replicas"], status["fullyLabeledReplicas"], status["readyReplicas"], status["availableReplicas"])
+    assert counts == (3, 2, 2, 1)
+    assert again == 5
+
+
+def test_a_failure_becomes_a_condition_and_goes_again() -> None:
+    owner = replica_set()
+    owner["status"], _ = status_of(owner, [], ("FailedCreate", "quota"), NOW)
+    assert owner["status"]["conditions"][0]["reason"] == "FailedCreate"
+    again, _ = status_of(owner, [], ("FailedCreate", "another message"), NOW + 9)
+    assert again == owner["status"]
+    healed, _ = status_of(owner, [], None, NOW)
+    assert "conditions" not in healed
+
+
+def test_a_pod_carries_the_template_and_its_owner() -> None:
+    owner = replica_set()
+    made = pod_from(owner, REPLICASETS)
+    assert made["metadata"]["labels"] == {"app": "web"}
+    assert made["metadata"]["ownerReferences"][0]["uid"] == "uid-rs"
+    made["spec"]["containers"].clear()
+    assert owner["spec"]["template"]["spec"]["containers"], "the cached template must not be shared"
