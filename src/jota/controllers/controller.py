@@ -98,12 +98,13 @@ class Controller:
         *,
         when: Callable[[Any, Any], bool] | None = None,
         type: Any = None,
+        fields: str = "",
     ) -> Informer[Any]:
         """Use the shared cache of `resource`; each change enqueues `keys(object)` of both its old and new state.
 
         Without `keys`: only read it. `when(old, new)` filters changes. The object's own key: `watch(R, own)`.
         """
-        informer = self.context.informers.of(resource, type=type)
+        informer = self.context.informers.of(resource, type=type, fields=fields)
         self._informers.append(informer)
         if keys is not None:
 
@@ -202,6 +203,27 @@ class Controller:
             await self.clock.sleep(self.resync * (1 + 0.2 * self.context.random.random()))
             for key in list(self.all_keys()):
                 self.queue.add(key)
+
+
+class Sweep(Controller):
+    """A controller that looks at everything once in `period` seconds: implement `sweep`."""
+
+    workers: ClassVar[int] = 1
+    period: ClassVar[float] = 60.0
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.queue.add("sweep")
+
+    def all_keys(self) -> Iterable[str]:
+        return ()
+
+    async def reconcile(self, key: str) -> float | None:
+        await self.sweep()
+        return self.period
+
+    async def sweep(self) -> None:
+        raise NotImplementedError
 
 
 def own(obj: Object) -> tuple[str]:

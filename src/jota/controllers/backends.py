@@ -1,0 +1,79 @@
+"""Which pods stand behind a service, on which ports: shared by endpointslice.py and endpoints.py. Pure.
+
+In: services and pods. Out: port lists and "does this change matter".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from jota.client.informer import Informer
+from jota.controllers.controller import own
+from jota.controllers.views import Pod
+from jota.meta.selectors import from_map
+
+Object = dict[str, Any]
+
+
+def selects(service: Object, labels: dict[str, str] | None) -> bool:
+    return from_map(service["spec"].get("selector")).matches(labels)
+
+
+def services_of(services: Informer[Any], pod: Pod) -> Iterable[str]:
+    """Keys of the services that select the pod."""
+    return [own(s)[0] for s in services.list(pod.metadata.namespace) if selects(s, pod.metadata.labels)]
+
+
+def matters(old: Pod | None, new: Pod | None) -> bool:
+    """Endpoints could differ: any other change of a pod (most of them) wakes nobody."""
+    return old is None or new is None or _visible(old) != _visible(new)
+
+
+def _visible(pod: Pod) -> tuple[Any, ...]:
+    return (
+        pod.ips,
+        pod.ready,
+        pod.finished,
+        pod.terminating,
+        pod.metadata.labels,
+        pod.spec.nodeName,
+        pod.metadata.uid,
+    )
+
+
+def ports_of(service: Object, pod: Pod) -> list[Object]:
+    """The service's ports as this pod serves them; a named target port that the pod lacks is left out."""
+    found = []
+    for port in service["spec"].get("ports") or ():
+        protocol = port.get("protocol", "TCP")
+        number = target(port.get("targetPort", port["port"]), protocol, pod)
+        if number is None:
+            continue
+        entry = {"name": port.get("name", ""), "port": number, "protocol": protocol}
+        if port.get("appProtocol"):
+            entry["appProtocol"] = port["appProtocol"]
+        found.append(entry)
+    return found
+
+
+def target(wanted: int | str, protocol: str, pod: Pod) -> int | None:
+    """The port number; names are looked up in containers and in sidecars (init containers that keep running)."""
+    if isinstance(wanted, int):
+        return wanted
+    sidecars = [c for c in pod.spec.initContainers or () if c.restartPolicy == "Always"]
+    for container in (*pod.spec.containers, *sidecars):
+        for port in container.ports or ():
+            if port.name == wanted and (port.protocol or "TCP") == protocol:
+                return port.containerPort
+    return None
+
+
+def hostname_of(service: Object, pod: Pod) -> str:
+    """The pod's name in a headless service's zone."""
+    spec = pod.spec
+    return spec.hostname or "" if spec.hostname and spec.subdomain == service["metadata"]["name"] else ""
+
+
+def headless(service: Object) -> bool:
+    return bool(service["spec"].get("clusterIP") == "None")

@@ -1,0 +1,226 @@
+"""EndpointSlices: the addresses behind every service that has a selector. In: services, pods, nodes. Out: slices.
+
+`plan` keeps endpoints where they are, so that one pod's change rewrites one slice; slices hold at most 100 endpoints of
+one address family with one set of ports. Slices of others (another managed-by) are never touched. Next: net/services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from jota.controllers import backends
+from jota.controllers.controller import Context, Controller, own
+from jota.controllers.views import Pod
+from jota.meta.errors import ApiError
+from jota.meta.resource import ENDPOINTSLICES, NODES, PODS, SERVICES
+
+Object = dict[str, Any]
+
+SERVICE_NAME = "kubernetes.io/service-name"
+MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+MANAGER = "endpointslice-controller.k8s.io"
+HEADLESS = "service.kubernetes.io/headless"
+ZONE = "topology.kubernetes.io/zone"
+LIMIT = 100
+
+
+@dataclass(slots=True)
+class Plan:
+    create: list[Object] = field(default_factory=list)
+    update: list[Object] = field(default_factory=list)
+    delete: list[Object] = field(default_factory=list)
+
+
+def plan(service: Object, pods: Iterable[Pod], zones: dict[str, str], slices: list[Object]) -> Plan:
+    """`pods` are those the service selects; `zones` maps node names to zones; `slices` are ours of this service."""
+    out = Plan()
+    families = [] if service["spec"].get("type") == "ExternalName" else families_of(service)
+    wanted = _wanted(service, pods, zones, families)
+    left: dict[Key, list[Object]] = {}
+    for one in slices:
+        left.setdefault((one.get("addressType"), _frozen(one.get("ports") or [])), []).append(one)
+    for family in families:
+        groups = {k: v for k, v in wanted.items() if k[0] == family}
+        if not groups:  # a service without endpoints has one empty slice, so that readers know that it was looked at
+            groups = {(family, ()): {}}
+        for key, endpoints in groups.items():
+            _fill(service, key, endpoints, left.pop(key, []), out)
+    for rest in left.values():
+        out.delete += rest
+    return out
+
+
+def families_of(service: Object) -> list[str]:
+    return list(service["spec"].get("ipFamilies") or ["IPv4"])
+
+
+Key = tuple[str, tuple[Any, ...]]
+
+
+def _wanted(
+    service: Object, pods: Iterable[Pod], zones: dict[str, str], families: list[str]
+) -> dict[Key, dict[str, Object]]:
+    """(family, ports) -> pod uid -> endpoint."""
+    wanted: dict[Key, dict[str, Object]] = {}
+    for pod in pods:
+        if pod.finished:
+            continue
+        ports = _frozen(backends.ports_of(service, pod))
+        for family in families:
+            address = next((a for a in pod.ips if (":" in a) == (family == "IPv6")), None)
+            if address is not None:
+                wanted.setdefault((family, ports), {})[pod.metadata.uid] = endpoint(service, pod, address, zones)
+    return wanted
+
+
+def endpoint(service: Object, pod: Pod, address: str, zones: dict[str, str]) -> Object:
+    """ready: may get new connections; serving: answers; terminating: on its way out."""
+    serving, terminating = pod.ready, pod.terminating
+    always = bool(service["spec"].get("publishNotReadyAddresses"))
+    meta = pod.metadata
+    out: Object = {
+        "addresses": [address],
+        "conditions": {
+            "ready": always or (serving and not terminating),
+            "serving": serving,
+            "terminating": terminating,
+        },
+        "targetRef": {"kind": "Pod", "namespace": meta.namespace, "name": meta.name, "uid": meta.uid},
+    }
+    if pod.spec.nodeName:
+        out["nodeName"] = pod.spec.nodeName
+        if zone := zones.get(pod.spec.nodeName):
+            out["zone"] = zone
+    if hostname := backends.hostname_of(service, pod):
+        out["hostname"] = hostname
+    return out
+
+
+def _fill(service: Object, key: Key, endpoints: dict[str, Object], slices: list[Object], out: Plan) -> None:
+    """Keep what stands, drop what went, put what is new where there is room, open new slices for the rest."""
+    pending = dict(endpoints)
+    filled: list[tuple[Object, list[Object]]] = []
+    for one in sorted(slices, key=lambda s: str(s["metadata"]["name"])):
+        uids = [(e.get("targetRef") or {}).get("uid", "") for e in one.get("endpoints") or ()]
+        filled.append((one, [pending.pop(uid) for uid in uids if uid in pending]))
+    rest = list(pending.values())
+    for _, content in sorted(filled, key=lambda f: -len(f[1])):  # the fullest first: few slices, few writes
+        room = LIMIT - len(content)
+        content += rest[:room]
+        rest = rest[room:]
+    spare = None if endpoints else filled[0][0] if filled else None
+    for one, content in filled:
+        if not content and one is not spare:
+            out.delete.append(one)
+        elif _differs(service, one, content):
+            out.update.append({**one, "endpoints": content, "metadata": _metadata(service, one["metadata"])})
+    while rest or (not endpoints and not filled):
+        out.create.append(_slice(service, key, rest[:LIMIT]))
+        rest = rest[LIMIT:]
+        if not rest:
+            break
+
+
+def _differs(service: Object, one: Object, content: list[Object]) -> bool:
+    meta = _metadata(service, one["metadata"])
+    return content != (one.get("endpoints") or []) or meta["labels"] != one["metadata"].get("labels")
+
+
+def _metadata(service: Object, meta: Object) -> Object:
+    labels = dict(service["metadata"].get("labels") or {})
+    labels |= {SERVICE_NAME: service["metadata"]["name"], MANAGED_BY: MANAGER}
+    if backends.headless(service):
+        labels[HEADLESS] = ""
+    return {**meta, "labels": labels}
+
+
+def _slice(service: Object, key: Key, endpoints: list[Object]) -> Object:
+    meta = service["metadata"]
+    reference = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "name": meta["name"],
+        "uid": meta["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    base = {"generateName": f"{meta['name']}-", "namespace": meta["namespace"], "ownerReferences": [reference]}
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": _metadata(service, base),
+        "addressType": key[0],
+        "endpoints": endpoints,
+        "ports": [dict(port) for port in key[1]],
+    }
+
+
+def _frozen(ports: list[Object]) -> tuple[Any, ...]:
+    return tuple(sorted(tuple(sorted((k, v) for k, v in p.items() if v is not None)) for p in ports))
+
+
+class EndpointSliceController(Controller):
+    name: ClassVar[str] = "endpointslice"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.services = self.watch(SERVICES, own)
+        self.slices = self.watch(ENDPOINTSLICES, _service_key)
+        self.slices.add_index("service", _service_key)
+        self.pods = self.watch(PODS, self._services_of, when=backends.matters, type=Pod)
+        self.nodes = self.watch(NODES, lambda _: self.services.keys(), when=_zone_changed)
+        self.events = context.recorder("endpoint-slice-controller")
+
+    def _services_of(self, pod: Pod) -> Iterable[str]:
+        return backends.services_of(self.services, pod)
+
+    async def reconcile(self, key: str) -> float | None:
+        service = self.services.get(key)
+        if service is None or "deletionTimestamp" in service["metadata"]:
+            return None  # the garbage collector removes the slices of a service that is gone
+        if not service["spec"].get("selector") and service["spec"].get("type") != "ExternalName":
+            return None  # endpoints by hand
+        namespace = service["metadata"]["namespace"]
+        pods = [p for p in self.pods.list(namespace) if backends.selects(service, p.metadata.labels)]
+        decided = plan(service, pods, self._zones(pods), list(self.slices.by_index("service", key)))
+        for one in decided.create:
+            self.wrote(key, self.slices, await self.client.create(ENDPOINTSLICES, one))
+        for one in decided.update:
+            self.wrote(key, self.slices, await self.client.update(ENDPOINTSLICES, one))
+        for one in decided.delete:
+            await self._delete(one)
+        return None
+
+    def _zones(self, pods: list[Pod]) -> dict[str, str]:
+        zones = {}
+        for name in {p.spec.nodeName for p in pods if p.spec.nodeName}:
+            node = self.nodes.get(name)
+            if node is not None and (zone := _zone(node)):
+                zones[name] = zone
+        return zones
+
+    async def _delete(self, one: Object) -> None:
+        meta = one["metadata"]
+        try:
+            await self.client.delete(ENDPOINTSLICES, meta["name"], meta["namespace"], uid=meta["uid"])
+        except ApiError as e:
+            if e.code not in (404, 409):
+                raise
+
+
+def _service_key(one: Object) -> Iterable[str]:
+    """Of slices that are ours."""
+    labels = one["metadata"].get("labels") or {}
+    if labels.get(MANAGED_BY) == MANAGER and SERVICE_NAME in labels:
+        return (f"{one['metadata']['namespace']}/{labels[SERVICE_NAME]}",)
+    return ()
+
+
+def _zone(node: Object) -> str:
+    return str((node["metadata"].get("labels") or {}).get(ZONE, ""))
+
+
+def _zone_changed(old: Object | None, new: Object | None) -> bool:
+    return (_zone(old) if old else "") != (_zone(new) if new else "")
