@@ -228,6 +228,7 @@ def _reference(name: str) -> Type:
         return definition(name) or ANY
     out = Type("struct", name)
     out.atomic = head.map_type == "atomic"
+    out.required = head.required
     out.defaults = _KEY_DEFAULTS.get(name, {})
     return out
 
@@ -235,6 +236,7 @@ def _reference(name: str) -> Type:
 class _Head(msgspec.Struct):
     properties: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     map_type: str = msgspec.field(name="x-kubernetes-map-type", default="")
+    required: tuple[str, ...] = ()
 
 
 def _with_facts(out: Type, raw: dict[str, Any]) -> Type:
