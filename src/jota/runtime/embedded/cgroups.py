@@ -215,6 +215,19 @@ class Cgroups:
                     done = False
         return done
 
+    def remove_parents(self) -> None:
+        """Remove the groups above the base that this project named and that are empty now."""
+        for root in self._roots():
+            at = os.path.dirname(self.base)
+            while at and os.path.basename(at).startswith("jota-"):
+                try:
+                    os.rmdir(f"{root}/{at}")
+                except OSError as fault:
+                    if fault.errno not in (errno.EBUSY, errno.ENOTEMPTY, errno.ENOENT):
+                        raise
+                    break
+                at = os.path.dirname(at)
+
     def usage(self, path: str) -> tuple[int, int, int, int]:
         """(cpu nanoseconds, memory working set, memory usage, pids). Raises FileNotFoundError when the group is gone."""
         if self.layout.mode == "v2":

@@ -27,6 +27,7 @@ def cleanup(root: str, name: str) -> None:
     groups = Cgroups(cgroups.detect(), str(about.get("cgroup_parent", "")), name)
     _kill_supervisor(root)
     _kill_all(groups)
+    groups.remove_parents()
     for point in kernel.mounts_below(root):
         kernel.umount_if_mounted(point)
     images = about.get("images_root")

@@ -6,6 +6,7 @@ undoes each, whether or not it is there. `supervisor.py` starts what stands here
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 from jota.runtime import sys as kernel
 from jota.runtime.embedded import cgroups as groups
 from jota.runtime.embedded import sandbox as boxes
+from jota.runtime.embedded import seccomp as filters
 from jota.runtime.embedded import spec as oci
 from jota.runtime.embedded.cgroups import Cgroups
 from jota.runtime.embedded.images.library import Library
@@ -89,7 +91,27 @@ def _config(
     cgroup = "" if shop.low_level.own_cgroups else f"/{shop.cgroups.base}/{group(record)}"
     paths = oci.Paths(rootfs, namespaces, boxes.shm_path(sandbox_dir, sandbox), hostname, cgroup)
     user = oci.find_user(rootfs, record.spec, image.get("User") or "")
-    return oci.build(record.spec, sandbox, image, user, paths, shop.machine)
+    seccomp, annotations = _seccomp(shop, record)
+    return oci.build(record.spec, sandbox, image, user, paths, shop.machine, seccomp, annotations)
+
+
+def _seccomp(shop: Workshop, record: Record) -> tuple[dict[str, Any] | None, dict[str, str]]:
+    """(linux.seccomp, annotations). Raises RuntimeFault for a profile that cannot be read."""
+    security = record.spec.security
+    if security.privileged or security.seccomp == "Unconfined":
+        return None, {}
+    if security.seccomp == "Localhost":
+        try:
+            with open(security.seccomp_path, encoding="utf-8") as file:
+                return dict(json.load(file)), {}
+        except (OSError, ValueError, TypeError) as fault:
+            raise RuntimeFault("CreateContainerError", f"seccomp profile {security.seccomp_path}: {fault}") from fault
+    held = frozenset(name.removeprefix("CAP_") for name in oci.capabilities(record.spec, shop.machine))
+    if not filters.architectures():
+        return None, {}
+    if shop.low_level.is_crun:
+        return None, {"run.oci.seccomp_bpf_data": base64.b64encode(filters.program(held)).decode()}
+    return filters.profile(held), {}
 
 
 def _make_groups(shop: Workshop, record: Record) -> None:

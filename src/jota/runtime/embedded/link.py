@@ -31,10 +31,15 @@ class Link:
     """One connection to the supervisor of `root`, kept up by `keep`."""
 
     def __init__(
-        self, root: str, clock: Clock, on_event: Callable[[dict[str, Any]], None], on_connect: Callable[[], None]
+        self,
+        root: str,
+        clock: Clock,
+        on_event: Callable[[dict[str, Any]], None],
+        on_connect: Callable[[], None],
+        on_lost: Callable[[], None],
     ) -> None:
         self.root, self.clock = root, clock
-        self._on_event, self._on_connect = on_event, on_connect
+        self._on_event, self._on_connect, self._on_lost = on_event, on_connect, on_lost
         self._socket: socket.socket | None = None
         self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
         self._next = 0
@@ -125,6 +130,7 @@ class Link:
             if not future.done():
                 future.set_exception(SupervisorLost("the supervisor is gone"))
         self._waiting.clear()
+        self._on_lost()
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
@@ -149,6 +155,12 @@ class Link:
                 os.close(fd)
             if "event" in message:
                 self._on_event(message)
+
+    def post(self, message: dict[str, Any]) -> None:
+        """Send without waiting; lost when the supervisor is."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.sendmsg([json.dumps({**message, "re": 0}).encode()])
 
     async def call(
         self, message: dict[str, Any], descriptors: tuple[int, ...] = (), seconds: float = 30.0

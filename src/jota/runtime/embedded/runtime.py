@@ -19,10 +19,12 @@ from typing import Any, TypeVar
 from jota.aio.clock import Clock
 from jota.runtime.embedded import cgroups, container, lowlevel, sandbox, spec
 from jota.runtime.embedded.cgroups import Cgroups
+from jota.runtime.embedded.exec import Execs, Session, attach, collect
 from jota.runtime.embedded.images.content import Content, replace
-from jota.runtime.embedded.images.facade import EmbeddedImages
 from jota.runtime.embedded.images.library import Library
+from jota.runtime.embedded.images.store import EmbeddedImages
 from jota.runtime.embedded.link import Link, SupervisorLost
+from jota.runtime.embedded.portforward import Stream, connect
 from jota.runtime.embedded.state import Record, State
 from jota.runtime.embedded.state import container as view
 from jota.runtime.protocol import Container, ContainerSpec, Resources, RuntimeFault, Sandbox, SandboxSpec, Stats
@@ -52,7 +54,8 @@ class EmbeddedRuntime:
         self._listeners: set[asyncio.Queue[str]] = set()
         self._ended: dict[str, asyncio.Event] = {}
         self._keeper: asyncio.Task[None] | None = None
-        self.link = Link(self.root, clock, self._on_event, self._on_connect)
+        self.link = Link(self.root, clock, self._on_event, self._on_connect, lambda: self._execs.on_lost())
+        self._execs = Execs(self.link, new_id)
         os.makedirs(self.root, mode=0o711, exist_ok=True)
         self.library = Library(Content(self._images_root))
         self.images = EmbeddedImages(self.library, self._blocking)
@@ -136,6 +139,9 @@ class EmbeddedRuntime:
     # -- events -----------------------------------------------------------------------------------------------------
 
     def _on_event(self, message: dict[str, Any]) -> None:
+        if message["event"] == "exec_exit":
+            self._execs.on_event(message)
+            return
         if message["event"] != "exit" or message["id"] not in self.state.containers:
             return
         record = self.state.containers[message["id"]]
@@ -374,6 +380,47 @@ class EmbeddedRuntime:
     async def container(self, container_id: str) -> Container | None:
         record = self.state.containers.get(container_id)
         return None if record is None else view(record, self.state.container_dir(container_id))
+
+    # -- sessions ---------------------------------------------------------------------------------------------------
+
+    def _running(self, container_id: str, reason: str) -> Record:
+        record = self.state.containers.get(container_id)
+        if record is None or record.run is None or record.end is not None:
+            raise RuntimeFault(reason, f"container {container_id} is not running")
+        return record
+
+    async def exec(self, container_id: str, command: list[str], *, tty: bool, stdin: bool) -> Session:
+        """Raises RuntimeFault(ExecError)."""
+        record = self._running(container_id, "ExecError")
+        join = self.shop.cgroups.join_files(container.group(record)) if self.shop.low_level.own_cgroups else []
+        common = {"join": join, "hide": self._hide}
+        return await self._execs.start(self.shop.low_level, self.root, container_id, common, command, tty, stdin)
+
+    async def exec_sync(self, container_id: str, command: list[str], timeout: float) -> tuple[int, bytes, bytes]:
+        """(exit code, stdout, stderr); output bounded to 1 MiB each. Raises TimeoutError (the process is then killed; 0 means
+        no limit), RuntimeFault(ExecError)."""
+        session = await self.exec(container_id, command, tty=False, stdin=False)
+        try:
+            return await asyncio.wait_for(collect(session), timeout or None)
+        finally:
+            await session.close()
+
+    async def attach(self, container_id: str, *, stdin: bool) -> Session:
+        """Raises RuntimeFault(AttachError)."""
+        record = self._running(container_id, "AttachError")
+        return await attach(self.link, container_id, stdin and record.spec.stdin, lambda: self._exit_code(record))
+
+    async def _exit_code(self, record: Record) -> int:
+        if record.end is None:
+            await self._ended.setdefault(record.id, asyncio.Event()).wait()
+        return int(record.end["code"]) if record.end else 137
+
+    async def port_forward(self, sandbox_id: str, port: int) -> Stream:
+        """Raises ConnectionError."""
+        found = self.state.sandboxes.get(sandbox_id)
+        if found is None or found.state != "ready":
+            raise ConnectionError(f"sandbox {sandbox_id} is not ready")
+        return await connect(found.netns, port)
 
     async def update_resources(self, container_id: str, resources: Resources) -> None:
         """Change the limits of a running container. Raises RuntimeFault(UpdateContainerError)."""

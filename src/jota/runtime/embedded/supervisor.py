@@ -717,14 +717,23 @@ class Supervisor:
         self._tell({"event": "exit", "id": task.id, **value})
 
     def _adopted_ended(self, task: Task) -> None:
-        """The pidfd says that it is dead; its wait status is known once its new parent has reaped it."""
+        """The pidfd says that it is dead. Its new parent may reap late: until then /proc has the wait status, afterwards the
+        pidfd."""
         self._forget(task.pidfd)
-        deadline = time.monotonic() + 2
-        status = exit_status(task.pidfd)
-        while status is None and time.monotonic() < deadline and os.path.exists(f"/proc/{task.pid}/stat"):
-            time.sleep(0.002)
+        status = zombie_status(task.pid)
+        if status is None:
             status = exit_status(task.pidfd)
         self._ended(task, status)
+
+
+def zombie_status(pid: int) -> int | None:
+    """The last field of a zombie's /proc/<pid>/stat; None when there is no such zombie (any more)."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return int(fields[49]) if fields[0] == "Z" else None
 
 
 def exit_status(pidfd: int) -> int | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from jota.runtime.embedded.images.content import Content
 from jota.runtime.embedded.images.library import Library
 from jota.runtime.protocol import Image
 
@@ -38,3 +40,8 @@ class EmbeddedImages:
 
     async def remove(self, reference: str) -> None:
         await self._blocking(lambda: self._library.remove(reference))
+
+
+def open_images(root: str) -> EmbeddedImages:
+    """The store at `root` without a runtime: for command lines. Other processes may use it at the same moment."""
+    return EmbeddedImages(Library(Content(root)), lambda work: asyncio.get_running_loop().run_in_executor(None, work))
