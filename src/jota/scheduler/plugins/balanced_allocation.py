@@ -1,0 +1,41 @@
+"""NodeResourcesBalancedAllocation: prefer nodes whose cpu and memory would be used in like proportion."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jota.scheduler.framework import BEST
+from jota.scheduler.pod import Shape
+from jota.scheduler.snapshot import Column, Snapshot
+
+
+class BalancedAllocation:
+    name = "NodeResourcesBalancedAllocation"
+    weight = 1.0
+
+    def score(self, nodes: Snapshot, shape: Shape) -> Column | None:
+        cpu = _fraction(nodes.used_cpu[: nodes.size] + shape.score_cpu, nodes.allocatable("cpu"))
+        memory = _fraction(nodes.used_memory[: nodes.size] + shape.score_memory, nodes.allocatable("memory"))
+        # The standard deviation of two numbers is half their distance.
+        cpu -= memory
+        np.abs(cpu, out=cpu)
+        cpu *= -BEST / 2
+        cpu += BEST
+        return cpu
+
+    def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float:
+        cpu = _fraction_one(nodes.used_cpu[slot] + shape.score_cpu, nodes.allocatable("cpu")[slot])
+        memory = _fraction_one(nodes.used_memory[slot] + shape.score_memory, nodes.allocatable("memory")[slot])
+        return float(BEST - abs(cpu - memory) * (BEST / 2))
+
+
+def _fraction(used: Column, capacity: Column) -> Column:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fraction = used / capacity
+    fraction[~np.isfinite(fraction)] = 1.0
+    np.minimum(fraction, 1.0, out=fraction)
+    return fraction
+
+
+def _fraction_one(used: float, capacity: float) -> float:
+    return min(1.0, used / capacity) if capacity > 0 else 1.0

@@ -1,0 +1,133 @@
+"""Pods that wait for a node: ready ones by priority and age, refused ones until something changes or their backoff ends.
+
+Three places (upstream's names): active, backoff, unschedulable. `move_all` is called when the cluster changed in a way that
+may help; a refused pod is tried again then, but not before its backoff (1 s doubling to 10 s) has passed. Pods come out
+grouped: all neighbours in order that share a shape.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+from jota.scheduler.pod import Pod, Shape
+
+_BACKOFF_BASE, _BACKOFF_CAP = 1.0, 10.0
+_FORGOTTEN = 300.0
+"""Seconds after which an unschedulable pod is tried again even if nothing seems to have changed (upstream: 5 minutes)."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    pod: Pod
+    shape: Shape
+    order: tuple[int, float, int]
+    attempts: int = 0
+    due: float = 0.0
+
+
+class SchedulingQueue:
+    """Keyed by pod key. All times are monotonic seconds that the caller gives."""
+
+    def __init__(self) -> None:
+        self._active: list[tuple[tuple[int, float, int], str]] = []
+        self._waiting: dict[str, Waiting] = {}
+        self._refused: dict[str, None] = {}
+        """Unschedulable, oldest first."""
+        self._backoff: list[tuple[float, str]] = []
+        self._ready: set[str] = set()
+        self._sequence = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, pod: Pod, shape: Shape, now: float) -> None:
+        """A new pod, or a changed one: both are tried at once."""
+        key = pod.key
+        known = self._waiting.get(key)
+        if known is not None and known.pod.metadata.uid == pod.metadata.uid:
+            changed = known.shape is not shape
+            known.pod, known.shape = pod, shape
+            if not changed:
+                return
+        else:
+            self._sequence += 1
+            known = self._waiting[key] = Waiting(pod, shape, (-pod.spec.priority, now, self._sequence))
+        self._refused.pop(key, None)
+        self._activate(key, known)
+
+    def remove(self, key: str) -> None:
+        """Deleted, bound, or not ours any more."""
+        self._waiting.pop(key, None)
+        self._refused.pop(key, None)
+        self._ready.discard(key)
+
+    def next_group(self, now: float, most: int) -> list[Waiting]:
+        """The first pods in order that share a shape; they are taken out. Empty when nothing is ready."""
+        self._release(now)
+        group: list[Waiting] = []
+        while self._active and len(group) < most:
+            order, key = self._active[0]
+            waiting = self._waiting.get(key)
+            if waiting is None or key not in self._ready or waiting.order != order:
+                heapq.heappop(self._active)
+                continue
+            if group and waiting.shape is not group[0].shape:
+                break
+            heapq.heappop(self._active)
+            self._ready.discard(key)
+            del self._waiting[key]
+            group.append(waiting)
+        return group
+
+    def refuse(self, waiting: Waiting, now: float) -> None:
+        """Put back a pod that fits nowhere."""
+        waiting.attempts += 1
+        waiting.due = now + min(_BACKOFF_CAP, _BACKOFF_BASE * 2.0 ** min(waiting.attempts - 1, 10))
+        key = waiting.pod.key
+        self._waiting.setdefault(key, waiting)
+        self._refused[key] = None
+
+    def retry(self, waiting: Waiting, now: float) -> None:
+        """Put back a pod whose binding failed: tried again after its backoff, whatever happens meanwhile."""
+        self.refuse(waiting, now)
+        del self._refused[waiting.pod.key]
+        heapq.heappush(self._backoff, (waiting.due, waiting.pod.key))
+
+    def move_all(self, now: float) -> None:
+        """Something changed that may make room: every refused pod gets another try."""
+        for key in self._refused:
+            waiting = self._waiting[key]
+            if waiting.due <= now:
+                self._activate(key, waiting)
+            else:
+                heapq.heappush(self._backoff, (waiting.due, key))
+        self._refused.clear()
+
+    def wait(self, now: float) -> float | None:
+        """Seconds until something becomes ready by itself; 0 when something is; None when only a change can help."""
+        self._release(now)
+        if self._ready:
+            return 0.0
+        dues = [self._backoff[0][0]] if self._backoff else []
+        if self._refused:
+            dues.append(self._waiting[next(iter(self._refused))].due + _FORGOTTEN)
+        return max(0.0, min(dues) - now) if dues else None
+
+    def _release(self, now: float) -> None:
+        while self._backoff and self._backoff[0][0] <= now:
+            _, key = heapq.heappop(self._backoff)
+            waiting = self._waiting.get(key)
+            if waiting is not None and key not in self._refused:
+                self._activate(key, waiting)
+        while self._refused:
+            key = next(iter(self._refused))
+            if self._waiting[key].due + _FORGOTTEN > now:
+                break
+            del self._refused[key]
+            self._activate(key, self._waiting[key])
+
+    def _activate(self, key: str, waiting: Waiting) -> None:
+        if key not in self._ready:
+            self._ready.add(key)
+            heapq.heappush(self._active, (waiting.order, key))

@@ -1,0 +1,228 @@
+"""Nodes as NumPy columns: what they have, what is used, their labels as codes. One slot per node, stable while it lives.
+
+Plugins answer for all nodes at once from these columns. Answers that depend on node objects alone (labels, taints) are
+memoised until `generation` moves, which it does when such a fact changes and not with every heartbeat. Next: cycle.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from jota.meta.quantity import milli, value
+from jota.scheduler.pod import Shape
+
+Mask = NDArray[np.bool_]
+Column = NDArray[np.float64]
+Ports = frozenset[tuple[str, str, int]]
+
+
+class Taint(msgspec.Struct, frozen=True, gc=False):
+    key: str = ""
+    value: str = ""
+    effect: str = ""
+
+
+class NodeSpec(msgspec.Struct):
+    unschedulable: bool = False
+    taints: list[Taint] | None = None
+
+
+class NodeStatus(msgspec.Struct):
+    allocatable: dict[str, str | int | float] | None = None
+
+
+class NodeMeta(msgspec.Struct):
+    name: str
+    labels: dict[str, str] | None = None
+    deletionTimestamp: str | None = None
+
+
+class Node(msgspec.Struct):
+    metadata: NodeMeta
+    spec: NodeSpec = msgspec.field(default_factory=NodeSpec)
+    status: NodeStatus = msgspec.field(default_factory=NodeStatus)
+
+
+@dataclass(slots=True)
+class _Labels:
+    """One label key: a code per node (-1: absent) and what each code stands for."""
+
+    codes: NDArray[np.int32]
+    values: dict[str, int] = field(default_factory=dict)
+
+
+class Snapshot:
+    """The cluster's nodes. `size` slots are in use by live or former nodes; `alive` tells which."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.generation = 0
+        self.names: list[str] = []
+        self.slots: dict[str, int] = {}
+        self.facts: list[Node | None] = []
+        self.ports: dict[int, dict[tuple[str, str, int], int]] = {}
+        """Slot -> host ports in use, counted."""
+        self.softly_tainted: set[int] = set()
+        """Slots with a PreferNoSchedule taint (few or none: scores need not look at the others)."""
+        self._free: list[int] = []
+        self._room = 0
+        self.alive: Mask = np.zeros(0, np.bool_)
+        self.used_cpu: Column = np.zeros(0)
+        """For scores: with the defaults of containers that request nothing."""
+        self.used_memory: Column = np.zeros(0)
+        self._allocatable: dict[str, Column] = {}
+        self._used: dict[str, Column] = {}
+        self._labels: dict[str, _Labels] = {}
+        self._pending: dict[str, list[Shape]] = {}
+        """Pods that are bound to nodes which we have not seen yet."""
+
+    # -- columns
+
+    def allocatable(self, resource: str) -> Column:
+        """Per slot; cpu in milli-units. Zeros for a resource that no node has."""
+        return self._column(self._allocatable, resource)[: self.size]
+
+    def used(self, resource: str) -> Column:
+        return self._column(self._used, resource)[: self.size]
+
+    def label(self, key: str) -> tuple[NDArray[np.int32], dict[str, int]]:
+        """(code per slot, value -> code); built at first use of a key and kept up from then on."""
+        labels = self._labels.get(key)
+        if labels is None:
+            labels = self._labels[key] = _Labels(np.full(self._room, -1, np.int32))
+            for slot, node in enumerate(self.facts):
+                if node is not None:
+                    _code(labels, slot, (node.metadata.labels or {}).get(key))
+        return labels.codes[: self.size], labels.values
+
+    def _column(self, columns: dict[str, Column], resource: str) -> Column:
+        column = columns.get(resource)
+        if column is None:
+            column = columns[resource] = np.zeros(self._room)
+        return column
+
+    # -- nodes
+
+    def put_node(self, node: Node) -> bool:
+        """Add or change a node; whether anything that could let a waiting pod fit has changed."""
+        name = node.metadata.name
+        slot = self.slots.get(name)
+        if slot is None:
+            slot = self._take_slot(name)
+            for shape in self._pending.pop(name, ()):
+                self._account(slot, shape, 1)
+        before = self.facts[slot]
+        self.facts[slot] = node
+        moved = self._set_allocatable(slot, node)
+        if before is None or _placing(before) != _placing(node):
+            self.generation += 1
+            soft = any(t.effect == "PreferNoSchedule" for t in node.spec.taints or ())
+            (self.softly_tainted.add if soft else self.softly_tainted.discard)(slot)
+            for key, labels in self._labels.items():
+                _code(labels, slot, (node.metadata.labels or {}).get(key))
+            return True
+        return moved
+
+    def remove_node(self, name: str) -> None:
+        slot = self.slots.pop(name, None)
+        if slot is None:
+            return
+        self.generation += 1
+        self.facts[slot] = None
+        self.alive[slot] = False
+        self.ports.pop(slot, None)
+        self.softly_tainted.discard(slot)
+        for columns in (self._allocatable, self._used):
+            for column in columns.values():
+                column[slot] = 0
+        self.used_cpu[slot] = self.used_memory[slot] = 0
+        self._free.append(slot)
+
+    def _take_slot(self, name: str) -> int:
+        if self._free:
+            slot = self._free.pop()
+            self.names[slot] = name
+        else:
+            slot = self.size
+            if slot == self._room:
+                self._grow()
+            self.size += 1
+            self.names.append(name)
+            self.facts.append(None)
+        self.slots[name] = slot
+        self.alive[slot] = True
+        return slot
+
+    def _grow(self) -> None:
+        self._room = max(64, self._room * 2)
+        for columns in (self._allocatable, self._used):
+            for key, column in columns.items():
+                columns[key] = _extended(column, self._room, 0.0)
+        self.used_cpu = _extended(self.used_cpu, self._room, 0.0)
+        self.used_memory = _extended(self.used_memory, self._room, 0.0)
+        alive = np.zeros(self._room, np.bool_)
+        alive[: self.size] = self.alive[: self.size]
+        self.alive = alive
+        for labels in self._labels.values():
+            codes = np.full(self._room, -1, np.int32)
+            codes[: self.size] = labels.codes[: self.size]
+            labels.codes = codes
+
+    def _set_allocatable(self, slot: int, node: Node) -> bool:
+        moved = False
+        given = node.status.allocatable or {}
+        for resource in {*given, *self._allocatable}:
+            quantity = given.get(resource, 0)
+            amount = float(milli(str(quantity)) if resource == "cpu" else value(str(quantity)))
+            column = self._column(self._allocatable, resource)
+            if column[slot] != amount:
+                moved = moved or amount > column[slot]
+                column[slot] = amount
+        return moved
+
+    # -- pods
+
+    def add_pod(self, node: str, shape: Shape) -> None:
+        slot = self.slots.get(node)
+        if slot is None:
+            self._pending.setdefault(node, []).append(shape)
+        else:
+            self._account(slot, shape, 1)
+
+    def remove_pod(self, node: str, shape: Shape) -> None:
+        slot = self.slots.get(node)
+        if slot is not None:
+            self._account(slot, shape, -1)
+        elif shape in self._pending.get(node, ()):
+            self._pending[node].remove(shape)
+
+    def _account(self, slot: int, shape: Shape, sign: int) -> None:
+        for resource, amount in shape.requests.items():
+            self._column(self._used, resource)[slot] += sign * amount
+        self.used_cpu[slot] += sign * shape.score_cpu
+        self.used_memory[slot] += sign * shape.score_memory
+        if shape.host_ports:
+            ports = self.ports.setdefault(slot, {})
+            for port in shape.host_ports:
+                ports[port] = ports.get(port, 0) + sign
+                if not ports[port]:
+                    del ports[port]
+
+
+def _extended(column: Column, room: int, fill: float) -> Column:
+    bigger = np.full(room, fill)
+    bigger[: len(column)] = column
+    return bigger
+
+
+def _code(labels: _Labels, slot: int, text: str | None) -> None:
+    labels.codes[slot] = -1 if text is None else labels.values.setdefault(text, len(labels.values))
+
+
+def _placing(node: Node) -> tuple[Any, ...]:
+    return node.metadata.labels, node.spec.unschedulable, node.spec.taints, node.metadata.deletionTimestamp is None
