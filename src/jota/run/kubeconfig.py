@@ -32,6 +32,21 @@ def render(context: str, who: Credentials) -> bytes:
     return yaml.safe_dump(_merge({}, context, who), sort_keys=False).encode()
 
 
+def read(path: Path) -> Credentials:
+    """The credentials of a file that `render` wrote. Raises Refused when it is not there or not ours."""
+    config = _read(path)
+    try:
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        return Credentials(
+            cluster["server"],
+            base64.b64decode(cluster["certificate-authority-data"]),
+            base64.b64decode(user["client-certificate-data"]),
+            base64.b64decode(user["client-key-data"]),
+        )
+    except (KeyError, IndexError, TypeError) as error:
+        raise Refused(f"{path} holds no credentials; is the server running? (jota status)") from error
+
+
 def merge_into(path: Path, context: str, who: Credentials) -> None:
     """Add or replace our entries and make them current. The file ends with mode 0600 and its owner is kept.
 

@@ -1,0 +1,55 @@
+"""`jota up`: returns when every node is Ready, with the kubeconfig merged, and says what to do next."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from jota.cli.common import add_name
+from jota.run.instance import Instance, Refused, Registry
+from jota.run.up import up
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    add_name(parser)
+    parser.add_argument("--data-dir", help="where the cluster keeps its data (default: under /var/lib/jota)")
+    parser.add_argument(
+        "--kubeconfig", help="file to merge the credentials into (default: $KUBECONFIG or ~/.kube/config)"
+    )
+    parser.add_argument(
+        "--nodes", type=int, help="nodes on this host; more than one: each in its own network namespace (default: 1)"
+    )
+    parser.add_argument("--bind", default="0.0.0.0", help="address that the API listens on (default: all)")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.nodes is not None and not 0 <= args.nodes <= 200:
+        raise Refused(f"--nodes {args.nodes}: give a number from 0 (no pods, API only) to 200")
+    begin = time.monotonic()
+    instance = up(
+        Registry.default(),
+        args.name,
+        data_dir=args.data_dir,
+        config=args.kubeconfig,
+        nodes=args.nodes,
+        bind=args.bind,
+        say=lambda text: print(text, file=sys.stderr),
+    )
+    print(_next_steps(instance, time.monotonic() - begin))
+    return 0
+
+
+def _next_steps(instance: Instance, took: float) -> str:
+    nodes = f"{len(instance.nodes)} node{'s' * (len(instance.nodes) != 1)}"
+    name = "" if instance.name == "jota" else f" --name {instance.name}"
+    merged = f"{instance.kubeconfig} (context {instance.context})"
+    environment = os.environ.get("KUBECONFIG", "")
+    default = os.path.expanduser("~/.kube/config")
+    export = "" if instance.kubeconfig in (environment, default) else f"  export KUBECONFIG={instance.kubeconfig}\n"
+    return (
+        f"cluster {instance.name} is up: {nodes} Ready in {took:.2f} s, API at https://127.0.0.1:{instance.api_port}\n"
+        f"credentials are in {merged}\n\nnext:\n{export}"
+        f"  kubectl get nodes\n  jota image load{name} IMAGE.tar\n  jota status{name}\n  jota down{name}"
+    )

@@ -1,0 +1,45 @@
+"""`jota down`: end an instance's processes and remove every trace from the kernel; with purge, its data too.
+
+Works on whatever is left: after a clean run, after kill -9 of any part, twice in a row. Each step is idempotent.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from jota.run import kubeconfig, processes
+from jota.run.instance import Instance, Registry
+
+_GRACE = 5.0
+
+
+def down(registry: Registry, name: str, *, purge: bool) -> None:
+    """Raises Refused when there is no such instance."""
+    with registry.locked(name):
+        instance = registry.get(name)
+        _stop(instance)
+        if instance.kubeconfig:
+            kubeconfig.remove_from(Path(instance.kubeconfig), instance.context)
+        if purge:
+            shutil.rmtree(instance.root, ignore_errors=False)
+            registry.forget(name)
+
+
+def _stop(instance: Instance) -> None:
+    """Agents first (they would report dying containers), then what they ran, then the server."""
+    live = processes.running(instance)
+    processes.end([p for p in live if p.role == "agent"], _GRACE)
+    if instance.nodes:
+        _clean(instance)
+    processes.end([p for p in processes.running(instance) if p.role == "server"], _GRACE)
+    shutil.rmtree(instance.root / "run", ignore_errors=True)
+
+
+def _clean(instance: Instance) -> None:
+    from jota.net.links import cleanup as clean_network
+    from jota.runtime.embedded.cleanup import cleanup as clean_runtime
+
+    for node in instance.nodes:
+        clean_runtime(str(instance.node_dir(node.name) / "runtime"), f"{instance.name}-{node.name}")
+    clean_network(instance.name)

@@ -1,0 +1,168 @@
+"""`jota server`: API, store, controllers and scheduler of one instance in one asyncio process. Start and stop order.
+
+Start: material -> store -> API (bootstrap objects) -> listen -> write the credentials that `up` and operators read ->
+controllers, scheduler, compactor -> "ready". Stop: the other way round; a kill at any line loses nothing acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import fcntl
+import gc
+import logging
+import os
+import random
+import signal
+from pathlib import Path
+
+from jota.aio.clock import SystemClock
+from jota.api.filters.attributes import COMPONENT
+from jota.api.filters.authn import Authentication
+from jota.api.filters.authz import RbacAuthorizer
+from jota.api.rbac.index import RbacIndex
+from jota.api.server import Api, ApiConfig
+from jota.api.tokens import ServiceAccountTokens
+from jota.client.client import Client
+from jota.client.inprocess import InProcess
+from jota.controllers.table import ControllerConfig, run_controllers
+from jota.run import kubeconfig, tokens
+from jota.run.instance import Instance, Refused, host_address, host_addresses, write_file
+from jota.run.material import Material, ensure
+from jota.scheduler.scheduler import Scheduler
+from jota.store.compactor import run_compactor
+from jota.store.drivers.sqlite import Damaged, SqliteStore
+from jota.store.protocol import Unavailable
+from jota.wire.http import HttpServer
+
+log = logging.getLogger("jota.server")
+
+DOMAIN = "cluster.local"
+_GRACE = 3.0
+"""Seconds that open requests get at a stop; watches are ended at once and resume elsewhere."""
+
+
+async def serve(instance: Instance, *, bind: str, ready: int | None) -> None:
+    """Run until SIGTERM or SIGINT. Raises Refused when it cannot start."""
+    clock = SystemClock()
+    advertised = instance.bridge_ip if instance.bridged else host_address()
+    addresses = list(dict.fromkeys((advertised, *host_addresses())))
+    material = ensure(
+        instance.pki, addresses=addresses, service_cidr=instance.service_cidr, domain=DOMAIN, now=clock.now()
+    )
+    lock = _lock(instance.root)
+    store = _open_store(instance.root)
+    api = _api(instance, store, material, advertised, clock)
+    await api.start()
+    edge = HttpServer(api.handle, ssl=material.serving_context(), clock=clock)
+    try:
+        await edge.start(bind, instance.api_port)
+    except OSError as error:
+        raise Refused(
+            f"cannot listen on {bind}:{instance.api_port}: {error.strerror}; is another server running?"
+        ) from error
+    client = Client(InProcess(api.handle, COMPONENT))
+    await _publish(instance, material, client, clock, advertised)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            loops = [
+                tasks.create_task(run_controllers(client, clock, _controller_config(instance, material), stop)),
+                tasks.create_task(Scheduler(client, clock=clock, random=random.Random()).run()),
+                tasks.create_task(run_compactor(store, clock)),
+                tasks.create_task(_collect_garbage(clock)),
+            ]
+            _announce(ready)
+            log.info("serving on https://%s:%d", advertised, instance.api_port)
+            await stop.wait()
+            for loop in loops:
+                loop.cancel()
+    finally:
+        await edge.close(_GRACE)
+        await api.close()
+        await store.close()
+        lock.close()
+
+
+def _lock(root: Path) -> object:
+    """One server per data directory: two writers would each believe in their own index."""
+    handle = open(root / "server.lock", "w")  # noqa: SIM115 - held for the life of the process
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise Refused(f"another server is running on {root}; stop it first: jota down") from None
+    return handle
+
+
+def _open_store(root: Path) -> SqliteStore:
+    try:
+        return SqliteStore(str(root / "store.db"))
+    except (Damaged, Unavailable) as error:
+        raise Refused(f"the store cannot be opened: {error}") from error
+
+
+def _api(instance: Instance, store: SqliteStore, material: Material, advertised: str, clock: SystemClock) -> Api:
+    config = ApiConfig(
+        service_cidr=instance.service_cidr,
+        cluster_domain=DOMAIN,
+        advertise_address=advertised,
+        advertise_port=instance.api_port,
+        kubelet_tls=material.kubelet_client_context(),
+    )
+    api = Api(store, clock=clock, random=random.Random(), config=config)
+    issuer = f"https://kubernetes.default.svc.{DOMAIN}"
+    account_tokens = ServiceAccountTokens(material.signer, issuer, api.registry.get, api.new_uid)
+    api.authenticator = Authentication(account_tokens, api.registry.get, clock)
+    api.authorizer = RbacAuthorizer(RbacIndex(api.registry))
+    api.tokens = account_tokens
+    return api
+
+
+def _controller_config(instance: Instance, material: Material) -> ControllerConfig:
+    return ControllerConfig(cluster_cidr=instance.pod_cidr, ca_pem=material.ca_pem, authority=material.authority)
+
+
+async def _publish(instance: Instance, material: Material, client: Client, clock: SystemClock, advertised: str) -> None:
+    """Write what others need to come in: the admin's kubeconfig, a join token, and cluster-info for joining nodes."""
+    admin = kubeconfig.Credentials(
+        f"https://127.0.0.1:{instance.api_port}", material.ca_pem, material.admin.certificate, material.admin.key
+    )
+    write_file(instance.admin_kubeconfig, kubeconfig.render(instance.context, admin), 0o600)
+    token = tokens.create(material.authority.fingerprint)
+    await client.create(tokens.SECRETS, tokens.secret(token, now=clock.now(), lifetime=900), "kube-system")
+    write_file(instance.join_token, str(token).encode(), 0o600)
+    await _cluster_info(client, f"https://{advertised}:{instance.api_port}", material.ca_pem)
+
+
+async def _cluster_info(client: Client, url: str, ca_pem: bytes) -> None:
+    """ConfigMap kube-public/cluster-info, which joining nodes read before they trust anybody (as kubeadm's)."""
+    from jota.meta.resource import CONFIGMAPS
+
+    cluster = {"server": url, "certificate-authority-data": base64.b64encode(ca_pem).decode()}
+    text = 'apiVersion: v1\nkind: Config\nclusters:\n- name: ""\n  cluster:\n'
+    text += "".join(f"    {key}: {value}\n" for key, value in cluster.items())
+    body = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "cluster-info", "namespace": "kube-public"},
+        "data": {"kubeconfig": text},
+    }
+    await client.patch(CONFIGMAPS, "cluster-info", "kube-public", body, type="apply", manager="jota", force=True)
+
+
+async def _collect_garbage(clock: SystemClock) -> None:
+    """Python's collector, at moments of our choosing: what the start left behind is frozen, generations stay small."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    while True:
+        await clock.sleep(60)
+        gc.collect(1)
+
+
+def _announce(ready: int | None) -> None:
+    if ready is not None:
+        os.write(ready, b"ready\n")
+        os.close(ready)

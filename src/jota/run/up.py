@@ -1,0 +1,189 @@
+"""`jota up`: make or find the instance, start what is not running, return when every node is Ready.
+
+Server and agents start at the same time; each agent loads its code while the server makes keys, then reads from its
+standard input how to join. Readiness comes back through a pipe per process: nothing is polled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jota.run import doctor, kubeconfig, processes
+from jota.run.instance import Instance, NodePlan, Refused, Registry, host_address
+
+_PATIENCE = 60.0
+"""Seconds until a process that says nothing is given up."""
+
+
+@dataclass(slots=True)
+class _Started:
+    what: str
+    process: subprocess.Popen[bytes]
+    ready: int
+    log: Path
+
+
+def up(
+    registry: Registry, name: str, *, data_dir: str | None, config: str | None, nodes: int | None, bind: str,
+    say: Callable[[str], None],
+) -> Instance:  # fmt: skip
+    """The running instance. Raises Refused with what to do."""
+    with registry.locked(name):
+        existing = registry.find(name)
+        instance = existing or registry.create(name, data_dir, 1 if nodes is None else nodes)
+        _check_same(instance, existing is not None, data_dir, nodes)
+        _check_machine(instance)
+        live = processes.running(instance)
+        try:
+            _start_missing(registry, instance, live, bind)
+        except BaseException:
+            if existing is None:
+                say(f"the cluster could not be started; its logs are in {instance.root / 'logs'}")
+            raise
+        target = kubeconfig.target(config or instance.kubeconfig or None)
+        kubeconfig.merge_into(target, instance.context, _credentials(instance))
+        instance.kubeconfig = str(target)
+        instance.save()
+    return instance
+
+
+def _check_same(instance: Instance, existed: bool, data_dir: str | None, nodes: int | None) -> None:
+    if not existed:
+        return
+    if data_dir and Path(data_dir).absolute() != instance.root:
+        raise Refused(
+            f'the cluster "{instance.name}" lives in {instance.root}, not in {data_dir}; choose another --name, '
+            f"or remove it first: jota down --name {instance.name} --purge"
+        )
+    if nodes is not None and nodes != len(instance.nodes):
+        raise Refused(
+            f'the cluster "{instance.name}" has {len(instance.nodes)} node(s) on this host, not {nodes}; to change that: '
+            f"jota down --name {instance.name} --purge, then jota up --name {instance.name} --nodes {nodes}"
+        )
+
+
+def _check_machine(instance: Instance) -> None:
+    if not instance.nodes:
+        return
+    failed = doctor.missing()
+    if failed:
+        lines = [f"  {c.name}: {c.found} (needed for {c.needed_for}); {c.remedy}" for c in failed]
+        alone = "What works without it: a control plane without nodes (API, controllers, scheduler): jota up --nodes 0"
+        raise Refused("this machine cannot run pods yet:\n" + "\n".join(lines) + "\n" + alone)
+    host_address()
+
+
+def _start_missing(registry: Registry, instance: Instance, live: list[processes.Process], bind: str) -> None:
+    running = {(p.role, p.node) for p in live}
+    if instance.bridged:
+        _make_bridge(instance)
+    server = None if ("server", "") in running else _start_server(instance, bind)
+    agents = [
+        _start_agent(registry, instance, n, i) for i, n in enumerate(instance.nodes) if ("agent", n.name) not in running
+    ]
+    if server is not None:
+        _wait(server)
+    for agent in agents:
+        _tell(instance, agent)
+    for agent in agents:
+        _wait(agent)
+
+
+def _make_bridge(instance: Instance) -> None:
+    """The host's side of simulated nodes: their namespaces, and routes so that pods and services answer from the host."""
+    from jota.net import nodes as simulated
+
+    for index in range(len(instance.nodes)):
+        simulated.make_node_namespace(
+            instance.name,
+            index,
+            subnet=instance.node_cidr,
+            cluster_cidrs=(instance.pod_cidr, instance.service_cidr),
+        )
+
+
+def _start_server(instance: Instance, bind: str) -> _Started:
+    command = ["server", "--name", instance.name, "--data-dir", instance.data_dir, "--bind", bind]
+    log = instance.log_file("server")
+    process, ready = processes.start(command, log)
+    assert process.stdin is not None
+    process.stdin.close()
+    return _Started("server", process, ready, log)
+
+
+def _start_agent(registry: Registry, instance: Instance, node: NodePlan, index: int) -> _Started:
+    log = instance.log_file("agent", node.name)
+    command = [
+        "agent", "--name", instance.name, "--data-dir", str(instance.node_dir(node.name)), "--node", node.name,
+        "--server", instance.server_url, "--address", node.ip or host_address(), "--images", str(registry.images),
+        "--kubelet-port", str(node.kubelet_port), "--pid-file", str(instance.pid_file("agent", node.name)),
+        "--token-stdin",
+    ]  # fmt: skip
+    process, ready = processes.start(command, log, netns=_pin(instance, index) if node.ip else "")
+    return _Started(f"agent of node {node.name}", process, ready, log)
+
+
+def _pin(instance: Instance, index: int) -> str:
+    from jota.net import names, sys
+
+    return os.path.join(sys.NAMESPACES, names.node_pin(instance.name, index))
+
+
+def _tell(instance: Instance, agent: _Started) -> None:
+    """Give a waiting agent its join token; one that already has an identity does not look at it."""
+    assert agent.process.stdin is not None
+    try:
+        agent.process.stdin.write(instance.join_token.read_bytes() + b"\n")
+        agent.process.stdin.close()
+    except (BrokenPipeError, FileNotFoundError):
+        pass  # it died, or needs no token: _wait tells
+
+
+def _wait(started: _Started) -> None:
+    """Block until the process is ready. Raises Refused with the last line of its log when it dies or stays silent."""
+    deadline = time.monotonic() + _PATIENCE
+    try:
+        readable, _, _ = select.select([started.ready], [], [], max(0.0, deadline - time.monotonic()))
+        if readable and os.read(started.ready, 16):
+            return
+    finally:
+        os.close(started.ready)
+    if readable:
+        raise Refused(f"the {started.what} stopped: {_last_line(started.log)} (whole log: {started.log})")
+    raise Refused(
+        f"the {started.what} is not ready after {_PATIENCE:.0f} s: {_last_line(started.log)} (log: {started.log})"
+    )
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1] if lines else "it left no message"
+
+
+def _credentials(instance: Instance) -> kubeconfig.Credentials:
+    return kubeconfig.read(instance.admin_kubeconfig)
+
+
+def describe(instance: Instance) -> str:
+    """The instance as `jota status -o json` shows it."""
+    live = processes.running(instance)
+    return json.dumps(
+        {
+            "name": instance.name,
+            "dataDir": instance.data_dir,
+            "server": f"https://127.0.0.1:{instance.api_port}",
+            "context": instance.context,
+            "kubeconfig": instance.kubeconfig,
+            "running": any(p.role == "server" for p in live),
+            "nodes": [{"name": n.name, "ip": n.ip} for n in instance.nodes],
+            "processes": [{"role": p.role, "pid": p.pid, "rss": p.rss, "node": p.node} for p in live],
+        },
+        indent=2,
+    )
