@@ -1,13 +1,16 @@
-"""What every cluster has from the first moment: the four namespaces, made once at start if they are not there."""
+"""What every cluster has from the first moment, made at start if it is not there: namespaces, the Service `kubernetes` with
+its endpoints, and the two system priority classes. All through the front door, as the server's own identity."""
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from jota.api.admission.priority import CLASSES, SYSTEM
 from jota.api.filters.attributes import COMPONENT
-from jota.meta.resource import NAMESPACES, Resource
+from jota.meta.resource import ENDPOINTS, ENDPOINTSLICES, NAMESPACES, SERVICES, Resource
 from jota.wire.message import Request
 
 if TYPE_CHECKING:
@@ -20,6 +23,58 @@ async def run(api: Api) -> None:
     """Create what is missing. Raises RuntimeError when the server refuses its own objects."""
     for name in SYSTEM_NAMESPACES:
         await ensure(api, NAMESPACES, {"metadata": {"name": name}})
+    for name, value in SYSTEM.items():
+        about = "Used for system critical pods that must " + _ABOUT[name]
+        await ensure(api, CLASSES, {"metadata": {"name": name}, "value": value, "description": about})
+    await _kubernetes_service(api)
+
+
+_ABOUT = {
+    "system-cluster-critical": "run in the cluster, but can be moved to another node if necessary.",
+    "system-node-critical": "not be moved from their current node.",
+}
+
+
+def first_address(cidr: str) -> str:
+    """The address of the Service `kubernetes`: the first of the range."""
+    return str(next(iter(ipaddress.ip_network(cidr).hosts())))
+
+
+async def _kubernetes_service(api: Api) -> None:
+    """Pods find the API at https://kubernetes.default.svc. Endpoints follow the advertised address at each start."""
+    config, labels = api.config, {"component": "apiserver", "provider": "kubernetes"}
+    where = {"name": "kubernetes", "namespace": "default"}
+    spec = {
+        "clusterIP": first_address(config.service_cidr),
+        "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": config.advertise_port}],
+    }
+    await ensure(api, SERVICES, {"metadata": where | {"labels": labels}, "spec": spec})
+    if not config.advertise_address:
+        return
+    port = {"name": "https", "port": config.advertise_port, "protocol": "TCP"}
+    subset = {"addresses": [{"ip": config.advertise_address}], "ports": [port]}
+    mark = {"endpointslice.kubernetes.io/skip-mirror": "true"}
+    await put(api, ENDPOINTS, {"metadata": where | {"labels": mark}, "subsets": [subset]})
+    family = f"IPv{ipaddress.ip_address(config.advertise_address).version}"
+    endpoint = {"addresses": [config.advertise_address], "conditions": {"ready": True}}
+    named = where | {"labels": {"kubernetes.io/service-name": "kubernetes"}}
+    await put(
+        api,
+        ENDPOINTSLICES,
+        {"metadata": named, "addressType": family, "endpoints": [endpoint], "ports": [port]},
+    )
+
+
+async def put(api: Api, resource: Resource, obj: dict[str, Any]) -> None:
+    """Create or replace one object."""
+    namespace, name = obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+    if api.registry.get(resource, namespace, name) is None:
+        await ensure(api, resource, obj)
+        return
+    path = resource.path(namespace, name)
+    response = await api.handle(Request("PUT", path, body=orjson.dumps(obj), user=COMPONENT))
+    if response.status != 200:
+        raise RuntimeError(f"PUT {path}: {response.status} {response.body!r}")
 
 
 async def ensure(api: Api, resource: Resource, obj: dict[str, Any]) -> None:

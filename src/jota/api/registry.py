@@ -6,6 +6,7 @@ Reads are synchronous and current. `subscribe` says "look" after each commit bat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from jota.api import object as at_rest
 from jota.api.feed import Feed
@@ -59,6 +60,11 @@ class Registry:
             return None
         return at_rest.decode(entry.value, entry.revision, at_rest.head(resource.api_version, resource.kind))
 
+    def metadata(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
+        """The metadata alone (without resourceVersion): cheaper than the object."""
+        entry = self._store.get(key(resource, namespace, name))
+        return None if entry is None or entry.value is None else at_rest.decode_metadata(entry.value)
+
     def count(self, resource: Resource, namespace: str = "") -> int:
         return self._store.count(prefix(resource) + (f"{namespace}/" if namespace else ""))
 
@@ -66,3 +72,48 @@ class Registry:
         """Call `callback` after each commit batch that changed a `resource`. It must be quick and must not raise."""
         kind = self._kinds.get((resource.group, resource.plural)) or Kind(resource)
         self._feed.channel(prefix(resource), index(kind)).callbacks.append(callback)
+
+    def mirror(self, resource: Resource, changed: Callable[[Object | None, Object | None], None]) -> None:
+        """Call `changed(new, old)` for every stored object now, and for each change from now on (None: absent).
+
+        Changes arrive after commit; `catch_up` makes them arrive at once. Objects are not delivered twice, unless events
+        were lost: then everything is delivered as new again.
+        """
+        kind = self._kinds.get((resource.group, resource.plural)) or Kind(resource)
+        channel = self._feed.channel(prefix(resource), index(kind))
+        mirror = _Mirror(self, resource, changed)
+        self._feed.pump()
+        mirror.load()
+        channel.add(mirror)
+
+    def catch_up(self) -> None:
+        """Deliver every change that is visible in the store."""
+        self._feed.pump()
+
+
+class _Mirror:
+    """feed.Watcher that decodes."""
+
+    trigger: tuple[str, str] | None = None
+
+    def __init__(
+        self, registry: Registry, resource: Resource, changed: Callable[[Object | None, Object | None], None]
+    ) -> None:
+        self._registry, self._resource, self._changed = registry, resource, changed
+        self._opening = at_rest.head(resource.api_version, resource.kind)
+
+    def load(self) -> None:
+        for obj in self._registry.objects(self._resource):
+            self._changed(obj, None)
+
+    def deliver(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            self._changed(self._decode(entry), self._decode(entry.previous))
+
+    def _decode(self, entry: Entry | None) -> Object | None:
+        if entry is None or entry.value is None:
+            return None
+        return at_rest.decode(entry.value, entry.revision, self._opening)
+
+    def cut(self) -> None:
+        self.load()

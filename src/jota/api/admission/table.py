@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from jota.api.admission.certificate_request import CertificateRequest
+from jota.api.admission.default_tolerations import DefaultTolerations
+from jota.api.admission.namespace_lifecycle import NamespaceLifecycle
 from jota.api.admission.plugin import Plugin
+from jota.api.admission.priority import Priority
+from jota.api.admission.service_account import ServiceAccount
+from jota.api.admission.service_ip import ServiceAddresses
 from jota.api.config import ApiConfig
 
 
 def plugins(config: ApiConfig) -> tuple[Plugin, ...]:
-    return ()
+    return (
+        NamespaceLifecycle(),
+        ServiceAccount(),
+        Priority(),
+        DefaultTolerations(),
+        CertificateRequest(),
+        ServiceAddresses(config),
+    )

@@ -1,0 +1,74 @@
+"""Priority: a pod's priorityClassName -> spec.priority and preemptionPolicy. The two system classes need no object."""
+
+from __future__ import annotations
+
+from jota.api.admission.plugin import AdmissionAttributes, Plugin
+from jota.kinds.kind import Kind, Object
+from jota.kinds.shape import number, part, text
+from jota.meta.errors import forbidden
+from jota.meta.resource import PODS, Resource
+
+CLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False)
+SYSTEM = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+
+
+class Priority(Plugin):
+    def handles(self, kind: Kind) -> bool:
+        return kind.resource in (PODS, CLASSES)
+
+    def admit(self, attrs: AdmissionAttributes) -> None:
+        if attrs.kind.resource != PODS or attrs.object is None or attrs.subresource:
+            return
+        spec = part(attrs.object, "spec")
+        if attrs.operation == "CREATE":
+            self._create(attrs, spec)
+        elif attrs.old is not None:
+            before = part(attrs.old, "spec")
+            for field in ("priority", "preemptionPolicy", "priorityClassName"):
+                if field in before:
+                    spec.setdefault(field, before[field])
+
+    def validate(self, attrs: AdmissionAttributes) -> None:
+        """At most one class is the default."""
+        new = attrs.object
+        if attrs.kind.resource != CLASSES or new is None or new.get("globalDefault") is not True:
+            return
+        for other in attrs.registry.objects(CLASSES):
+            name = other["metadata"]["name"]
+            if other.get("globalDefault") is True and name != attrs.name:
+                detail = f"PriorityClass {name} is already marked as default. Only one default can exist"
+                raise forbidden("priorityclasses", attrs.name, detail, CLASSES.group)
+
+    def _create(self, attrs: AdmissionAttributes, spec: Object) -> None:
+        name, value, policy = self._class(attrs, text(spec, "priorityClassName"))
+        if name:
+            spec["priorityClassName"] = name
+        given = spec.get("priority")
+        if given is not None and given != value:
+            detail = f"the integer value of priority ({given}) must not be provided in pod spec; "
+            detail += f"priority admission controller computed {value} from the given PriorityClass name"
+            raise forbidden("pods", attrs.name, detail)
+        spec["priority"] = value
+        wanted = text(spec, "preemptionPolicy")
+        if wanted and wanted != policy:
+            detail = f"the string value of PreemptionPolicy ({wanted}) must not be provided in pod spec; "
+            detail += f"priority admission controller computed {policy} from the given PriorityClass name"
+            raise forbidden("pods", attrs.name, detail)
+        spec["preemptionPolicy"] = policy
+
+    def _class(self, attrs: AdmissionAttributes, name: str) -> tuple[str, int, str]:
+        """(name, value, preemption policy). Raises ApiError 403."""
+        if name in SYSTEM:
+            return name, SYSTEM[name], "PreemptLowerPriority"
+        if not name:
+            if not attrs.registry.count(CLASSES):
+                return "", 0, "PreemptLowerPriority"
+            found = next((c for c in attrs.registry.objects(CLASSES) if c.get("globalDefault") is True), None)
+        else:
+            found = attrs.registry.get(CLASSES, "", name)
+            if found is None:
+                raise forbidden("pods", attrs.name, f"no PriorityClass with name {name} was found")
+        if found is None:
+            return "", 0, "PreemptLowerPriority"
+        policy = text(found, "preemptionPolicy") or "PreemptLowerPriority"
+        return found["metadata"]["name"], number(found, "value"), policy
