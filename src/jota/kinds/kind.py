@@ -67,6 +67,8 @@ class Kind:
     """(new, old): restore what a client may not change through this endpoint, silently (status is the engine's)."""
     validate: Callable[[Object], list[FieldError]] = no_errors
     """Errors of a new object's kind-specific parts (metadata is the engine's). Also runs on update."""
+    validate_create: Callable[[Object], list[FieldError]] = no_errors
+    """What only a new object may not have, beyond `validate`."""
     validate_update: Callable[[Object, Object], list[FieldError]] = no_errors
     """(new, old): immutability and transitions, beyond `validate(new)`."""
     validate_status: Callable[[Object, Object], list[FieldError]] = no_errors

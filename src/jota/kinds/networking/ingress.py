@@ -90,7 +90,7 @@ def _validate_backend(backend: Object, path: str) -> list[FieldError]:
     return errors
 
 
-def validate_create_class(ingress: Object) -> list[FieldError]:
+def validate_create(ingress: Object) -> list[FieldError]:
     """The old annotation and the field exclude each other."""
     class_name = text(part(ingress, "spec"), "ingressClassName")
     if class_name and strings(meta(ingress), "annotations").get(CLASS_ANNOTATION):
@@ -125,7 +125,8 @@ KIND = Kind(
     singular="ingress",
     short_names=("ing",),
     default=default,
-    validate=lambda ingress: validate(ingress) + validate_create_class(ingress),
+    validate=validate,
+    validate_create=validate_create,
     warnings=warnings,
     columns=(
         NAME,

@@ -5,9 +5,12 @@ from __future__ import annotations
 from jota.kinds.core.pod.columns import COLUMNS, TERMINAL
 from jota.kinds.core.pod.defaults import default_pod
 from jota.kinds.core.pod.qos import qos_class
+from jota.kinds.core.pod.update import validate_update
 from jota.kinds.core.pod.validate import validate_pod
+from jota.kinds.core.pod.warnings import warnings
 from jota.kinds.kind import Kind
 from jota.kinds.shape import Object, number, part, parts, text
+from jota.meta.errors import FieldError, forbidden_field
 from jota.meta.resource import PODS
 
 
@@ -23,6 +26,12 @@ def prepare_update(new: Object, old: Object) -> None:
         spec["ephemeralContainers"] = before
     else:
         spec.pop("ephemeralContainers", None)
+
+
+def validate_create(pod: Object) -> list[FieldError]:
+    if parts(part(pod, "spec"), "ephemeralContainers"):
+        return [forbidden_field("spec.ephemeralContainers", "cannot be set on create")]
+    return []
 
 
 def grace(pod: Object, asked: int | None) -> int:
@@ -49,6 +58,9 @@ KIND = Kind(
     prepare_create=prepare_create,
     prepare_update=prepare_update,
     validate=validate_pod,
+    validate_create=validate_create,
+    validate_update=validate_update,
+    warnings=warnings,
     columns=COLUMNS,
     selectable={
         "spec.nodeName": lambda pod: text(part(pod, "spec"), "nodeName"),

@@ -7,11 +7,9 @@ Next: validate.py.
 
 from __future__ import annotations
 
-from jota.kinds.core.pod.volumes import default_volumes
+from jota.kinds.core.pod.volumes import default_volumes, pull_policy
 from jota.kinds.quantities import canonical_resources
 from jota.kinds.shape import Object, attach, part, parts, put_missing, text
-
-DEFAULT_TAG_POLICY = "IfNotPresent"
 
 
 def default_pod(pod: Object) -> None:
@@ -52,14 +50,6 @@ def default_pod_spec(spec: Object) -> None:
         canonical_resources(spec, "overhead")
     if spec.get("resources"):
         canonical_resources(part(spec, "resources"), "limits", "requests")
-
-
-def pull_policy(image: str) -> str:
-    """Always for :latest and for no tag at all; a digest pins the content."""
-    if "@" in image:
-        return DEFAULT_TAG_POLICY
-    tag = image.rpartition("/")[2].partition(":")[2]
-    return "Always" if tag in ("", "latest") else DEFAULT_TAG_POLICY
 
 
 def _account_aliases(spec: Object) -> None:

@@ -6,7 +6,7 @@ In: a pod spec, changed in place. Next: validate_volumes.py.
 from __future__ import annotations
 
 from jota.kinds.quantities import canonical_resources
-from jota.kinds.shape import Object, part, parts, put_missing
+from jota.kinds.shape import Object, part, parts, put_missing, text
 
 MODE = 0o644
 
@@ -21,6 +21,14 @@ SOURCE_DEFAULTS: dict[str, tuple[tuple[str, object], ...]] = {
     "azureDisk": (("cachingMode", "ReadWrite"), ("kind", "Shared"), ("fsType", "ext4"), ("readOnly", False)),
     "scaleIO": (("storageMode", "ThinProvisioned"), ("fsType", "xfs")),
 }
+
+
+def pull_policy(image: str) -> str:
+    """Always for :latest and for no tag at all; a digest pins the content."""
+    if "@" in image:
+        return "IfNotPresent"
+    tag = image.rpartition("/")[2].partition(":")[2]
+    return "Always" if tag in ("", "latest") else "IfNotPresent"
 
 
 def default_volumes(spec: Object) -> None:
@@ -38,6 +46,8 @@ def default_volumes(spec: Object) -> None:
             _projected(part(volume, "projected"))
         if "emptyDir" in volume:
             canonical_resources(volume, "emptyDir", only="sizeLimit")
+        if isinstance(volume.get("image"), dict) and not volume["image"].get("pullPolicy"):
+            volume["image"]["pullPolicy"] = pull_policy(text(volume["image"], "reference"))
         if "ephemeral" in volume:
             _ephemeral(part(volume, "ephemeral"))
 
