@@ -40,7 +40,7 @@ def plan(service: Object, pods: Iterable[Pod], zones: dict[str, str], slices: li
     wanted = _wanted(service, pods, zones, families)
     left: dict[Key, list[Object]] = {}
     for one in slices:
-        left.setdefault((one.get("addressType"), _frozen(one.get("ports") or [])), []).append(one)
+        left.setdefault((one["addressType"], _frozen(one.get("ports") or [])), []).append(one)
     for family in families:
         groups = {k: v for k, v in wanted.items() if k[0] == family}
         if not groups:  # a service without endpoints has one empty slice, so that readers know that it was looked at

@@ -1,0 +1,53 @@
+"""All controllers, and how a process runs them. In: a client and a config. Out: one TaskGroup with shared caches.
+
+To add a controller: write its file, import it here, add its line. `run_controllers` returns when `stop` is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from random import Random
+
+from jota.aio.clock import Clock
+from jota.client.client import Client
+from jota.client.informers import Informers
+from jota.controllers.controller import Context, Controller, ControllerConfig
+from jota.controllers.deployment import DeploymentController
+from jota.controllers.endpoints import EndpointsController
+from jota.controllers.endpointslice import EndpointSliceController
+from jota.controllers.replicaset import ReplicaSetController, ReplicationControllerController
+from jota.controllers.rootca import RootCAPublisher
+from jota.controllers.serviceaccount import ServiceAccountController
+
+CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
+    ServiceAccountController,
+    RootCAPublisher,
+    DeploymentController,
+    ReplicaSetController,
+    ReplicationControllerController,
+    EndpointSliceController,
+    EndpointsController,
+)
+
+
+async def run_controllers(
+    client: Client,
+    clock: Clock,
+    config: ControllerConfig,
+    stop: asyncio.Event,
+    *,
+    random: Random | None = None,
+    controllers: Sequence[Callable[[Context], Controller]] = CONTROLLERS,
+) -> None:
+    """Run them until `stop` is set (or this is cancelled). A failing reconcile stays inside its own key."""
+    random = random or Random()
+    context = Context(client, clock, config, Informers(client, clock, random), random)
+    made = [make(context) for make in controllers]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(context.informers.run(), name="informers")]
+        tasks += [group.create_task(c.run(), name=c.name) for c in made]
+        tasks += [group.create_task(r.run(), name=f"events of {n}") for n, r in context.recorders.items()]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
