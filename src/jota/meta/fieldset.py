@@ -58,10 +58,9 @@ def subtract(a: FieldSet, b: FieldSet) -> FieldSet:
     out: FieldSet | None = None
     for key in a.keys() & b.keys():
         child, other = a[key], b[key]
-        rest = LEAF
-        if other and child:
-            rest = subtract(child, other)
-        if rest is child or (other and not child and _SELF not in other):
+        rest = subtract(child, other) if child and other else LEAF
+        untouched = rest is child if child else bool(other) and _SELF not in other
+        if untouched:
             continue
         out = dict(a) if out is None else out
         if rest:
