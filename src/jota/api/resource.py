@@ -22,6 +22,7 @@ from jota.api.config import ApiConfig
 from jota.api.feed import Feed
 from jota.api.registry import Registry
 from jota.api.served import Served
+from jota.api.tokens import ServiceAccountTokens
 from jota.kinds.kind import Object
 from jota.meta import decode, names
 from jota.meta.errors import (
@@ -73,6 +74,8 @@ class Engine:
         self.config = config
         self.served: dict[tuple[str, str, str], Served] = {}
         """(group, version, plural) -> what is served there; shared with the Api, which fills it."""
+        self.tokens: ServiceAccountTokens | None = None
+        """Signs service account tokens; api/security.py puts it here."""
         self._plugins = tuple(plugins)
         self._handling: dict[int, tuple[Plugin, ...]] = {}
 

@@ -1,0 +1,1 @@
+"""Reviews: questions about identity and access, asked with a POST and answered at once; nothing is stored."""

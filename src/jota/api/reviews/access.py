@@ -1,0 +1,116 @@
+"""authorization.k8s.io: SubjectAccessReview, LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jota.api import respond
+from jota.api.call import Call
+from jota.api.filters.attributes import MASTERS, Attributes, Authorizer, User
+from jota.api.rbac.index import RbacIndex
+from jota.api.rbac.rules import Rule
+from jota.api.resource import Engine
+from jota.api.served import Verb
+from jota.api.subresources import body
+from jota.kinds.kind import Object
+from jota.meta.errors import FieldError, bad_request, invalid_object, required
+from jota.wire.message import Response
+
+_PACKAGE = "io.k8s.api.authorization.v1."
+
+
+def subject(authorizer: Authorizer) -> Verb:
+    async def create(engine: Engine, call: Call) -> Response:
+        review = body.read(call, _PACKAGE + "SubjectAccessReview", "SubjectAccessReview")
+        return _answer(call, review, authorizer, _user_in(review, "SubjectAccessReview"))
+
+    return create
+
+
+def local(authorizer: Authorizer) -> Verb:
+    async def create(engine: Engine, call: Call) -> Response:
+        review = body.read(call, _PACKAGE + "LocalSubjectAccessReview", "LocalSubjectAccessReview")
+        asked = body.part(body.part(review, "spec"), "resourceAttributes")
+        if asked.get("namespace") != call.target.namespace:
+            text = f"must match the namespace of the request: {call.target.namespace}"
+            cause = FieldError("FieldValueInvalid", "spec.resourceAttributes.namespace", f"Invalid value: {text}")
+            raise invalid_object("LocalSubjectAccessReview", "", [cause], "authorization.k8s.io")
+        return _answer(call, review, authorizer, _user_in(review, "LocalSubjectAccessReview"))
+
+    return create
+
+
+def self_(authorizer: Authorizer) -> Verb:
+    async def create(engine: Engine, call: Call) -> Response:
+        review = body.read(call, _PACKAGE + "SelfSubjectAccessReview", "SelfSubjectAccessReview")
+        return _answer(call, review, authorizer, call.user)
+
+    return create
+
+
+def rules(index: RbacIndex) -> Verb:
+    async def create(engine: Engine, call: Call) -> Response:
+        review = body.read(call, _PACKAGE + "SelfSubjectRulesReview", "SelfSubjectRulesReview")
+        namespace = body.part(review, "spec").get("namespace")
+        if not namespace:
+            raise bad_request("no namespace on request")
+        held = index.rules(call.user, namespace)
+        if MASTERS in call.user.groups:
+            star = frozenset("*")
+            held = [Rule(star, star, star), Rule(star, urls=("*",)), *held]
+        review["status"] = {
+            "resourceRules": [_resource_rule(r) for r in held if r.resources],
+            "nonResourceRules": [{"verbs": sorted(r.verbs), "nonResourceURLs": list(r.urls)} for r in held if r.urls],
+            "incomplete": False,
+        }
+        return respond.json(call, _typed(review, "SelfSubjectRulesReview"), 201)
+
+    return create
+
+
+def _resource_rule(rule: Rule) -> dict[str, Any]:
+    out = {"verbs": sorted(rule.verbs), "apiGroups": sorted(rule.groups), "resources": sorted(rule.resources)}
+    if rule.names:
+        out["resourceNames"] = sorted(rule.names)
+    return out
+
+
+def _user_in(review: Object, kind: str) -> User:
+    spec = body.part(review, "spec")
+    if not spec.get("user") and not spec.get("groups"):
+        cause = required("spec.user", "at least one of user or group must be specified")
+        raise invalid_object(kind, "", [cause], "authorization.k8s.io")
+    return User(spec.get("user", ""), spec.get("uid", ""), tuple(spec.get("groups") or ()), spec.get("extra") or {})
+
+
+def _answer(call: Call, review: Object, authorizer: Authorizer, user: User) -> Response:
+    kind = str(call.served.resource.kind)
+    allowed, reason = authorizer.authorize(user, _question(review, user, kind))
+    review["status"] = {"allowed": allowed, **({"reason": reason} if reason else {})}
+    return respond.json(call, _typed(review, kind), 201)
+
+
+def _question(review: Object, user: User, kind: str) -> Attributes:
+    spec = body.part(review, "spec")
+    resource, other = body.part(spec, "resourceAttributes"), body.part(spec, "nonResourceAttributes")
+    if bool(resource) == bool(other):
+        text = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        cause = FieldError("FieldValueInvalid", "spec.resourceAttributes", f"Invalid value: {text}")
+        raise invalid_object(kind, "", [cause], "authorization.k8s.io")
+    if other:
+        return Attributes(user, other.get("verb", ""), path=other.get("path", ""))
+    return Attributes(
+        user,
+        resource.get("verb", ""),
+        resource.get("group", ""),
+        resource.get("version", ""),
+        resource.get("resource", ""),
+        resource.get("subresource", ""),
+        resource.get("namespace", ""),
+        resource.get("name", ""),
+    )
+
+
+def _typed(review: Object, kind: str) -> Object:
+    review.setdefault("metadata", {})
+    return {**review, "kind": kind, "apiVersion": "authorization.k8s.io/v1"}

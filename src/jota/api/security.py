@@ -1,0 +1,70 @@
+"""Put identity and access in place on an Api: who may come in, what they may do, and the kinds that answer about both."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import orjson
+
+from jota.api import bootstrap
+from jota.api.documents import Document
+from jota.api.filters.authn import Authentication
+from jota.api.filters.authz import RbacAuthorizer
+from jota.api.rbac import bootstrap as roles
+from jota.api.rbac.index import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES, RbacIndex
+from jota.api.reviews import access, identity
+from jota.api.server import Api
+from jota.api.tokens import ServiceAccountTokens
+from jota.meta.errors import path_not_found
+from jota.pki.jwt import TokenSigner
+from jota.wire.message import Request, Response
+
+_BY_PLURAL = {r.plural: r for r in (ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS)}
+_AUTHENTICATION, _AUTHORIZATION = "authentication.k8s.io", "authorization.k8s.io"
+
+
+def secure(api: Api, signer: TokenSigner, issuer: str) -> None:
+    """Authenticate and authorize from now on. Call before `api.start()`; `write_roles` after it."""
+    tokens = ServiceAccountTokens(signer, issuer, api.registry.get, lambda: str(uuid4()))
+    authentication = Authentication(tokens, api.registry.get, api.clock)
+    index = RbacIndex(api.registry)
+    authorizer = RbacAuthorizer(index)
+    api.authenticator, api.authorizer = authentication, authorizer
+    api.engine.tokens = tokens
+    api.answer(_AUTHENTICATION, "tokenreviews", identity.token(authentication))
+    api.answer(_AUTHENTICATION, "selfsubjectreviews", identity.self_)
+    api.answer(_AUTHORIZATION, "subjectaccessreviews", access.subject(authorizer))
+    api.answer(_AUTHORIZATION, "localsubjectaccessreviews", access.local(authorizer))
+    api.answer(_AUTHORIZATION, "selfsubjectaccessreviews", access.self_(authorizer))
+    api.answer(_AUTHORIZATION, "selfsubjectrulesreviews", access.rules(index))
+    api.documents.handlers[".well-known"] = _page("/.well-known/openid-configuration", _discovery(issuer))
+    api.documents.handlers["openid"] = _page("/openid/v1/jwks", tokens.jwks(), "application/jwk-set+json")
+
+
+async def write_roles(api: Api) -> None:
+    """The bootstrap roles and bindings, where they are missing. Raises RuntimeError."""
+    for plural, obj in roles.objects():
+        await bootstrap.ensure(api, _BY_PLURAL[plural], obj)
+
+
+def _discovery(issuer: str) -> dict[str, object]:
+    """The OpenID provider document that lets others verify our service account tokens."""
+    return {
+        "issuer": issuer,
+        "jwks_uri": f"{issuer}/openid/v1/jwks",
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    }
+
+
+def _page(path: str, value: object, content_type: str = "application/json") -> Document:
+    headers = [("Content-Type", content_type), ("Cache-Control", "public, max-age=3600")]
+    body = orjson.dumps(value)
+
+    async def serve(request: Request) -> Response:
+        if request.path.rstrip("/") != path:
+            raise path_not_found()
+        return Response(200, headers, body)
+
+    return serve

@@ -1,0 +1,265 @@
+"""Who may come in and what they may do, on the real engine: certificates, tokens, RBAC, reviews."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+
+from jota.api.filters.attributes import User
+from jota.api.rbac import bootstrap
+from jota.api.security import secure, write_roles
+from jota.meta.errors import ApiError
+from jota.meta.resource import CONFIGMAPS, NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
+from jota.pki.ca import CertificateAuthority, Subject
+from jota.pki.jwt import TokenSigner
+from jota.testing.cluster import ApiServer
+from jota.wire.message import Peer, Request, Response
+
+ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
+ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+BOB = User("bob", groups=("system:authenticated",))
+
+
+@asynccontextmanager
+async def secured() -> AsyncIterator[ApiServer]:
+    server = ApiServer()
+    secure(server.api, TokenSigner(TokenSigner.create_key()), ISSUER)
+    async with server:
+        await write_roles(server.api)
+        yield server
+
+
+async def ask(
+    server: ApiServer, path: str, *, token: str = "", certificate: bytes | None = None, method: str = "GET"
+) -> Response:
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    return await server.api.handle(Request(method, path, headers=headers, peer=Peer("127.0.0.1", 1, certificate)))
+
+
+async def account_token(server: ApiServer, **spec: Any) -> str:
+    await server.client.create(SERVICEACCOUNTS, {"metadata": {"name": "robot"}}, "default")
+    body = {"spec": {"expirationSeconds": 600, **spec}}
+    answer = await server.client.create(SERVICEACCOUNTS, body, "default", "token", "robot")
+    return str(answer["status"]["token"])
+
+
+def test_strangers_see_health_and_nothing_else() -> None:
+    async def story() -> None:
+        async with secured() as server:
+            assert (await ask(server, "/healthz")).status == 200
+            assert (await ask(server, "/api/v1/secrets")).status == 403
+            assert (await ask(server, "/api/v1/secrets", token="nonsense")).status == 401
+            assert (await ask(server, "/metrics")).status == 403
+
+    asyncio.run(story())
+
+
+def test_a_client_certificate_names_user_and_groups() -> None:
+    async def story() -> None:
+        async with secured() as server:
+            authority = CertificateAuthority(CertificateAuthority.create("ca", days=1, now=0))
+            for subject, status in ((Subject("root", ("system:masters",)), 200), (Subject("bob", ()), 403)):
+                pair = authority.issue(subject, days=1, client=True, server=False, now=0)
+                der = ssl.PEM_cert_to_DER_cert(pair.certificate.decode())
+                assert (await ask(server, "/api/v1/nodes", certificate=der)).status == status
+
+    asyncio.run(story())
+
+
+def test_a_service_account_token_works_until_its_account_is_gone() -> None:
+    async def story() -> None:
+        async with secured() as server:
+            token = await account_token(server)
+            assert (await ask(server, "/api/v1/namespaces/default/pods", token=token)).status == 403
+            review = await server.request(
+                "POST", "/apis/authentication.k8s.io/v1/tokenreviews", {"spec": {"token": token}}
+            )
+            status = orjson.loads(review.body)["status"]
+            assert status["user"]["username"] == "system:serviceaccount:default:robot"
+            assert "system:serviceaccounts:default" in status["user"]["groups"]
+            await server.client.delete(SERVICEACCOUNTS, "robot", "default")
+            assert (await ask(server, "/api/v1/namespaces/default/pods", token=token)).status == 401
+
+    asyncio.run(story())
+
+
+def test_a_bound_token_dies_with_its_pod_and_with_time() -> None:
+    async def story() -> None:
+        async with secured() as server:
+            await server.client.create(SERVICEACCOUNTS, {"metadata": {"name": "robot"}}, "default")
+            pod = {
+                "metadata": {"name": "p"},
+                "spec": {"serviceAccountName": "robot", "containers": [{"name": "c", "image": "x"}]},
+            }
+            made = await server.client.create(PODS, pod, "default")
+            ref = {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": made["metadata"]["uid"]}
+            spec = {"expirationSeconds": 600, "boundObjectRef": ref}
+            answers = [
+                (await server.client.create(SERVICEACCOUNTS, {"spec": spec}, "default", "token", "robot"))["status"][
+                    "token"
+                ]
+                for _ in range(2)
+            ]
+            assert (await ask(server, "/version", token=answers[0])).status == 200
+            with pytest.raises(ApiError) as wrong:
+                body = {"spec": {**spec, "boundObjectRef": {**ref, "uid": "other"}}}
+                await server.client.create(SERVICEACCOUNTS, body, "default", "token", "robot")
+            assert wrong.value.code == 409
+            await server.client.delete(PODS, "p", "default", grace=0)
+            assert (await ask(server, "/version", token=answers[0])).status == 401
+
+            token = await server.client.create(
+                SERVICEACCOUNTS, {"spec": {"expirationSeconds": 600}}, "default", "token", "robot"
+            )
+            assert (await ask(server, "/version", token=token["status"]["token"])).status == 200
+            await server.advance(700)
+            assert (await ask(server, "/version", token=token["status"]["token"])).status == 401
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("changes", "good"),
+    [
+        ({}, True),
+        ({"token-secret": "0" * 16}, False),
+        ({"usage-bootstrap-authentication": "false"}, False),
+        ({"expiration": "2001-01-01T00:00:00Z"}, False),
+        ({"expiration": "nonsense"}, False),
+    ],
+)
+def test_bootstrap_tokens(changes: dict[str, str], good: bool) -> None:
+    async def story() -> None:
+        async with secured() as server:
+            data = {
+                "token-id": "abcdef",
+                "token-secret": "0123456789abcdef",
+                "usage-bootstrap-authentication": "true",
+                **changes,
+            }
+            secret = {
+                "metadata": {"name": "bootstrap-token-abcdef"},
+                "type": "bootstrap.kubernetes.io/token",
+                "data": {k: base64.b64encode(v.encode()).decode() for k, v in data.items()},
+            }
+            await server.client.create(SECRETS, secret, "kube-system")
+            token = "abcdef.0123456789abcdef"
+            path = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+            assert (await ask(server, path, token=token)).status == (200 if good else 401)
+            if good:
+                assert (await ask(server, "/api/v1/secrets", token=token)).status == 403
+
+    asyncio.run(story())
+
+
+def test_a_namespaced_role_reaches_its_namespace_and_its_names_only() -> None:
+    async def story() -> None:
+        async with secured() as server:
+            bob = server.client_for(BOB)
+            for name in ("mine", "other"):
+                await server.client.create(CONFIGMAPS, {"metadata": {"name": name}}, "default")
+            rule = {"verbs": ["get"], "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["mine"]}
+            await server.client.create(ROLES, {"metadata": {"name": "r"}, "rules": [rule]}, "default")
+            subject = {"kind": "User", "name": "bob", "apiGroup": "rbac.authorization.k8s.io"}
+            ref = {"kind": "Role", "name": "r", "apiGroup": "rbac.authorization.k8s.io"}
+            await server.client.create(
+                ROLE_BINDINGS, {"metadata": {"name": "b"}, "roleRef": ref, "subjects": [subject]}, "default"
+            )
+            assert (await bob.get(CONFIGMAPS, "mine", "default"))["metadata"]["name"] == "mine"
+            for attempt in (
+                bob.get(CONFIGMAPS, "other", "default"),
+                bob.get(CONFIGMAPS, "mine", "kube-system"),
+                bob.list(CONFIGMAPS, "default"),
+                bob.delete(CONFIGMAPS, "mine", "default"),
+                bob.list(NODES),
+            ):
+                with pytest.raises(ApiError) as refused:
+                    await attempt
+                assert refused.value.code == 403
+            assert (
+                'User "bob" cannot list resource "nodes" in API group "" at the cluster scope' in refused.value.message
+            )
+            await server.client.delete(ROLE_BINDINGS, "b", "default")
+            with pytest.raises(ApiError):
+                await bob.get(CONFIGMAPS, "mine", "default")
+
+    asyncio.run(story())
+
+
+RBAC = "rbac.authorization.k8s.io"
+
+
+@pytest.mark.parametrize(
+    ("role", "allowed", "denied"),
+    [
+        (
+            "view",
+            [("get", "", "pods"), ("list", "apps", "deployments")],
+            [("get", "", "secrets"), ("create", "", "pods")],
+        ),
+        (
+            "edit",
+            [("create", "", "pods"), ("get", "", "secrets"), ("create", "", "pods/exec")],
+            [("create", RBAC, "roles")],
+        ),
+        (
+            "admin",
+            [("create", RBAC, "roles"), ("delete", "apps", "deployments")],
+            [("create", "", "nodes")],
+        ),
+    ],
+)
+def test_the_user_facing_roles(
+    role: str, allowed: list[tuple[str, str, str]], denied: list[tuple[str, str, str]]
+) -> None:
+    async def story() -> None:
+        async with secured() as server:
+            ref = {"kind": "ClusterRole", "name": role, "apiGroup": "rbac.authorization.k8s.io"}
+            subject = {"kind": "User", "name": "bob", "apiGroup": "rbac.authorization.k8s.io"}
+            await server.client.create(
+                ROLE_BINDINGS, {"metadata": {"name": "b"}, "roleRef": ref, "subjects": [subject]}, "default"
+            )
+            for questions, wanted in ((allowed, True), (denied, False)):
+                for verb, group, resource in questions:
+                    plural, _, sub = resource.partition("/")
+                    asked = {
+                        "verb": verb,
+                        "group": group,
+                        "resource": plural,
+                        "subresource": sub,
+                        "namespace": "default",
+                    }
+                    review = {"spec": {"user": "bob", "resourceAttributes": asked}}
+                    answer = await server.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+                    assert orjson.loads(answer.body)["status"]["allowed"] is wanted, (verb, resource)
+
+    asyncio.run(story())
+
+
+def test_every_bootstrap_binding_names_a_role_that_exists() -> None:
+    made = bootstrap.objects()
+    roles = {(o["kind"], o["metadata"]["name"]) for _, o in made}
+    for _, obj in made:
+        if "roleRef" in obj:
+            assert (obj["roleRef"]["kind"], obj["roleRef"]["name"]) in roles
+
+
+def test_who_am_i_and_the_key_that_verifies_tokens() -> None:
+    async def story() -> None:
+        async with secured() as server:
+            answer = await server.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {}, user=BOB)
+            assert orjson.loads(answer.body)["status"]["userInfo"]["username"] == "bob"
+            keys = await server.request("GET", "/openid/v1/jwks")
+            assert orjson.loads(keys.body)["keys"][0]["kty"] == "EC"
+            issuer = await server.request("GET", "/.well-known/openid-configuration")
+            assert orjson.loads(issuer.body)["issuer"] == ISSUER
+
+    asyncio.run(story())
