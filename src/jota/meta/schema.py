@@ -8,7 +8,8 @@ somebody asks for it. Next: check.py walks objects along these types; patch/stra
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,22 @@ def source(name: str) -> dict[str, Any] | None:
     """A definition as the schema file has it, descriptions included; freshly decoded, not kept. None when unknown."""
     raw = _raw().get(name)
     return None if raw is None else msgspec.json.decode(raw)
+
+
+_REFERENCE = re.compile(rb'"\$ref":\s*"#/\$defs/([^"]+)"')
+
+
+def closure(roots: Iterable[str]) -> list[str]:
+    """The definitions that these need, themselves included, sorted; unknown names are left out."""
+    raw = _raw()
+    seen: set[str] = set()
+    todo = [name for name in roots if name in raw]
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += [found.decode() for found in _REFERENCE.findall(bytes(raw[name]))]
+    return sorted(seen)
 
 
 def find(group: str, version: str, kind: str) -> str:
