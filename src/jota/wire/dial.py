@@ -21,7 +21,7 @@ from jota.wire.portforward import splice
 log = logging.getLogger("jota.wire")
 
 HOP_BY_HOP = frozenset(
-    (
+    {
         "connection",
         "keep-alive",
         "proxy-authenticate",
@@ -31,7 +31,7 @@ HOP_BY_HOP = frozenset(
         "trailer",
         "transfer-encoding",
         "upgrade",
-    )
+    }
 )
 """RFC 9110 7.6.1: they speak about one connection, not about the message."""
 MAX_HEAD = 256 * 1024
