@@ -1,0 +1,116 @@
+"""The node's own check before it starts a pod: does it fit, is it wanted here? Pure. A refusal makes the pod Failed.
+
+The scheduler has checked the same against its cache; bindings race, nodes change, and nodeName can be set by hand.
+Reasons are the kubelet's: OutOfcpu, OutOfmemory, OutOfpods, NodeAffinity, NodePorts, SysctlForbidden, NodeName.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from jota.meta.quantity import parse
+from jota.meta.selectors import from_node_terms
+from jota.node.model import Object, Verdict, parts
+from jota.node.resources import requests_of
+from jota.node.security import forbidden_sysctls
+
+
+def pod_requests(pod: Object) -> dict[str, int]:
+    """Nano-units per resource: the larger of all app containers (with sidecars) and the largest init step, plus overhead."""
+    total: dict[str, int] = {}
+    sidecars: dict[str, int] = {}
+    peak: dict[str, int] = {}
+    for p in parts(pod):
+        mine = {name: parse(v).nanos for name, v in requests_of(p.spec).items()}
+        if p.role == "app":
+            _add(total, mine)
+        elif p.role == "sidecar":
+            _add(sidecars, mine)
+            _raise_to(peak, sidecars)
+        elif p.role == "init":
+            _raise_to(peak, {n: v + sidecars.get(n, 0) for n, v in mine.items()})
+    _add(total, sidecars)
+    _raise_to(total, peak)
+    _add(total, {n: parse(v).nanos for n, v in (pod["spec"].get("overhead") or {}).items()})
+    return total
+
+
+def _add(into: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, value in more.items():
+        into[name] = into.get(name, 0) + value
+
+
+def _raise_to(into: dict[str, int], floor: Mapping[str, int]) -> None:
+    for name, value in floor.items():
+        into[name] = max(into.get(name, 0), value)
+
+
+def check(
+    pod: Object, others: Iterable[Object], labels: Mapping[str, str], allocatable: Mapping[str, str], name: str
+) -> Verdict | None:
+    """Why `pod` may not run here beside `others` (the pods that hold resources); None when it may."""
+    active = list(others)
+    if bad := forbidden_sysctls(pod):
+        return Verdict("SysctlForbidden", f"forbidden sysctl: {bad[0]!r} not allowlisted".replace("'", '"'))
+    if not selected(pod, labels, name):
+        return Verdict(
+            "NodeAffinity",
+            "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+        )
+    if taken := _ports(pod) & set().union(*(_ports(o) for o in active)):
+        return Verdict("NodePorts", f"Pod was rejected: Predicate NodePorts failed: port {min(taken)[2]} is taken")
+    return _fits(pod, active, allocatable)
+
+
+def _fits(pod: Object, active: list[Object], allocatable: Mapping[str, str]) -> Verdict | None:
+    slots = parse(allocatable.get("pods", "110")).value
+    if len(active) + 1 > slots:
+        return _out("pods", 1, len(active), slots)
+    used: dict[str, int] = {}
+    for other in active:
+        _add(used, pod_requests(other))
+    for name, wanted in pod_requests(pod).items():
+        if not wanted or (name not in allocatable and "/" not in name and not name.startswith("hugepages-")):
+            continue
+        room = parse(allocatable.get(name, "0")).nanos
+        if used.get(name, 0) + wanted > room:
+            unit = 10**6 if name == "cpu" else 10**9
+            return _out(name, wanted // unit, used.get(name, 0) // unit, room // unit)
+    return None
+
+
+def _out(name: str, wanted: int, used: int, capacity: int) -> Verdict:
+    text = f"Pod was rejected: Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}"
+    return Verdict(f"OutOf{name}", text)
+
+
+def _ports(pod: Object) -> set[tuple[str, str, int]]:
+    """(host IP, protocol, port). An address of all zeros is taken as its own: the network refuses a true clash."""
+    out = set()
+    for p in parts(pod):
+        if p.role == "init":
+            continue
+        for port in p.spec.get("ports") or []:
+            if port.get("hostPort"):
+                out.add((port.get("hostIP") or "0.0.0.0", port.get("protocol", "TCP"), int(port["hostPort"])))
+    return out
+
+
+def selected(pod: Object, labels: Mapping[str, str], name: str) -> bool:
+    """nodeSelector and required node affinity against this node."""
+    spec = pod["spec"]
+    if any(labels.get(k) != v for k, v in (spec.get("nodeSelector") or {}).items()):
+        return False
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if not required:
+        return True
+    return any(_term(t, labels, name) for t in required.get("nodeSelectorTerms") or [])
+
+
+def _term(term: Object, labels: Mapping[str, str], name: str) -> bool:
+    expressions, fields = term.get("matchExpressions") or [], term.get("matchFields") or []
+    if not expressions and not fields:
+        return False
+    here = {"metadata.name": name}
+    return from_node_terms(expressions).matches(dict(labels)) and from_node_terms(fields).matches(here)

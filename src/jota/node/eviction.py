@@ -1,0 +1,73 @@
+"""Pressure on memory, disk and process ids: when the node has too little, and which pod goes first. Pure but for `Machine`.
+
+In: the machine's state and the pods with their use. Out: Node conditions, and the pod to evict. Hard thresholds only, as the
+kubelet's defaults; ranking as upstream: above its request first, then by priority, then by how far above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from jota.node.config import EvictionThresholds
+from jota.node.machine import Machine
+from jota.node.model import Object, Verdict
+from jota.node.resources import amount, requests_of
+
+CRITICAL = 2_000_000_000
+"""Priority of system pods: never evicted for pressure."""
+
+
+class Pressure:
+    """Remembers when each pressure was last felt, because a condition outlives it by `transition` seconds."""
+
+    def __init__(self, thresholds: EvictionThresholds) -> None:
+        self._thresholds = thresholds
+        self._felt: dict[str, float] = {}
+
+    def now(self, machine: Machine) -> dict[str, bool]:
+        """What is short at this moment."""
+        t = self._thresholds
+        memory, disk, (pids, limit) = machine.memory(), machine.disk(), machine.pids()
+        full = disk.available < disk.total * t.disk_available or (
+            disk.inodes > 0 and disk.inodes_free < disk.inodes * t.inodes_free
+        )
+        return {
+            "MemoryPressure": memory.available < t.memory_available,
+            "DiskPressure": full,
+            "PIDPressure": limit - pids < limit * t.pids_available,
+        }
+
+    def conditions(self, machine: Machine, now: float) -> dict[str, bool]:
+        """What the Node shows."""
+        if not self._thresholds.enabled:
+            return dict.fromkeys(("MemoryPressure", "DiskPressure", "PIDPressure"), False)
+        for name, pressed in self.now(machine).items():
+            if pressed:
+                self._felt[name] = now
+        span = self._thresholds.transition
+        names = ("MemoryPressure", "DiskPressure", "PIDPressure")
+        return {name: name in self._felt and now - self._felt[name] < span for name in names}
+
+
+def memory_request(pod: Object) -> int:
+    return sum(amount(requests_of(c).get("memory", "0")) for c in pod["spec"].get("containers") or [])
+
+
+def first_to_go(pods: Iterable[Object], used: Mapping[str, int]) -> Object | None:
+    """The pod to evict for memory; `used`: pod uid -> working set in bytes. None when only critical pods are left."""
+    candidates = [p for p in pods if int(p["spec"].get("priority") or 0) < CRITICAL and used.get(p["metadata"]["uid"])]
+
+    def rank(pod: Object) -> tuple[bool, int, int]:
+        over = used[pod["metadata"]["uid"]] - memory_request(pod)
+        return over <= 0, int(pod["spec"].get("priority") or 0), -over
+
+    return min(candidates, key=rank, default=None)
+
+
+def evicted(pod: Object, available: int, threshold: int, used: int) -> Verdict:
+    text = (
+        f"The node was low on resource: memory. Threshold quantity: {threshold}, available: {available >> 10}Ki. "
+        f"Container {pod['spec']['containers'][0]['name']} was using {used >> 10}Ki, "
+        f"request is {memory_request(pod)}, has larger consumption of memory. "
+    )
+    return Verdict("Evicted", text)

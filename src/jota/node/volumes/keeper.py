@@ -1,0 +1,119 @@
+"""All volumes of one pod: mount, refresh, the mounts of a container, unmount. Next: worker.py calls it; table.py has the types."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from jota.meta.resource import Resource
+from jota.node.env import expand
+from jota.node.model import Object, parts
+from jota.node.volumes import subpath
+from jota.node.volumes.table import DRIVERS
+from jota.node.volumes.volume import Context, Driver, Mounted, VolumeFault
+from jota.runtime import sys
+from jota.runtime.protocol import Mount
+
+_PROPAGATION: dict[str, Any] = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
+
+
+def source_of(volume: Object) -> tuple[str, Object]:
+    """("configMap", {...}); a volume without a source is an emptyDir."""
+    for key, value in volume.items():
+        if key != "name":
+            return key, value or {}
+    return "emptyDir", {}
+
+
+def references(pod: Object) -> set[tuple[Resource, str]]:
+    """The ConfigMaps and Secrets that the pod's volumes name."""
+    out: set[tuple[Resource, str]] = set()
+    for volume in pod["spec"].get("volumes") or []:
+        kind, source = source_of(volume)
+        if driver := DRIVERS.get(kind):
+            out.update(driver.references(source))
+    return out
+
+
+def unsupported(pod: Object) -> list[str]:
+    """Complaints about volumes of types that this node does not know."""
+    out = []
+    for volume in pod["spec"].get("volumes") or []:
+        kind, _ = source_of(volume)
+        if kind not in DRIVERS:
+            out.append(f'volume "{volume["name"]}": type {kind} is not supported on this node')
+    return out
+
+
+async def mount_all(pod: Object, ctx: Context) -> dict[str, Mounted]:
+    """Mount (or refresh) every volume, side by side. Raises VolumeFault naming each one that failed."""
+    if bad := unsupported(pod):
+        raise VolumeFault("; ".join(bad))
+    volumes = pod["spec"].get("volumes") or []
+    results = await asyncio.gather(*(_mount(v, ctx) for v in volumes), return_exceptions=True)
+    failed, out = [], {}
+    for volume, result in zip(volumes, results, strict=True):
+        if isinstance(result, VolumeFault | OSError):
+            failed.append(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {result}')
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            out[volume["name"]] = result
+    if failed:
+        raise VolumeFault("; ".join(failed))
+    return out
+
+
+async def _mount(volume: Object, ctx: Context) -> Mounted:
+    kind, source = source_of(volume)
+    driver: Driver = DRIVERS[kind]
+    return await driver.mount(volume["name"], source, ctx)
+
+
+def container_mounts(
+    container: Object, mounted: Mapping[str, Mounted], variables: Mapping[str, str], subpaths: str
+) -> list[Mount]:
+    """The bind mounts of a container. `subpaths`: directory for sub-path binds. Raises VolumeFault."""
+    out = []
+    for n, m in enumerate(container.get("volumeMounts") or []):
+        volume = mounted.get(m["name"])
+        if volume is None:
+            raise VolumeFault(f'container {container["name"]}: volume "{m["name"]}" is not mounted')
+        source = volume.path
+        path = m.get("subPath") or expand_strictly(m.get("subPathExpr") or "", variables)
+        if path:
+            target = os.path.join(subpaths, m["name"], container["name"], str(n))
+            source = subpath.bind(volume.path, path, target)
+        read_only = bool(m.get("readOnly")) or volume.read_only
+        out.append(Mount(source, m["mountPath"], read_only, _PROPAGATION.get(m.get("mountPropagation", ""), "private")))
+    return out
+
+
+def expand_strictly(text: str, variables: Mapping[str, str]) -> str:
+    """subPathExpr: unlike in env, a missing variable is an error, and so is an absolute result."""
+    out = expand(text, variables)
+    if "$(" in out:
+        raise VolumeFault(f"subPathExpr {text!r}: missing value for a variable")
+    if out:
+        subpath.check(out)
+    return out
+
+
+async def unmount_all(directories: list[str]) -> None:
+    """Undo every mount under the directories and delete them. Idempotent; raises OSError if a mount is stuck."""
+    for directory in directories:
+        for path in sorted(sys.mounts_below(directory), key=len, reverse=True):
+            sys.umount(path, sys.MNT_DETACH)
+        if os.path.isdir(directory):
+            await asyncio.to_thread(shutil.rmtree, directory)
+
+
+def fs_user(pod: Object) -> int | None:
+    """The uid that all containers run as, when they all say the same."""
+    outer = (pod["spec"].get("securityContext") or {}).get("runAsUser")
+    users = {(p.spec.get("securityContext") or {}).get("runAsUser", outer) for p in parts(pod) if p.role != "ephemeral"}
+    only = users.pop() if len(users) == 1 else None
+    return int(only) if only is not None else None

@@ -1,0 +1,256 @@
+"""One pod's life on this node: look, plan, carry out, tell; again on every wake-up. In: the pod as the API shows it.
+
+The loop never waits for an operation: each runs as a task named in `facts.busy`, and its end wakes the loop. Killing the
+agent between any two steps is safe, because the next agent sees the same runtime and plans the same next step.
+Next: operations.py has the operations; plan.py decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+
+from jota.aio.clock import parse_rfc3339, rfc3339
+from jota.node import remains
+from jota.node.events import PodEvents
+from jota.node.kit import Kit
+from jota.node.model import Facts, Failure, Object, Observed, Verdict, key_of, parts, uid_of
+from jota.node.operations import Operations, keys_of
+from jota.node.plan import Action, KillContainer, MountVolumes, Plan, plan, stop_of
+from jota.node.probes.prober import Prober
+from jota.node.status import ID_PREFIX, SECTIONS, build
+from jota.node.writer import StatusWriter
+
+log = logging.getLogger(__name__)
+
+RETRY = 1.0
+"""Seconds before an operation that failed in an unforeseen way is tried again."""
+
+
+class PodWorker:
+    """Owns everything about one pod uid. `run` returns once the pod's last trace is gone."""
+
+    def __init__(self, kit: Kit, pod: Object) -> None:
+        self.kit, self.pod, self.uid = kit, pod, uid_of(pod)
+        self.facts = Facts()
+        self.seen = Observed()
+        meta = pod["metadata"]
+        base = pod.get("status") or {}
+        self.writer = StatusWriter(kit.client, kit.clock, meta["namespace"], meta["name"], self.uid, base)
+        self.events = PodEvents(kit.recorder, pod)
+        self._wake = asyncio.Event()
+        self._wake.set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._timer: asyncio.Task[None] | None = None
+        self._timer_at = 0.0
+        self.said: set[str] = set()
+        """Events that must appear once, however often a step is repeated."""
+        self._held: dict[str, float] = {}
+        """Operation -> epoch seconds before which it is not tried again, after a failure that nobody foresaw."""
+        self._refresh = False
+        self._ended = 0
+        """Operations that have ended: tells whether a listing is older than the last of them."""
+        self._restore(base)
+
+    # -- inputs
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def update(self, pod: Object) -> None:
+        """The API shows the pod so. Never goes back from deleted to not deleted."""
+        if "deletionTimestamp" in self.pod["metadata"] and "deletionTimestamp" not in pod["metadata"]:
+            return
+        self.pod = pod
+        self.writer.observed(pod.get("status") or {})
+        self.wake()
+
+    def gone(self, last: Object) -> None:
+        """The API no longer has the pod (a forced delete, or our own): stop what runs and clean up."""
+        meta = dict(last["metadata"])
+        if "deletionTimestamp" not in meta:
+            meta["deletionTimestamp"], meta["deletionGracePeriodSeconds"] = rfc3339(self.kit.clock.now()), 0
+        self.pod = {**last, "metadata": meta}
+        self.writer.gone = True
+        self.wake()
+
+    def refresh(self) -> None:
+        """Write the volumes again: something that they show has changed."""
+        self._refresh = True
+        self.wake()
+
+    def hold(self, key: str, seconds: float) -> None:
+        """Do not try this operation again before `seconds` have passed."""
+        self._held[key] = self.kit.clock.now() + seconds
+
+    def condemn(self, verdict: Verdict) -> None:
+        """The node decided: the pod fails (rejected, evicted) and is stopped."""
+        if self.facts.verdict is None:
+            self.facts.verdict = verdict
+            self.wake()
+
+    # -- the loop
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            self.group = group
+            kit = self.kit
+            self.operations = Operations(self)
+            self.prober = Prober(kit.runtime, kit.clock, kit.random, group, self._probed, self._unhealthy)
+            writer = group.create_task(self.writer.run(), name=f"status {key_of(self.pod)}")
+            while not self.facts.removed:
+                await self._wake.wait()
+                self._wake.clear()
+                await self._look_and_act()
+            self.prober.close()
+            for task in (writer, self._timer, *self._tasks.values()):
+                if task is not None:
+                    task.cancel()
+            kit.references.release(self.uid)
+            kit.tokens.forget(self.uid)
+
+    async def _look_and_act(self) -> None:
+        kit, facts = self.kit, self.facts
+        self.operations.want_references()
+        ended = self._ended
+        seen = await kit.snapshots.of(self.uid)
+        if self._ended != ended:
+            return  # an operation ended after the listing began; its end has rung: look again
+        self.seen = seen
+        self._learn_remains()
+        now = kit.clock.now()
+        if not facts.start_time:
+            facts.start_time = now
+        before = facts.stop
+        facts.stop = stop_of(self.pod, facts, now)
+        steps = plan(self.pod, self.seen, facts, now, kit.config.curve)
+        if steps.verdict is not None and facts.verdict is None:
+            self._convict(steps.verdict)
+            return
+        if facts.stop is not None and before is None:
+            self._abandon_starts()
+        self._tell(steps, now)
+        stopping = facts.stop is not None or facts.verdict is not None
+        self.prober.update(self.pod, self.seen, kit.config.address, facts.hooked, stopping)
+        if self._refresh and "volumes" not in facts.busy and facts.stop is None:
+            self._refresh = False
+            self._launch(MountVolumes())
+        for action in steps.actions:
+            self._launch(action)
+        self._sleep_until(steps.wake)
+
+    def _convict(self, verdict: Verdict) -> None:
+        self.facts.verdict = verdict
+        self.events.warning(verdict.reason, verdict.message)
+        self.wake()
+
+    def _tell(self, steps: Plan, now: float) -> None:
+        self.events.backoffs(steps, self.pod)
+        status = build(self.pod, self.seen, self.facts, steps, host_ip=self.kit.config.address, now=now)
+        self.writer.offer(status)
+
+    # -- operations
+
+    def _launch(self, action: Action) -> None:
+        key = keys_of(action)
+        deadline = action.deadline if isinstance(action, KillContainer) else 0.0
+        if self._held.get(key, 0.0) > self.kit.clock.now():
+            return
+        if key in self.facts.busy:
+            if not isinstance(action, KillContainer):
+                return
+            self._tasks[key].cancel()
+        self.facts.busy[key] = deadline
+        self._tasks[key] = self.group.create_task(
+            self._perform(key, self.operations.perform(action)), name=f"{key} of {key_of(self.pod)}"
+        )
+
+    async def _perform(self, key: str, work: Coroutine[object, object, None]) -> None:
+        me = asyncio.current_task()
+        try:
+            await work
+        except Exception as e:  # an operation's surprise must neither end the worker nor be retried in a tight loop
+            log.exception("%s: %s failed", key_of(self.pod), key)
+            self.hold(key, RETRY)
+            self.operations.surprised(key, e)
+        finally:
+            self._ended += 1
+            if self._tasks.get(key) is me:
+                del self._tasks[key]
+                self.facts.busy.pop(key, None)
+            self.wake()
+
+    def _abandon_starts(self) -> None:
+        """The pod must stop: waiting for images, volumes and hooks has lost its purpose."""
+        for key in list(self._tasks):
+            if key.startswith(("image:", "hook:")) or key == "volumes":
+                self._tasks[key].cancel()
+
+    def _sleep_until(self, when: float) -> None:
+        refresh = self.operations.refresh_at
+        if refresh and self.facts.volumes_ready and not self.facts.torn_down:
+            when = min(when, refresh) if when else refresh
+        now = self.kit.clock.now()
+        self._held = {k: t for k, t in self._held.items() if t > now}
+        for t in self._held.values():
+            when = min(when, t) if when else t
+        if when == self._timer_at and (self._timer is not None and not self._timer.done()):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = when
+        if when:
+            self._timer = self.group.create_task(self._ring(when), name=f"timer of {key_of(self.pod)}")
+
+    async def _ring(self, when: float) -> None:
+        await self.kit.clock.sleep(max(0.0, when - self.kit.clock.now()))
+        if self.operations.refresh_at and self.operations.refresh_at <= self.kit.clock.now():
+            self.operations.stale_volumes()
+        self.wake()
+
+    # -- what is learnt on the way
+
+    def _probed(self, container_id: str, kind: str, passed: bool) -> None:
+        self.facts.probes[container_id, kind] = passed
+        self.wake()
+
+    def _unhealthy(self, container: str, message: str) -> None:
+        self.events.warning("Unhealthy", message, container)
+
+    def _learn_remains(self) -> None:
+        """Read what newly dead containers left, once."""
+        facts, live = self.facts, {c.id for c in self.seen.containers}
+        pod_dir = self.kit.config.pod_dir(self.uid)
+        for p in parts(self.pod):
+            for c in self.seen.of(p.name)[:2]:
+                if c.state == "exited" and c.id not in facts.termination:
+                    facts.termination[c.id] = remains.termination_message(pod_dir, p, c)
+                    facts.last_lines[c.id] = remains.last_line(c) if c.exit_code else ""
+        for known in (facts.termination, facts.last_lines, facts.hooked):
+            for cid in [i for i in known if i not in live]:
+                del known[cid]
+        for key in [k for k in facts.probes if k[0] not in live]:
+            del facts.probes[key]
+
+    def _restore(self, status: Object) -> None:
+        """A new agent believes what the last one wrote about running containers, until its own probes tell otherwise."""
+        if status.get("startTime"):
+            self.facts.start_time = parse_rfc3339(status["startTime"])
+        for section in set(SECTIONS.values()):
+            for s in status.get(section) or []:
+                cid = str(s.get("containerID", "")).removeprefix(ID_PREFIX)
+                if not cid or "running" not in s.get("state", {}):
+                    continue
+                self.facts.hooked[cid] = ""
+                if s.get("started"):
+                    self.facts.probes[cid, "startup"] = True
+                if s.get("ready"):
+                    self.facts.probes[cid, "readiness"] = True
+
+    def fail(self, reason: str, message: str, previous: Failure | None) -> Failure:
+        """The next point on the 1 s .. 60 s curve of a step that keeps failing."""
+        count = previous.count + 1 if previous else 1
+        now = self.kit.clock.now()
+        return Failure(reason, message, now, now + min(60.0, 2.0 ** min(count - 1, 10)), count)
