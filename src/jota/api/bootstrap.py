@@ -3,6 +3,7 @@ its endpoints, and the two system priority classes. All through the front door, 
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,26 @@ async def run(api: Api) -> None:
         about = "Used for system critical pods that must " + _ABOUT[name]
         await ensure(api, CLASSES, {"metadata": {"name": name}, "value": value, "description": about})
     await _kubernetes_service(api)
+    if api.authorizer is not None:
+        await _policy(api)
 
 
 _ABOUT = {
     "system-cluster-critical": "run in the cluster, but can be moved to another node if necessary.",
     "system-node-critical": "not be moved from their current node.",
 }
+
+
+async def _policy(api: Api) -> None:
+    """The built-in roles and bindings; side by side, so that they share the store's commits."""
+    from jota.api.rbac.bootstrap import objects
+
+    group = "rbac.authorization.k8s.io"
+    async with asyncio.TaskGroup() as tasks:
+        for plural, obj in objects():
+            served = api.served.get((group, "v1", plural))
+            if served is not None:
+                tasks.create_task(ensure(api, served.resource, obj))
 
 
 def first_address(cidr: str) -> str:

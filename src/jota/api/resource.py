@@ -118,8 +118,8 @@ class Engine:
 
     # -- create
 
-    async def create(self, call: Call, obj: Object, namespace: str) -> Outcome:
-        """Store a new object. Raises ApiError 400, 403, 409, 422."""
+    async def create(self, call: Call, obj: Object, namespace: str, *, owned: bool = False) -> Outcome:
+        """Store a new object. `owned`: its managedFields are right already (apply). Raises ApiError 400, 403, 409, 422."""
         served, meta = call.served, metadata.check(obj)
         if meta.get("resourceVersion"):
             raise bad_request("resourceVersion should not be set on objects to be created")
@@ -128,7 +128,7 @@ class Engine:
         if generated:
             meta["name"] = self._free_name(served, meta["generateName"], namespace)
         try:
-            return await self._create(call, obj, namespace)
+            return await self._create(call, obj, namespace, owned)
         except Conflict:
             resource = served.resource
             raise already_exists(resource.plural, meta["name"], resource.group, int(generated)) from None
@@ -149,7 +149,7 @@ class Engine:
         if meta.setdefault("namespace", namespace) != namespace:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
 
-    async def _create(self, call: Call, obj: Object, namespace: str) -> Outcome:
+    async def _create(self, call: Call, obj: Object, namespace: str, owned: bool) -> Outcome:
         served, kind, meta = call.served, call.served.kind, obj["metadata"]
         metadata.begin(meta, uid=self.new_uid(), now=rfc3339(self.clock.now()), generation=kind.generation)
         kind.default(obj)
@@ -169,7 +169,8 @@ class Engine:
             plugin.allocate(attrs)
         for text in kind.warnings(obj):
             call.warn(text)
-        ownership.track(call, obj, None, "", rfc3339(self.clock.now()))
+        if not owned:
+            ownership.track(call, obj, None, "", rfc3339(self.clock.now()))
         key = served.key(namespace, meta["name"])
         if call.dry_run:
             if self.store.get(key) is not None:
@@ -190,10 +191,12 @@ class Engine:
         subresource: str = "",
         tries: int = UPDATE_TRIES,
         finish: Finish | None = None,
+        owned: bool = False,
     ) -> Outcome:
         """Read, `change` (a new object from a copy of the stored one), write; again on a lost race, `tries` times in all.
 
-        `finish` replaces the rules of the main endpoint for subresources that write a part of their own.
+        `finish` replaces the rules of the main endpoint for subresources that write a part of their own. `owned`: the
+        managedFields that `change` gives are right already (apply).
         Raises ApiError 404, 409, 422 and what `change` raises; KeyError never.
         """
         served = call.served
@@ -204,8 +207,7 @@ class Engine:
             old = served.decode(entry.value, entry.revision)
             new = change(served.decode(entry.value, entry.revision))
             self._check_identity(served, new, old, entry)
-            same = self._finish(call, new, old, subresource, finish)
-            if same:
+            if self._finish(call, new, old, subresource, finish, owned):
                 return Outcome(old, entry)
             try:
                 return await self._write(call, new, entry)
@@ -237,6 +239,7 @@ class Engine:
         old: Object,
         subresource: str,
         finish: Finish | None,
+        owned: bool,
     ) -> bool:
         """Turn what the client wants into what will be stored, in place. True: nothing changes."""
         served, kind = call.served, call.served.kind
@@ -269,7 +272,8 @@ class Engine:
             return True
         for text in kind.warnings(new) if not subresource else ():
             call.warn(text)
-        ownership.track(call, new, old, subresource, rfc3339(self.clock.now()))
+        if not owned:
+            ownership.track(call, new, old, subresource, rfc3339(self.clock.now()))
         return False
 
     def _prepare_update(self, call: Call, new: Object, old: Object) -> None:

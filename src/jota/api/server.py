@@ -25,11 +25,14 @@ from jota.api.registry import Registry
 from jota.api.resource import Engine
 from jota.api.served import Served, Verb
 from jota.api.subresources import binding
+from jota.api.tokens import ServiceAccountTokens
 from jota.kinds.kind import Kind
 from jota.kinds.table import KINDS
 from jota.kinds.virtual import VIRTUAL
 from jota.store.protocol import Store
 from jota.wire.message import Request, Response
+
+__all__ = ["Api", "ApiConfig"]
 
 
 class Api:
@@ -59,6 +62,8 @@ class Api:
         self.served = self.engine.served
         """(group, version, plural) -> what is served there."""
         self.documents = Documents(self)
+        self.tokens: ServiceAccountTokens | None = None
+        """Issues and verifies ServiceAccount tokens; set by whoever holds the key."""
         for kind in kinds:
             self.install(kind)
         self.answer("", "bindings", binding.create)
@@ -97,6 +102,9 @@ class Api:
             feed = group.create_task(self.feed.run(), name="feed")
             await self._stop.wait()
             feed.cancel()
+
+    def new_uid(self) -> str:
+        return self.engine.new_uid()
 
     async def handle(self, request: Request) -> Response:
         """A wire Handler. Raises nothing: errors are Status responses."""

@@ -1,4 +1,4 @@
-"""PATCH of one object: JSON patch, merge patch or strategic merge patch."""
+"""PATCH of one object: JSON patch, merge patch, strategic merge patch, or server-side apply (apply.py)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import orjson
 from jota.api import metadata, respond
 from jota.api.call import Call
 from jota.api.resource import Engine
+from jota.api.verbs.apply import apply
 from jota.kinds.kind import Object
 from jota.meta.errors import bad_request, unsupported_media_type
 from jota.meta.patch import json as json_patch
@@ -17,7 +18,7 @@ from jota.meta.patch import strategic as strategic_patch
 from jota.wire.message import Response
 
 JSON, MERGE = "application/json-patch+json", "application/merge-patch+json"
-STRATEGIC = "application/strategic-merge-patch+json"
+STRATEGIC, APPLY = "application/strategic-merge-patch+json", "application/apply-patch+yaml"
 
 Change = Callable[[Object], Object]
 
@@ -25,6 +26,8 @@ Change = Callable[[Object], Object]
 async def patch(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 403, 404, 409, 413, 415, 422."""
     target = call.target
+    if media_of(call) == APPLY:
+        return await apply(engine, call)
     change = change_for(call, media_of(call))
     result = await engine.update(call, target.name, target.namespace, change, subresource=target.subresource)
     return respond.outcome(call, result, engine.clock.now())
@@ -43,7 +46,7 @@ def change_for(call: Call, media: str) -> Change:
 def change_as(call: Call, media: str, definition: str) -> Change:
     """The same for an object of another schema ("": a custom resource, which knows no strategic merge)."""
     if media not in (JSON, MERGE, STRATEGIC) or (not definition and media == STRATEGIC):
-        raise unsupported_media_type([JSON, MERGE, STRATEGIC] if definition else [JSON, MERGE])
+        raise unsupported_media_type([JSON, MERGE, STRATEGIC, APPLY] if definition else [JSON, MERGE, APPLY])
     try:
         orjson.loads(call.request.body)
     except orjson.JSONDecodeError as e:

@@ -1,0 +1,116 @@
+"""pods/proxy, services/proxy and nodes/proxy: HTTP to something inside the cluster, as `[scheme:]name[:port]`.
+
+Path and query are kept. Pods and services are reached at their own addresses (this server stands in the cluster's network);
+a service's backend is picked from its ready endpoints. Nodes are their kubelet API.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import replace
+
+from jota.api.call import Call
+from jota.api.resource import Engine
+from jota.api.subresources import kubelet
+from jota.kinds.kind import Object
+from jota.kinds.shape import part, parts, text, texts
+from jota.meta.errors import ApiError, bad_request, not_found, unavailable
+from jota.meta.resource import ENDPOINTSLICES, PODS, SERVICES
+from jota.wire.dial import forward
+from jota.wire.message import Response
+
+
+async def proxy(engine: Engine, call: Call) -> Response:
+    """Raises ApiError 400, 404, 500, 503."""
+    target, request = call.target, call.request
+    if not target.rest and request.method in ("GET", "HEAD") and not request.path.endswith("/"):
+        where = request.path + "/" + (f"?{request.query}" if request.query else "")
+        return Response(301, [("Location", where)])
+    path = target.rest or "/"
+    if target.resource == "nodes":
+        name = target.name.split(":")[0]
+        return await kubelet.hand_over(engine, request, name, path, request.query)
+    scheme, name, port = split_name(target.name)
+    if target.resource == "pods":
+        host, number = _pod(engine, target.namespace, name, port)
+    else:
+        host, number = _service(engine, target.namespace, name, port)
+    headers = {k: v for k, v in request.headers.items() if k not in kubelet.PRIVATE}
+    bare = replace(request, headers=headers)
+    tls = _insecure() if scheme == "https" else None
+    whole = f"{path}?{request.query}" if request.query else path
+    try:
+        return await forward(bare, host=host, port=number, path=whole, ssl=tls)
+    except (OSError, TimeoutError) as e:
+        text_ = f"error trying to reach service: {host}:{number}: {e or type(e).__name__}"
+        raise ApiError(503, "ServiceUnavailable", text_) from None
+
+
+def split_name(name: str) -> tuple[str, str, str]:
+    """ "https:web:443" -> (scheme, name, port); "" where not given. Raises ApiError 400."""
+    words = name.split(":")
+    if len(words) == 1:
+        return "", words[0], ""
+    if len(words) == 2:
+        return "", words[0], words[1]
+    if len(words) == 3 and words[0] in ("http", "https", ""):
+        return words[0], words[1], words[2]
+    raise bad_request(f'invalid request name "{name[:128]}": it must be [scheme:]name[:port]')
+
+
+def _pod(engine: Engine, namespace: str, name: str, port: str) -> tuple[str, int]:
+    """Raises ApiError 400, 404, 503."""
+    pod = engine.registry.get(PODS, namespace, name)
+    if pod is None:
+        raise not_found("pods", name)
+    address = text(part(pod, "status"), "podIP")
+    if not address:
+        raise unavailable(f'pod "{name}" has no address yet')
+    if port.isdecimal():
+        return address, int(port)
+    for container in parts(part(pod, "spec"), "containers"):
+        for declared in parts(container, "ports"):
+            if not port or text(declared, "name") == port:
+                return address, int(declared["containerPort"])
+    if port:
+        raise bad_request(f'pod "{name}" has no port named "{port}"')
+    return address, 80
+
+
+def _service(engine: Engine, namespace: str, name: str, port: str) -> tuple[str, int]:
+    """A ready backend of one of the service's ports. Raises ApiError 404, 503."""
+    service = engine.registry.get(SERVICES, namespace, name)
+    if service is None:
+        raise not_found("services", name)
+    wanted = _port_name(service, port)
+    choices: list[tuple[str, int]] = []
+    for slice_ in engine.registry.objects(ENDPOINTSLICES, namespace):
+        if (slice_["metadata"].get("labels") or {}).get("kubernetes.io/service-name") != name:
+            continue
+        numbers = [p["port"] for p in parts(slice_, "ports") if text(p, "name") == wanted and p.get("port")]
+        for endpoint in parts(slice_, "endpoints"):
+            if part(endpoint, "conditions").get("ready") is not False:
+                choices += [(address, number) for address in texts(endpoint, "addresses") for number in numbers]
+    if not choices:
+        raise unavailable(f'no endpoints available for service "{name}"')
+    return engine.random.choice(choices)
+
+
+def _port_name(service: Object, port: str) -> str:
+    """The name of the service port that is meant: by name, by number, or the only one. Raises ApiError 503."""
+    ports = parts(part(service, "spec"), "ports")
+    for declared in ports:
+        if port in (text(declared, "name"), str(declared.get("port"))) or (not port and len(ports) == 1):
+            return text(declared, "name")
+    raise unavailable(f'no service port "{port}" found for service "{service["metadata"]["name"]}"')
+
+
+def _insecure() -> ssl.SSLContext:
+    """TLS without checking the certificate: backends inside the cluster have none that we could know (as upstream)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+VERBS = dict.fromkeys(("get", "create", "update", "patch", "delete"), proxy)
