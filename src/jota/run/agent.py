@@ -10,20 +10,39 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
+from typing import Any
 
-from jota.aio.clock import SystemClock
+from jota.aio.clock import Clock, SystemClock
 from jota.client.client import Client
-from jota.run.join import join
+from jota.client.informers import Informers
+from jota.meta.errors import ApiError
+from jota.meta.resource import CONFIGMAPS, NODES
+from jota.net.links import RoutedPodNetwork
+from jota.net.nft_proxy import NftServiceProxy
+from jota.node.agent import NodeAgent
+from jota.node.config import NodeConfig
+from jota.node.dns import run_dns
+from jota.node.proxy import run_proxy
+from jota.node.routes import run_routes
+from jota.node.server import KubeletServer
+from jota.run.instance import Refused, write_file
+from jota.run.join import Identity, join
 from jota.run.tokens import JoinToken
 from jota.runtime.embedded.runtime import EmbeddedRuntime
+from jota.wire.http import HttpServer
+from jota.wire.message import Request
 
 log = logging.getLogger("jota.agent")
 
 _MASTERS = "system:masters"
 _GRACE = 1.0
+_RENEWAL = 6 * 3600.0
+"""Seconds between two looks at the age of our certificates."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -42,14 +61,22 @@ class AgentPlan:
     token: JoinToken | None = None
 
 
+@dataclass(slots=True, frozen=True)
+class _Cluster:
+    """What every node must know of the cluster's addresses (ConfigMap kube-public/cluster-info)."""
+
+    pod_cidr: str
+    service_cidr: str
+    dns: str
+    domain: str
+
+
 async def run(plan: AgentPlan, ready: int | None) -> None:
     """Run until SIGTERM or SIGINT; containers keep running. Raises Refused when the node cannot join."""
     clock = SystemClock()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    identity = await join(plan.server, plan.token, plan.node, [plan.address], plan.directory / "pki", clock)
-    client = Client(identity.transport(plan.server))
     runtime = EmbeddedRuntime(
         str(plan.directory / "runtime"),
         str(plan.images),
@@ -57,12 +84,160 @@ async def run(plan: AgentPlan, ready: int | None) -> None:
         cgroup_parent=f"jota-{plan.instance}",
         clock=clock,
     )
-    await runtime.start()
-    gc.collect()
-    gc.freeze()
+    starting = asyncio.ensure_future(runtime.start())
+    identity = await join(plan.server, plan.token, plan.node, [plan.address], plan.directory / "pki", clock)
+    transport = identity.transport(plan.server)
+    client = Client(transport, user_agent="jota-agent")
+    await starting
     async with asyncio.TaskGroup() as tasks:
         main = tasks.create_task(_node(plan, identity, client, runtime, clock, ready))
+        renewal = tasks.create_task(_renew(plan, transport, clock))
         await stop.wait()
         main.cancel()
+        renewal.cancel()
     await runtime.close()
     await client.close()
+
+
+async def _node(
+    plan: AgentPlan, identity: Identity, client: Client, runtime: EmbeddedRuntime, clock: Clock, ready: int | None
+) -> None:
+    cluster = await _cluster(client, plan.directory / "cluster")
+    own = await _pod_cidr(client, plan.node, plan.directory / "pod-cidr", clock)
+    network = RoutedPodNetwork(
+        instance=plan.instance,
+        node=plan.node,
+        pod_cidr=own,
+        state_dir=str(plan.directory / "net"),
+        node_ip=plan.address,
+        cluster_cidr=cluster.pod_cidr,
+        service_cidr=cluster.service_cidr,
+        local_addresses=[cluster.dns],
+    )
+    await network.start()
+    proxy = NftServiceProxy(
+        instance=plan.instance, node=plan.node, service_cidr=cluster.service_cidr, pod_cidrs=[cluster.pod_cidr]
+    )
+    informers = Informers(client, clock)
+    config = NodeConfig(
+        name=plan.node,
+        address=plan.address,
+        data_dir=str(plan.directory),
+        log_dir=str(plan.directory / "logs"),
+        kubelet_port=plan.kubelet_port,
+        cluster_dns=cluster.dns,
+        cluster_domain=cluster.domain,
+        pod_cidr=own,
+        cgroup_parent=f"jota-{plan.instance}",
+    )
+    agent = NodeAgent(client, runtime, network, config=config, clock=clock, random=Random())
+    kubelet = KubeletServer(runtime, agent.pods.list, clock=clock, node_name=plan.node, allow=_Gate().allows)
+    edge = HttpServer(kubelet.handle, ssl=identity.serving_context(), clock=clock)
+    try:
+        await edge.start(plan.address, plan.kubelet_port)
+    except OSError as error:
+        place = f"{plan.address}:{plan.kubelet_port}"
+        raise Refused(f"cannot listen on {place}: {error.strerror}; choose another --kubelet-port") from error
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(informers.run())
+            tasks.create_task(run_proxy(informers, proxy, clock=clock))
+            tasks.create_task(run_dns(informers, address=cluster.dns, domain=cluster.domain, clock=clock))
+            tasks.create_task(run_routes(client, instance=plan.instance, node_name=plan.node, clock=clock))
+            tasks.create_task(agent.run())
+            await agent.ready.wait()
+            await _shown_ready(client, plan.node, clock)
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(20_000, 20, 100)
+            if ready is not None:
+                os.write(ready, b"ready\n")
+                os.close(ready)
+            log.info("node %s is ready", plan.node)
+    finally:
+        await edge.close(_GRACE)
+
+
+class _Gate:
+    """Who may use the kubelet API: the API server and administrators, by their client certificates' organisation."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, bool] = {}
+
+    def allows(self, request: Request) -> bool:
+        der = request.peer.certificate
+        if der is None:
+            return False
+        if der not in self._known:
+            from jota.pki.ca import read_certificate
+
+            if len(self._known) > 100:
+                self._known.clear()
+            self._known[der] = _MASTERS in read_certificate(der).organisations
+        return self._known[der]
+
+
+async def _cluster(client: Client, kept: Path) -> _Cluster:
+    """From the API, or what we last knew while the server is away: a restarted agent must serve what runs."""
+    try:
+        info = (await client.get(CONFIGMAPS, "cluster-info", "kube-public"))["data"]
+        found = _Cluster(info["podCIDR"], info["serviceCIDR"], info["clusterDNS"], info["clusterDomain"])
+    except (ApiError, OSError, TimeoutError, KeyError) as error:
+        try:
+            return _Cluster(*kept.read_text().split())
+        except (OSError, TypeError, ValueError):
+            raise Refused(f"the server does not tell the cluster's addresses: {error or 'timed out'}") from error
+    write_file(kept, f"{found.pod_cidr} {found.service_cidr} {found.dns} {found.domain}".encode(), 0o644)
+    return found
+
+
+async def _pod_cidr(client: Client, node: str, kept: Path, clock: Clock) -> str:
+    """This node's range of pod addresses: registers the bare Node if it is new and waits for the controller's answer."""
+    if kept.exists():
+        return kept.read_text().strip()
+    pause, deadline = 0.005, clock.monotonic() + 30
+    found = await _bare_node(client, node)
+    while not (found.get("spec") or {}).get("podCIDR"):
+        if clock.monotonic() > deadline:
+            raise Refused(f"node {node} got no range of pod addresses in 30 s; is the cluster's pod range used up?")
+        await clock.sleep(pause)
+        pause = min(pause * 1.5, 0.5)
+        found = await client.get(NODES, node)
+    own = str(found["spec"]["podCIDR"])
+    write_file(kept, own.encode(), 0o644)
+    return own
+
+
+async def _bare_node(client: Client, node: str) -> dict[str, Any]:
+    try:
+        return await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})
+    except ApiError as error:
+        if error.code != 409:
+            raise Refused(f"the server refused the node {node}: {error.message}") from error
+    return await client.get(NODES, node)
+
+
+async def _shown_ready(client: Client, node: str, clock: Clock) -> None:
+    """Wait until the API shows the node Ready."""
+    pause = 0.005
+    while True:
+        try:
+            conditions = ((await client.get(NODES, node)).get("status") or {}).get("conditions") or ()
+        except (ApiError, OSError, TimeoutError) as error:
+            log.warning("the API does not answer: %s", error or "timed out")
+            conditions = ()
+        if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
+            return
+        await clock.sleep(pause)
+        pause = min(pause * 1.5, 1.0)
+
+
+async def _renew(plan: AgentPlan, transport: Any, clock: Clock) -> None:
+    """Certificates rotate by themselves, long before they end."""
+    while True:
+        await clock.sleep(_RENEWAL)
+        try:
+            identity = await join(plan.server, None, plan.node, [plan.address], plan.directory / "pki", clock)
+            transport.reload(*identity.client)
+        except Refused as refusal:
+            log.warning("certificates could not be renewed: %s", refusal)

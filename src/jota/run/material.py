@@ -72,6 +72,7 @@ def ensure(directory: Path, *, addresses: list[str], service_cidr: str, domain: 
     admin = authority.issue(
         Subject("kubernetes-admin", (_MASTERS,)), days=_LEAF_DAYS, client=True, server=False, now=now
     )
+    _leaf(directory / "admin", admin)
     return Material(directory, authority, signer, admin)
 
 

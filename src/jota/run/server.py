@@ -12,20 +12,22 @@ import fcntl
 import gc
 import logging
 import os
-import random
 import signal
 from pathlib import Path
+from random import Random
+from typing import IO, Any
 
 from jota.aio.clock import SystemClock
+from jota.api.config import ApiConfig
 from jota.api.filters.attributes import COMPONENT
-from jota.api.filters.authn import Authentication
-from jota.api.filters.authz import RbacAuthorizer
-from jota.api.rbac.index import RbacIndex
-from jota.api.server import Api, ApiConfig
-from jota.api.tokens import ServiceAccountTokens
+from jota.api.security import secure, write_roles
+from jota.api.server import Api
 from jota.client.client import Client
 from jota.client.inprocess import InProcess
-from jota.controllers.table import ControllerConfig, run_controllers
+from jota.controllers.controller import ControllerConfig
+from jota.controllers.table import run_controllers
+from jota.meta.errors import ApiError
+from jota.meta.resource import CONFIGMAPS, SECRETS, SERVICES, Resource
 from jota.run import kubeconfig, tokens
 from jota.run.instance import Instance, Refused, host_address, host_addresses, write_file
 from jota.run.material import Material, ensure
@@ -38,6 +40,8 @@ from jota.wire.http import HttpServer
 log = logging.getLogger("jota.server")
 
 DOMAIN = "cluster.local"
+_LOCAL_TOKEN_LIFE = 900.0
+"""Seconds that the token for this host's own nodes may be used."""
 _GRACE = 3.0
 """Seconds that open requests get at a stop; watches are ended at once and resume elsewhere."""
 
@@ -54,6 +58,7 @@ async def serve(instance: Instance, *, bind: str, ready: int | None) -> None:
     store = _open_store(instance.root)
     api = _api(instance, store, material, advertised, clock)
     await api.start()
+    await write_roles(api)
     edge = HttpServer(api.handle, ssl=material.serving_context(), clock=clock)
     try:
         await edge.start(bind, instance.api_port)
@@ -70,7 +75,7 @@ async def serve(instance: Instance, *, bind: str, ready: int | None) -> None:
         async with asyncio.TaskGroup() as tasks:
             loops = [
                 tasks.create_task(run_controllers(client, clock, _controller_config(instance, material), stop)),
-                tasks.create_task(Scheduler(client, clock=clock, random=random.Random()).run()),
+                tasks.create_task(Scheduler(client, clock=clock, random=Random()).run()),
                 tasks.create_task(run_compactor(store, clock)),
                 tasks.create_task(_collect_garbage(clock)),
             ]
@@ -86,7 +91,7 @@ async def serve(instance: Instance, *, bind: str, ready: int | None) -> None:
         lock.close()
 
 
-def _lock(root: Path) -> object:
+def _lock(root: Path) -> IO[str]:
     """One server per data directory: two writers would each believe in their own index."""
     handle = open(root / "server.lock", "w")  # noqa: SIM115 - held for the life of the process
     try:
@@ -111,45 +116,70 @@ def _api(instance: Instance, store: SqliteStore, material: Material, advertised:
         advertise_port=instance.api_port,
         kubelet_tls=material.kubelet_client_context(),
     )
-    api = Api(store, clock=clock, random=random.Random(), config=config)
-    issuer = f"https://kubernetes.default.svc.{DOMAIN}"
-    account_tokens = ServiceAccountTokens(material.signer, issuer, api.registry.get, api.new_uid)
-    api.authenticator = Authentication(account_tokens, api.registry.get, clock)
-    api.authorizer = RbacAuthorizer(RbacIndex(api.registry))
-    api.tokens = account_tokens
+    api = Api(store, clock=clock, random=Random(), config=config)
+    secure(api, material.signer, f"https://kubernetes.default.svc.{DOMAIN}")
     return api
 
 
 def _controller_config(instance: Instance, material: Material) -> ControllerConfig:
-    return ControllerConfig(cluster_cidr=instance.pod_cidr, ca_pem=material.ca_pem, authority=material.authority)
+    return ControllerConfig(cluster_cidr=instance.pod_cidr, ca_pem=material.ca_pem.decode(), signer=material.authority)
 
 
 async def _publish(instance: Instance, material: Material, client: Client, clock: SystemClock, advertised: str) -> None:
-    """Write what others need to come in: the admin's kubeconfig, a join token, and cluster-info for joining nodes."""
+    """Write what others need to come in: credentials, a join token, facts for joining nodes, the DNS Service."""
     admin = kubeconfig.Credentials(
         f"https://127.0.0.1:{instance.api_port}", material.ca_pem, material.admin.certificate, material.admin.key
     )
     write_file(instance.admin_kubeconfig, kubeconfig.render(instance.context, admin), 0o600)
     token = tokens.create(material.authority.fingerprint)
-    await client.create(tokens.SECRETS, tokens.secret(token, now=clock.now(), lifetime=900), "kube-system")
+    await client.create(SECRETS, tokens.secret(token, now=clock.now(), lifetime=_LOCAL_TOKEN_LIFE), "kube-system")
     write_file(instance.join_token, str(token).encode(), 0o600)
-    await _cluster_info(client, f"https://{advertised}:{instance.api_port}", material.ca_pem)
+    await _apply(
+        client, CONFIGMAPS, _cluster_info(instance, f"https://{advertised}:{instance.api_port}", material.ca_pem)
+    )
+    await _apply(client, SERVICES, _dns_service(instance.dns_ip))
 
 
-async def _cluster_info(client: Client, url: str, ca_pem: bytes) -> None:
-    """ConfigMap kube-public/cluster-info, which joining nodes read before they trust anybody (as kubeadm's)."""
-    from jota.meta.resource import CONFIGMAPS
+async def _apply(client: Client, resource: Resource, obj: dict[str, Any]) -> None:
+    """Create, or bring an older one's content up to date."""
+    meta = obj["metadata"]
+    try:
+        await client.create(resource, obj, meta["namespace"])
+    except ApiError as error:
+        if error.code != 409:
+            raise
+        content = {k: v for k, v in obj.items() if k in ("data", "spec")}
+        await client.patch(resource, meta["name"], meta["namespace"], content)
 
+
+def _cluster_info(instance: Instance, url: str, ca_pem: bytes) -> dict[str, Any]:
+    """ConfigMap kube-public/cluster-info: what joining nodes read before they trust anybody (kubeadm's form), and what
+    every node must know of the cluster's addresses."""
     cluster = {"server": url, "certificate-authority-data": base64.b64encode(ca_pem).decode()}
     text = 'apiVersion: v1\nkind: Config\nclusters:\n- name: ""\n  cluster:\n'
     text += "".join(f"    {key}: {value}\n" for key, value in cluster.items())
-    body = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "cluster-info", "namespace": "kube-public"},
-        "data": {"kubeconfig": text},
+    facts = {
+        "kubeconfig": text,
+        "podCIDR": instance.pod_cidr,
+        "serviceCIDR": instance.service_cidr,
+        "clusterDNS": instance.dns_ip,
+        "clusterDomain": DOMAIN,
     }
-    await client.patch(CONFIGMAPS, "cluster-info", "kube-public", body, type="apply", manager="jota", force=True)
+    meta = {"name": "cluster-info", "namespace": "kube-public"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": facts}
+
+
+def _dns_service(address: str) -> dict[str, Any]:
+    """kube-system/kube-dns without a selector: every node's agent answers on its address. Give it endpoints, and it
+    leads to them instead."""
+    ports = [
+        {"name": "dns", "port": 53, "protocol": "UDP"},
+        {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+    ]
+    labels = {"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"}
+    meta = {"name": "kube-dns", "namespace": "kube-system", "labels": labels}
+    spec = {"clusterIP": address, "ports": ports}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
 
 
 async def _collect_garbage(clock: SystemClock) -> None:
