@@ -1,0 +1,179 @@
+"""What the network reads of Services and EndpointSlices, and how these become `ServicePort`s. Pure.
+
+Comes in: the bytes of API objects, decoded into only the fields below. Goes out: `service_ports` for the proxy; dns/zone.py
+reads the same shapes. Nulls are allowed wherever the API allows an absent field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from jota.net.protocol import Endpoint, ServicePort
+
+SERVICE_LABEL = "kubernetes.io/service-name"
+"""On an EndpointSlice: the Service that it belongs to."""
+NOT_PROXIED = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
+"""Labels of Services that another proxy, or none, serves (as kube-proxy)."""
+
+
+class Meta(msgspec.Struct):
+    name: str
+    namespace: str = ""
+    labels: dict[str, str] | None = None
+
+
+class Port(msgspec.Struct):
+    port: int
+    name: str | None = None
+    protocol: str | None = "TCP"
+    nodePort: int | None = None
+
+
+class ClientIP(msgspec.Struct):
+    timeoutSeconds: int | None = None
+
+
+class AffinityConfig(msgspec.Struct):
+    clientIP: ClientIP | None = None
+
+
+class ServiceSpec(msgspec.Struct):
+    type: str | None = "ClusterIP"
+    clusterIP: str | None = None
+    ports: list[Port] | None = None
+    externalIPs: list[str] | None = None
+    externalName: str | None = None
+    sessionAffinity: str | None = None
+    sessionAffinityConfig: AffinityConfig | None = None
+    externalTrafficPolicy: str | None = None
+    internalTrafficPolicy: str | None = None
+    loadBalancerSourceRanges: list[str] | None = None
+
+
+class Ingress(msgspec.Struct):
+    ip: str | None = None
+    ipMode: str | None = None
+
+
+class LoadBalancer(msgspec.Struct):
+    ingress: list[Ingress] | None = None
+
+
+class ServiceStatus(msgspec.Struct):
+    loadBalancer: LoadBalancer | None = None
+
+
+class Service(msgspec.Struct):
+    metadata: Meta
+    spec: ServiceSpec = msgspec.field(default_factory=ServiceSpec)
+    status: ServiceStatus | None = None
+
+
+class Conditions(msgspec.Struct):
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class SliceEndpoint(msgspec.Struct):
+    addresses: list[str] | None = None
+    conditions: Conditions | None = None
+    hostname: str | None = None
+    nodeName: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Absent means ready (discovery/v1)."""
+        return self.conditions is None or self.conditions.ready is not False
+
+    @property
+    def leaving(self) -> bool:
+        """Serving while terminating: of use when nothing is ready any more."""
+        found = self.conditions
+        return found is not None and found.terminating is True and found.serving is True
+
+
+class SlicePort(msgspec.Struct):
+    port: int | None = None
+    name: str | None = None
+    protocol: str | None = "TCP"
+
+
+class EndpointSlice(msgspec.Struct):
+    metadata: Meta
+    addressType: str = "IPv4"
+    endpoints: list[SliceEndpoint] | None = None
+    ports: list[SlicePort] | None = None
+
+    @property
+    def service(self) -> str:
+        """Key "namespace/name" of the Service that it belongs to; "" for none."""
+        name = (self.metadata.labels or {}).get(SERVICE_LABEL, "")
+        return f"{self.metadata.namespace}/{name}" if name else ""
+
+
+def is_headless(service: Service) -> bool:
+    return (service.spec.clusterIP or "None") == "None"
+
+
+def service_ports(service: Service, slices: Iterable[EndpointSlice]) -> list[ServicePort]:
+    """What the proxy serves for one Service; nothing for headless, ExternalName and otherwise proxied ones."""
+    spec, meta = service.spec, service.metadata
+    labels = meta.labels or {}
+    if spec.type == "ExternalName" or is_headless(service) or any(label in labels for label in NOT_PROXIED):
+        return []
+    ipv4 = [s for s in slices if s.addressType == "IPv4"]
+    external = (*(spec.externalIPs or ()), *_load_balancer_addresses(service))
+    return [
+        ServicePort(
+            namespace=meta.namespace,
+            name=meta.name,
+            port_name=port.name or "",
+            protocol=port.protocol or "TCP",
+            cluster_ip=spec.clusterIP or "",
+            port=port.port,
+            node_port=port.nodePort or 0,
+            external_ips=tuple(dict.fromkeys(external)),
+            affinity_seconds=_affinity(spec),
+            local_only=spec.externalTrafficPolicy == "Local",
+            internal_local_only=spec.internalTrafficPolicy == "Local",
+            endpoints=_endpoints(ipv4, port.name or "", port.protocol or "TCP"),
+        )
+        for port in spec.ports or ()
+    ]
+
+
+def _endpoints(slices: Iterable[EndpointSlice], port_name: str, protocol: str) -> tuple[Endpoint, ...]:
+    found: dict[tuple[str, int], Endpoint] = {}
+    for entry in slices:
+        for port in entry.ports or ():
+            if (port.name or "") != port_name or (port.protocol or "TCP") != protocol or port.port is None:
+                continue
+            for endpoint in entry.endpoints or ():
+                if not endpoint.addresses or not (endpoint.ready or endpoint.leaving):
+                    continue
+                made = Endpoint(endpoint.addresses[0], port.port, endpoint.ready, endpoint.nodeName or "")
+                # While a pod moves from one slice to another it may be in both: the ready entry counts.
+                if made.ready or (made.ip, made.port) not in found:
+                    found[made.ip, made.port] = made
+    return tuple(found[key] for key in sorted(found))
+
+
+def _affinity(spec: ServiceSpec) -> int:
+    """Seconds; 10800 is the API's default."""
+    if spec.sessionAffinity != "ClientIP":
+        return 0
+    config = spec.sessionAffinityConfig
+    client = config.clientIP if config else None
+    return (client.timeoutSeconds if client else None) or 10800
+
+
+def _load_balancer_addresses(service: Service) -> list[str]:
+    """Addresses that a load balancer implementation reported. With source ranges they are left to it: opening them
+    here would let everyone in."""
+    status = service.status
+    if service.spec.loadBalancerSourceRanges or status is None or status.loadBalancer is None:
+        return []
+    return [i.ip for i in status.loadBalancer.ingress or () if i.ip and i.ipMode != "Proxy"]

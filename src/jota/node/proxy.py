@@ -1,0 +1,128 @@
+"""The service proxy's loop on a node: Services and EndpointSlices in, `ServiceProxy.apply` out.
+
+Events only say which service to look at. A change is applied at once when the proxy is idle, and under load together with
+all that came meanwhile, at most every 20 ms. A failure is retried with the next change or after a while; now and then the
+kernel's table is checked, in case someone else emptied it. Next: net/nft_proxy.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from jota.aio.clock import Clock
+from jota.client.informers import Informers
+from jota.meta.resource import ENDPOINTSLICES, SERVICES
+from jota.net.objects import EndpointSlice, Service, service_ports
+from jota.net.protocol import ServicePort
+
+log = logging.getLogger(__name__)
+
+GAP = 0.02
+"""Seconds between two applications under load."""
+CHECK = 30.0
+"""Seconds between two looks at the kernel's table, and between attempts after a failure that no change follows."""
+RETRY = 1.0
+
+
+class CheckedProxy(Protocol):
+    """What the loop needs of a ServiceProxy."""
+
+    async def apply(self, ports: list[ServicePort]) -> None: ...
+
+    async def check(self) -> bool: ...
+
+
+class ServiceIndex:
+    """ServicePorts of every service, recomputed only where something changed. Fed by informers' handlers. Pure state."""
+
+    def __init__(self) -> None:
+        self.dirty = asyncio.Event()
+        self._services: dict[str, Service] = {}
+        self._slices: dict[str, dict[str, EndpointSlice]] = {}
+        """Service key -> slice key -> slice."""
+        self._changed: set[str] = set()
+        self._ports: dict[str, list[ServicePort]] = {}
+
+    def on_service(self, old: Service | None, new: Service | None) -> None:
+        for service in (old, new):
+            if service is not None:
+                key = f"{service.metadata.namespace}/{service.metadata.name}"
+                self._services.pop(key, None)
+                self._mark(key)
+        if new is not None:
+            self._services[f"{new.metadata.namespace}/{new.metadata.name}"] = new
+
+    def on_slice(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        if old is not None and old.service:
+            name = f"{old.metadata.namespace}/{old.metadata.name}"
+            held = self._slices.get(old.service, {})
+            held.pop(name, None)
+            if not held:
+                self._slices.pop(old.service, None)
+            self._mark(old.service)
+        if new is not None and new.service:
+            self._slices.setdefault(new.service, {})[f"{new.metadata.namespace}/{new.metadata.name}"] = new
+            self._mark(new.service)
+
+    def ports(self) -> list[ServicePort]:
+        """All ports now; unchanged services give the same objects as last time."""
+        self.dirty.clear()
+        changed, self._changed = self._changed, set()
+        for key in changed:
+            service = self._services.get(key)
+            if service is None:
+                self._ports.pop(key, None)
+            else:
+                self._ports[key] = service_ports(service, self._slices.get(key, {}).values())
+        return [port for ports in self._ports.values() for port in ports]
+
+    def _mark(self, key: str) -> None:
+        self._changed.add(key)
+        self.dirty.set()
+
+
+async def run_proxy(informers: Informers, proxy: CheckedProxy, *, clock: Clock) -> None:
+    """Keep the proxy equal to the API until cancelled. `informers` are run by the caller.
+
+    Nothing is applied before both caches are whole, so that a starting agent never takes services away.
+    """
+    index = ServiceIndex()
+    services = informers.of(SERVICES, type=Service)
+    slices = informers.of(ENDPOINTSLICES, type=EndpointSlice)
+    services.add_handler(index.on_service)
+    slices.add_handler(index.on_slice)
+    # No deadline: without the API there is nothing to change, and what stands goes on working.
+    await services.synced()
+    await slices.synced()
+    index.dirty.set()
+    wait = CHECK
+    while True:
+        if not await within(index.dirty, wait) and wait == CHECK and await _standing(proxy):
+            continue
+        try:
+            await proxy.apply(index.ports())
+            wait = CHECK
+        except Exception as error:  # nft's and the kernel's errors differ by version; the loop must outlive them all
+            log.error("services: %s (next attempt in %g s)", error, RETRY)
+            wait = RETRY
+        await clock.sleep(GAP)
+
+
+async def within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for the event at most so long; was it set?"""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _standing(proxy: CheckedProxy) -> bool:
+    try:
+        return await proxy.check()
+    except Exception as error:
+        log.error("services: cannot read the table: %s", error)
+        return False
