@@ -8,6 +8,7 @@ period of milliseconds): `join_files` names the files and `supervisor.py` does i
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import signal
 from dataclasses import dataclass, field
@@ -71,6 +72,18 @@ _V1 = (
 )
 
 
+def find_parents(layout: Layout, name: str) -> list[str]:
+    """Parents, relative to the hierarchies, below which a node `name` has its group: for when its directory is gone."""
+    found = set()
+    for root in [*layout.controllers.values(), *([layout.unified] if layout.unified else [])]:
+        for depth in ("", "*/", "*/*/"):
+            found.update(
+                os.path.relpath(os.path.dirname(path), root)
+                for path in glob.glob(f"{root}/{depth}jota-{glob.escape(name)}")
+            )
+    return sorted("" if parent == "." else parent for parent in found)
+
+
 class Cgroups:
     """The groups of one node. `base` is relative to each hierarchy's mount point."""
 
@@ -86,6 +99,10 @@ class Cgroups:
         if self.layout.mode == "v2":
             return [self.layout.unified]
         return list(dict.fromkeys(self.layout.controllers.values()))
+
+    def _every_root(self) -> list[str]:
+        """With the unified tree of a hybrid layout: runc makes groups there, too."""
+        return list(dict.fromkeys([*self._roots(), *([self.layout.unified] if self.layout.unified else [])]))
 
     def _dir(self, controller: str, path: str) -> str:
         if self.layout.mode == "v2":
@@ -203,7 +220,7 @@ class Cgroups:
     def remove(self, path: str = "") -> bool:
         """Remove the group and everything below it; False while a process is still in it."""
         done = True
-        for root in self._roots():
+        for root in self._every_root():
             for directory, _, _ in os.walk(f"{root}/{self.base}/{path}".rstrip("/"), topdown=False):
                 try:
                     os.rmdir(directory)
@@ -217,7 +234,7 @@ class Cgroups:
 
     def remove_parents(self) -> None:
         """Remove the groups above the base that this project named and that are empty now."""
-        for root in self._roots():
+        for root in self._every_root():
             at = os.path.dirname(self.base)
             while at and os.path.basename(at).startswith("jota-"):
                 try:

@@ -24,10 +24,13 @@ def cleanup(root: str, name: str) -> None:
     """Blocking. Raises RuntimeFault when a process survives SIGKILL (uninterruptible sleep)."""
     root = os.path.abspath(root)
     about = read_json(f"{root}/runtime.json") or {}
-    groups = Cgroups(cgroups.detect(), str(about.get("cgroup_parent", "")), name)
+    layout = cgroups.detect()
+    parents = [str(about["cgroup_parent"])] if "cgroup_parent" in about else cgroups.find_parents(layout, name)
     _kill_supervisor(root)
-    _kill_all(groups)
-    groups.remove_parents()
+    for parent in parents:
+        groups = Cgroups(layout, parent, name)
+        _kill_all(groups)
+        groups.remove_parents()
     for point in kernel.mounts_below(root):
         kernel.umount_if_mounted(point)
     images = about.get("images_root")

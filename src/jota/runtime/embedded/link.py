@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from jota.aio.clock import Clock
@@ -35,11 +35,13 @@ class Link:
         root: str,
         clock: Clock,
         on_event: Callable[[dict[str, Any]], None],
-        on_connect: Callable[[], None],
+        on_connect: Callable[[], Awaitable[None]],
         on_lost: Callable[[], None],
+        before_spawn: Callable[[], None],
     ) -> None:
         self.root, self.clock = root, clock
         self._on_event, self._on_connect, self._on_lost = on_event, on_connect, on_lost
+        self._before_spawn = before_spawn
         self._socket: socket.socket | None = None
         self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
         self._next = 0
@@ -62,6 +64,7 @@ class Link:
                     raise RuntimeFault(
                         "SupervisorUnavailable", f"the supervisor did not start, see {self.root}/supervisor.log"
                     )
+                self._before_spawn()
                 self._spawn()
                 spawned = True
             await self.clock.sleep(0.005)
@@ -71,7 +74,7 @@ class Link:
         asyncio.get_running_loop().add_reader(found.fileno(), self._receive)
         answer, _ = await self.call({"op": "ping"})
         self.pid = int(answer["pid"])
-        self._on_connect()
+        await self._on_connect()
 
     def _dial(self) -> socket.socket | None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -20,6 +20,7 @@ from jota.aio.clock import Clock
 from jota.runtime.embedded import cgroups, container, lowlevel, sandbox, spec
 from jota.runtime.embedded.cgroups import Cgroups
 from jota.runtime.embedded.exec import Execs, Session, attach, collect
+from jota.runtime.embedded.holder import Holder
 from jota.runtime.embedded.images.content import Content, replace
 from jota.runtime.embedded.images.library import Library
 from jota.runtime.embedded.images.store import EmbeddedImages
@@ -54,7 +55,8 @@ class EmbeddedRuntime:
         self._listeners: set[asyncio.Queue[str]] = set()
         self._ended: dict[str, asyncio.Event] = {}
         self._keeper: asyncio.Task[None] | None = None
-        self.link = Link(self.root, clock, self._on_event, self._on_connect, lambda: self._execs.on_lost())
+        self._holder = Holder()
+        self.link = Link(self.root, clock, self._on_event, self._on_connect, self._on_lost, self._holder.note_exits)
         self._execs = Execs(self.link, new_id)
         os.makedirs(self.root, mode=0o711, exist_ok=True)
         self.library = Library(Content(self._images_root))
@@ -113,6 +115,7 @@ class EmbeddedRuntime:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
         self.link.close()
+        self._holder.drop_all()
         self._pool.shutdown(wait=True)
 
     async def shutdown(self) -> None:
@@ -124,6 +127,7 @@ class EmbeddedRuntime:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
         self.link.close()
+        self._holder.drop_all()
         await self._blocking(lambda: cleanup(self.root, self.name))
         self._pool.shutdown(wait=True)
         self.link.reap()
@@ -149,18 +153,35 @@ class EmbeddedRuntime:
         self._finish(record)
 
     def _finish(self, record: Record) -> None:
+        self._holder.drop(record.id)
         event = self._ended.pop(record.id, None)
         if event is not None:
             event.set()
         self._announce(record.pod_uid)
 
-    def _on_connect(self) -> None:
-        """A new connection may have missed events: look at every container that was not known to be dead."""
-        for record in self.state.containers.values():
+    async def _on_connect(self) -> None:
+        """A new connection may have missed events: look at every container that was not known to be dead, and share what
+        is held of those that run."""
+        for record in list(self.state.containers.values()):
             if record.end is None:
                 self.state.refresh(record.id)
                 if record.end is not None:
                     self._finish(record)
+                elif record.run is not None:
+                    await self._share(record)
+
+    def _on_lost(self) -> None:
+        self._execs.on_lost()
+
+    async def _share(self, record: Record) -> None:
+        """Give a new supervisor the terminal that we hold; ask the old one for it when we are new."""
+        terminal = self._holder.terminal(record.id)
+        if record.spec.tty:
+            given = (terminal,) if terminal >= 0 else ()
+            _, taken = await self.link.call({"op": "terminal", "id": record.id}, given)
+            terminal = taken[0] if taken else -1
+        assert record.run is not None
+        self._holder.keep(record.id, self.state.container_dir(record.id), int(record.run["pid"]), terminal)
 
     def _announce(self, pod_uid: str) -> None:
         for queue in self._listeners:
@@ -299,12 +320,16 @@ class EmbeddedRuntime:
             "stdin": record.spec.stdin,
             "stdin_once": record.spec.stdin_once,
         }
-        try:
-            await self.link.connected(10)
-            answer, _ = await self.link.call(request)
-        except (SupervisorLost, TimeoutError) as fault:
-            await self._after_loss(record, fault)
-            return
+        for _ in range(3):
+            try:
+                await self.link.connected(10)
+                answer, terminal = await self.link.call(request)
+                break
+            except (SupervisorLost, TimeoutError) as fault:
+                if await self._after_loss(record, fault):
+                    return
+        else:
+            raise RuntimeFault("StartError", "the supervisor dies whenever this container starts")
         if "error" in answer:
             text = await self._blocking(lambda: _read(log))
             reason, message = lowlevel.explain(text, record.argv0, str(answer["error"]))
@@ -320,17 +345,26 @@ class EmbeddedRuntime:
             self._announce(record.pod_uid)
             raise RuntimeFault(reason, message)
         record.run = {key: answer[key] for key in ("pid", "start_time", "started_at")}
+        if record.end is None:
+            self._holder.keep(container_id, directory, int(answer["pid"]), terminal.pop() if terminal else -1)
+        for fd in terminal:
+            os.close(fd)
         self._announce(record.pod_uid)
 
-    async def _after_loss(self, record: Record, fault: Exception) -> None:
-        """The supervisor died under a start: what its successor found decides."""
+    async def _after_loss(self, record: Record, fault: Exception) -> bool:
+        """The supervisor died under a start: what its successor found decides. False: it had not begun, start again."""
         try:
             await self.link.connected(10)
         except TimeoutError:
             raise RuntimeFault("StartError", f"the supervisor does not come back: {fault}") from fault
         self.state.refresh(record.id)
+        if record.run is None and record.end is None:
+            if not os.path.exists(f"{self.state.container_dir(record.id)}/start.json"):
+                return False
+            raise RuntimeFault("StartError", "the supervisor does not say what became of the start") from fault
         if record.run is None:
             raise RuntimeFault("StartError", "the supervisor was restarted while the container started") from fault
+        return True
 
     async def stop_container(self, container_id: str, grace: float) -> None:
         """Stop signal, then SIGKILL after `grace` seconds. Idempotent; returns once it is dead."""

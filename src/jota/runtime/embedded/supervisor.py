@@ -498,7 +498,7 @@ class Supervisor:
                 self._watch_terminal(task)
             run = {"pid": task.pid, "start_time": start_time(task.pid), "started_at": time.time()}
             write_json(f"{task.directory}/run.json", run)
-            self._answer(client, {"re": ticket, **run})
+            self._answer(client, {"re": ticket, **run}, (task.terminal,) if task.terminal >= 0 else ())
         if task.pid in self.early:
             status = self.early.pop(task.pid)
             del self.by_pid[task.pid]
@@ -644,6 +644,8 @@ class Supervisor:
         task = self.containers.get(message["id"])
         if task is None or not task.pid:
             raise ValueError(f"container {message['id']} is not running")
+        if task.request["tty"] and task.terminal < 0:
+            raise ValueError(f"the terminal of container {message['id']} is lost")
         for name, fd in zip((b"stdout", b"stderr"), descriptors, strict=False):
             task.taps.setdefault(name, []).append(Tap(fd))
         back: tuple[int, ...] = ()
@@ -660,6 +662,17 @@ class Supervisor:
             os.close(task.stdin)
             task.stdin = -1
         client.send({"re": message.get("re")})
+
+    def do_terminal(self, client: Client, message: dict[str, Any], descriptors: list[int]) -> None:
+        """The agent gives us a terminal that our predecessor had (a descriptor comes), or asks for ours (one goes)."""
+        task = self.containers.get(message["id"])
+        if task is not None and task.pid and task.terminal < 0 and descriptors and task.request["tty"]:
+            task.terminal = descriptors.pop()
+            self._watch_terminal(task)
+        for fd in descriptors:
+            os.close(fd)
+        ours = task.terminal if task is not None else -1
+        self._answer(client, {"re": message.get("re")}, (ours,) if ours >= 0 else ())
 
     def do_ping(self, client: Client, message: dict[str, Any], descriptors: list[int]) -> None:
         """What this supervisor watches; the agent compares it with its own view."""
@@ -697,7 +710,7 @@ class Supervisor:
             if run["start_time"] and start_time(task.pid) not in ("", run["start_time"]):
                 raise ProcessLookupError
         except OSError:
-            self._ended(task, None)
+            self._ended(task, noted_status(task.directory))
             return
         self._watch(task.pidfd, lambda: self._adopted_ended(task))
 
@@ -734,6 +747,15 @@ def zombie_status(pid: int) -> int | None:
     except OSError:
         return None
     return int(fields[49]) if fields[0] == "Z" else None
+
+
+def noted_status(directory: str) -> int | None:
+    """What the agent learnt of an exit that no supervisor watched (`holder.py`)."""
+    try:
+        with open(f"{directory}/status", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
 
 
 def exit_status(pidfd: int) -> int | None:
