@@ -143,7 +143,7 @@ async def _node(
             tasks.create_task(informers.run())
             tasks.create_task(run_proxy(informers, proxy, clock=clock))
             tasks.create_task(run_dns(informers, address=cluster.dns, domain=cluster.domain, clock=clock))
-            tasks.create_task(run_routes(client, instance=plan.instance, node_name=plan.node, clock=clock))
+            tasks.create_task(run_routes(informers, instance=plan.instance, node_name=plan.node, clock=clock))
             tasks.create_task(agent.run())
             await agent.ready.wait()
             await _shown_ready(client, plan.node, clock)

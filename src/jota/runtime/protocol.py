@@ -6,6 +6,7 @@ directory and its supervisor, never in this process: a new agent gets the same a
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -204,7 +205,7 @@ class Images(Protocol):
         """Fetch from a registry. Raises RuntimeFault(ErrImagePull | InvalidImageName | RegistryUnavailable)."""
         ...
 
-    async def load(self, path: str) -> list[Image]:
+    async def load(self, path: str) -> builtins.list[Image]:
         """Import an OCI/docker archive or OCI layout directory. Raises RuntimeFault."""
         ...
 
@@ -212,13 +213,14 @@ class Images(Protocol):
         """By tag, digest reference or id; short names are normalised (busybox -> docker.io/library/busybox:latest)."""
         ...
 
-    async def list(self) -> list[Image]: ...
+    async def list(self) -> builtins.list[Image]: ...
 
     async def remove(self, reference: str) -> None: ...
 
 
 class Runtime(Protocol):
-    images: Images
+    @property
+    def images(self) -> Images: ...
 
     async def start(self) -> None:
         """Connect to (or start) the supervisor and recover state. Safe to call on a machine full of running containers."""
