@@ -3,7 +3,6 @@ its endpoints, and the two system priority classes. All through the front door, 
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from jota.wire.message import Request
 if TYPE_CHECKING:
     from jota.api.server import Api
 
+AGENT = {"user-agent": "apiserver"}
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
@@ -28,26 +28,12 @@ async def run(api: Api) -> None:
         about = "Used for system critical pods that must " + _ABOUT[name]
         await ensure(api, CLASSES, {"metadata": {"name": name}, "value": value, "description": about})
     await _kubernetes_service(api)
-    if api.authorizer is not None:
-        await _policy(api)
 
 
 _ABOUT = {
     "system-cluster-critical": "run in the cluster, but can be moved to another node if necessary.",
     "system-node-critical": "not be moved from their current node.",
 }
-
-
-async def _policy(api: Api) -> None:
-    """The built-in roles and bindings; side by side, so that they share the store's commits."""
-    from jota.api.rbac.bootstrap import objects
-
-    group = "rbac.authorization.k8s.io"
-    async with asyncio.TaskGroup() as tasks:
-        for plural, obj in objects():
-            served = api.served.get((group, "v1", plural))
-            if served is not None:
-                tasks.create_task(ensure(api, served.resource, obj))
 
 
 def first_address(cidr: str) -> str:
@@ -87,7 +73,7 @@ async def put(api: Api, resource: Resource, obj: dict[str, Any]) -> None:
         await ensure(api, resource, obj)
         return
     path = resource.path(namespace, name)
-    response = await api.handle(Request("PUT", path, body=orjson.dumps(obj), user=COMPONENT))
+    response = await api.handle(Request("PUT", path, headers=AGENT, body=orjson.dumps(obj), user=COMPONENT))
     if response.status != 200:
         raise RuntimeError(f"PUT {path}: {response.status} {response.body!r}")
 
@@ -100,6 +86,6 @@ async def ensure(api: Api, resource: Resource, obj: dict[str, Any]) -> None:
     if api.registry.get(resource, namespace, name) is not None:
         return
     path = resource.path(namespace)
-    response = await api.handle(Request("POST", path, body=orjson.dumps(obj), user=COMPONENT))
+    response = await api.handle(Request("POST", path, headers=AGENT, body=orjson.dumps(obj), user=COMPONENT))
     if response.status not in (201, 409):
         raise RuntimeError(f"POST {path} ({name}): {response.status} {response.body!r}")

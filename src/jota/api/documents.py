@@ -10,7 +10,9 @@ from urllib.parse import parse_qs
 import orjson
 
 from jota.api import respond
+from jota.api.discovery_pages import DiscoveryPages
 from jota.api.filters.attributes import User
+from jota.api.openapi_pages import OpenApiPages
 from jota.api.path import Target
 from jota.meta.errors import ApiError, path_not_found
 from jota.wire.message import Request, Response
@@ -30,6 +32,15 @@ class Documents:
         """First path segment ("api", "apis", "openapi", ".well-known") -> who serves what is under it."""
         self.checks: dict[str, Callable[[], bool]] = {"ping": lambda: True, "log": lambda: True}
         """Health checks by name: of /healthz, /livez and /readyz alike."""
+        self._discovery = DiscoveryPages(api)
+        self._openapi = OpenApiPages(api)
+        self.handlers["api"] = self.handlers["apis"] = self._discovery.serve
+        self.handlers["openapi"] = self._openapi.serve
+
+    def forget(self) -> None:
+        """The set of kinds changed: documents about it are made anew."""
+        self._discovery.forget()
+        self._openapi.forget()
 
     async def serve(self, request: Request, target: Target, user: User) -> Response:
         """Raises ApiError 404, 405."""

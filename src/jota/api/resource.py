@@ -72,10 +72,10 @@ class Engine:
     ) -> None:
         self.store, self.feed, self.registry, self.clock, self.random = store, feed, registry, clock, random
         self.config = config
+        self.tokens: ServiceAccountTokens | None = None
+        """Signs and verifies ServiceAccount tokens; set by security.py."""
         self.served: dict[tuple[str, str, str], Served] = {}
         """(group, version, plural) -> what is served there; shared with the Api, which fills it."""
-        self.tokens: ServiceAccountTokens | None = None
-        """Signs service account tokens; api/security.py puts it here."""
         self._plugins = tuple(plugins)
         self._handling: dict[int, tuple[Plugin, ...]] = {}
 

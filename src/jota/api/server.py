@@ -25,7 +25,6 @@ from jota.api.registry import Registry
 from jota.api.resource import Engine
 from jota.api.served import Served, Verb
 from jota.api.subresources import binding
-from jota.api.tokens import ServiceAccountTokens
 from jota.kinds.kind import Kind
 from jota.kinds.table import KINDS
 from jota.kinds.virtual import VIRTUAL
@@ -62,8 +61,6 @@ class Api:
         self.served = self.engine.served
         """(group, version, plural) -> what is served there."""
         self.documents = Documents(self)
-        self.tokens: ServiceAccountTokens | None = None
-        """Issues and verifies ServiceAccount tokens; set by whoever holds the key."""
         for kind in kinds:
             self.install(kind)
         self.answer("", "bindings", binding.create)
@@ -78,6 +75,7 @@ class Api:
         self.served[(resource.group, resource.version, resource.plural)] = Served(kind, self.feed)
         if kind.storage is None:
             self._kinds[(resource.group, resource.plural)] = kind
+        self.documents.forget()
 
     def answer(self, group: str, plural: str, verb: Verb) -> None:
         """Serve one of the kinds that are never stored (kinds/virtual.py): `verb` answers a POST."""
@@ -86,10 +84,12 @@ class Api:
         served = Served(kind, self.feed)
         served.answer = verb
         self.served[(group, virtual.resource.version, plural)] = served
+        self.documents.forget()
 
     def uninstall(self, group: str, version: str, plural: str) -> None:
         """Stop serving a kind. What is stored stays."""
         self.served.pop((group, version, plural), None)
+        self.documents.forget()
 
     async def start(self) -> None:
         """Begin to feed watchers and create what every cluster has. Raises StoreError."""
