@@ -41,13 +41,13 @@ class FakeImages:
         self.local[reference] = self.remote[reference]
         return self.local[reference]
 
-    async def load(self, path: str) -> list[Image]:
+    async def load(self, path: str) -> Any:
         raise RuntimeFault("ErrImagePull", "the double loads nothing")
 
     async def get(self, reference: str) -> Image | None:
         return self.local.get(reference)
 
-    async def list(self) -> list[Image]:
+    async def list(self) -> Any:
         return list(self.local.values())
 
     async def remove(self, reference: str) -> None:
@@ -63,7 +63,7 @@ class FakeRuntime:
 
     def __init__(self, clock: Clock, *images: str) -> None:
         self.clock = clock
-        self.images = FakeImages(*(images or ("app:1", "app:2", "init:1")))
+        self.images: Any = FakeImages(*(images or ("app:1", "app:2", "init:1")))
         self.boxes: dict[str, Sandbox] = {}
         self.made: dict[str, Container] = {}
         self.specs: dict[str, ContainerSpec] = {}
@@ -183,7 +183,7 @@ class FakeRuntime:
         await self._step("stop_container", f"{c.name}/{c.attempt} {grace:.0f}")
         if c.state != "running":
             return
-        code = self.stops.get(c.name, lambda _: 143)(c)
+        code = self.stops.get(c.name, _obeys)(c)
         if code is not None:
             self._end(c, code)
             return
@@ -271,3 +271,8 @@ class FakeNetwork:
     async def close(self) -> None: ...
 
     async def shutdown(self) -> None: ...
+
+
+def _obeys(_: Container) -> int | None:
+    """A process that ends on SIGTERM."""
+    return 143

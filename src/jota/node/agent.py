@@ -30,7 +30,7 @@ from jota.node.nodekeeper import NodeKeeper
 from jota.node.operations import remove_traces
 from jota.node.references import References
 from jota.node.snapshot import Snapshots
-from jota.node.volumes import keeper
+from jota.node.volumes.keeper import unmount_all
 from jota.node.volumes.tokens import Tokens
 from jota.node.worker import PodWorker
 from jota.runtime import sys
@@ -58,13 +58,17 @@ class NodeAgent:
         random: Random,
         informers: Informers | None = None,
         machine: Machine | None = None,
+        keeper: NodeKeeper | None = None,
     ) -> None:
+        """`keeper`: of a node that was registered before (`NodeKeeper.of`); without one the agent registers it."""
         self._client, self._runtime, self._network = client, runtime, network
         self.config, self._clock, self._random = config, clock, random
         self._machine = machine or Machine(config.data_dir)
         self._recorder = EventRecorder(client, clock, "kubelet", config.name)
         self._pressure = Pressure(config.eviction)
-        self.keeper = NodeKeeper(client, runtime, self._machine, config, clock, self._recorder, self._pressure)
+        self.keeper = keeper or NodeKeeper(
+            client, runtime, self._machine, config, clock, self._recorder, self._pressure
+        )
         self.pods: Informer[Object] = Informer(
             client, PODS, fields=f"spec.nodeName={config.name}", clock=clock, random=random
         )
@@ -131,14 +135,17 @@ class NodeAgent:
     async def _start(self, services: Informer[Object]) -> None:
         """Everything that waits for the API."""
         group = self._group
-        registered = group.create_task(self.keeper.register(), name="register node")
+        registering = None
+        if not self.keeper.registered:
+            registering = group.create_task(self.keeper.register(), name="register node")
         await self.pods.synced()
         try:
             async with asyncio.timeout(SERVICES_DEADLINE):
                 await services.synced()
         except TimeoutError:
             log.warning("services are not readable yet; environments of new pods lack them")
-        await registered
+        if registering is not None:
+            await registering
         self.pods.add_handler(self._pod_changed)
         await self._clean_orphans()
         self.ready.set()
@@ -276,4 +283,4 @@ class NodeAgent:
 
     async def shutdown(self) -> None:
         """Remove this node's own mounts and pod directories (jota down); containers must be gone."""
-        await keeper.unmount_all([os.path.join(self.config.data_dir, "pods"), self.config.volatile_dir])
+        await unmount_all([os.path.join(self.config.data_dir, "pods"), self.config.volatile_dir])

@@ -72,7 +72,7 @@ class PodWorker:
         if "deletionTimestamp" not in meta:
             meta["deletionTimestamp"], meta["deletionGracePeriodSeconds"] = rfc3339(self.kit.clock.now()), 0
         self.pod = {**last, "metadata": meta}
-        self.writer.gone = True
+        self.writer.stop()
         self.wake()
 
     def refresh(self) -> None:

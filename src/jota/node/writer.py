@@ -30,11 +30,20 @@ class StatusWriter:
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self.gone = False
+        self._gone = False
+
+    @property
+    def gone(self) -> bool:
+        return self._gone
+
+    def stop(self) -> None:
+        """The API has no such pod any more: nothing is left to write."""
+        self._gone = True
+        self._idle.set()
 
     def offer(self, status: Object) -> None:
         """The status that the API should show from now on."""
-        if self._wanted is None and difference(self._written, status) is None:
+        if self._gone or (self._wanted is None and difference(self._written, status) is None):
             return
         self._wanted = status
         self._idle.clear()
@@ -51,7 +60,7 @@ class StatusWriter:
 
     async def run(self) -> None:
         retry = Backoff(0.1, 10.0)
-        while not self.gone:
+        while not self._gone:
             await self._changed.wait()
             self._changed.clear()
             status = self._wanted
@@ -82,8 +91,9 @@ class StatusWriter:
         except ApiError as e:
             if e.code in (404, 409):
                 # 409: another pod took the name (the uid is a precondition), or a concurrent write: look who is there.
-                self.gone = e.code == 404 or await self._replaced()
-                return self.gone
+                if e.code == 404 or await self._replaced():
+                    self.stop()
+                return self._gone
             log.warning("%s/%s: status refused: %s", self._namespace, self._name, e)
             return e.code in (400, 403, 422)
         except (OSError, TimeoutError) as e:
