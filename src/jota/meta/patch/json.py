@@ -11,6 +11,7 @@ from typing import Any
 from jota.meta.errors import ApiError, bad_request
 
 MAX_OPERATIONS = 10_000
+MAX_DEPTH = 200
 _MAX_COPIED = 3 * 1024 * 1024
 """Values that `copy` may add in one patch, roughly in bytes: without it a small patch doubles an object 10,000 times."""
 
@@ -21,12 +22,14 @@ def apply(obj: Any, patch: Any) -> Any:
     document, owned, copied = obj, set[int](), 0
     for operation in operations:
         if operation["op"] == "copy":
-            copied += _size(_get(document, _pointer(operation, "from")))
+            copied += _measure(_get(document, _pointer(operation, "from")))
             if copied > _MAX_COPIED:
                 raise ApiError(
                     413, "RequestEntityTooLarge", f"Unable to complete copy, copies exceed {_MAX_COPIED} bytes"
                 )
         document = _step(document, operation, owned)
+    if any(op["op"] in ("copy", "move") or op.get("path", "").count("/") > MAX_DEPTH // 2 for op in operations):
+        _measure(document)
     return document
 
 
@@ -189,9 +192,22 @@ def _remove(document: Any, path: list[str], owned: set[int]) -> Any:
     return document
 
 
-def _size(value: Any) -> int:
-    if isinstance(value, dict):
-        return 8 + sum(len(key) + _size(child) for key, child in value.items())
-    if isinstance(value, list):
-        return 8 + sum(_size(child) for child in value)
-    return len(value) if isinstance(value, str) else 8
+def _measure(value: Any) -> int:
+    """Roughly the bytes of a value. Raises ApiError 422 for one nested deeper than MAX_DEPTH, which no encoder takes."""
+    size, depth, level = 0, 0, [value]
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise _failed(f"exceeded max depth {MAX_DEPTH}")
+        below: list[Any] = []
+        for node in level:
+            size += len(node) if isinstance(node, str) else 8
+            if isinstance(node, dict):
+                size += sum(len(key) for key in node)
+                below.extend(node.values())
+            elif isinstance(node, list):
+                below.extend(node)
+        if size > _MAX_COPIED:
+            return size
+        level = below
+    return size
