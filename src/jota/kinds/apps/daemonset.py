@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jota.kinds.apps.template import validate_selector_and_template
+from jota.kinds.apps.template import validate_selector_and_template, warnings
 from jota.kinds.common import AGE, CONTAINERS, IMAGES, NAME, count_cell, labels_text, plain, selector_column
 from jota.kinds.core.pod.defaults import default_template
 from jota.kinds.kind import Kind
@@ -77,6 +77,7 @@ KIND = Kind(
     default=default,
     validate=validate,
     validate_update=validate_update,
+    warnings=warnings,
     columns=(
         NAME,
         plain("Desired", count_cell("status", "desiredNumberScheduled"), "integer"),

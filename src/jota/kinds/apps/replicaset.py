@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jota.kinds.apps.template import validate_selector_and_template
+from jota.kinds.apps.template import validate_selector_and_template, warnings
 from jota.kinds.common import AGE, CONTAINERS, IMAGES, NAME, plain, selector_column
 from jota.kinds.core.pod.defaults import default_template
 from jota.kinds.kind import Kind, Scale
@@ -56,6 +56,7 @@ KIND = Kind(
     validate=validate,
     validate_update=validate_update,
     validate_status=validate_status,
+    warnings=warnings,
     columns=(
         NAME,
         plain("Desired", lambda r, _now: number(part(r, "spec"), "replicas"), "integer"),

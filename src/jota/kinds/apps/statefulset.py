@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jota.kinds.apps.template import validate_selector_and_template
+from jota.kinds.apps.template import validate_selector_and_template, warnings
 from jota.kinds.common import AGE, CONTAINERS, IMAGES, NAME, plain
 from jota.kinds.core.persistentvolumeclaim import default_claim_spec
 from jota.kinds.core.pod.defaults import default_template
@@ -117,6 +117,7 @@ KIND = Kind(
     validate=validate,
     validate_update=validate_update,
     validate_status=validate_status,
+    warnings=warnings,
     columns=(NAME, plain("Ready", _ready, about="Pods that are ready, of those wanted."), AGE, CONTAINERS, IMAGES),
     status=True,
     scale=Scale(),

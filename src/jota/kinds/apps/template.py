@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jota.kinds import labels
 from jota.kinds.core.pod.validate import validate_template
+from jota.kinds.core.pod.warnings import template_warnings
 from jota.kinds.shape import Object, part, parts, strings, text
 from jota.meta.errors import FieldError, forbidden_field, invalid, not_supported, required
 
@@ -48,3 +49,8 @@ def _validate_template(
         detail = f"activeDeadlineSeconds in {deadline_kind} is not Supported"
         errors.append(forbidden_field("spec.template.spec.activeDeadlineSeconds", detail))
     return errors
+
+
+def warnings(workload: Object) -> list[str]:
+    """Warnings about the template of any workload."""
+    return template_warnings(part(part(workload, "spec"), "template"), "spec.template.")

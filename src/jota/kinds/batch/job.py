@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from jota.kinds import labels
+from jota.kinds.apps.template import warnings
 from jota.kinds.common import AGE, CONTAINERS, IMAGES, NAME, human_duration, moment, plain, selector_column
 from jota.kinds.core.pod.defaults import default_template
 from jota.kinds.core.pod.validate import validate_template
@@ -200,6 +201,7 @@ KIND = Kind(
     prepare_create=prepare_create,
     validate=validate,
     validate_update=validate_update,
+    warnings=warnings,
     columns=(
         NAME,
         plain("Status", _status),

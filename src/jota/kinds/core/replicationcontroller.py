@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jota.kinds import labels
 from jota.kinds.apps.replicaset import validate_status
+from jota.kinds.apps.template import warnings
 from jota.kinds.common import AGE, CONTAINERS, IMAGES, NAME, count_cell, labels_text, plain
 from jota.kinds.core.pod.defaults import default_template
 from jota.kinds.core.pod.validate import validate_template
@@ -56,6 +57,7 @@ KIND = Kind(
     default=default,
     validate=validate,
     validate_status=validate_status,
+    warnings=warnings,
     columns=(
         NAME,
         plain("Desired", count_cell("spec", "replicas"), "integer"),

@@ -81,18 +81,11 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     return errors + frozen_errors(new, old, ("data",))
 
 
-def prepare_update(new: Object, old: Object) -> None:
-    """A PUT without a type keeps the old one; defaults have run before, so Opaque stands for that."""
-    if text(new, "type") in ("", OPAQUE) and text(old, "type"):
-        new["type"] = old["type"]
-
-
 KIND = Kind(
     SECRETS,
     schema="io.k8s.api.core.v1.Secret",
     singular="secret",
     default=default,
-    prepare_update=prepare_update,
     validate=validate,
     validate_update=validate_update,
     columns=(

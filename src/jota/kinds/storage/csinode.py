@@ -30,4 +30,5 @@ KIND = Kind(
     singular="csinode",
     validate=validate,
     columns=(NAME, plain("Drivers", lambda n, _now: len(parts(part(n, "spec"), "drivers")), "integer"), AGE),
+    status=True,
 )
