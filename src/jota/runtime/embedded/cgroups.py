@@ -74,7 +74,7 @@ _V1 = (
 
 def find_parents(layout: Layout, name: str) -> list[str]:
     """Parents, relative to the hierarchies, below which a node `name` has its group: for when its directory is gone."""
-    found = set()
+    found: set[str] = set()
     for root in [*layout.controllers.values(), *([layout.unified] if layout.unified else [])]:
         for depth in ("", "*/", "*/*/"):
             found.update(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from jota.runtime.protocol import RuntimeFault
 
+_RUNC = re.compile(r'exec: "[^"]*": .+$')
 _NOT_FOUND = re.compile(r"executable file [`'\"]?([^`'\"]+?)[`'\"]? not found", re.I)
 _CANNOT_RUN = re.compile(
     r"(?:open executable|exec(?:ve)?(?: container process)?) ?[`'\"]?([^`'\":]*)[`'\"]?: (.+)", re.I
@@ -71,14 +72,14 @@ def explain(log: str, argv0: str, fallback: str) -> tuple[str, str]:
         if isinstance(entry, dict) and entry.get("level", "error") == "error" and entry.get("msg"):
             last = str(entry["msg"])
     text = last or fallback
+    runc = _RUNC.search(text)
+    if runc:
+        return "StartError", runc.group(0)
     if _NOT_FOUND.search(text):
         return "StartError", f'exec: "{argv0}": executable file not found in $PATH'
     found = _CANNOT_RUN.search(text)
     if found:
-        detail = (
-            found.group(2).lower()
-            if "no such" in found.group(2).lower() or "denied" in found.group(2).lower()
-            else found.group(2)
-        )
-        return "StartError", f'exec: "{argv0}": {detail}'
+        detail = found.group(2)
+        known = detail.lower() in ("no such file or directory", "permission denied", "exec format error")
+        return "StartError", f'exec: "{argv0}": {detail.lower() if known else detail}'
     return "StartError", text

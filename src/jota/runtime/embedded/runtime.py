@@ -209,9 +209,17 @@ class EmbeddedRuntime:
         made = Sandbox(id, wanted, "ready", self.clock.now(), netns)
 
         def work() -> None:
-            sandbox.set_up(directory, wanted)
-            self.shop.cgroups.create(container.pod_group(wanted.pod_uid), wanted.resources)
-            self.state.save_sandbox(made)
+            try:
+                sandbox.set_up(directory, wanted)
+                self.shop.cgroups.create(container.pod_group(wanted.pod_uid), wanted.resources)
+                self.state.save_sandbox(made)
+            except BaseException as fault:
+                self._discard_sandbox(made)
+                if isinstance(fault, OSError):
+                    raise RuntimeFault(
+                        "FailedCreatePodSandBox", f"cannot set up the sandbox of {wanted.name}: {fault}"
+                    ) from fault
+                raise
 
         await self._blocking(work)
         return made
@@ -241,13 +249,14 @@ class EmbeddedRuntime:
         for record in [r for r in self.state.containers.values() if r.sandbox_id == sandbox_id]:
             await self.remove_container(record.id)
 
-        def work() -> None:
-            others = any(s.spec.pod_uid == found.spec.pod_uid for s in self.state.sandboxes.values() if s is not found)
-            if not others:
-                self.shop.cgroups.remove(container.pod_group(found.spec.pod_uid))
-            self.state.forget_sandbox(sandbox_id)
+        await self._blocking(lambda: self._discard_sandbox(found))
 
-        await self._blocking(work)
+    def _discard_sandbox(self, box: Sandbox) -> None:
+        """Namespaces, the pod's cgroup unless another sandbox of the pod has it, and the directory."""
+        sandbox.tear_down(self.state.sandbox_dir(box.id))
+        if not any(s.spec.pod_uid == box.spec.pod_uid for s in self.state.sandboxes.values() if s.id != box.id):
+            self.shop.cgroups.remove(container.pod_group(box.spec.pod_uid))
+        self.state.forget_sandbox(box.id)
 
     async def sandboxes(self) -> list[Sandbox]:
         return list(self.state.sandboxes.values())
@@ -275,7 +284,11 @@ class EmbeddedRuntime:
             container.set_up(
                 self.shop, record, box.spec, self.state.sandbox_dir(sandbox_id), self._process_namespace(box, wanted)
             )
-            self.state.save_container(record)
+            try:
+                self.state.save_container(record)
+            except OSError as fault:
+                container.tear_down(self.shop, record)
+                raise RuntimeFault("CreateContainerError", f"container {wanted.name}: {fault}") from fault
 
         await self._blocking(work)
         return id
