@@ -1,0 +1,113 @@
+"""Routes to other nodes: the plan as tables, the loop in a namespace."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import msgspec
+import pytest
+
+from jota.aio.clock import SystemClock
+from jota.client.informers import Informers
+from jota.meta.resource import NODES
+from jota.net import names, netlink, sys
+from jota.net.routes import plan
+from jota.node.routes import NodeRoute, run_routes, wanted_routes
+from jota.testing.cluster import ApiServer
+
+
+def node(name: str, cidr: str | None, *addresses: tuple[str, str]) -> dict[str, Any]:
+    status = {"addresses": [{"type": kind, "address": address} for kind, address in addresses]}
+    return {"metadata": {"name": name}, "spec": {"podCIDR": cidr} if cidr else {}, "status": status}
+
+
+def test_other_nodes_with_range_and_address_are_wanted() -> None:
+    nodes = [
+        node("own", "10.244.0.0/24", ("InternalIP", "10.99.0.1")),
+        node("good", "10.244.1.0/24", ("Hostname", "good"), ("InternalIP", "fd00::1"), ("InternalIP", "10.99.0.2")),
+        node("new", None, ("InternalIP", "10.99.0.3")),
+        node("silent", "10.244.3.0/24"),
+        node("six", "fd00:1::/64", ("InternalIP", "10.99.0.4")),
+    ]
+    assert wanted_routes(msgspec.convert(nodes, list[NodeRoute]), "own") == {"10.244.1.0/24": "10.99.0.2"}
+
+
+def route(destination: str, gateway: str, protocol: int = netlink.PROTOCOL, priority: int = 7) -> netlink.Route:
+    return netlink.Route(destination, 2, gateway, protocol, priority, 254, 0)
+
+
+def test_the_plan_touches_only_what_is_ours_and_different() -> None:
+    standing = [
+        route("10.1.0.0/24", "10.99.0.2"),
+        route("10.2.0.0/24", "10.99.0.3"),
+        route("10.3.0.0/24", "10.99.0.4"),
+        route("10.4.0.0/24", "10.99.0.5", protocol=3),
+        route("10.5.0.0/24", "10.99.0.5", priority=8),
+    ]
+    wanted = {"10.1.0.0/24": "10.99.0.2", "10.2.0.0/24": "10.99.0.9", "10.6.0.0/24": "10.99.0.6"}
+    assert [r.what for r in plan(wanted, standing, 7)] == [
+        "delete route 10.3.0.0/24",
+        "route 10.2.0.0/24 via 10.99.0.9",
+        "route 10.6.0.0/24 via 10.99.0.6",
+    ]
+    assert plan({"10.1.0.0/24": "10.99.0.2"}, standing[:1], 7) == []
+
+
+@pytest.mark.kernel
+def test_routes_follow_the_nodes() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    path = "/run/netns/jota-test-routes"
+    os.makedirs("/run/netns", exist_ok=True)
+    sys.make_namespace(path)
+    try:
+        sys.in_namespace(path, lambda: asyncio.run(_follow()))
+    finally:
+        sys.remove_namespace(path)
+
+
+def _ours() -> dict[str, str]:
+    with sys.Netlink() as door:
+        mark = names.route_priority("jtest")
+        return {r.destination: r.gateway for r in door.routes() if r.priority == mark}
+
+
+async def _follow() -> None:
+    with sys.Netlink() as door:
+        door.run([netlink.simple_link("up0", "bridge")])
+        link = door.link("up0")
+        assert link is not None
+        door.run([netlink.add_address(link.index, "10.99.0.1", 24), netlink.link_up(link.index)])
+    clock = SystemClock()
+    async with ApiServer(clock=clock) as api, asyncio.TaskGroup() as group:
+        informers = Informers(api.client, clock)
+        tasks = [
+            group.create_task(informers.run()),
+            group.create_task(run_routes(informers, instance="jtest", node_name="own", clock=clock)),
+        ]
+
+        async def become(expected: dict[str, str]) -> None:
+            async with asyncio.timeout(10):
+                while _ours() != expected:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+        async def create(name: str, cidr: str, address: str) -> None:
+            made = node(name, cidr, ("InternalIP", address))
+            await api.client.create(NODES, made)
+            await api.client.patch(NODES, name, "", {"status": made["status"]}, subresource="status")
+
+        await create("own", "10.244.0.0/24", "10.99.0.1")
+        await create("far", "10.244.9.0/24", "192.0.2.1")  # no link leads there: must not keep the others from theirs
+        await create("two", "10.244.2.0/24", "10.99.0.2")
+        await become({"10.244.2.0/24": "10.99.0.2"})
+        await api.client.patch(
+            NODES, "two", "", {"status": {"addresses": [{"type": "InternalIP", "address": "10.99.0.3"}]}},
+            subresource="status",
+        )  # fmt: skip
+        await become({"10.244.2.0/24": "10.99.0.3"})
+        await api.client.delete(NODES, "two")
+        await become({})
+        for task in tasks:
+            task.cancel()
