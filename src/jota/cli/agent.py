@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from jota.cli.common import own_ready_pipe
 from jota.run import doctor
 from jota.run.instance import DEFAULT_NAME, Refused, Registry, host_address, host_name, write_file
 from jota.run.tokens import JoinToken, parse
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     pid_file = Path(args.pid_file) if args.pid_file else directory / "agent.pid"
     write_file(pid_file, f"{os.getpid()}\n".encode(), 0o644)
     try:
-        uvloop.run(run_agent(plan, args.ready_fd))
+        uvloop.run(run_agent(plan, own_ready_pipe(args.ready_fd)))
     finally:
         pid_file.unlink(missing_ok=True)
     return 0

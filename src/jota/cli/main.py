@@ -51,6 +51,11 @@ def _run(args: argparse.Namespace) -> int:
         return int(args.run(args))
     except Refused as refusal:
         print(f"jota {args.command}: {refusal}", file=sys.stderr)
+    except BaseExceptionGroup as group:
+        refused = group.subgroup(Refused)
+        if refused is None:
+            raise
+        print(f"jota {args.command}: {_first(refused)}", file=sys.stderr)
     except PermissionError as error:
         print(f"jota {args.command}: {error.filename}: permission denied; run it with sudo", file=sys.stderr)
     except KeyboardInterrupt:
@@ -58,6 +63,13 @@ def _run(args: argparse.Namespace) -> int:
     except BrokenPipeError:
         return 0
     return 1
+
+
+def _first(group: BaseException) -> BaseException:
+    """The first single exception in a tree of groups (task groups wrap what their tasks raise)."""
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
 
 
 def _overview() -> str:

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 
-from jota.cli.common import add_name
+from jota.cli.common import add_name, own_ready_pipe
 from jota.run.instance import Registry, write_file
 
 
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     pid_file = instance.pid_file("server")
     write_file(pid_file, f"{os.getpid()}\n".encode(), 0o644)
     try:
-        uvloop.run(serve(instance, bind=args.bind, ready=args.ready_fd))
+        uvloop.run(serve(instance, bind=args.bind, ready=own_ready_pipe(args.ready_fd)))
     finally:
         pid_file.unlink(missing_ok=True)
     return 0

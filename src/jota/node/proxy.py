@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Protocol
 
 from jota.aio.clock import Clock
@@ -83,8 +84,13 @@ class ServiceIndex:
         self.dirty.set()
 
 
-async def run_proxy(informers: Informers, proxy: CheckedProxy, *, clock: Clock) -> None:
+async def run_proxy(
+    informers: Informers, proxy: CheckedProxy, *, clock: Clock, local_addresses: Sequence[str] = ()
+) -> None:
     """Keep the proxy equal to the API until cancelled. `informers` are run by the caller.
+
+    `local_addresses`: service addresses that this node answers itself (cluster DNS); they are left to it for as long as
+    their Service has no endpoints.
 
     Nothing is applied before both caches are whole, so that a starting agent never takes services away.
     """
@@ -102,7 +108,7 @@ async def run_proxy(informers: Informers, proxy: CheckedProxy, *, clock: Clock) 
         if not await within(index.dirty, wait) and wait == CHECK and await _standing(proxy):
             continue
         try:
-            await proxy.apply(index.ports())
+            await proxy.apply([p for p in index.ports() if p.endpoints or p.cluster_ip not in local_addresses])
             wait = CHECK
         except Exception as error:  # nft's and the kernel's errors differ by version; the loop must outlive them all
             log.error("services: %s (next attempt in %g s)", error, RETRY)

@@ -141,7 +141,7 @@ async def _node(
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(informers.run())
-            tasks.create_task(run_proxy(informers, proxy, clock=clock))
+            tasks.create_task(run_proxy(informers, proxy, clock=clock, local_addresses=[cluster.dns]))
             tasks.create_task(run_dns(informers, address=cluster.dns, domain=cluster.domain, clock=clock))
             tasks.create_task(run_routes(informers, instance=plan.instance, node_name=plan.node, clock=clock))
             tasks.create_task(agent.run())
@@ -210,7 +210,7 @@ async def _pod_cidr(client: Client, node: str, kept: Path, clock: Clock) -> str:
 
 async def _bare_node(client: Client, node: str) -> dict[str, Any]:
     try:
-        return await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})
+        return await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}, "spec": {}})
     except ApiError as error:
         if error.code != 409:
             raise Refused(f"the server refused the node {node}: {error.message}") from error

@@ -43,3 +43,14 @@ def _clean(instance: Instance) -> None:
     for node in instance.nodes:
         clean_runtime(str(instance.node_dir(node.name) / "runtime"), f"{instance.name}-{node.name}")
     clean_network(instance.name)
+    _unmount_below(instance.root)
+
+
+def _unmount_below(directory: Path) -> None:
+    """Volumes of pods that no agent lived to unmount; inner mounts first."""
+    from jota.runtime.sys import umount_if_mounted
+
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    mounted = [line.split()[1].encode().decode("unicode_escape") for line in lines]
+    for place in reversed([m for m in mounted if Path(m).is_relative_to(directory)]):
+        umount_if_mounted(place)
