@@ -12,15 +12,32 @@ from random import Random
 from jota.aio.clock import Clock
 from jota.client.client import Client
 from jota.client.informers import Informers
+from jota.controllers.certificates import CertificateController
+from jota.controllers.cleaners import EventCleaner, TokenCleaner
 from jota.controllers.controller import Context, Controller, ControllerConfig
 from jota.controllers.deployment import DeploymentController
 from jota.controllers.endpoints import EndpointsController
 from jota.controllers.endpointslice import EndpointSliceController
+from jota.controllers.garbagecollector import GarbageCollector
+from jota.controllers.namespace import NamespaceController
+from jota.controllers.nodeipam import NodeIpamController
+from jota.controllers.nodelifecycle import NodeLifecycleController
+from jota.controllers.podgc import PodGarbageCollector
 from jota.controllers.replicaset import ReplicaSetController, ReplicationControllerController
 from jota.controllers.rootca import RootCAPublisher
 from jota.controllers.serviceaccount import ServiceAccountController
+from jota.controllers.tainteviction import TaintEvictionController
 
 CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
+    NamespaceController,
+    GarbageCollector,
+    NodeIpamController,
+    NodeLifecycleController,
+    TaintEvictionController,
+    PodGarbageCollector,
+    CertificateController,
+    TokenCleaner,
+    EventCleaner,
     ServiceAccountController,
     RootCAPublisher,
     DeploymentController,

@@ -1,0 +1,187 @@
+"""Node health: nodes that fall silent become Unknown, get taints, and their pods stop being ready.
+
+In: nodes and their Leases. Out: conditions, taints, and Ready=False on pods; tainteviction.py then evicts. Heartbeats are
+compared with themselves: what counts is when this process last saw one change, so a wrong clock on a node harms nobody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+
+from jota.aio.clock import rfc3339
+from jota.client.informer import split_key
+from jota.controllers import conditions
+from jota.controllers.controller import Context, Controller, ControllerConfig, own
+from jota.controllers.views import Pod
+from jota.meta.errors import ApiError
+from jota.meta.resource import LEASES, NODES, PODS
+
+Object = dict[str, Any]
+
+LEASE_NAMESPACE = "kube-node-lease"
+NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
+WATCHED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
+_PRESSURE = {
+    ("MemoryPressure", "True"): "node.kubernetes.io/memory-pressure",
+    ("DiskPressure", "True"): "node.kubernetes.io/disk-pressure",
+    ("PIDPressure", "True"): "node.kubernetes.io/pid-pressure",
+    ("NetworkUnavailable", "True"): "node.kubernetes.io/network-unavailable",
+}
+_OURS = {NOT_READY, UNREACHABLE, "node.kubernetes.io/unschedulable", *_PRESSURE.values()}
+
+
+class _LeaseSpec(msgspec.Struct, gc=False):
+    renewTime: str | None = None
+
+
+class _LeaseMeta(msgspec.Struct, gc=False):
+    name: str
+    namespace: str = ""
+
+
+class Lease(msgspec.Struct, gc=False):
+    metadata: _LeaseMeta
+    spec: _LeaseSpec | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Heartbeat:
+    """What a node last said, and when we saw that (monotonic seconds)."""
+
+    said: tuple[str, str]
+    seen: float
+
+
+@dataclass(slots=True, frozen=True)
+class Plan:
+    """None: leave as it is."""
+
+    conditions: list[Object] | None
+    taints: list[Object] | None
+    pods_not_ready: bool
+
+
+def heard(node: Object, lease: Lease | None, last: Heartbeat | None, monotonic: float) -> Heartbeat:
+    """The heartbeat after looking: the same one unless the Lease or the Ready condition's own heartbeat moved."""
+    ready = conditions.find((node.get("status") or {}).get("conditions"), "Ready") or {}
+    renewed = lease.spec.renewTime if lease is not None and lease.spec is not None else ""
+    said = (renewed or "", ready.get("lastHeartbeatTime") or "")
+    return last if last is not None and last.said == said else Heartbeat(said, monotonic)
+
+
+def plan(node: Object, silent: float, config: ControllerConfig, evict: bool, now: float) -> Plan:
+    """`silent`: seconds since the last heartbeat. `evict`: NoExecute taints are allowed (not all nodes fell silent)."""
+    conds = (node.get("status") or {}).get("conditions") or []
+    ready = conditions.find(conds, "Ready")
+    grace = config.node_monitor_grace if ready is not None else config.node_startup_grace
+    wanted = _silenced(conds, now) if silent > grace else conds
+    state = (conditions.find(wanted, "Ready") or {}).get("status", "")
+    taints = taints_of(node, wanted, state, evict, now)
+    return Plan(
+        wanted if wanted != conds else None,
+        taints if taints != ((node.get("spec") or {}).get("taints") or []) else None,
+        state in ("False", "Unknown"),
+    )
+
+
+def _silenced(conds: list[Object], now: float) -> list[Object]:
+    """All watched conditions become Unknown; when they last were heard stays as it was."""
+    out = list(conds)
+    for type_ in WATCHED:
+        old = conditions.find(out, type_)
+        if old is not None and old["status"] == "Unknown":
+            continue
+        reason, text = "NodeStatusUnknown", "Kubelet stopped posting node status."
+        if old is None:
+            reason, text = "NodeStatusNeverUpdated", "Kubelet never posted node status."
+        new = {**(old or {"type": type_}), "status": "Unknown", "reason": reason, "message": text}
+        new["lastTransitionTime"] = rfc3339(now)
+        out = [new if c is old else c for c in out] if old is not None else [*out, new]
+    return out
+
+
+def taints_of(node: Object, conds: list[Object], ready: str, evict: bool, now: float) -> list[Object]:
+    """The node's taints as its conditions want them; taints of others stay where they are."""
+    wanted = {(name, "NoSchedule") for c in conds if (name := _PRESSURE.get((c["type"], c["status"])))}
+    if (node.get("spec") or {}).get("unschedulable"):
+        wanted.add(("node.kubernetes.io/unschedulable", "NoSchedule"))
+    if ready in ("False", "Unknown"):  # a node that is new and has said nothing yet is not judged
+        name = NOT_READY if ready == "False" else UNREACHABLE
+        wanted.add((name, "NoSchedule"))
+        if evict:
+            wanted.add((name, "NoExecute"))
+    have = (node.get("spec") or {}).get("taints") or []
+    kept = [t for t in have if t["key"] not in _OURS or (t["key"], t["effect"]) in wanted]
+    missing = wanted - {(t["key"], t["effect"]) for t in kept}
+    stamp = rfc3339(now)
+    return [*kept, *({"key": k, "effect": e, "timeAdded": stamp} for k, e in sorted(missing))]
+
+
+class NodeLifecycleController(Controller):
+    name: ClassVar[str] = "node-lifecycle"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.nodes = self.watch(NODES, own)
+        self.leases = self.watch(LEASES, type=Lease)
+        self.pods = self.watch(PODS, type=Pod)
+        self.pods.add_index("node", lambda p: [p.spec.nodeName] if p.spec.nodeName else [])
+        self.events = context.recorder("node-controller")
+        self._heartbeats: dict[str, Heartbeat] = {}
+
+    async def reconcile(self, key: str) -> float | None:
+        node = self.nodes.get(key)
+        if node is None:
+            self._heartbeats.pop(key, None)
+            return None
+        lease = self.leases.get(f"{LEASE_NAMESPACE}/{key}")
+        now = self.clock.monotonic()
+        self._heartbeats[key] = heard(node, lease, self._heartbeats.get(key), now)
+        silent = now - self._heartbeats[key].seen
+        decided = plan(node, silent, self.config, not self._all_silent(), self.clock.now())
+        if decided.conditions is not None:
+            node = await self._silence(key, node, decided.conditions)
+        if decided.taints is not None:
+            meta = {"uid": node["metadata"]["uid"], "resourceVersion": node["metadata"]["resourceVersion"]}
+            patch = {"metadata": meta, "spec": {"taints": decided.taints or None}}
+            self.wrote(key, self.nodes, await self.client.patch(NODES, key, "", patch))
+        if decided.pods_not_ready:
+            await self._unready(key)
+        return self.config.node_monitor_period
+
+    def _all_silent(self) -> bool:
+        """When no node at all is heard, the fault is likely here: evicting everything would make it worse."""
+        now, grace = self.clock.monotonic(), self.config.node_monitor_grace
+        return all(now - beat.seen > grace for beat in self._heartbeats.values())
+
+    async def _silence(self, key: str, node: Object, conds: list[Object]) -> Object:
+        status = {**(node.get("status") or {}), "conditions": conds}
+        written = await self.client.update(NODES, {**node, "status": status}, "status")
+        self.wrote(key, self.nodes, written)
+        self.events.event(node, "Normal", "NodeNotReady", f"Node {key} status is now: NodeNotReady")
+        return written
+
+    async def _unready(self, node: str) -> None:
+        for pod in list(self.pods.by_index("node", node)):
+            if pod.ready and not pod.finished:
+                await self._unready_pod(pod)
+
+    async def _unready_pod(self, pod: Pod) -> None:
+        namespace, name = split_key(pod.key)
+        try:
+            current = await self.client.get(PODS, name, namespace)
+            conds = (current.get("status") or {}).get("conditions") or []
+            ready = conditions.find(conds, "Ready")
+            if current["metadata"]["uid"] != pod.metadata.uid or ready is None or ready["status"] != "True":
+                return
+            changed = {**ready, "status": "False", "lastTransitionTime": rfc3339(self.clock.now())}
+            status = {**current["status"], "conditions": [changed if c is ready else c for c in conds]}
+            await self.client.update(PODS, {**current, "status": status}, "status")
+        except ApiError as e:
+            if e.code != 404:
+                raise
+            return
+        self.events.event(pod.reference(), "Warning", "NodeNotReady", "Node is not ready")

@@ -1,0 +1,115 @@
+"""Eviction by NoExecute taints. In: tainted nodes and their pods. Out: deletes, after the time that a pod tolerates.
+
+Deadlines come from the taints' timeAdded, so a restart of this process neither hastens nor delays an eviction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from jota.aio.clock import parse_rfc3339, rfc3339
+from jota.client.informer import split_key
+from jota.controllers.controller import Context, Controller
+from jota.controllers.disruption import mark
+from jota.controllers.views import Pod, Toleration, pod_key
+from jota.meta.errors import ApiError
+from jota.meta.resource import NODES, PODS
+
+Object = dict[str, Any]
+
+
+def plan(pod: Pod, taints: list[Object], now: float) -> float | None:
+    """When the pod must go (epoch seconds, may be past), or None: it may stay."""
+    deadline: float | None = None
+    for taint in taints:
+        if taint.get("effect") != "NoExecute":
+            continue
+        since = parse_rfc3339(taint["timeAdded"]) if taint.get("timeAdded") else now
+        allowed = tolerated_for(pod.spec.tolerations or [], taint)
+        if allowed is not None:
+            until = since + allowed
+            deadline = until if deadline is None else min(deadline, until)
+    return deadline
+
+
+def tolerated_for(tolerations: list[Toleration], taint: Object) -> float | None:
+    """Seconds that the taint is tolerated: 0 not at all, None for ever. The shortest of all matching ones counts."""
+    matching = [t for t in tolerations if tolerates(t, taint)]
+    if not matching:
+        return 0.0
+    limits = [max(0, t.tolerationSeconds) for t in matching if t.tolerationSeconds is not None]
+    return float(min(limits)) if limits else None
+
+
+def tolerates(toleration: Toleration, taint: Object) -> bool:
+    if toleration.effect and toleration.effect != taint.get("effect"):
+        return False
+    if toleration.key and toleration.key != taint["key"]:
+        return False
+    if toleration.operator == "Exists":
+        return True
+    return bool(toleration.key) and (toleration.value or "") == (taint.get("value") or "")
+
+
+class TaintEvictionController(Controller):
+    name: ClassVar[str] = "taint-eviction"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.pods = self.watch(PODS, pod_key, when=_placed, type=Pod)
+        self.pods.add_index("node", lambda p: [p.spec.nodeName] if p.spec.nodeName else [])
+        self.nodes = self.watch(NODES, self._pods_of, when=lambda old, new: _executing(old) != _executing(new))
+        self.events = context.recorder("taint-eviction-controller")
+        self._first_seen: dict[tuple[str, str], float] = {}
+
+    def _pods_of(self, node: Object) -> Iterable[str]:
+        return [p.key for p in self.pods.by_index("node", node["metadata"]["name"])]
+
+    async def reconcile(self, key: str) -> float | None:
+        pod = self.pods.get(key)
+        if pod is None or pod.terminating or not pod.spec.nodeName:
+            return None
+        node = self.nodes.get(pod.spec.nodeName)
+        deadline = plan(pod, self._dated(node), self.clock.now())
+        if deadline is None:
+            return None
+        left = deadline - self.clock.now()
+        if left > 0:
+            return left
+        await self._evict(pod)
+        return None
+
+    def _dated(self, node: Object | None) -> list[Object]:
+        """The node's NoExecute taints; those that somebody set without a time count from when we first saw them."""
+        taints = _executing(node)
+        out = []
+        for taint in taints:
+            if not taint.get("timeAdded") and node is not None:
+                seen = self._first_seen.setdefault((node["metadata"]["uid"], taint["key"]), self.clock.now())
+                taint = {**taint, "timeAdded": rfc3339(seen)}
+            out.append(taint)
+        return out
+
+    async def _evict(self, pod: Pod) -> None:
+        namespace, name = split_key(pod.key)
+        self.events.event(pod.reference(), "Normal", "TaintManagerEviction", f"Marking for deletion Pod {pod.key}")
+        text = "Taint manager: deleting due to NoExecute taint"
+        try:
+            await mark(self.client, pod, "DeletionByTaintManager", text, self.clock.now())
+            await self.client.delete(PODS, name, namespace, uid=pod.metadata.uid)
+        except ApiError as e:
+            if e.code != 404:
+                raise
+
+
+def _placed(old: Pod | None, new: Pod | None) -> bool:
+    """The pod reached a node, or changed what it tolerates."""
+    if new is None or not new.spec.nodeName:
+        return False
+    return old is None or old.spec.nodeName != new.spec.nodeName or old.spec.tolerations != new.spec.tolerations
+
+
+def _executing(node: Object | None) -> list[Object]:
+    taints = ((node.get("spec") or {}).get("taints") or []) if node is not None else []
+    return [t for t in taints if t.get("effect") == "NoExecute"]
