@@ -39,8 +39,9 @@ def default(scaler: Object) -> None:
             canonical_resources(part(metric, source), "target", only="value")
             canonical_resources(part(metric, source), "target", only="averageValue")
     if isinstance(spec.get("behavior"), dict):
-        _default_rules(attach(spec["behavior"], "scaleUp"), SCALE_UP)
-        put_missing(spec["behavior"]["scaleUp"], "stabilizationWindowSeconds", 0)
+        up = attach(spec["behavior"], "scaleUp")
+        put_missing(up, "stabilizationWindowSeconds", 0)
+        _default_rules(up, SCALE_UP)
         _default_rules(attach(spec["behavior"], "scaleDown"), SCALE_DOWN)
 
 

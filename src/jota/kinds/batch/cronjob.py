@@ -80,7 +80,7 @@ def cron_problem(schedule: str) -> str:
         return "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
     fields = schedule.split()
     if len(fields) != len(FIELDS):
-        return f"expected exactly 5 fields, found {len(fields)}: {fields}".replace("'", "").replace(", ", " ")
+        return f"expected exactly 5 fields, found {len(fields)}: [{' '.join(fields)}]"
     for field, (name, low, high) in zip(fields, FIELDS, strict=True):
         names = MONTHS if name == "month" else DAYS if name == "dow" else {}
         for term in field.split(","):

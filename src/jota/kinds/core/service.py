@@ -9,7 +9,7 @@ from __future__ import annotations
 from jota.kinds.common import AGE, NAME, NONE, UNKNOWN, labels_text, path_cell, plain
 from jota.kinds.core.service_rules import validate, validate_update, warnings
 from jota.kinds.kind import Kind
-from jota.kinds.shape import Object, attach, part, parts, put_missing, strings, text, texts
+from jota.kinds.shape import Object, attach, number, part, parts, put_missing, strings, text, texts
 from jota.meta.resource import SERVICES
 
 CLIENT_IP_SECONDS = 10800
@@ -95,10 +95,10 @@ def _keep_allocated(after: Object, before: Object) -> None:
         ):
             after["clusterIPs"] = list(before["clusterIPs"])
     if needs_node_port(after) and needs_node_port(before):
-        known = {(p.get("protocol"), p.get("port")): p.get("nodePort") for p in parts(before, "ports")}
-        taken = {p.get("nodePort") for p in parts(after, "ports")}
+        known = {(text(p, "protocol"), number(p, "port")): number(p, "nodePort") for p in parts(before, "ports")}
+        taken = {number(p, "nodePort") for p in parts(after, "ports")}
         for port in parts(after, "ports"):
-            kept = known.get((port.get("protocol"), port.get("port")))
+            kept = known.get((text(port, "protocol"), number(port, "port")))
             if not port.get("nodePort") and kept and kept not in taken:
                 port["nodePort"] = kept
     if needs_health_port(after) and needs_health_port(before) and before.get("healthCheckNodePort"):
@@ -111,9 +111,9 @@ def _drop_by_type(after: Object, before: Object) -> None:
         for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"):
             _drop_same(after, before, field)
     if needs_node_port(before) and not needs_node_port(after):
-        ports = {p.get("nodePort") for p in parts(before, "ports")}
+        handed_out = {number(p, "nodePort") for p in parts(before, "ports")}
         for port in parts(after, "ports"):
-            if port.get("nodePort") in ports:
+            if "nodePort" in port and number(port, "nodePort") in handed_out:
                 port.pop("nodePort")
     if needs_health_port(before) and not needs_health_port(after):
         _drop_same(after, before, "healthCheckNodePort")

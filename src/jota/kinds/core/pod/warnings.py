@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jota.kinds.shape import Object, meta, part, parts, strings, text
+from jota.kinds.shape import Object, meta, number, part, parts, strings, text
 
 DEPRECATED_LABELS = {
     "beta.kubernetes.io/arch": "kubernetes.io/arch",
@@ -57,9 +57,9 @@ def template_warnings(template: Object, path: str) -> list[str]:
 def _container_warnings(container: Object, path: str) -> list[str]:
     found, ports, seen = [], set(), set()
     for j, port in enumerate(parts(container, "ports")):
-        key = (port.get("containerPort"), text(port, "protocol"), port.get("hostPort"), text(port, "hostIP"))
+        key = (number(port, "containerPort"), text(port, "protocol"), number(port, "hostPort"), text(port, "hostIP"))
         if key in ports:
-            found.append(f"{path}.ports[{j}]: duplicate port definition with {path}.ports")
+            found.append(f"{path}.ports[{j}]: duplicate port definition")
         ports.add(key)
     for j, variable in enumerate(parts(container, "env")):
         name = text(variable, "name")
