@@ -127,3 +127,19 @@ def test_creation_sets_the_status() -> None:
 def test_grace_of_a_delete(spec: dict[str, Any], phase: str, asked: int | None, seconds: int) -> None:
     assert POD.grace is not None
     assert POD.grace({**pod(**spec), "status": {"phase": phase}}, asked) == seconds
+
+
+def ended(code: int) -> dict[str, Any]:
+    return {"containerStatuses": [{"name": "c", "state": {"terminated": {"exitCode": code}}}], "qosClass": "BestEffort"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "allowed"),
+    [("Never", 1, False), ("OnFailure", 0, False), ("OnFailure", 1, True), ("Always", 0, True)],
+)
+def test_what_has_ended_for_good_stays_ended(policy: str, code: int, allowed: bool) -> None:
+    old = {**pod(restartPolicy=policy), "status": ended(code)}
+    new = {**old, "status": {"containerStatuses": [{"name": "c", "state": {"running": {}}}]}}
+    assert (POD.validate_status(new, old) == []) is allowed
+    POD.prepare_status(new, old)
+    assert new["status"]["qosClass"] == "BestEffort"

@@ -70,3 +70,40 @@ def test_nothing_raises_on_arbitrary_objects(kind: Kind, data: st.DataObject) ->
         assert isinstance(read(obj), str)
     kind.prepare_update(obj, old)
     kind.prepare_create(obj)
+
+
+def test_flags_are_upstreams() -> None:
+    plurals = {k.resource.plural: k for k in table.KINDS}
+    assert {p for p, k in plurals.items() if not k.unconditional_update} == {
+        "csidrivers",
+        "csinodes",
+        "csistoragecapacities",
+        "leases",
+        "poddisruptionbudgets",
+        "runtimeclasses",
+        "volumeattachments",
+    }
+    assert {p for p, k in plurals.items() if k.create_on_update} == {
+        "clusterrolebindings",
+        "clusterroles",
+        "endpoints",
+        "events",
+        "leases",
+        "limitranges",
+        "rolebindings",
+        "roles",
+        "services",
+    }
+    assert {p for p, k in plurals.items() if k.scale} == {
+        "deployments",
+        "replicasets",
+        "replicationcontrollers",
+        "statefulsets",
+    }
+
+
+def test_short_names_are_unique_within_the_cluster() -> None:
+    seen: dict[str, str] = {}
+    for kind in table.KINDS:
+        for short in kind.short_names:
+            assert seen.setdefault(short, kind.resource.plural) == kind.resource.plural

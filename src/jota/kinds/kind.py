@@ -73,6 +73,8 @@ class Kind:
     """(new, old): immutability and transitions, beyond `validate(new)`."""
     validate_status: Callable[[Object, Object], list[FieldError]] = no_errors
     """(new, old) for writes through /status."""
+    prepare_status: Callable[[Object, Object], None] = nothing
+    """(new, old) for writes through /status: restore what a client may not change there."""
     columns: tuple[Column, ...] = ()
     """Name and Age are added by the engine when this is empty."""
     selectable: dict[str, Callable[[Object], str]] = field(default_factory=dict)

@@ -72,4 +72,5 @@ KIND = Kind(
     default=default,
     validate=validate,
     columns=(NAME, CREATED),
+    create_on_update=True,
 )

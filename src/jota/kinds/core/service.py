@@ -183,4 +183,5 @@ KIND = Kind(
     status=True,
     subresources=("proxy",),
     name_rule="dns-1035-label",
+    create_on_update=True,
 )

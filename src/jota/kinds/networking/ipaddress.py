@@ -51,5 +51,4 @@ KIND = Kind(
     validate=validate,
     validate_update=validate_update,
     columns=(NAME, plain("ParentRef", _parent, about="The object that uses the address."), AGE),
-    generation=True,
 )

@@ -34,4 +34,5 @@ KIND = Kind(
     validate=validate,
     validate_update=validate_update,
     columns=(NAME, plain("Handler", path_cell("handler", missing="")), AGE),
+    unconditional_update=False,
 )

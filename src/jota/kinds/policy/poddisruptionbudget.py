@@ -52,4 +52,5 @@ KIND = Kind(
     ),
     status=True,
     generation=True,
+    unconditional_update=False,
 )

@@ -32,4 +32,5 @@ KIND = Kind(
     validate=validate,
     columns=(NAME, CREATED),
     name_rule="path-segment",
+    create_on_update=True,
 )

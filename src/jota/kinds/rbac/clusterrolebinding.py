@@ -23,4 +23,5 @@ KIND = Kind(
         plain("ServiceAccounts", lambda b, _now: subjects_cell("ServiceAccount", b), wide=True),
     ),
     name_rule="path-segment",
+    create_on_update=True,
 )

@@ -14,4 +14,5 @@ KIND = Kind(
     validate=lambda role: validate_rules(role, namespaced=True),
     columns=(NAME, CREATED),
     name_rule="path-segment",
+    create_on_update=True,
 )

@@ -46,4 +46,5 @@ KIND = Kind(
         AGE,
     ),
     generation=True,
+    unconditional_update=False,
 )

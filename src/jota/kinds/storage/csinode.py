@@ -31,4 +31,5 @@ KIND = Kind(
     validate=validate,
     columns=(NAME, plain("Drivers", lambda n, _now: len(parts(part(n, "spec"), "drivers")), "integer"), AGE),
     status=True,
+    unconditional_update=False,
 )

@@ -45,4 +45,5 @@ KIND = Kind(
         plain("StorageClassName", path_cell("storageClassName", missing="")),
         plain("Capacity", path_cell("capacity", missing="<unset>")),
     ),
+    unconditional_update=False,
 )

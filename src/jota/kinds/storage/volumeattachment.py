@@ -39,4 +39,5 @@ KIND = Kind(
         AGE,
     ),
     status=True,
+    unconditional_update=False,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jota.kinds.core.pod.columns import COLUMNS, TERMINAL
 from jota.kinds.core.pod.defaults import default_pod
 from jota.kinds.core.pod.qos import qos_class
+from jota.kinds.core.pod.status import prepare_status, validate_status
 from jota.kinds.core.pod.update import validate_update
 from jota.kinds.core.pod.validate import validate_pod
 from jota.kinds.core.pod.warnings import warnings
@@ -60,6 +61,8 @@ KIND = Kind(
     validate=validate_pod,
     validate_create=validate_create,
     validate_update=validate_update,
+    validate_status=validate_status,
+    prepare_status=prepare_status,
     warnings=warnings,
     columns=COLUMNS,
     selectable={

@@ -8,7 +8,7 @@ Next: validate.py.
 from __future__ import annotations
 
 from jota.kinds.core.pod.volumes import default_volumes, pull_policy
-from jota.kinds.quantities import canonical_resources
+from jota.kinds.quantities import canonical_resources, canonical_text
 from jota.kinds.shape import Object, attach, part, parts, put_missing, text
 
 
@@ -88,6 +88,7 @@ def _env_source(source: Object) -> None:
     resource = part(source, "resourceFieldRef")
     if resource:
         put_missing(resource, "divisor", "0")
+        resource["divisor"] = canonical_text(resource["divisor"])
     file = part(source, "fileKeyRef")
     if file:
         put_missing(file, "optional", False)
