@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jota.net import services
 from jota.net.protocol import Endpoint, ServicePort
-from jota.net.services import LOCAL, MARK, Desired, chain_commands, changed_flows, compile, diff, load
+from jota.net.services import LOCAL, MARK, Compiler, Desired, chain_commands, commands, compile, load
 
 HERE = Endpoint("10.244.0.5", 8080, True, "n1")
 THERE = Endpoint("10.244.1.3", 8080, True, "n2")
@@ -110,27 +110,39 @@ def test_of_two_claims_to_an_address_the_first_by_name_wins() -> None:
 
 def test_udp_flows_are_named_with_their_targets() -> None:
     dns = ServicePort("default", "dns", "", "UDP", "10.96.0.8", 53, 30053, endpoints=(HERE,))
-    old, new = compile([dns, WEB], "n1"), compile([dataclasses.replace(dns, endpoints=(THERE,)), WEB], "n1")
-    there = frozenset({("10.244.1.3", 8080)})
-    assert changed_flows(old, new) == {("udp", "10.96.0.8", 53): there, ("udp", "", 30053): there}
-    assert changed_flows(new, new) == {}
-    assert changed_flows(None, new) == new.flows
-    assert changed_flows(new, Desired()) == dict.fromkeys(new.flows, frozenset())
+    compiler = Compiler("n1")
+    here, there = frozenset({("10.244.0.5", 8080)}), frozenset({("10.244.1.3", 8080)})
+    frontends = ("udp", "10.96.0.8", 53), ("udp", "", 30053)
+    assert compiler.update([dns, WEB]).flows == dict.fromkeys(frontends, here)
+    assert compiler.update([dataclasses.replace(dns, endpoints=(THERE,)), WEB]).flows == dict.fromkeys(frontends, there)
+    assert compiler.update([dataclasses.replace(dns, endpoints=(THERE,))]).flows == {}
+    assert compiler.desired.flows == dict.fromkeys(frontends, there)
+    assert compiler.update([]).flows == dict.fromkeys(frontends, frozenset())
+    assert compiler.desired.flows == {}
 
 
 def test_chains_are_made_once() -> None:
-    old, new = compile([], "n1"), compile([WEB], "n1")
-    text = diff(old, new, "t")
-    assert text.count("add chain ip t v-c-2") == 1
-    new.chains |= {"v-c-3"}
-    more = compile([dataclasses.replace(WEB, endpoints=(HERE, THERE, Endpoint("10.244.2.2", 1)))], "n1")
-    assert "chain" not in diff(new, more, "t")
-    assert diff(more, more, "t") == ""
-    assert f"offset {MARK + LOCAL}" in "\n".join(chain_commands("t", "p-l-3"))
+    compiler = Compiler("n1")
+    assert commands(compiler.update([WEB]), "t").count("add chain ip t v-c-2") == 1
+    assert commands(compiler.update([WEB]), "t") == ""
+    assert "chain" in commands(compiler.update([dataclasses.replace(WEB, endpoints=(HERE,))]), "t")
+    assert "chain" not in commands(compiler.update([WEB]), "t")
     assert "0x4000" in "\n".join(chain_commands("t", "p-m-3"))
+    assert f"offset {MARK + LOCAL}" in "\n".join(chain_commands("t", "p-l-3"))
 
 
-# --- diff against a model of nft maps
+def test_a_changed_endpoint_is_a_small_change() -> None:
+    compiler = Compiler("n1")
+    compiler.update([WEB])
+    moved = dataclasses.replace(WEB, endpoints=(HERE, dataclasses.replace(THERE, ip="10.244.1.4")))
+    key = "tcp . 10.96.0.9 . 80 . 0x4a6f0001"
+    assert commands(compiler.update([moved]), "t").splitlines() == [
+        f"delete element ip t endpoints {{ {key} : 10.244.1.3 . 8080 }}",
+        f"add element ip t endpoints {{ {key} : 10.244.1.4 . 8080 }}",
+    ]
+
+
+# --- changes against a model of nft maps
 
 addresses = st.integers(1, 6).map(lambda n: f"10.244.0.{n}")
 endpoints = st.builds(Endpoint, addresses, st.sampled_from([80, 81]), st.booleans(), st.sampled_from(["n1", "n2", ""]))
@@ -143,13 +155,13 @@ ports = st.builds(
     cluster_ip=st.sampled_from(["10.96.0.1", "10.96.0.2", "None", ""]),
     port=st.sampled_from([53, 80]),
     node_port=st.sampled_from([0, 30001, 30002]),
-    external_ips=st.sampled_from([(), ("198.51.100.1",), ("fd00::1",)]),
+    external_ips=st.sampled_from([(), ("198.51.100.1",), ("fd00::1", "10.96.0.1"), ("10.96.0.2",) * 2]),
     affinity_seconds=st.sampled_from([0, 0, 10]),
     local_only=st.booleans(),
     internal_local_only=st.booleans(),
     endpoints=st.lists(endpoints, max_size=5).map(tuple),
 )
-states = st.lists(ports, max_size=6).map(lambda found: compile(found, "n1"))
+lists = st.lists(ports, max_size=6)
 
 
 def run(commands: str, state: dict[str, dict[str, str]], chains: set[str]) -> None:
@@ -170,20 +182,24 @@ def run(commands: str, state: dict[str, dict[str, str]], chains: set[str]) -> No
                 assert state[name].pop(key) == value
 
 
-@given(states, states)
-def test_a_difference_leads_to_the_same_maps_as_a_full_load(old: Desired, new: Desired) -> None:
+@given(st.lists(lists, min_size=1, max_size=5))
+def test_changes_lead_to_the_same_maps_as_a_full_load(steps: list[list[ServicePort]]) -> None:
     state: dict[str, dict[str, str]] = {name: {} for name in services.MAPS}
     chains: set[str] = set()
-    run(load(old, "t"), state, chains)
-    assert state == old.maps
-    new.chains |= old.chains
-    run(diff(old, new, "t"), state, chains)
-    assert state == new.maps
-    assert chains == new.chains
-    assert diff(new, new, "t") == ""
+    compiler = Compiler("n1")
+    for found in steps:
+        run(commands(compiler.update(found), "t"), state, chains)
+    fresh = compile(steps[-1], "n1")
+    assert compiler.desired.maps == fresh.maps == state
+    assert compiler.desired.flows == fresh.flows
+    assert chains == compiler.desired.chains >= fresh.chains
+    assert commands(compiler.update(list(steps[-1])), "t") == ""
+    loaded: dict[str, dict[str, str]] = {name: {} for name in services.MAPS}
+    run(load(fresh, "t"), loaded, set())
+    assert loaded == state
 
 
-@given(states)
+@given(lists.map(lambda found: compile(found, "n1")))
 def test_every_frontend_leads_somewhere_and_every_index_exists(state: Desired) -> None:
     for entry, kind in (
         ("services", ""),

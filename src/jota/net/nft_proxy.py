@@ -16,7 +16,7 @@ from typing import TypeVar
 from jota.net import conntrack, names, services, sys
 from jota.net.protocol import ServicePort
 from jota.net.service_table import create_commands, schema_chain, table_body
-from jota.net.services import Desired
+from jota.net.services import Change, Compiler
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -31,9 +31,10 @@ class NftServiceProxy:
         Must be made and used in the node's own network namespace.
         """
         self._table = names.table(instance, "services")
-        self._node = node
         self._body = table_body(pod_cidrs, service_cidr)
-        self._applied: Desired | None = None
+        self._compiler = Compiler(node)
+        self._known = False
+        """Does the kernel hold what the compiler thinks? Not before the first write, nor after one that failed."""
         self._nft: sys.Nft | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="jota-nft")
 
@@ -45,7 +46,7 @@ class NftServiceProxy:
         """Is the table still there, with our fixed part? If not, the next `apply` writes it whole. Call now and then."""
         standing = await self._do(self._stands)
         if not standing:
-            self._applied = None
+            self._known = False
         return standing
 
     async def close(self) -> None:
@@ -58,7 +59,7 @@ class NftServiceProxy:
     async def shutdown(self) -> None:
         """Remove the table."""
         await self._do(lambda: self._open().run(f"table ip {self._table} {{ }}\ndelete table ip {self._table}"))
-        self._applied = None
+        self._known = False
         await self.close()
 
     async def _do(self, function: Callable[[], T]) -> T:
@@ -72,32 +73,35 @@ class NftServiceProxy:
         return self._nft
 
     def _apply(self, ports: list[ServicePort]) -> None:
-        desired = services.compile(ports, self._node)
-        applied, self._applied = self._applied, None
-        try:
-            self._write(applied, desired)
-        except sys.NftError as error:
-            if applied is None:
-                raise
-            log.warning("the service table is not as we left it, writing it whole: %s", error)
-            applied = None
-            self._write(None, desired)
-        self._applied = desired
-        conntrack.sweep(services.changed_flows(applied, desired))
+        change = self._compiler.update(ports)
+        flows = change.flows
+        if not self._known or not self._write_change(change):
+            self._write_whole()
+            flows = self._compiler.desired.flows
+        conntrack.sweep(flows)
 
-    def _write(self, applied: Desired | None, desired: Desired) -> None:
-        if applied is not None:
-            # Chains are few and constant: they are kept once made, so that no change ever has to remove one.
-            desired.chains |= applied.chains
-            commands = services.diff(applied, desired, self._table)
-        elif self._stands():
+    def _write_change(self, change: Change) -> bool:
+        text = services.commands(change, self._table)
+        self._known = False
+        try:
+            if text:
+                self._open().run(text)
+        except sys.NftError as error:
+            log.warning("the service table is not as we left it, writing it whole: %s", error)
+            return False
+        self._known = True
+        return True
+
+    def _write_whole(self) -> None:
+        filling = services.load(self._compiler.desired, self._table)
+        if self._stands():
             emptied = [f"flush map ip {self._table} {name}" for name in services.MAPS if name != "hairpin"]
             emptied.append(f"flush set ip {self._table} hairpin")
-            commands = "\n".join([*emptied, services.load(desired, self._table)])
+            text = "\n".join([*emptied, filling])
         else:
-            commands = create_commands(self._table, self._body) + "\n" + services.load(desired, self._table)
-        if commands:
-            self._open().run(commands)
+            text = create_commands(self._table, self._body) + "\n" + filling
+        self._open().run(text)
+        self._known = True
 
     def _stands(self) -> bool:
         try:

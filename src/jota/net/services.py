@@ -1,8 +1,8 @@
 """Services as data: what nftables maps must hold for a list of service ports, and the change from one state to the next.
 
 Comes in: `ServicePort`s and this node's name. Goes out: `Desired` (elements of maps, the constant chains that they
-point to) and, from two of them, the text of one nft transaction. Pure. The fixed part of the table is in
-service_table.py; nft_proxy.py applies.
+point to), and per change the text of one nft transaction. Pure. The fixed part of the table is in service_table.py;
+nft_proxy.py applies.
 
 Worked example: a service 10.96.0.9:80/TCP with two endpoints is
 
@@ -43,6 +43,8 @@ MAPS = (
 
 Key = tuple[str, str, int]
 """A frontend: protocol ("tcp"), address ("" for a node port), port."""
+Identity = tuple[str, str, str]
+"""Namespace, service, name of the port."""
 
 
 @dataclass(slots=True)
@@ -59,44 +61,128 @@ class Desired:
 def compile(ports: Iterable[ServicePort], node: str) -> Desired:
     """What this node's tables must hold. Of two claims to one frontend, the first in order of name wins.
 
-    Ports with addresses that are not IPv4 are passed over: this proxy serves IPv4.
+    Addresses that are not IPv4 are passed over: this proxy serves IPv4.
     """
-    desired = Desired()
-    taken: set[Key] = set()
-    for port in sorted(ports, key=lambda p: (p.namespace, p.name, p.port_name)):
-        for frontend in _frontends(port, node):
-            if frontend.key not in taken:
-                taken.add(frontend.key)
-                frontend.emit(desired)
-        _hairpin(port, node, desired)
-    return desired
+    compiler = Compiler(node)
+    compiler.update(ports)
+    return compiler.desired
 
 
-def diff(old: Desired, new: Desired, table: str) -> str:
-    """nft commands of one transaction that turns `old` into `new`; "" when they are equal."""
-    lines = [line for chain in sorted(new.chains - old.chains) for line in chain_commands(table, chain)]
-    additions: list[str] = []
-    for name in MAPS:
-        before, after = old.maps[name], new.maps[name]
-        gone = {key: value for key, value in before.items() if after.get(key) != value}
-        come = {key: value for key, value in after.items() if before.get(key) != value}
-        lines += _elements("delete", table, name, gone)
-        additions += _elements("add", table, name, come)
-    return "\n".join(lines + additions)
+@dataclass(slots=True)
+class Change:
+    """Elements that go and come, chains that are new, UDP frontends whose targets changed (with their targets now)."""
+
+    gone: Desired = field(default_factory=Desired)
+    come: Desired = field(default_factory=Desired)
+    chains: set[str] = field(default_factory=set)
+    flows: dict[Key, frozenset[tuple[str, int]]] = field(default_factory=dict)
+
+
+class Compiler:
+    """Keeps `desired` up to date from list to list, at a cost that goes with what changed, not with what there is."""
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self._ports: dict[Identity, ServicePort] = {}
+        self._claims: dict[Key, dict[Identity, _Frontend]] = {}
+        self._hairpin: dict[str, int] = {}
+        self.desired = Desired()
+
+    def update(self, ports: Iterable[ServicePort]) -> Change:
+        """Take the full list; tell what it changes. Chains are never taken back: they are few, and constant."""
+        new: dict[Identity, ServicePort] = {}
+        for port in ports:
+            new.setdefault((port.namespace, port.name, port.port_name), port)
+        old, self._ports = self._ports, new
+        changed = [i for i, port in new.items() if (held := old.get(i)) is not port and held != port]
+        changed += [i for i in old if i not in new]
+        before: dict[Key, _Frontend | None] = {}
+        change = Change()
+        for identity in changed:
+            self._replace(identity, old.get(identity), new.get(identity), before, change)
+        for key, was in before.items():
+            self._emit(key, was, self._winner(key), change)
+        self._install(change)
+        return change
+
+    def _replace(
+        self,
+        identity: Identity,
+        old: ServicePort | None,
+        new: ServicePort | None,
+        before: dict[Key, _Frontend | None],
+        change: Change,
+    ) -> None:
+        gone = _frontends(old, self._node) if old else []
+        come = _frontends(new, self._node) if new else []
+        for frontend in (*gone, *come):
+            if frontend.key not in before:
+                before[frontend.key] = self._winner(frontend.key)
+        for frontend in gone:
+            claims = self._claims[frontend.key]
+            claims.pop(identity, None)
+            if not claims:
+                del self._claims[frontend.key]
+        for frontend in come:
+            self._claims.setdefault(frontend.key, {}).setdefault(identity, frontend)
+        for port, by in ((new, 1), (old, -1)):
+            for address in _local_addresses(port, self._node) if port else ():
+                self._count_hairpin(f"{address} . {address}", by, change)
+
+    def _winner(self, key: Key) -> _Frontend | None:
+        claims = self._claims.get(key)
+        return claims[min(claims)] if claims else None
+
+    def _emit(self, key: Key, was: _Frontend | None, now: _Frontend | None, change: Change) -> None:
+        if was == now:
+            return
+        if was:
+            was.emit(change.gone)
+        if now:
+            now.emit(change.come)
+        targets, former = (d.flows.get(key) for d in (change.come, change.gone))
+        if targets != former:
+            change.flows[key] = targets or frozenset()
+
+    def _count_hairpin(self, key: str, by: int, change: Change) -> None:
+        """A pod that reaches itself through a service must see another source, or its answer would never leave it."""
+        count = self._hairpin.get(key, 0) + by
+        if count:
+            self._hairpin[key] = count
+        else:
+            del self._hairpin[key]
+        if count == max(by, 0):
+            into, other = (change.come, change.gone) if by > 0 else (change.gone, change.come)
+            if other.maps["hairpin"].pop(key, None) is None:
+                into.maps["hairpin"][key] = ""
+
+    def _install(self, change: Change) -> None:
+        for name in MAPS:
+            gone, come, held = change.gone.maps[name], change.come.maps[name], self.desired.maps[name]
+            for key in [key for key, value in gone.items() if come.get(key) == value]:
+                del gone[key], come[key]
+            for key in gone:
+                del held[key]
+            held.update(come)
+        change.chains = change.come.chains - self.desired.chains
+        self.desired.chains |= change.chains
+        for flow in change.gone.flows:
+            self.desired.flows.pop(flow, None)
+        self.desired.flows.update(change.come.flows)
+
+
+def commands(change: Change, table: str) -> str:
+    """nft commands of one transaction that carries the change out; "" when there is nothing to do."""
+    lines = [line for chain in sorted(change.chains) for line in chain_commands(table, chain)]
+    for verb, elements in (("delete", change.gone), ("add", change.come)):
+        for name in MAPS:
+            lines += _elements(verb, table, name, elements.maps[name])
+    return "\n".join(lines)
 
 
 def load(desired: Desired, table: str) -> str:
     """nft commands that fill a table whose maps are empty, or emptied in the same transaction."""
-    return diff(Desired(), desired, table)
-
-
-def changed_flows(old: Desired | None, new: Desired) -> dict[Key, frozenset[tuple[str, int]]]:
-    """UDP frontends whose targets changed (all, when the past is unknown), with their targets now."""
-    if old is None:
-        return dict(new.flows)
-    keys = old.flows.keys() | new.flows.keys()
-    none: frozenset[tuple[str, int]] = frozenset()
-    return {key: new.flows.get(key, none) for key in keys if old.flows.get(key) != new.flows.get(key)}
+    return commands(Change(come=desired, chains=desired.chains), table)
 
 
 def usable(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
@@ -189,7 +275,15 @@ class _Frontend:
             desired.maps[prefix + "sticky"][f"{key} . {number:#x}"] = f"{endpoint.ip} . {endpoint.port}"
 
 
-def _frontends(port: ServicePort, node: str) -> Iterator[_Frontend]:
+def _frontends(port: ServicePort, node: str) -> list[_Frontend]:
+    """Each frontend once: an external address may repeat the ClusterIP."""
+    found: dict[Key, _Frontend] = {}
+    for frontend in _all_frontends(port, node):
+        found.setdefault(frontend.key, frontend)
+    return list(found.values())
+
+
+def _all_frontends(port: ServicePort, node: str) -> Iterator[_Frontend]:
     protocol = port.protocol.lower()
     every = tuple(usable(port.endpoints))
     here = tuple(usable(e for e in port.endpoints if e.node == node))
@@ -208,11 +302,8 @@ def _frontends(port: ServicePort, node: str) -> Iterator[_Frontend]:
             yield _Frontend(key, every, "m", affinity=port.affinity_seconds)
 
 
-def _hairpin(port: ServicePort, node: str, desired: Desired) -> None:
-    """A pod that reaches itself through a service must see another source, or its answer would never leave it."""
-    for endpoint in port.endpoints:
-        if endpoint.node == node and _is_ipv4(endpoint.ip):
-            desired.maps["hairpin"][f"{endpoint.ip} . {endpoint.ip}"] = ""
+def _local_addresses(port: ServicePort, node: str) -> set[str]:
+    return {e.ip for e in port.endpoints if e.node == node and _is_ipv4(e.ip)}
 
 
 def _stable_ids(endpoints: Iterable[Endpoint]) -> Iterator[tuple[int, Endpoint]]:
