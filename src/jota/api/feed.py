@@ -28,6 +28,10 @@ class Watcher(Protocol):
         """Events were lost: end with 410."""
         ...
 
+    def end(self) -> None:
+        """The server stops: end quietly; the client comes back elsewhere."""
+        ...
+
 
 Index = Callable[[Entry, str], str]
 """(live entry, field) -> the field's value."""
@@ -143,7 +147,11 @@ class Feed:
         channel.add(watcher)
 
     def close(self) -> None:
+        """End every watcher."""
         self._watch.close()
+        for channel in self._channels.values():
+            for watcher in channel.watchers():
+                watcher.end()
 
     def _restart(self) -> None:
         self._watch.close()

@@ -117,3 +117,6 @@ class _Mirror:
 
     def cut(self) -> None:
         self.load()
+
+    def end(self) -> None:
+        """Nothing waits."""

@@ -27,12 +27,10 @@ from jota.kinds.kind import Object
 from jota.meta import decode, names
 from jota.meta.errors import (
     MODIFIED,
-    ApiError,
     FieldError,
     already_exists,
     bad_request,
     conflict,
-    invalid,
     invalid_object,
     path_not_found,
 )
@@ -371,16 +369,9 @@ class Engine:
         meta = obj.get("metadata") if isinstance(obj.get("metadata"), dict) else {}
         if served.kind.unconditional_update or metadata.revision_of(meta or {}):
             return
-        cause = invalid("metadata.resourceVersion", 0, "must be specified for an update")
-        raise ApiError(
-            422,
-            "Invalid",
-            f'{served.resource.group_resource} "{call.target.name}" is invalid: {cause.field}: {cause.message}',
-            name=call.target.name,
-            group=served.resource.group,
-            kind=served.resource.kind,
-            causes=[cause],
-        )
+        detail = "Invalid value: 0x0: must be specified for an update"
+        cause = FieldError("FieldValueInvalid", "metadata.resourceVersion", detail)
+        raise invalid_object(served.resource.kind, call.target.name, [cause], served.resource.group)
 
 
 def removable(served: Served, obj: Object) -> bool:

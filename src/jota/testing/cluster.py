@@ -11,7 +11,7 @@ A failing run is repeated with the seed that it prints: every uid, name and time
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from random import Random
 from types import TracebackType
 from typing import Any
@@ -115,3 +115,65 @@ class ApiServer:
     ) -> None:
         await self.api.close()
         await self.store.close()
+
+
+def story(test: Callable[[ApiServer], Awaitable[None]]) -> Callable[[], None]:
+    """Decorator: run `async def test(api)` with a fresh ApiServer on virtual time."""
+
+    def run() -> None:
+        async def main() -> None:
+            async with ApiServer() as api:
+                await test(api)
+
+        asyncio.run(main())
+
+    run.__name__, run.__doc__, run.__module__ = test.__name__, test.__doc__, test.__module__
+    return run
+
+
+class Watching:
+    """A watch that collects its events: `(type, object)` in order, whatever the form."""
+
+    def __init__(self, api: ApiServer, path: str, **headers: str) -> None:
+        self._api, self._path, self._headers = api, path, headers
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.writes = 0
+        """How many times the stream wrote: events of one commit batch share one."""
+        self.status = 0
+        self.closed = False
+        self.buffered = 0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self._task is None or self._task.done()
+
+    def names(self) -> list[tuple[str, str]]:
+        """(type, metadata.name) of each event but bookmarks."""
+        return [(t, o["metadata"]["name"]) for t, o in self.events if t not in ("BOOKMARK", "ERROR")]
+
+    def write(self, parts: Sequence[bytes]) -> None:
+        import orjson
+
+        self.writes += 1
+        for line in b"".join(parts).splitlines():
+            event = orjson.loads(line)
+            self.events.append((event["type"], event["object"]))
+
+    async def drain(self) -> None:
+        """Nothing waits: events are taken as they come."""
+
+    async def __aenter__(self) -> Watching:
+        response = await self._api.request("GET", self._path, **self._headers)
+        self.status = response.status
+        assert response.stream is not None, (response.status, response.body)
+        self._task = asyncio.ensure_future(response.stream(self))  # type: ignore[arg-type]
+        await self._api.settle()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        if not self._task.cancelled() and (error := self._task.exception()):
+            raise error

@@ -17,12 +17,12 @@ async def update(engine: Engine, call: Call) -> Response:
     given = metadata.check(obj).get("name")
     if given and given != target.name:
         raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({target.name})")
-    engine.require_resource_version(call, obj)
     if call.served.kind.create_on_update and not target.subresource:
         missing = engine.store.get(call.served.key(target.namespace, target.name)) is None
         if missing and not obj["metadata"].get("resourceVersion"):
             obj["metadata"]["name"] = target.name
             return respond.outcome(call, await engine.create(call, obj, target.namespace), engine.clock.now())
+    engine.require_resource_version(call, obj)
     unconditional = not metadata.revision_of(obj["metadata"])
     tries = 5 if unconditional else 1
 

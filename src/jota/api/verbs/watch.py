@@ -152,7 +152,7 @@ class WatchStream:
         finally:
             sleeper.cancel()
 
-    def _end(self) -> None:
+    def end(self) -> None:
         self._closing = True
         if not self._done.done():
             self._done.set_result(None)
@@ -161,7 +161,7 @@ class WatchStream:
         """An ERROR event, and the end."""
         status = orjson.dumps(problem.status())
         self._writer.write((b'{"type":"ERROR","object":' + status + b"}\n",))
-        self._end()
+        self.end()
 
     # -- feed.Watcher
 
