@@ -348,3 +348,31 @@ def test_another_low_level_runtime(story, world, low_level):
         await w.runtime.stop_container(id, 0)
 
     story(body)
+
+
+def test_a_shared_process_namespace(story):
+    async def body(w):
+        box = await w.sandbox(share_process_namespace=True)
+        first = await w.start(box, "exec sleep 4242")
+        container, text = await w.run("ps -o pid,user,comm,args; kill -9 1; sleep 55 & exit 3", box)
+        assert container.exit_code == 3
+        assert "sleep 4242" in text
+        assert re.search(r"^ +1 65535 +pause", text, re.M), text
+        _, text = await w.run("ps; ls /proc/1/root/", box, security=Security(add_capabilities=["SYS_PTRACE"]))
+        assert "sleep 55" not in text, "a container's children go with it"
+        assert "supervisor" not in text
+        assert text.rstrip().endswith("ls /proc/1/root/") or "ps" in text.splitlines()[-1], "its root is empty"
+        await w.runtime.stop_container(first, 0)
+        await w.runtime.remove_sandbox(box.id)
+        assert w.runtime.shop.cgroups.processes() == []
+
+    story(body)
+
+
+def test_the_orphans_of_a_shared_process_namespace_are_reaped(story):
+    async def body(w):
+        box = await w.sandbox(share_process_namespace=True)
+        _, text = await w.run("for i in 1 2 3; do (sleep 0.05 &); done; sleep 0.3; ps -o stat,comm", box)
+        assert not re.search(r"^Z", text, re.M), text
+
+    story(body)

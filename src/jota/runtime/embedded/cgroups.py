@@ -11,6 +11,7 @@ import errno
 import glob
 import os
 import signal
+import time
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -172,11 +173,26 @@ class Cgroups:
             for rule in rules:
                 _write(f"{directory}/devices.allow", rule)
 
-    def join_files(self, path: str) -> list[str]:
-        """Files that take "0" from a process which joins the group; empty on v2."""
+    def join_files(self, path: str, always: bool = False) -> list[str]:
+        """Files that take "0" from a process which joins the group; on v2 only when `always`, for there the low-level runtime
+        joins."""
         if self.layout.mode == "v2":
-            return []
+            return [self.procs_file(path)] if always else []
         return [f"{root}/{self.base}/{path}/tasks" for root in self._roots()]
+
+    def procs_file(self, path: str) -> str:
+        """The file that lists the group's processes."""
+        return f"{self._main_dir(path)}/cgroup.procs"
+
+    def end(self, path: str, seconds: float = 5.0) -> bool:
+        """Kill and remove the group, waiting for its processes to go. False when they do not. Blocks."""
+        deadline, pause = time.monotonic() + seconds, 0.0005
+        while self.kill(path) or not self.remove(path):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(pause)  # noqa: TID251 (on a worker thread, for a process that is dying)
+            pause = min(pause * 2, 0.05)
+        return True
 
     def oom_file(self, path: str) -> str:
         """The file whose `oom_kill N` line counts kills."""

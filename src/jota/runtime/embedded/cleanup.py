@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 
 from jota.runtime import sys as kernel
 from jota.runtime.embedded import cgroups
@@ -68,11 +67,6 @@ def _gone(pidfd: int) -> None:
 
 
 def _kill_all(groups: Cgroups) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    pause = 0.0005
-    while groups.kill() or not groups.remove():
-        if time.monotonic() > deadline:
-            left = groups.processes()
-            raise RuntimeFault("KillContainerError", f"processes {left} in cgroup {groups.base} do not die")
-        time.sleep(pause)  # noqa: TID251 (a worker thread or a command line waits, never the loop)
-        pause = min(pause * 2, 0.05)
+    if not groups.end("", _PATIENCE):
+        left = groups.processes()
+        raise RuntimeFault("KillContainerError", f"processes {left} in cgroup {groups.base} do not die")

@@ -22,7 +22,7 @@ from jota.runtime.embedded.cgroups import Cgroups
 from jota.runtime.embedded.images.library import Library
 from jota.runtime.embedded.lowlevel import LowLevel
 from jota.runtime.embedded.state import Record
-from jota.runtime.protocol import RuntimeFault, SandboxSpec
+from jota.runtime.protocol import RuntimeFault, Sandbox, SandboxSpec
 
 
 @dataclass(slots=True)
@@ -44,6 +44,11 @@ def pod_group(pod_uid: str) -> str:
 def group(record: Record) -> str:
     """The container's cgroup below the node's base."""
     return f"{pod_group(record.pod_uid)}/{record.id}"
+
+
+def pause_group(box: Sandbox) -> str:
+    """The group of the process that holds a shared process namespace."""
+    return f"{pod_group(box.spec.pod_uid)}/pause-{box.id[:16]}"
 
 
 def set_up(shop: Workshop, record: Record, sandbox: SandboxSpec, sandbox_dir: str, process_namespace: str) -> None:

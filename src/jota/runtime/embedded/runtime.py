@@ -189,10 +189,13 @@ class EmbeddedRuntime:
                 # A full queue already says "look" often enough; the agent relists on a slow timer, too.
                 queue.put_nowait(pod_uid)
 
-    async def events(self) -> AsyncIterator[str]:
-        """Pod uids whose containers changed."""
+    def events(self) -> AsyncIterator[str]:
+        """Pod uids whose containers changed, from this call on."""
         queue: asyncio.Queue[str] = asyncio.Queue(4096)
         self._listeners.add(queue)
+        return self._listen(queue)
+
+    async def _listen(self, queue: asyncio.Queue[str]) -> AsyncIterator[str]:
         try:
             while True:
                 yield await queue.get()
@@ -222,7 +225,31 @@ class EmbeddedRuntime:
                 raise
 
         await self._blocking(work)
+        if wanted.share_process_namespace and not wanted.host_pid:
+            try:
+                await self._pause(made)
+            except RuntimeFault:
+                await self._blocking(lambda: self._discard_sandbox(made))
+                raise
         return made
+
+    async def _pause(self, box: Sandbox) -> None:
+        """Start PID 1 of a shared process namespace and pin the namespace. Raises RuntimeFault."""
+        directory, group = self.state.sandbox_dir(box.id), container.pause_group(box)
+        await self._blocking(lambda: sandbox.make_pause_root(directory, self.shop.cgroups, group))
+        request = {
+            "op": "pause",
+            "join": self.shop.cgroups.join_files(group, always=True),
+            "root": f"{directory}/empty",
+        }
+        try:
+            await self.link.connected(10)
+            answer, _ = await self.link.call(request)
+        except (SupervisorLost, TimeoutError) as fault:
+            raise RuntimeFault("FailedCreatePodSandBox", f"cannot start the pause process: {fault}") from fault
+        if "error" in answer:
+            raise RuntimeFault("FailedCreatePodSandBox", f"cannot start the pause process: {answer['error']}")
+        await self._blocking(lambda: sandbox.pin_process_namespace(directory, int(answer["pid"])))
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
         """Kill what still runs in it and release its namespaces. Idempotent."""
@@ -233,6 +260,7 @@ class EmbeddedRuntime:
             await self.stop_container(record.id, 0)
 
         def work() -> None:
+            self._end_pause(found)
             sandbox.tear_down(self.state.sandbox_dir(sandbox_id))
             found.state = "notready"
             self.state.save_sandbox(found)
@@ -251,8 +279,13 @@ class EmbeddedRuntime:
 
         await self._blocking(lambda: self._discard_sandbox(found))
 
+    def _end_pause(self, box: Sandbox) -> None:
+        if box.spec.share_process_namespace and not self.shop.cgroups.end(container.pause_group(box)):
+            raise RuntimeFault("KillPodSandboxError", f"the pause process of {box.spec.name} does not die")
+
     def _discard_sandbox(self, box: Sandbox) -> None:
         """Namespaces, the pod's cgroup unless another sandbox of the pod has it, and the directory."""
+        self._end_pause(box)
         sandbox.tear_down(self.state.sandbox_dir(box.id))
         if not any(s.spec.pod_uid == box.spec.pod_uid for s in self.state.sandboxes.values() if s.id != box.id):
             self.shop.cgroups.remove(container.pod_group(box.spec.pod_uid))
@@ -299,7 +332,9 @@ class EmbeddedRuntime:
             if target is None or target.run is None or target.end is not None:
                 raise RuntimeFault("CreateContainerError", f"target container {wanted.target_container} is not running")
             return f"/proc/{target.run['pid']}/ns/pid"
-        return "host" if box.spec.host_pid else ""
+        if box.spec.host_pid:
+            return "host"
+        return f"{self.state.sandbox_dir(box.id)}/ns/pid" if box.spec.share_process_namespace else ""
 
     def _record(self, id: str) -> Record:
         record = self.state.containers.get(id)
@@ -325,6 +360,7 @@ class EmbeddedRuntime:
             "error_log": log,
             "join": self.shop.cgroups.join_files(container.group(record)) if self.shop.low_level.own_cgroups else [],
             "hide": self._hide,
+            "procs": self.shop.cgroups.procs_file(container.group(record)),
             "oom": self.shop.cgroups.oom_file(container.group(record)),
             "log": record.log_path,
             "log_size": self._log_bounds[0],

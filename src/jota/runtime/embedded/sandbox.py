@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 
 from jota.runtime import sys as kernel
+from jota.runtime.embedded.cgroups import Cgroups
 from jota.runtime.protocol import RuntimeFault, SandboxSpec
 
 _KINDS = {"net": kernel.CLONE_NEWNET, "ipc": kernel.CLONE_NEWIPC, "uts": kernel.CLONE_NEWUTS}
@@ -58,10 +59,26 @@ def set_up(directory: str, spec: SandboxSpec) -> None:
 
 def tear_down(directory: str) -> None:
     """Release the namespaces and the memory file system. Idempotent; the directory stays."""
-    for name in ("ns/net", "ns/ipc", "ns/uts", "shm"):
+    for name in ("ns/net", "ns/ipc", "ns/uts", "ns/pid", "shm"):
         kernel.umount_if_mounted(f"{directory}/{name}")
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(f"{directory}/ns")
+
+
+def make_pause_root(directory: str, cgroups: Cgroups, group: str) -> None:
+    """What the pause process needs: an empty root and a group."""
+    os.makedirs(f"{directory}/empty", mode=0o555, exist_ok=True)
+    cgroups.create(group)
+
+
+def pin_process_namespace(directory: str, pid: int) -> None:
+    """Raises RuntimeFault when the process is gone already."""
+    try:
+        pin = f"{directory}/ns/pid"
+        os.close(os.open(pin, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+        kernel.mount(f"/proc/{pid}/ns/pid", pin, "", kernel.MS_BIND)
+    except OSError as fault:
+        raise RuntimeFault("FailedCreatePodSandBox", f"the pause process died: {fault}") from fault
 
 
 def shm_path(directory: str, spec: SandboxSpec) -> str:

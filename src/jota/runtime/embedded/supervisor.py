@@ -24,6 +24,7 @@ import socket
 import struct
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,8 @@ _ATTACH_BACKLOG = 1 << 20
 """Bytes an attached client may lag behind before it is dropped: a slow client must not stop the container."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
+_CLONE_NEWPID = 0x20000000
 _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_SLAVE = 0x20000, 4096, 16384, 1 << 19
 _PIDFD_GET_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, 1 << 3
 
@@ -71,6 +73,16 @@ def start_time(pid: int) -> str:
     except OSError:
         return ""
     return "" if fields[0] in "ZX" else fields[19]
+
+
+def rename_self(name: bytes) -> None:
+    """Overwrite our command line: the containers that see this process need not see the host's paths."""
+    with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+        memory.seek(start)
+        memory.write(name[: end - start - 1].ljust(end - start, b"\0"))
 
 
 class Log:
@@ -253,9 +265,14 @@ class Supervisor:
             self.selector.unregister(fd)
 
     def run(self) -> None:
+        """Until SIGTERM. One container's trouble must not end the others' supervisor: it is written down."""
         while self.running:
             for key, _ in self.selector.select(30):
-                key.data()
+                try:
+                    key.data()
+                except Exception:
+                    traceback.print_exc()
+                    sys.stderr.flush()
 
     # -- the agent's connection -------------------------------------------------------------------------------------
 
@@ -400,6 +417,7 @@ class Supervisor:
     def _spawn(self, task: Task, argv: list[str], stdio: tuple[int, int, int]) -> int:
         """Fork (this process is small and has one thread) and run the low-level runtime in the container's cgroups."""
         own = stdio if task.client is None else ()
+        parent = os.getpid()
         try:
             pid = os.fork()
         except OSError:
@@ -407,12 +425,12 @@ class Supervisor:
                 os.close(fd)
             raise
         if pid == 0:
-            self._child(task.request, argv, stdio)
+            self._child(task.request, argv, stdio, parent)
         for fd in set(own):
             os.close(fd)
         return pid
 
-    def _child(self, request: dict[str, Any], argv: list[str], stdio: tuple[int, int, int]) -> None:
+    def _child(self, request: dict[str, Any], argv: list[str], stdio: tuple[int, int, int], parent: int) -> None:
         """Never returns. Exit status 126 with the reason in the log file when a step fails."""
         try:
             signal.set_wakeup_fd(-1)
@@ -426,6 +444,8 @@ class Supervisor:
             ):
                 signal.signal(number, signal.SIG_DFL)
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(126)
             for path in request["join"]:
                 fd = os.open(path, os.O_WRONLY)
                 os.write(fd, b"0")
@@ -451,6 +471,63 @@ class Supervisor:
                 file.write(json.dumps({"msg": f"cannot run {argv[0]}: {fault}", "level": "error"}) + "\n")
         finally:
             os._exit(126)
+
+    # -- the process that holds a shared process namespace --------------------------------------------------------------
+
+    def do_pause(self, client: Client, message: dict[str, Any], descriptors: list[int]) -> None:
+        """Start PID 1 of a pod with shareProcessNamespace: it does nothing, has no rights and an empty root, and takes in
+        orphans. Its id is written to `pid_file`; its group is how it is killed."""
+        read, write = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            self._pause_parent(message, write)
+        os.close(write)
+        with open(read, "rb") as pipe:
+            answer = pipe.read(4096).decode()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        if answer.isdigit():
+            client.send({"re": message.get("re"), "pid": int(answer)})
+        else:
+            client.send({"re": message.get("re"), "error": answer or "the pause process did not start"})
+
+    def _pause_parent(self, message: dict[str, Any], write: int) -> None:
+        """Enter new namespaces; the next child is PID 1 there. Never returns."""
+        try:
+            for path in message["join"]:
+                fd = os.open(path, os.O_WRONLY)
+                os.write(fd, b"0")
+                os.close(fd)
+            _call(_libc.unshare(_CLONE_NEWPID | _CLONE_NEWNS), "unshare")
+            child = os.fork()
+            if child == 0:
+                self._pause(message["root"])
+            os.write(write, str(child).encode())
+        except BaseException as fault:  # a forked child must never unwind into the parent's loop
+            with contextlib.suppress(BaseException):
+                os.write(write, str(fault).encode())
+        finally:
+            os._exit(0)
+
+    def _pause(self, root: str) -> None:
+        """PID 1. Ignoring SIGCHLD makes the kernel reap the orphans."""
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            _libc.prctl(_PR_SET_NAME, b"pause", 0, 0, 0)
+            rename_self(b"/pause")
+            os.closerange(0, 1024)
+            os.chroot(root)
+            os.chdir("/")
+            os.setgroups([])
+            os.setgid(65535)
+            os.setuid(65535)
+            while True:
+                signal.pause()
+        finally:
+            os._exit(1)
 
     # -- children end -----------------------------------------------------------------------------------------------
 
@@ -535,19 +612,16 @@ class Supervisor:
             self._pump(task, fd)
         self._close_streams(task)
         value = {"code": code, "signal": number, "finished_at": time.time(), "reason": reason, "oom": self._oom(task)}
-        write_json(f"{task.directory}/exit.json", value)
         self.containers.pop(task.id, None)
+        with contextlib.suppress(FileNotFoundError):  # removed by force meanwhile
+            write_json(f"{task.directory}/exit.json", value)
         self._tell({"event": "exit", "id": task.id, **value})
 
     def _kill_rest(self, task: Task) -> None:
         """When PID 1 ends the container ends. Its process namespace sees to that; with a shared one we do."""
-        files = task.request["join"]
-        if not files:
-            return
-        procs = os.path.join(os.path.dirname(files[0]), "cgroup.procs")
         for _ in range(100):
             try:
-                with open(procs, encoding="ascii") as file:
+                with open(task.request["procs"], encoding="ascii") as file:
                     pids = [int(line) for line in file]
             except OSError:
                 return
@@ -722,8 +796,6 @@ class Supervisor:
         self._open_streams(task)
 
     def _end_unfinished(self, task: Task) -> None:
-        with contextlib.suppress(OSError, ValueError), open(task.request["pid_file"], encoding="ascii") as file:
-            os.kill(int(file.read()), signal.SIGKILL)
         self._kill_rest(task)
         value = {"code": 137, "signal": 9, "finished_at": time.time(), "reason": "ContainerStatusUnknown", "oom": False}
         write_json(f"{task.directory}/exit.json", value)

@@ -161,6 +161,10 @@ class Library:
         with self.content.quiet() as quiet:
             if not quiet:
                 return
+            for name in os.listdir(f"{self.content.root}/tmp"):
+                # Left behind by a killed pull; a finished one has moved its files away.
+                path = f"{self.content.root}/tmp/{name}"
+                shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
             blobs, layers = self._named(index)
             for name in set(os.listdir(f"{self.content.root}/blobs/sha256")) - blobs:
                 os.unlink(f"{self.content.root}/blobs/sha256/{name}")
