@@ -156,6 +156,7 @@ class _Connection(asyncio.Protocol):
     """One client connection until it is closed or upgraded."""
 
     __slots__ = (
+        "_below",
         "_body",
         "_body_size",
         "_done",
@@ -219,6 +220,8 @@ class _Connection(asyncio.Protocol):
         server = self._server
         tls = transport.get_extra_info("ssl_object")
         self._tls = tls is not None
+        # asyncio's TLS transport counts only what is not yet encrypted, uvloop's counts all of it
+        self._below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
         certificate = None
         if tls is not None and tls.context.verify_mode != CERT_NONE:
             certificate = tls.getpeercert(True)
@@ -569,13 +572,20 @@ class _Connection(asyncio.Protocol):
     # -- streams --
 
     def buffered(self) -> int:
-        return 0 if self.gone else self._transport.get_write_buffer_size()
+        if self.gone:
+            return 0
+        size: int = self._transport.get_write_buffer_size()
+        if self._below is not None:
+            size += self._below.get_write_buffer_size()
+        return size
 
     async def drain(self) -> None:
         if self._write_paused and not self.gone:
             future: asyncio.Future[None] = self._server.loop.create_future()
             self._drainers.append(future)
             await future
+        while self._below is not None and not self.gone and self._below.get_write_buffer_size() > JOIN * 4:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # asyncio's TLS calls resume_writing as soon as all is encrypted, not sent
         if self.gone:
             raise ConnectionResetError("the peer is gone")
 

@@ -10,8 +10,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from jota.wire.message import Duplex, Request
@@ -73,7 +72,7 @@ class WebSocket:
         self.duplex = duplex
         self._connection = Connection(ConnectionType.CLIENT if client else ConnectionType.SERVER)
         self._limit = limit
-        self._events: deque[Event] = deque()
+        self._events: Iterator[Event] = iter(())
         self._parts: list[bytes | str] = []
         self._size = 0
         self._closing = False
@@ -120,15 +119,17 @@ class WebSocket:
         return b"".join(p for p in parts if isinstance(p, bytes))
 
     async def _event(self) -> Event | None:
-        while not self._events:
+        while True:
+            # one at a time: once a close frame is parsed, wsproto answers no ping before it any more
+            for event in self._events:
+                return event
             if self.close_code is not None:
                 return None
             data = await self.duplex.read()
             if not data:
                 return None
             self._connection.receive_data(data)
-            self._events.extend(self._connection.events())
-        return self._events.popleft()
+            self._events = self._connection.events()
 
     def _send(self, event: Event) -> None:
         from wsproto.utilities import LocalProtocolError

@@ -1,0 +1,129 @@
+"""Requests passed on to another server: what streams, what is upgraded, what fails - with and without TLS on both legs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from test_remotecommand import exec_handler, spdy_exec, websocket_exec
+from wirekit import certificates, exchange, run, serving
+
+from jota.wire.dial import BadGateway, dial, forward
+from jota.wire.message import Response
+
+LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+
+
+def passing(port, seen=None, context=None):
+    async def handler(request):
+        response = await forward(
+            request,
+            host="127.0.0.1",
+            port=port,
+            path=request.path + "?" + request.query,
+            ssl=context,
+            server_hostname="localhost" if context else None,
+            headers=[("X-Added", "yes")],
+        )
+        if seen is not None:
+            seen.append(response)
+        return response
+
+    return handler
+
+
+async def origin(request):
+    if request.path == "/stream":
+
+        async def stream(writer):
+            for _ in range(3):
+                writer.write([b"part;"])
+                await asyncio.sleep(0.01)
+
+        return Response(200, [("Content-Type", "text/plain")], stream=stream)
+    text = f"{request.method} {request.query} {len(request.body)} {request.headers.get('x-added')} {request.headers.get('te')}"
+    return Response(404 if request.path == "/missing" else 200, [("X-Back", "1")], text.encode())
+
+
+@LOOPS
+@pytest.mark.parametrize(
+    ("sent", "there"),
+    [
+        (b"GET /a?q=1 HTTP/1.1\r\nHost: x\r\nTE: trailers\r\n", b"GET q=1 0 yes None"),
+        (b"POST /a?q=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n", b"POST q=1 3 yes None"),
+        (b"GET /missing HTTP/1.1\r\nHost: x\r\n", b"HTTP/1.1 404"),
+        (b"GET /stream HTTP/1.1\r\nHost: x\r\n", b"5\r\npart;\r\n5\r\npart;\r\n5\r\npart;\r\n0\r\n\r\n"),
+        (b"HEAD /a HTTP/1.1\r\nHost: x\r\n", b"Content-Length: 16\r\n"),
+        (b"GET /a HTTP/1.1\r\nHost: x\r\nUpgrade: SPDY/3.1\r\nConnection: Upgrade, close\r\n", b"GET  0 yes None"),
+    ],
+)
+def test_answers_are_passed_on(loop, sent, there):
+    body = b"abc" if sent.startswith(b"POST") else b""
+    close = b"" if b"close" in sent else b"Connection: close\r\n"
+
+    async def main():
+        async with serving(origin) as back, serving(passing(back.port)) as front:
+            return await exchange(front.port, sent + close + b"\r\n" + body)
+
+    assert there in run(main(), loop)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", b"HTTP/1.1 2"],
+)
+def test_an_answer_that_is_not_one_raises_before_anything_was_said(answer):
+    async def main():
+        async def speak(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            writer.close()
+
+        server = await asyncio.start_server(speak, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        from jota.wire.message import Request
+
+        with pytest.raises(BadGateway):
+            await forward(Request("GET", "/"), host="127.0.0.1", port=port, path="/")
+        server.close()
+        with pytest.raises(OSError):
+            await dial("127.0.0.1", port)
+
+    run(main())
+
+
+@LOOPS
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("client", [websocket_exec, spdy_exec], ids=["websocket", "spdy"])
+def test_exec_through_two_servers(loop, tls, client, tmp_path):
+    """kubectl -> API server -> kubelet: both legs over TLS, the upgrade is spliced."""
+    server_context, client_context, _ = certificates(tmp_path)
+    context = client_context(True) if tls else None
+
+    async def main():
+        server_tls = server_context if tls else None
+        async with (
+            serving(exec_handler, tls=server_tls) as back,
+            serving(passing(back.port, context=context), tls=server_tls) as front,
+        ):
+            duplex = await dial("127.0.0.1", front.port, ssl=context, server_hostname="localhost")
+            result = await client(duplex, b"x" * 500_000)
+            duplex.close()
+            return result
+
+    out, status = run(main(), loop)
+    assert out == b"X" * 500_000
+    assert b'"ExitCode"' in status
+    assert b'"3"' in status
+
+
+@LOOPS
+def test_a_plain_answer_to_an_upgrade_is_passed_on(loop):
+    async def main():
+        async with serving(origin) as back, serving(passing(back.port)) as front:
+            head = b"GET /missing HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            return await exchange(front.port, head + b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+    answer = run(main(), loop)
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert b"HTTP/1.1 200" in answer
