@@ -148,6 +148,9 @@ def track_update(
         return []  # the documented way to give up all tracking; the next apply starts anew
     base = sent if live is None or (sent and sent != kept) else kept
     managers = _decode(base, trusted=base is kept)
+    if not managers and base is not kept:
+        base = kept  # what cannot be read is as if it had not been sent
+        managers = _decode(base)
     if live is not None and not managers:
         return []
     changed, removed = _changes(live, new, _root(schema), unchanged)
