@@ -365,7 +365,7 @@ def test_managed_fields_in_the_configuration_are_400() -> None:
 def test_custom_resources_without_a_schema_have_granular_maps() -> None:
     common: Any = {"manager": "m", "api_version": "x/v1", "time": "T", "schema": None}
     one = {"apiVersion": "x/v1", "kind": "X", "metadata": {"name": "a"}, "spec": {"a": {"b": 1}, "l": [1]}}
-    merged, entries = apply.apply(None, one, **common)
+    _merged, entries = apply.apply(None, one, **common)
     assert entries[0]["fieldsV1"] == {"f:spec": {"f:a": {"f:b": {}}, "f:l": {}}}
 
 
