@@ -258,7 +258,10 @@ def test_new(plural: str, obj: dict[str, Any], problem: str) -> None:
     assert problem in new(plural, obj)
 
 
-CLAIM = {"spec": {"accessModes": ["ReadWriteOnce"], "volumeName": "v", "resources": {"requests": {"storage": "2Gi"}}}}
+CLAIM: dict[str, Any] = {
+    "status": {"phase": "Bound"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "volumeName": "v", "resources": {"requests": {"storage": "2Gi"}}},
+}
 UPDATES: list[tuple[str, dict[str, Any], str, Any, str]] = [
     (
         "deployments",
@@ -315,7 +318,7 @@ UPDATES: list[tuple[str, dict[str, Any], str, Any, str]] = [
         CLAIM,
         "spec.resources.requests.storage",
         "1Gi",
-        "spec.resources.requests.storage: Forbidden: field can not be less than previous value",
+        "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity",
     ),
     ("priorityclasses", {"value": 1}, "value", 2, "value: Forbidden: may not be changed in an update."),
     (
@@ -342,6 +345,12 @@ def test_immutable(plural: str, old: dict[str, Any], path: str, value: Any, prob
     assert kind(plural).validate_update(old, old) == []
     (error,) = shown(kind(plural).validate_update(changed(old, path, value), old))
     assert error.startswith(problem)
+
+
+def test_an_unbound_claim_may_not_grow() -> None:
+    pending = {**CLAIM, "status": {"phase": "Pending"}}
+    grown = changed(pending, "spec.resources.requests.storage", "3Gi")
+    assert [e.field for e in kind("persistentvolumeclaims").validate_update(grown, pending)] == ["spec"]
 
 
 def test_a_bound_claim_may_grow() -> None:

@@ -37,7 +37,7 @@ KIND = Kind(
     columns=(
         NAME,
         plain("Controller", _controller, about="The object that this is a revision of."),
-        plain("Revision", count_cell("revision"), "integer", about="Its number."),
+        plain("Revision", count_cell("revision"), about="Its number."),
         AGE,
     ),
 )

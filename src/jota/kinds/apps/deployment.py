@@ -101,8 +101,8 @@ KIND = Kind(
     columns=(
         NAME,
         plain("Ready", _ready, about="Number of pods that are ready, of those wanted."),
-        plain("Up-to-date", lambda d, _now: number(part(d, "status"), "updatedReplicas"), "integer"),
-        plain("Available", lambda d, _now: number(part(d, "status"), "availableReplicas"), "integer"),
+        plain("Up-to-date", lambda d, _now: number(part(d, "status"), "updatedReplicas")),
+        plain("Available", lambda d, _now: number(part(d, "status"), "availableReplicas")),
         AGE,
         CONTAINERS,
         IMAGES,

@@ -56,5 +56,5 @@ KIND = Kind(
     short_names=("cm",),
     validate=validate,
     validate_update=validate_update,
-    columns=(NAME, plain("Data", _count, "integer", about="The number of keys."), AGE),
+    columns=(NAME, plain("Data", _count, about="The number of keys."), AGE),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jota.kinds.common import NAME, UNKNOWN, path_cell, plain, since
-from jota.kinds.kind import Kind
+from jota.kinds.kind import Column, Kind
 from jota.kinds.shape import Object, attach, meta, number, part, put_missing, text
 from jota.meta.errors import FieldError, invalid
 from jota.meta.resource import EVENTS
@@ -78,7 +78,7 @@ COLUMNS = (
     plain("Message", lambda e, _now: text(e, "message").strip(), about="What happened, for people."),
     plain("First Seen", first_seen, wide=True),
     plain("Count", _count, wide=True),
-    plain("Name", NAME.cell, wide=True),
+    Column("Name", NAME.cell, format="name", priority=1),
 )
 
 KIND = Kind(

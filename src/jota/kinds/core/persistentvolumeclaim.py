@@ -55,27 +55,28 @@ def validate(claim: Object) -> list[FieldError]:
 
 
 def validate_update(new: Object, old: Object) -> list[FieldError]:
-    after, before = _frozen(new, old), _frozen(old, old)
+    bound = text(part(old, "status"), "phase") == "Bound"
+    after, before = _frozen(new, old, bound), _frozen(old, old, bound)
     errors = [] if after == before else [forbidden_field("spec", FROZEN)]
     asked = nanos(deep(new, "spec", "resources", "requests").get("storage"))
     was = nanos(deep(old, "spec", "resources", "requests").get("storage"))
-    if asked is not None and was is not None and asked < was:
+    if bound and asked is not None and was is not None and asked < was:
         has = nanos(deep(old, "status", "capacity").get("storage"))
         if has is None or asked <= has:
-            detail = "field can not be less than previous value" if has is None else SMALLER
-            errors.append(forbidden_field("spec.resources.requests.storage", detail))
+            errors.append(forbidden_field("spec.resources.requests.storage", SMALLER))
     return errors
 
 
-def _frozen(claim: Object, old: Object) -> Object:
-    """The spec without what may change: requests, the attributes class, and the volume name until it is set."""
+def _frozen(claim: Object, old: Object, bound: bool) -> Object:
+    """The spec without what may change: for bound claims requests and the attributes class; the volume until it is set."""
     spec = dict(part(claim, "spec"))
-    spec.pop("volumeAttributesClassName", None)
     if not text(part(old, "spec"), "volumeName"):
         spec.pop("volumeName", None)
     if "storageClassName" not in part(old, "spec"):
         spec.pop("storageClassName", None)
-    spec["resources"] = {k: v for k, v in part(spec, "resources").items() if k != "requests"}
+    if bound:
+        spec.pop("volumeAttributesClassName", None)
+        spec["resources"] = {k: v for k, v in part(spec, "resources").items() if k != "requests"}
     return spec
 
 

@@ -91,7 +91,7 @@ KIND = Kind(
     columns=(
         NAME,
         plain("Type", path_cell("type", missing=""), about="Used to facilitate programmatic handling of secret data."),
-        plain("Data", lambda secret, _now: len(part(secret, "data")), "integer", about="The number of keys."),
+        plain("Data", lambda secret, _now: len(part(secret, "data")), about="The number of keys."),
         AGE,
     ),
     selectable={"type": lambda secret: text(secret, "type")},

@@ -17,7 +17,6 @@ KIND = Kind(
         plain(
             "Secrets",
             lambda account, _now: len(parts(account, "secrets")),
-            "integer",
             about="How many secrets are listed.",
         ),
         AGE,

@@ -44,7 +44,7 @@ KIND = Kind(
     columns=(
         NAME,
         plain("PriorityLevel", lambda f, _now: text(deep(f, "spec", "priorityLevelConfiguration"), "name") or NONE),
-        plain("MatchingPrecedence", count_cell("spec", "matchingPrecedence"), "integer"),
+        plain("MatchingPrecedence", count_cell("spec", "matchingPrecedence")),
         plain("DistinguisherMethod", lambda f, _now: text(deep(f, "spec", "distinguisherMethod"), "type") or NONE),
         AGE,
         plain("MissingPL", _missing),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jota.kinds import names
-from jota.kinds.common import AGE, NAME, NONE, plain, some
+from jota.kinds.common import AGE, NAME, path_cell, plain, some
 from jota.kinds.kind import Kind
 from jota.kinds.shape import Object, attach, deep, meta, number, part, parts, strings, text
 from jota.meta.errors import FieldError, forbidden_field, invalid, not_supported, required
@@ -105,11 +105,6 @@ def warnings(ingress: Object) -> list[str]:
     return []
 
 
-def _class(ingress: Object, _now: float) -> str:
-    by_annotation = strings(meta(ingress), "annotations").get(CLASS_ANNOTATION)
-    return text(part(ingress, "spec"), "ingressClassName") or by_annotation or NONE
-
-
 def _hosts(ingress: Object, _now: float) -> str:
     return some([text(r, "host") for r in parts(part(ingress, "spec"), "rules") if text(r, "host")], empty="*")
 
@@ -130,7 +125,7 @@ KIND = Kind(
     warnings=warnings,
     columns=(
         NAME,
-        plain("Class", _class, about="The class of controller that serves it."),
+        plain("Class", path_cell("spec", "ingressClassName"), about="The class of controller that serves it."),
         plain("Hosts", _hosts, about="Hosts that are routed."),
         plain("Address", _address, about="Where it is reached."),
         plain("Ports", lambda i, _now: "80, 443" if parts(part(i, "spec"), "tls") else "80"),

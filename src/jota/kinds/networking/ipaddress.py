@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from jota.kinds.common import AGE, NAME, NONE, plain
+from jota.kinds.common import NAME, NONE, plain
 from jota.kinds.kind import Kind
 from jota.kinds.shape import Object, deep, meta, part, text
 from jota.meta.errors import FieldError, invalid, required
@@ -50,5 +50,5 @@ KIND = Kind(
     short_names=("ip",),
     validate=validate,
     validate_update=validate_update,
-    columns=(NAME, plain("ParentRef", _parent, about="The object that uses the address."), AGE),
+    columns=(NAME, plain("ParentRef", _parent, about="The object that uses the address.")),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from jota.kinds.common import AGE, NAME, NONE, plain, yes_no_cell
+from collections.abc import Callable
+
+from jota.kinds.common import AGE, NAME, NONE, plain
 from jota.kinds.kind import Kind
 from jota.kinds.shape import Object, attach, part, parts, put_missing, text, texts
 from jota.meta.resource import Resource
@@ -25,6 +27,10 @@ def default(driver: Object) -> None:
         spec["volumeLifecycleModes"] = ["Persistent"]
 
 
+def _flag(field: str) -> Callable[[Object, float], bool]:
+    return lambda driver, _now: part(driver, "spec").get(field) is True
+
+
 def _tokens(driver: Object, _now: float) -> str:
     asked = parts(part(driver, "spec"), "tokenRequests")
     return ",".join(text(t, "audience") for t in asked) if asked else "<unset>"
@@ -37,11 +43,11 @@ KIND = Kind(
     default=default,
     columns=(
         NAME,
-        plain("AttachRequired", yes_no_cell("spec", "attachRequired"), "boolean"),
-        plain("PodInfoOnMount", yes_no_cell("spec", "podInfoOnMount"), "boolean"),
-        plain("StorageCapacity", yes_no_cell("spec", "storageCapacity"), "boolean"),
+        plain("AttachRequired", _flag("attachRequired"), "boolean"),
+        plain("PodInfoOnMount", _flag("podInfoOnMount"), "boolean"),
+        plain("StorageCapacity", _flag("storageCapacity"), "boolean"),
         plain("TokenRequests", _tokens),
-        plain("RequiresRepublish", yes_no_cell("spec", "requiresRepublish"), "boolean"),
+        plain("RequiresRepublish", _flag("requiresRepublish"), "boolean"),
         plain("Modes", lambda d, _now: ",".join(texts(part(d, "spec"), "volumeLifecycleModes")) or NONE),
         AGE,
     ),

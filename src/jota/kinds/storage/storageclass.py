@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jota.kinds.common import AGE, NAME, path_cell, plain
-from jota.kinds.kind import Kind
+from jota.kinds.kind import Column, Kind
 from jota.kinds.shape import Object, meta, put_missing, strings, text
 from jota.meta.errors import FieldError, forbidden_field, not_supported, required
 from jota.meta.resource import Resource
@@ -48,8 +48,8 @@ def _name(cls: Object, now: float) -> str:
     return str(NAME.cell(cls, now)) + (" (default)" if is_default(cls) else "")
 
 
-def _grows(cls: Object, _now: float) -> str:
-    return "true" if cls.get("allowVolumeExpansion") is True else "false"
+def _grows(cls: Object, _now: float) -> bool:
+    return cls.get("allowVolumeExpansion") is True
 
 
 KIND = Kind(
@@ -61,11 +61,11 @@ KIND = Kind(
     validate=validate,
     validate_update=validate_update,
     columns=(
-        plain("Name", _name),
+        Column("Name", _name, format="name"),
         plain("Provisioner", path_cell("provisioner", missing="")),
         plain("ReclaimPolicy", path_cell("reclaimPolicy", missing="Delete")),
         plain("VolumeBindingMode", path_cell("volumeBindingMode", missing="<unset>")),
-        plain("AllowVolumeExpansion", _grows, "boolean"),
+        plain("AllowVolumeExpansion", _grows),
         AGE,
     ),
 )
