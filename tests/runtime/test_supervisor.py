@@ -12,6 +12,7 @@ import pytest
 
 from jota.runtime.embedded import supervisor
 from jota.runtime.embedded.cleanup import cleanup
+from jota.runtime.embedded.supervise.process import start_time
 from jota.runtime.protocol import RuntimeFault
 
 pytestmark = pytest.mark.kernel
@@ -54,7 +55,7 @@ def test_an_exit_while_nobody_watches(story):
         os.kill(w.runtime.supervisor_pid, signal.SIGKILL)
         pid = (await w.runtime.container(id)).pid
         open(f"{root}/go", "w").close()
-        await w.until(lambda: supervisor.start_time(pid) == "")
+        await w.until(lambda: start_time(pid) == "")
         w.runtime._keeper = asyncio.create_task(w.runtime.link.keep())
         container = await w.ended(id)
         # A kernel before 6.15 that has no zombie any more cannot say.
@@ -72,7 +73,7 @@ def test_an_exit_while_agent_and_supervisor_are_dead(story):
         await w.runtime.close()
         os.kill(w.runtime.supervisor_pid, signal.SIGKILL)
         open(f"{container.root}/go", "w").close()
-        await w.until(lambda: supervisor.start_time(container.pid) == "")
+        await w.until(lambda: start_time(container.pid) == "")
         w.runtime = w.make()
         await w.runtime.start()
         container = await w.ended(id)

@@ -12,41 +12,33 @@ from __future__ import annotations
 
 import array
 import contextlib
-import ctypes
 import errno
 import fcntl
 import json
 import os
-import resource
 import selectors
 import signal
 import socket
-import struct
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
+if __name__ == "__main__":
+    # -I -S gives no path of our own; the packages on the way here are empty.
+    sys.path.append(os.path.abspath(__file__).removesuffix("/jota/runtime/embedded/supervisor.py"))
+
+from jota.runtime import sys as kernel
+from jota.runtime.embedded.supervise import child
+from jota.runtime.embedded.supervise.crilog import Log
+from jota.runtime.embedded.supervise.process import noted_status, start_time, zombie_status
+
 MESSAGE = 1 << 17
 """Bytes of the largest message."""
 _CHUNK = 1 << 16
-_LINE = 16 * 1024
-"""Bytes after which a log line is split into P parts, as containerd does."""
 _ATTACH_BACKLOG = 1 << 20
 """Bytes an attached client may lag behind before it is dropped: a slow client must not stop the container."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
-_CLONE_NEWPID = 0x20000000
-_CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_SLAVE = 0x20000, 4096, 16384, 1 << 19
-_PIDFD_GET_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, 1 << 3
-
-
-def _call(result: int, what: str) -> None:
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{os.strerror(code)}: {what}")
 
 
 def write_json(path: str, value: dict[str, Any]) -> None:
@@ -63,98 +55,6 @@ def read_json(path: str) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def start_time(pid: int) -> str:
-    """Field 22 of /proc/<pid>/stat: tells a process from a later one with the same id. "" when it is gone or dead."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]
-
-
-def rename_self(name: bytes) -> None:
-    """Overwrite our command line: the containers that see this process need not see the host's paths."""
-    with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
-        fields = file.read().rpartition(")")[2].split()
-    start, end = int(fields[45]), int(fields[46])
-    with open("/proc/self/mem", "r+b", buffering=0) as memory:
-        memory.seek(start)
-        memory.write(name[: end - start - 1].ljust(end - start, b"\0"))
-
-
-class Log:
-    """One container's log file in CRI's format, `<RFC 3339 nano> stdout|stderr F|P <text>`, rotated by size."""
-
-    def __init__(self, path: str, max_size: int, max_files: int) -> None:
-        self.path, self.max_size, self.max_files = path, max_size, max_files
-        self.lost = 0
-        self._fd = -1
-        self._second, self._text = 0, b""
-        self._open()
-
-    def _open(self) -> None:
-        try:
-            os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-            self._size = os.fstat(self._fd).st_size
-        except OSError as fault:
-            print(f"log {self.path}: {fault}", file=sys.stderr, flush=True)
-            self._fd, self._size = -1, 0
-
-    def _stamp(self) -> bytes:
-        second, nano = divmod(time.time_ns(), 1_000_000_000)
-        if second != self._second:
-            self._second = second
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
-        return b"%b.%09dZ " % (self._text, nano)
-
-    def write(self, stream: bytes, data: bytes) -> None:
-        """Append what the container wrote. A full disk loses output, never the container: the loss is counted."""
-        if self._fd < 0:
-            self._open()
-            if self._fd < 0:
-                return
-        prefix = self._stamp() + stream
-        parts = []
-        *lines, tail = data.split(b"\n")
-        for line in lines:
-            while len(line) > _LINE:
-                parts.append(b"%b P %b\n" % (prefix, line[:_LINE]))
-                line = line[_LINE:]
-            parts.append(b"%b F %b\n" % (prefix, line))
-        while tail:
-            parts.append(b"%b P %b\n" % (prefix, tail[:_LINE]))
-            tail = tail[_LINE:]
-        out = b"".join(parts)
-        try:
-            self._size += os.write(self._fd, out)
-        except OSError as fault:
-            if not self.lost:
-                print(f"log {self.path}: {fault}", file=sys.stderr, flush=True)
-            self.lost += len(out)
-        if self._size >= self.max_size:
-            self._rotate()
-
-    def _rotate(self) -> None:
-        """Rename as the kubelet does (0.log.20060102-150405) and keep `max_files` files, the current one included."""
-        os.close(self._fd)
-        self._fd = -1
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        directory, base = os.path.split(self.path)
-        with contextlib.suppress(OSError):
-            os.rename(self.path, f"{self.path}.{stamp}.{time.time_ns() % 10**9:09d}")
-            old = sorted(name for name in os.listdir(directory) if name.startswith(base + "."))
-            for name in old[: max(0, len(old) - (self.max_files - 1))]:
-                os.unlink(f"{directory}/{name}")
-        self._open()
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
 
 class Tap:
@@ -244,7 +144,7 @@ class Supervisor:
         self._watch(listener.fileno(), lambda: self._accept(listener))
 
     def watch_children(self) -> None:
-        _call(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
+        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGTERM):
@@ -425,52 +325,10 @@ class Supervisor:
                 os.close(fd)
             raise
         if pid == 0:
-            self._child(task.request, argv, stdio, parent)
+            child.low_level(task.request, argv, stdio, parent)
         for fd in set(own):
             os.close(fd)
         return pid
-
-    def _child(self, request: dict[str, Any], argv: list[str], stdio: tuple[int, int, int], parent: int) -> None:
-        """Never returns. Exit status 126 with the reason in the log file when a step fails."""
-        try:
-            signal.set_wakeup_fd(-1)
-            for number in (
-                signal.SIGCHLD,
-                signal.SIGTERM,
-                signal.SIGINT,
-                signal.SIGHUP,
-                signal.SIGPIPE,
-                signal.SIGXFSZ,
-            ):
-                signal.signal(number, signal.SIG_DFL)
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != parent:
-                os._exit(126)
-            for path in request["join"]:
-                fd = os.open(path, os.O_WRONLY)
-                os.write(fd, b"0")
-                os.close(fd)
-            if request["hide"]:
-                # crun refuses a hybrid layout whose unified tree lists controllers: show it an empty list.
-                _call(_libc.unshare(_CLONE_NEWNS), "unshare")
-                _call(_libc.mount(None, b"/", None, ctypes.c_ulong(_MS_REC | _MS_SLAVE), None), "mount slave")
-                hidden = request["hide"].encode()
-                _call(
-                    _libc.mount(b"/dev/null", hidden, None, ctypes.c_ulong(_MS_BIND), None), "hide cgroup.controllers"
-                )
-            soft = request.get("nofile")
-            if soft:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
-            os.chdir(request["cwd"])
-            high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in stdio]
-            for target, fd in enumerate(high):
-                os.dup2(fd, target, inheritable=True)
-            os.execv(argv[0], argv)
-        except BaseException as fault:  # a forked child must never unwind into the parent's loop
-            with contextlib.suppress(BaseException), open(request["error_log"], "a", encoding="utf-8") as file:
-                file.write(json.dumps({"msg": f"cannot run {argv[0]}: {fault}", "level": "error"}) + "\n")
-        finally:
-            os._exit(126)
 
     # -- the process that holds a shared process namespace --------------------------------------------------------------
 
@@ -480,7 +338,7 @@ class Supervisor:
         read, write = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
-            self._pause_parent(message, write)
+            child.pause_parent(message, write)
         os.close(write)
         with open(read, "rb") as pipe:
             answer = pipe.read(4096).decode()
@@ -490,44 +348,6 @@ class Supervisor:
             client.send({"re": message.get("re"), "pid": int(answer)})
         else:
             client.send({"re": message.get("re"), "error": answer or "the pause process did not start"})
-
-    def _pause_parent(self, message: dict[str, Any], write: int) -> None:
-        """Enter new namespaces; the next child is PID 1 there. Never returns."""
-        try:
-            for path in message["join"]:
-                fd = os.open(path, os.O_WRONLY)
-                os.write(fd, b"0")
-                os.close(fd)
-            _call(_libc.unshare(_CLONE_NEWPID | _CLONE_NEWNS), "unshare")
-            child = os.fork()
-            if child == 0:
-                self._pause(message["root"])
-            os.write(write, str(child).encode())
-        except BaseException as fault:  # a forked child must never unwind into the parent's loop
-            with contextlib.suppress(BaseException):
-                os.write(write, str(fault).encode())
-        finally:
-            os._exit(0)
-
-    def _pause(self, root: str) -> None:
-        """PID 1. Ignoring SIGCHLD makes the kernel reap the orphans."""
-        try:
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-            _libc.prctl(_PR_SET_NAME, b"pause", 0, 0, 0)
-            rename_self(b"/pause")
-            os.closerange(0, 1024)
-            os.chroot(root)
-            os.chdir("/")
-            os.setgroups([])
-            os.setgid(65535)
-            os.setuid(65535)
-            while True:
-                signal.pause()
-        finally:
-            os._exit(1)
 
     # -- children end -----------------------------------------------------------------------------------------------
 
@@ -807,39 +627,8 @@ class Supervisor:
         self._forget(task.pidfd)
         status = zombie_status(task.pid)
         if status is None:
-            status = exit_status(task.pidfd)
+            status = kernel.pidfd_exit_status(task.pidfd)
         self._ended(task, status)
-
-
-def zombie_status(pid: int) -> int | None:
-    """The last field of a zombie's /proc/<pid>/stat; None when there is no such zombie (any more)."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return int(fields[49]) if fields[0] == "Z" else None
-
-
-def noted_status(directory: str) -> int | None:
-    """What the agent learnt of an exit that no supervisor watched (`holder.py`)."""
-    try:
-        with open(f"{directory}/status", encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return None
-
-
-def exit_status(pidfd: int) -> int | None:
-    """PIDFD_GET_INFO (Linux 6.15): the wait status of a process that is not our child."""
-    buffer = bytearray(64)
-    struct.pack_into("Q", buffer, 0, _PIDFD_INFO_EXIT)
-    try:
-        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, buffer)
-    except OSError:
-        return None
-    mask = struct.unpack_from("Q", buffer, 0)[0]
-    return int(struct.unpack_from("i", buffer, 60)[0]) if mask & _PIDFD_INFO_EXIT else None
 
 
 def main(root: str) -> int:
