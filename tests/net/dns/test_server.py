@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import uvloop
 
 from jota.aio.clock import SystemClock
 from jota.net.dns import forward, packet
@@ -110,16 +111,22 @@ def serve(
                 for task in tasks:
                     task.cancel()
 
-    asyncio.run(body())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as in the agent
+        runner.run(body())
 
 
 async def _upstream(door: socket.socket, answer: Callable[[bytes], bytes | None]) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        data, peer = await loop.sock_recvfrom(door, 4096)
+    def reply() -> None:
+        data, peer = door.recvfrom(4096)
         made = answer(data)
         if made is not None:
             door.sendto(made, peer)
+
+    asyncio.get_running_loop().add_reader(door, reply)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        asyncio.get_running_loop().remove_reader(door)
 
 
 def test_names_of_the_cluster_by_udp_and_tcp() -> None:
@@ -180,6 +187,23 @@ def test_garbage_is_survived() -> None:
         assert code(await ask.udp(question("web.default.svc.cluster.local"))) == NOERROR
 
     serve(story)
+
+
+def test_idle_clients_do_not_keep_the_server_from_ending() -> None:
+    with socket.socket() as client:
+
+        async def story(ask: Asker, zone: Zone) -> None:
+            client.connect(("127.0.0.1", ask.port))
+            client.sendall(packet.join([question("web.default.svc.cluster.local")]))
+            await ask.tcp(question("web.default.svc.cluster.local"))
+
+        async def all_of_it() -> None:
+            async with asyncio.timeout(5):
+                await asyncio.to_thread(serve, story)
+
+        asyncio.run(all_of_it())
+        client.settimeout(5)
+        assert client.recv(2)
 
 
 def example(data: bytes) -> bytes:

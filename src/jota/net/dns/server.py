@@ -41,7 +41,7 @@ class Server:
         self._turn = 0
         self._group: asyncio.TaskGroup | None = None
         self._pending = 0
-        self._connections = 0
+        self._connections: set[asyncio.StreamWriter] = set()
 
     async def run(self, address: str, port: int = 53, *, ready: asyncio.Event | None = None) -> None:
         """Serve on UDP and TCP until cancelled. Raises OSError when the address cannot be bound."""
@@ -49,16 +49,19 @@ class Server:
             loop = asyncio.get_running_loop()
             async with asyncio.TaskGroup() as group:
                 self._group = group
+                server = await asyncio.start_server(self._serve_stream, sock=tcp)
                 loop.add_reader(udp, self._drain, udp)
                 try:
-                    server = await asyncio.start_server(self._serve_stream, sock=tcp)
                     if ready is not None:
                         ready.set()
-                    async with server:
-                        await server.serve_forever()
+                    await asyncio.Event().wait()  # until cancelled: all work is done in callbacks and tasks
                 finally:
                     loop.remove_reader(udp)
                     self._group = None
+                    server.close()
+                    for writer in self._connections:
+                        writer.transport.abort()
+                    await server.wait_closed()
 
     # --- one message
 
@@ -132,10 +135,10 @@ class Server:
     # --- TCP
 
     async def _serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._connections >= CONNECTIONS:
+        if len(self._connections) >= CONNECTIONS:
             writer.close()
             return
-        self._connections += 1
+        self._connections.add(writer)
         try:
             while True:
                 async with asyncio.timeout(IDLE):
@@ -151,7 +154,7 @@ class Server:
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
             return
         finally:
-            self._connections -= 1
+            self._connections.discard(writer)
             writer.close()
 
 
