@@ -1,0 +1,48 @@
+# Two commands for a new user: `make demo` and `make test`. Each sets up all that it needs first.
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.PHONY: demo test check bench types setup clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   start a cluster and show what it does (leaves it running)"
+	@echo "make test   run the tests"
+	@echo "make check  lint, types, import law, tests"
+	@echo "make bench  run the benchmarks and rewrite docs/benchmarks.md"
+	@echo "make types  rebuild the data files made from the Kubernetes schema"
+
+# System packages are checked on every run (milliseconds); Python packages only when pyproject.toml changed.
+setup: $(VENV)/.installed
+$(VENV)/.installed: pyproject.toml
+	@scripts/setup base
+	@test -x $(PY) || python3 -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: setup
+	@scripts/setup demo
+	@$(PY) examples/demo.py
+
+test: setup
+	@scripts/setup test
+	@$(PY) -m pytest
+
+check: setup
+	@scripts/setup test
+	$(VENV)/bin/ruff format --check src tests bench examples
+	$(VENV)/bin/ruff check src tests bench examples
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PY) -m pytest
+
+bench: setup
+	@scripts/setup bench
+	$(PY) -m bench --all --write docs/benchmarks.md
+
+types: setup
+	$(PY) -m tools.types
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
