@@ -1,0 +1,191 @@
+"""The kubelet's API over a small double of the runtime: who may, what is found, what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from jota.aio.clock import SystemClock
+from jota.meta.errors import ApiError
+from jota.node.server import KubeletServer, flag, log_options
+from jota.runtime.protocol import Container, Sandbox, SandboxSpec, Stats
+from jota.wire.message import Peer, Request
+
+POD = {
+    "metadata": {"name": "p", "namespace": "ns", "uid": "u1"},
+    "spec": {"containers": [{"name": "c"}, {"name": "late"}]},
+    "status": {"containerStatuses": [{"name": "late", "state": {"waiting": {"reason": "ImagePullBackOff"}}}]},
+}
+
+
+class Runtime:
+    """Two attempts of one container; no processes."""
+
+    def __init__(self, folder) -> None:
+        self.folder = folder
+        self.asked: list[object] = []
+
+    def make(self, attempt: int, state: str) -> Container:
+        path = str(self.folder / f"{attempt}.log")
+        started = 1000.0 + attempt
+        return Container(f"id{attempt}", "s1", "u1", "c", attempt, "i", "i", state, started, started, log_path=path)
+
+    async def containers(self):
+        return [self.make(0, "exited"), self.make(1, "running")]
+
+    async def container(self, number):
+        return next((c for c in await self.containers() if c.id == number), None)
+
+    async def sandboxes(self):
+        return [Sandbox("s1", SandboxSpec("u1", "p", "ns"), "ready", 1.0)]
+
+    async def stats(self):
+        return [Stats("id1", 2000.0, 5_000_000_000, 1234, 2345)]
+
+    async def exec(self, container_id, command, *, tty, stdin):
+        self.asked.append((container_id, command, tty, stdin))
+        raise RuntimeError("not here")
+
+
+class Out:
+    """Collects a stream."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, parts) -> None:
+        self.data += b"".join(parts)
+
+    async def drain(self) -> None:
+        return None
+
+
+@pytest.fixture
+def kubelet(tmp_path):
+    for n in (0, 1):
+        (tmp_path / f"{n}.log").write_bytes(f"2026-01-02T03:04:05.000000000Z stdout F run {n}\n".encode())
+    runtime = Runtime(tmp_path)
+    return KubeletServer(runtime, lambda: [POD], clock=SystemClock(), node_name="n1", allow=lambda r: r.user != "evil")
+
+
+def ask(kubelet, path, method="GET", *, certificate=b"der", user=None, headers=None):
+    path, _, query = path.partition("?")
+    request = Request(method, path, query, headers or {}, b"", Peer(certificate=certificate), user)
+
+    async def main():
+        response = await kubelet.handle(request)
+        if response.stream is None:
+            return response.status, response.body
+        out = Out()
+        await response.stream(out)
+        return response.status, out.data
+
+    return asyncio.run(main())
+
+
+def test_only_verified_and_allowed_clients_get_in(kubelet):
+    assert ask(kubelet, "/healthz", certificate=None)[0] == 401
+    assert ask(kubelet, "/healthz", user="evil")[0] == 403
+    assert ask(kubelet, "/healthz") == (200, b"ok")
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/containerLogs/ns/p/c", b"run 1\n"),
+        ("/containerLogs/ns/p/c?previous=true", b"run 0\n"),
+        ("/containerLogs/ns/p/c?timestamps=1&tailLines=1", b"2026-01-02T03:04:05.000000000Z run 1\n"),
+        ("/containerLogs/ns/p/c?limitBytes=3", b"run"),
+        ("/containerLogs/ns/p/c?stream=Stderr", b""),
+    ],
+)
+def test_logs(kubelet, path, text):
+    assert ask(kubelet, path) == (200, text)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "message"),
+    [
+        ("GET", "/containerLogs/ns/none/c", 404, 'pods "none" not found'),
+        ("GET", "/containerLogs/ns/p/late", 400, 'container "late" in pod "p" is waiting to start: ImagePullBackOff'),
+        ("GET", "/containerLogs/ns/p/nope", 400, "no such container"),
+        ("GET", "/containerLogs/ns/p/late?previous=1", 400, "previous terminated container"),
+        ("GET", "/containerLogs/ns/p/c?tailLines=-1", 422, "tailLines"),
+        ("GET", "/containerLogs/ns/p/c?tailLines=x", 400, "tailLines"),
+        ("GET", "/containerLogs/ns/p/c?sinceTime=x", 400, "sinceTime"),
+        ("DELETE", "/containerLogs/ns/p/c", 405, "DELETE"),
+        ("GET", "/exec/ns/p/c", 400, "command"),
+        ("GET", "/exec/ns/p/c?command=ls&output=1", 400, "Upgrade"),
+        ("GET", "/exec/ns/p/late?command=ls&output=1", 404, 'container not found ("late")'),
+        ("GET", "/attach/ns/p", 404, "could not find"),
+        ("GET", "/portForward/ns/p", 400, "Upgrade"),
+        ("GET", "/portForward/ns/none", 404, "not found"),
+        ("GET", "/nothing", 404, "could not find"),
+    ],
+)
+def test_refusals_are_statuses(kubelet, method, path, code, message):
+    status, body = ask(kubelet, path, method)
+    decoded = json.loads(body)
+    assert (status, decoded["code"], decoded["kind"]) == (code, code, "Status")
+    assert message in decoded["message"]
+
+
+def test_exec_hands_the_command_to_the_latest_attempt(kubelet):
+    from jota.wire.duplex import SocketDuplex
+    from jota.wire.websocket import WebSocket
+
+    headers = {
+        "upgrade": "websocket",
+        "connection": "Upgrade",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "sec-websocket-protocol": "v5.channel.k8s.io",
+    }
+    query = "command=sh&command=-c&command=a%20b&input=1&output=1&tty=true"
+    request = Request("GET", "/exec/ns/p/c", query, headers, b"", Peer(certificate=b"der"))
+
+    async def main():
+        import socket
+
+        response = await kubelet.handle(request)
+        assert response.status == 101
+        ends = []
+        for sock in socket.socketpair():
+            ends.append((await asyncio.get_running_loop().create_connection(SocketDuplex, sock=sock))[1])
+        session = asyncio.ensure_future(response.upgrade(ends[0]))
+        client, last = WebSocket(ends[1], client=True), b""
+        while (message := await client.receive()) is not None:
+            last = message
+        ends[1].close()
+        await session
+        return last
+
+    last = asyncio.run(main())
+    assert json.loads(last[1:])["reason"] == "InternalError"
+    assert kubelet._runtime.asked == [("id1", ["sh", "-c", "a b"], True, True)]
+
+
+def test_reports(kubelet):
+    pods = json.loads(ask(kubelet, "/pods")[1])
+    assert pods["kind"] == "PodList"
+    assert pods["items"][0]["metadata"]["name"] == "p"
+    text = ask(kubelet, "/metrics/resource")[1].decode()
+    assert 'container_cpu_usage_seconds_total{container="c",namespace="ns",pod="p"} 5 2000000' in text
+    assert 'pod_memory_working_set_bytes{namespace="ns",pod="p"} 1234 2000000' in text
+    assert "node_memory_working_set_bytes" in text
+    summary = json.loads(ask(kubelet, "/stats/summary")[1])
+    assert summary["node"]["nodeName"] == "n1"
+    assert summary["pods"][0]["containers"][0]["cpu"]["usageCoreNanoSeconds"] == 5_000_000_000
+    assert "kubelet_running_pods 1" in ask(kubelet, "/metrics")[1].decode()
+
+
+def test_queries():
+    assert flag({"input": ["1"]}, "input", "stdin")
+    assert flag({"stdin": ["true"]}, "input", "stdin")
+    assert not flag({"stdin": ["0"]}, "input", "stdin")
+    options = log_options({"sinceSeconds": ["10"], "follow": ["true"], "tailLines": ["5"]}, 100.0)
+    assert (options.since, options.follow, options.tail) == (90.0, True, 5)
+    with pytest.raises(ApiError):
+        log_options({"sinceSeconds": ["10"], "sinceTime": ["2026-01-02T03:04:05Z"]}, 0.0)
