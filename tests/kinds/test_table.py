@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -107,3 +109,12 @@ def test_short_names_are_unique_within_the_cluster() -> None:
     for kind in table.KINDS:
         for short in kind.short_names:
             assert seen.setdefault(short, kind.resource.plural) == kind.resource.plural
+
+
+def test_importing_the_table_stays_light() -> None:
+    """Start-up counts: no schema, no YAML, no time zones, no numbers library."""
+    code = "import sys, jota.kinds.table; print(' '.join(sys.modules))"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert loaded & {"yaml", "numpy", "zoneinfo", "kubernetes_validate", "cryptography", "jota.meta.schema"} == set()
