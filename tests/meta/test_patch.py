@@ -251,6 +251,16 @@ def test_bad_strategic_patches_are_400(patch: Json) -> None:
     assert caught.value.code == 400
 
 
+@pytest.mark.parametrize("engine", [merge.apply, lambda o, p: strategic.apply(o, p, POD), json.apply])
+def test_patches_that_are_nested_too_deep_are_400(engine: Any) -> None:
+    patch: Json = {"spec": {}}
+    for _ in range(900):
+        patch = {"spec": patch}
+    with pytest.raises(ApiError) as caught:
+        engine({}, [{"op": "add", "path": "/a", "value": patch}] if engine is json.apply else patch)
+    assert caught.value.code == 400
+
+
 @given(VALUES)
 def test_a_strategic_patch_changes_neither_argument(value: Json) -> None:
     live = _pod(containers=[{"name": "a", "image": "x"}], nodeSelector={"a": "b"})

@@ -13,13 +13,12 @@ import orjson
 
 from jota.meta import schema, structs
 from jota.meta.check import Problem
+from jota.meta.depth import MAX_DEPTH, too_deep
 from jota.meta.errors import bad_request, unsupported_media_type
 from jota.meta.schema import Type
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 ACCEPTED = [JSON, YAML, PROTOBUF]
-MAX_DEPTH = 200
-"""Nesting of objects and lists; upstream's decoder allows 10,000, but no kind needs more than about 60."""
 _MAX_LISTED = 30
 """Problems named in one error or set of warnings."""
 
@@ -71,28 +70,9 @@ def parse_json(body: bytes) -> Any:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as e:
         raise bad_request(f"error parsing JSON: {e.msg} at line {e.lineno} column {e.colno}") from None
-    if (body.count(b"{") > MAX_DEPTH or body.count(b"[") > MAX_DEPTH) and _too_deep(value):
+    if (body.count(b"{") > MAX_DEPTH or body.count(b"[") > MAX_DEPTH) and too_deep(value):
         raise bad_request(f"error parsing JSON: exceeded max depth {MAX_DEPTH}")
     return value
-
-
-def _too_deep(value: Any) -> bool:
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            return True
-        level = (
-            [
-                child
-                for parent in level
-                for child in (parent.values() if isinstance(parent, dict) else parent)
-                if isinstance(child, dict | list)
-            ]
-            if isinstance(level[0], dict | list)
-            else []
-        )
-    return False
 
 
 def validate_object(

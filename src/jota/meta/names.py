@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jota.meta.errors import FieldError, forbidden_field, invalid, required, too_long
+
+if TYPE_CHECKING:
+    from random import Random
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _LABEL_MESSAGE = (

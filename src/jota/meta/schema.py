@@ -8,10 +8,10 @@ somebody asks for it. Next: check.py walks objects along these types; patch/stra
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -142,16 +142,17 @@ class _Document(msgspec.Struct):
 
 @cache
 def _raw() -> dict[str, msgspec.Raw]:
-    return msgspec.json.decode(schema_path().read_bytes(), type=_Document).definitions
+    with open(schema_path(), "rb") as file:
+        return msgspec.json.decode(file.read(), type=_Document).definitions
 
 
-def schema_path() -> Path:
+def schema_path() -> str:
     """The file of JSON schema definitions. Raises FileNotFoundError when kubernetes-validate does not carry VERSION."""
     # find_spec does not run the package, whose imports cost 150 ms
     spec = importlib.util.find_spec("kubernetes_validate")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder, "kubernetes-json-schema", f"v{VERSION}-local", "_definitions.json")
-        if path.exists():
+        path = os.path.join(folder, "kubernetes-json-schema", f"v{VERSION}-local", "_definitions.json")
+        if os.path.exists(path):
             return path
     raise FileNotFoundError(f"package kubernetes-validate does not carry the schema of Kubernetes {VERSION}")
 
@@ -183,6 +184,7 @@ def closure(roots: Iterable[str]) -> list[str]:
     return sorted(seen)
 
 
+@cache
 def find(group: str, version: str, kind: str) -> str:
     """Name of the definition of a GVK, "" when there is none."""
     for name in _raw():

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from jota.meta.depth import MAX_DEPTH, too_deep
 from jota.meta.errors import ApiError, bad_request
 
 MAX_OPERATIONS = 10_000
-MAX_DEPTH = 200
 _MAX_COPIED = 3 * 1024 * 1024
 """Values that `copy` may add in one patch, roughly in bytes: without it a small patch doubles an object 10,000 times."""
 
@@ -19,6 +19,8 @@ _MAX_COPIED = 3 * 1024 * 1024
 def apply(obj: Any, patch: Any) -> Any:
     """The patched value; `obj` is not changed. Raises ApiError 400, 413 or 422."""
     operations = _operations(patch)
+    if too_deep(patch):
+        raise bad_request(f"error decoding patch: exceeded max depth {MAX_DEPTH}")
     document, owned, copied = obj, set[int](), 0
     for operation in operations:
         if operation["op"] == "copy":
@@ -193,21 +195,15 @@ def _remove(document: Any, path: list[str], owned: set[int]) -> Any:
 
 
 def _measure(value: Any) -> int:
-    """Roughly the bytes of a value. Raises ApiError 422 for one nested deeper than MAX_DEPTH, which no encoder takes."""
-    size, depth, level = 0, 0, [value]
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise _failed(f"exceeded max depth {MAX_DEPTH}")
-        below: list[Any] = []
-        for node in level:
-            size += len(node) if isinstance(node, str) else 8
-            if isinstance(node, dict):
-                size += sum(len(key) for key in node)
-                below.extend(node.values())
-            elif isinstance(node, list):
-                below.extend(node)
-        if size > _MAX_COPIED:
-            return size
-        level = below
-    return size
+    """Roughly the bytes of a value. Raises ApiError 422 for one that is nested too deep."""
+    if too_deep(value):
+        raise _failed(f"exceeded max depth {MAX_DEPTH}")
+    return _size(value)
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, dict):
+        return 8 + sum(len(key) + _size(child) for key, child in value.items())
+    if isinstance(value, list):
+        return 8 + sum(_size(child) for child in value)
+    return len(value) if isinstance(value, str) else 8

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from jota.meta.depth import MAX_DEPTH, too_deep
+from jota.meta.errors import bad_request
+
 
 def apply(obj: Any, patch: Any) -> Any:
-    """The patched value. The result may share parts with both arguments; neither is changed."""
+    """The patched value. The result may share parts with both arguments; neither is changed.
+
+    Raises ApiError 400 for a patch that is nested too deep."""
+    if too_deep(patch):
+        raise bad_request(f"error decoding patch: exceeded max depth {MAX_DEPTH}")
+    return _merge(obj, patch)
+
+
+def _merge(obj: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
         return patch
     out = dict(obj) if isinstance(obj, dict) else {}
@@ -14,7 +25,7 @@ def apply(obj: Any, patch: Any) -> Any:
         if value is None:
             out.pop(key, None)
         else:
-            out[key] = apply(out.get(key), value)
+            out[key] = _merge(out.get(key), value)
     return out
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from jota.meta.depth import MAX_DEPTH, too_deep
 from jota.meta.errors import bad_request
 from jota.meta.schema import ANY, Type, definition
 
@@ -22,6 +23,8 @@ def apply(obj: dict[str, Any], patch: Any, schema: str | Type) -> dict[str, Any]
     `schema` is a definition's name or a Type. Raises ApiError 400."""
     if not isinstance(patch, dict):
         raise bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}")
+    if too_deep(patch):
+        raise bad_request(f"error decoding patch: exceeded max depth {MAX_DEPTH}")
     root = schema if isinstance(schema, Type) else definition(schema)
     return _merge_map(obj, patch, root or ANY)
 
