@@ -18,7 +18,13 @@ from jota.api.openapi.definitions import Custom
 from jota.kinds.kind import Kind
 from jota.meta import schema
 
-PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+PROTOBUF_ACCEPTED = (
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+)
+"""In an Accept header: both ask for `v2_protobuf`."""
+PROTOBUF = PROTOBUF_ACCEPTED[1]
+"""As Content-Type: Go's parser of media types refuses the "@" that old clients ask with."""
 _FORMAT = 1
 """Raise it when the documents change for the same kinds."""
 
@@ -75,7 +81,7 @@ class Documents:
         return self._document("v2", "application/json", self._hash("v2"), lambda: v2.document(self.kinds, self.custom))
 
     def v2_protobuf(self) -> Document:
-        """GET /openapi/v2 with Accept PROTOBUF (kubectl up to 1.26; the same Accept may end in "+protobuf, */*")."""
+        """GET /openapi/v2 when one of PROTOBUF_ACCEPTED is accepted; kubectl 1.20 reads nothing else."""
         digest = self._hash("gnostic")
         return self._document("gnostic", PROTOBUF, digest, lambda: gnostic.document(self.kinds, self.custom))
 
