@@ -52,13 +52,13 @@ async def test_11_media_types_have_their_own_errors(api: ApiServer) -> None:
 
 @story
 async def test_12_messages_are_those_that_clients_match(api: ApiServer) -> None:
-    with pytest.raises(ApiError, match='^configmaps "x" not found$') as missing:
+    with pytest.raises(ApiError, match=r'^configmaps "x" not found$') as missing:
         await api.client.get(CONFIGMAPS, "x", "default")
     assert missing.value.kind == "configmaps"
     await api.client.create(CONFIGMAPS, {"metadata": {"name": "x"}}, "default")
-    with pytest.raises(ApiError, match='^configmaps "x" already exists$'):
+    with pytest.raises(ApiError, match=r'^configmaps "x" already exists$'):
         await api.client.create(CONFIGMAPS, {"metadata": {"name": "x"}}, "default")
-    with pytest.raises(ApiError, match='^deployments.apps "y" not found$') as grouped:
+    with pytest.raises(ApiError, match=r'^deployments.apps "y" not found$') as grouped:
         await api.client.get(DEPLOYMENTS, "y", "default")
     assert (grouped.value.group, grouped.value.kind) == ("apps", "deployments")
     old = await api.client.get(CONFIGMAPS, "x", "default")

@@ -41,7 +41,7 @@ async def test_27_unset_zero_and_old_versions_give_the_newest_list(api: ApiServe
 
 @story
 async def test_27_exact_reads_history(api: ApiServer) -> None:
-    a, b = await make(api, "a", "b")
+    _, b = await make(api, "a", "b")
     await api.client.delete(CONFIGMAPS, "a", "default")
     then = b["metadata"]["resourceVersion"]
     listed = read(await api.request("GET", f"{PATH}?resourceVersion={then}&resourceVersionMatch=Exact&limit=1"))
@@ -187,7 +187,7 @@ async def test_32_field_selectors(api: ApiServer) -> None:
     ):
         assert names(await api.client.list(PODS, "default", fields=selector)) == expected, selector
         assert names(await api.client.list(PODS, fields=selector)) == expected, selector
-    with pytest.raises(ApiError, match="field label not supported: spec.image"):
+    with pytest.raises(ApiError, match=r"field label not supported: spec.image"):
         await api.client.list(PODS, fields="spec.image=i")
 
 

@@ -46,16 +46,27 @@ _decode_segments = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 def encode(obj: Object) -> bytes:
     """The bytes at rest. Raises ApiError 400 when the value cannot be JSON (nested deeper than the encoder allows)."""
+    return join(obj["metadata"], tail(obj))
+
+
+def tail(obj: Object) -> bytes:
+    """The segments: everything beside metadata. Raises ApiError 400."""
     rest = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion", "metadata")}
-    metadata = obj["metadata"]
+    return b"," + _dumps(rest)[1:-1] if rest else b""
+
+
+def join(metadata: dict[str, Any], segments: bytes) -> bytes:
+    """Metadata and segments as they are kept. Raises ApiError 400."""
     if "resourceVersion" in metadata:
         metadata = {key: value for key, value in metadata.items() if key != "resourceVersion"}
+    return b"".join((_dumps(metadata), NEWLINE, segments))
+
+
+def _dumps(value: Any) -> bytes:
     try:
-        tail = orjson.dumps(rest)
-        line = orjson.dumps(metadata)
+        return orjson.dumps(value)
     except TypeError as e:
         raise bad_request(f"the object provided cannot be encoded: {e}") from None
-    return b"".join((line, b"\n,", tail[1:-1])) if rest else line + NEWLINE
 
 
 def head(api_version: str, kind: str) -> bytes:

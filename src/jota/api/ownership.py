@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 from jota.api.call import Call
+from jota.api.shapes import Shape
 from jota.kinds.kind import Object
 from jota.meta.apply import track_update
 
 
-def track(call: Call, new: Object, old: Object | None, subresource: str, now: str) -> None:
-    """Bring new's managedFields up to date with what this write changed, in place; `now` is RFC 3339."""
+def track(call: Call, new: Object, old: Object | None, subresource: str, now: str, shape: Shape | None = None) -> None:
+    """Bring new's managedFields up to date with what this write changed, in place; `now` is RFC 3339.
+
+    `shape`: of a created object whose fields beside metadata may be known already."""
+    if shape is not None and shape.fields is not None and not new["metadata"].get("managedFields"):
+        _track({"metadata": new["metadata"]}, call, None, "", now)
+        owners = new["metadata"].get("managedFields") or [_entry(call, now)]
+        owners[0]["fieldsV1"] |= shape.fields
+        new["metadata"]["managedFields"] = owners
+        return
+    _track(new, call, old, subresource, now)
+    owners = new["metadata"].get("managedFields") or []
+    if shape is not None and len(owners) == 1:
+        shape.fields = {k: v for k, v in owners[0]["fieldsV1"].items() if k != "f:metadata"}
+
+
+def _entry(call: Call, now: str) -> Object:
+    version = call.served.resource.api_version
+    entry: Object = {"manager": call.manager, "operation": "Update", "apiVersion": version, "time": now}
+    return entry | {"fieldsType": "FieldsV1", "fieldsV1": {}}
+
+
+def _track(new: Object, call: Call, old: Object | None, subresource: str, now: str) -> None:
     kind = call.served.kind
+    same = [key for key, value in new.items() if old is not None and key != "metadata" and old.get(key) == value]
     fields = track_update(
         old,
         new,
@@ -18,6 +41,7 @@ def track(call: Call, new: Object, old: Object | None, subresource: str, now: st
         time=now,
         schema=kind.schema or None,
         subresource=subresource,
+        unchanged=same,
     )
     if fields:
         new["metadata"]["managedFields"] = fields

@@ -16,12 +16,14 @@ import orjson
 
 from jota.aio.clock import Clock, rfc3339
 from jota.api import metadata, ownership
+from jota.api import object as at_rest
 from jota.api.admission.plugin import AdmissionAttributes, Operation, Plugin
 from jota.api.call import Call
 from jota.api.config import ApiConfig
 from jota.api.feed import Feed
 from jota.api.registry import Registry
 from jota.api.served import Served
+from jota.api.shapes import BY_BYTES, Shapes
 from jota.api.tokens import ServiceAccountTokens
 from jota.kinds.kind import Object
 from jota.meta import decode, names
@@ -75,6 +77,7 @@ class Engine:
         self.served: dict[tuple[str, str, str], Served] = {}
         """(group, version, plural) -> what is served there; shared with the Api, which fills it."""
         self._plugins = tuple(plugins)
+        self._shapes = Shapes()
         self._handling: dict[int, tuple[Plugin, ...]] = {}
 
     # -- decoding
@@ -158,9 +161,15 @@ class Engine:
         if kind.status and served.resource not in KEEP_STATUS:
             obj.pop("status", None)
         kind.prepare_create(obj)
-        errors = metadata.validate(kind, meta) + kind.validate(obj)
+        tail = served.tail(obj) if served.resource in BY_BYTES else b""
+        shape = self._shapes.find(tail) if tail else None
+        errors = metadata.validate(kind, meta)
+        if shape is None:
+            errors += kind.validate(obj)
         if errors:
             raise invalid_object(served.resource.kind, meta.get("name", ""), errors, served.resource.group)
+        if shape is None and tail:
+            shape = self._shapes.keep(tail)
         for plugin in plugins:
             plugin.validate(attrs)
         for plugin in plugins:
@@ -168,13 +177,14 @@ class Engine:
         for text in kind.warnings(obj):
             call.warn(text)
         if not owned:
-            ownership.track(call, obj, None, "", rfc3339(self.clock.now()))
+            ownership.track(call, obj, None, "", rfc3339(self.clock.now()), shape)
         key = served.key(namespace, meta["name"])
         if call.dry_run:
             if self.store.get(key) is not None:
                 raise Conflict(key, None)
             return Outcome(obj, None, created=True)
-        entry = await self.store.put(key, served.encode(obj), expect=0)
+        value = at_rest.join(meta, tail) if tail else served.encode(obj)
+        entry = await self.store.put(key, value, expect=0)
         return Outcome(obj, entry, created=True)
 
     # -- update

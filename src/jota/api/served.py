@@ -68,6 +68,10 @@ class Served:
             self.kind.to_storage(obj)
         return at_rest.encode(obj)
 
+    def tail(self, obj: Object) -> bytes:
+        """The encoded fields beside metadata, as they are kept."""
+        return at_rest.tail(obj)
+
     def render(self, value: bytes, revision: int, opening: bytes) -> bytes:
         if self.converted:
             obj = self.decode(value, revision)

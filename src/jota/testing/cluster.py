@@ -164,10 +164,11 @@ class Watching:
         """Nothing waits: events are taken as they come."""
 
     async def __aenter__(self) -> Watching:
-        response = await self._api.request("GET", self._path, **self._headers)
+        path, _, query = self._path.partition("?")
+        response = await self._api.api.handle(Request("GET", path, query, dict(self._headers), user=COMPONENT))
         self.status = response.status
         assert response.stream is not None, (response.status, response.body)
-        self._task = asyncio.ensure_future(response.stream(self))  # type: ignore[arg-type]
+        self._task = asyncio.ensure_future(response.stream(self))
         await self._api.settle()
         return self
 

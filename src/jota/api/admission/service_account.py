@@ -6,7 +6,9 @@ the volume is filled by the node, later.
 
 from __future__ import annotations
 
-from random import Random
+import zlib
+
+import orjson
 
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.kinds.kind import Kind, Object
@@ -43,7 +45,7 @@ class ServiceAccount(Plugin):
         if not parts(spec, "imagePullSecrets") and parts(account or {}, "imagePullSecrets"):
             spec["imagePullSecrets"] = parts(account or {}, "imagePullSecrets")
         if _automount(spec, account or {}):
-            mount(spec, attrs.random)
+            mount(spec)
 
 
 def _automount(spec: Object, account: Object) -> bool:
@@ -55,7 +57,7 @@ def _automount(spec: Object, account: Object) -> bool:
     return True
 
 
-def mount(spec: Object, random: Random) -> None:
+def mount(spec: Object) -> None:
     """Add the volume and its mounts, except where a container mounts something there itself."""
     containers = [*parts(spec, "initContainers"), *parts(spec, "containers")]
     wanting = [c for c in containers if all(m.get("mountPath") != PATH for m in parts(c, "volumeMounts"))]
@@ -64,11 +66,20 @@ def mount(spec: Object, random: Random) -> None:
     volumes = parts(spec, "volumes")
     name = next((text(v, "name") for v in volumes if text(v, "name").startswith(PREFIX)), "")
     if not name:
-        name = PREFIX + "".join(random.choice(ALPHABET) for _ in range(5))
+        name = PREFIX + suffix(spec)
         spec["volumes"] = [*volumes, {"name": name, "projected": _projection()}]
     for container in wanting:
         mounts = parts(container, "volumeMounts")
         container["volumeMounts"] = [*mounts, {"name": name, "readOnly": True, "mountPath": PATH}]
+
+
+def suffix(spec: Object) -> str:
+    """Five characters that pods of one template share, so that their specs stay equal (shapes.py)."""
+    number, letters = zlib.crc32(orjson.dumps(spec)), []
+    for _ in range(5):
+        number, at = divmod(number, len(ALPHABET))
+        letters.append(ALPHABET[at])
+    return "".join(letters)
 
 
 def _projection() -> Object:

@@ -30,7 +30,10 @@ async def create(engine: Engine, call: Call) -> Response:
         return bind(pod, metadata, target["name"], now)
 
     on_pods = pod_call(engine, call)
-    await engine.update(on_pods, name, call.target.namespace, change, finish=no_more_rules)
+    # nobody becomes the owner of spec.nodeName: upstream's binding does not track fields either
+    await engine.update(
+        on_pods, name, call.target.namespace, change, subresource="binding", finish=no_more_rules, owned=True
+    )
     return respond.json(call, body.CREATED, 201)
 
 

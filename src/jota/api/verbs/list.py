@@ -84,20 +84,23 @@ def select(call: Call) -> Selection:
 
 
 def render(call: Call, entries: list[Entry], metadata: dict[str, object]) -> list[bytes]:
-    """The List object in parts, for one writelines."""
+    """The List object in parts, for one writelines: joining them would copy (and page in) the whole list once more."""
     served, accepted = call.served, call.accepted
     if accepted.form == "Metadata":
         group = f"meta.k8s.io/{accepted.version}"
         opening, item = at_rest.head(group, "PartialObjectMetadataList"), respond.metadata_head(accepted.version)
-        items = [at_rest.render_metadata(e.value or b"", e.revision, item) for e in entries]
+        render_one = at_rest.render_metadata
     else:
         opening, item = served.list_head, served.head if served.custom else b"{"
-        if served.converted:
-            items = [served.render(e.value or b"", e.revision, item) for e in entries]
-        else:
-            items = [at_rest.render(e.value or b"", e.revision, item) for e in entries]
-    first = opening + b'"metadata":' + orjson.dumps(metadata) + b',"items":['
-    return [first, b",".join(items), b"]}"]
+        render_one = served.render if served.converted else at_rest.render
+    parts = [opening + b'"metadata":' + orjson.dumps(metadata) + b',"items":[']
+    if entries:
+        first = entries[0]
+        parts.append(render_one(first.value or b"", first.revision, item))
+        item = b"," + item
+        parts += [render_one(e.value or b"", e.revision, item) for e in entries[1:]]
+    parts.append(b"]}")
+    return parts
 
 
 def _as_table(engine: Engine, call: Call, page: Page, metadata: dict[str, object]) -> Response:
