@@ -47,7 +47,9 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     after, before = part(new, "spec"), part(old, "spec")
     for field in ("podCIDRs", "providerID"):
         if before.get(field) and after.get(field) != before.get(field):
-            errors.append(forbidden_field(f"spec.{field}", 'node updates may not change it except from "" to valid'))
+            name = field.removesuffix("s")
+            detail = f'node updates may not change {name} except from "" to valid'
+            errors.append(forbidden_field(f"spec.{field}", detail))
     return errors
 
 
