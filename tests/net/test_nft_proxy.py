@@ -191,7 +191,7 @@ def test_affinity_ends_after_its_time(world) -> None:
 
 def test_affinity_leaves_no_packet_mark_behind(world) -> None:
     world.apply([world.service(affinity_seconds=100)])
-    count = "add chain ip probe c { type filter hook output priority 1; }\nadd rule ip probe c meta mark != 0 counter"
+    count = "add chain ip probe c { type filter hook output priority 1 ; }\nadd rule ip probe c meta l4proto tcp meta mark != 0 counter"
     sys.in_namespace(world.node, lambda: sys.Nft().run(f"add table ip probe\n{count}"))
     assert len(world.answers(world.node, times=5)) == 1
     assert "packets 0" in sys.in_namespace(world.node, lambda: sys.Nft().run("list table ip probe"))

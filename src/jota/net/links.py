@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jota.net import names, netlink, sys
+from jota.net import firewall, names, netlink, sys
 from jota.net.ipam import Allocator
 from jota.net.protocol import HostPort
 
@@ -110,6 +110,8 @@ class RoutedPodNetwork:
         saved = _load(self._state)
         self._allocator = Allocator(self._pod_cidr, saved.get("cursor", 0))
         standing = await self._do(self._prepare)
+        for note in self.notes:
+            log.warning("network: %s", note)
         leases = {uid: lease["ip"] for uid, lease in saved.get("leases", {}).items()}
         for uid, address in {**leases, **standing}.items():
             if not self._allocator.restore(uid, address):
@@ -172,6 +174,7 @@ class RoutedPodNetwork:
         if sys.ensure_sysctl("net/ipv4/ip_forward", "1"):
             self.notes.append("net.ipv4.ip_forward was 0 and is 1 now (pods need it; it is left on)")
         kernel = self._open()
+        self.notes += firewall.open_up(kernel.nft, self._instance)
         kernel.mtu = _uplink_mtu(kernel.route, self._node_ip)
         if self._service_cidr or self._local_addresses:
             self._make_service_link(kernel)
@@ -350,6 +353,8 @@ def remove_node_parts(instance: str) -> list[str]:
         if tables:
             nft.run("\n".join(f"delete table ip {name}" for name in tables))
         removed += tables
+        if firewall.close_up(nft, instance):
+            removed.append("rules in ip filter FORWARD")
     finally:
         nft.close()
     return removed

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jota.net import names, netlink, sys
+from jota.net import firewall, names, netlink, sys
 from jota.net.routes import sync_routes
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, frozen=True)
@@ -121,6 +124,8 @@ def _ensure_bridge(route: sys.Netlink, instance: str, subnet: str, cluster_cidrs
     nft = sys.Nft()
     try:
         nft.run(table_text(instance, subnet, cluster_cidrs))
+        for note in firewall.open_up(nft, instance):
+            log.warning("network: %s", note)
     finally:
         nft.close()
     stale = [a for a in route.addresses() if a.link == link.index and a.address != address]
