@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from jota.meta.resource import LEASES, NODES, PODS
+from jota.meta.resource import CONFIGMAPS, LEASES, NODES, PODS
 
 from .world import World, container, pod
 
@@ -64,5 +64,249 @@ def test_two_containers_start_in_order(tmp_path: Path) -> None:
             await w.until_phase("Running")
             starts = [line for line in w.runtime.journal if line.startswith("start_container")]
             assert starts == ["start_container a/0", "start_container b/0"]
+
+    asyncio.run(story())
+
+
+def test_resources_are_changed_in_place(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            small = {"requests": {"cpu": "100m"}, "limits": {"cpu": "200m"}}
+            await w.create(pod("web", container(resources=small)))
+            await w.until_phase("Running")
+            cid = w.runtime.running("c").id
+            big = {"requests": {"cpu": "150m"}, "limits": {"cpu": "400m"}}
+            patch = {"spec": {"containers": [{"name": "c", "resources": big}]}}
+            await w.api.client.patch(PODS, "web", "default", patch, type="strategic", subresource="resize")
+            await w.until(lambda: w.runtime.specs[cid].resources.cpu_quota == 40_000)
+            await w.settle()
+            status = (await w.status())["containerStatuses"][0]
+            assert status["resources"] == big
+            assert status["allocatedResources"] == big["requests"]
+            assert status["restartCount"] == 0
+
+    asyncio.run(story())
+
+
+def test_an_ephemeral_container_joins(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            await w.create(pod())
+            await w.until_phase("Running")
+            extra = {"name": "dbg", "image": "app:2", "targetContainerName": "c", "imagePullPolicy": "IfNotPresent"}
+            patch = {"spec": {"ephemeralContainers": [extra]}}
+            await w.api.client.patch(PODS, "web", "default", patch, type="strategic", subresource="ephemeralcontainers")
+            await w.until(lambda: w.runtime.is_running("dbg"))
+            await w.settle()
+            assert w.runtime.specs[w.runtime.running("dbg").id].target_container == w.runtime.running("c").id
+            w.runtime.exit("dbg", 1)
+            await w.advance(30)
+            status = await w.status()
+            assert status["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 1
+            assert status["phase"] == "Running"
+            assert w.runtime.attempts("dbg") == [0]
+
+    asyncio.run(story())
+
+
+def test_a_crash_loop_is_told_and_slows_down(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            await w.create(pod())
+            await w.until(lambda: w.runtime.is_running("c"))
+            w.runtime.exit("c", 1)
+            await w.until(lambda: w.runtime.is_running("c"), within=0.5)
+            w.runtime.exit("c", 1)
+            await w.settle()
+            status = (await w.status())["containerStatuses"][0]
+            assert status["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+            assert status["lastState"]["terminated"]["exitCode"] == 1
+            await w.advance(0.9)
+            assert not w.runtime.is_running("c")
+            await w.advance(0.2)
+            assert w.runtime.is_running("c")
+            assert (await w.status())["containerStatuses"][0]["restartCount"] == 2
+            assert await w.events("BackOff") == [
+                f"Back-off restarting failed container c in pod web_default({(await w.get())['metadata']['uid']})"
+            ]
+
+    asyncio.run(story())
+
+
+def test_a_missing_image_is_told_and_comes_later(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            await w.create(pod("web", container(image="late:1")))
+            await w.advance(0.5)
+            state = (await w.status())["containerStatuses"][0]["state"]["waiting"]
+            assert state["reason"] == "ImagePullBackOff"
+            assert "manifest unknown" in state["message"]
+            w.runtime.images.remote["late:1"] = w.runtime.images.remote["app:1"]
+            await w.until_phase("Running", within=10)
+
+    asyncio.run(story())
+
+
+def test_a_missing_config_map_holds_the_pod_until_it_comes(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            env = [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "a"}}}]
+            await w.create(pod("web", container(env=env)))
+            await w.advance(0.5)
+            state = (await w.status())["containerStatuses"][0]["state"]["waiting"]
+            assert state == {"reason": "CreateContainerConfigError", "message": 'configmap "cm" not found'}
+            await w.advance(30)
+            await w.api.client.create(CONFIGMAPS, {"metadata": {"name": "cm"}, "data": {"a": "1"}}, "default")
+            await w.settle()
+            assert (await w.status())["phase"] == "Running"  # at once: the object is watched, not polled
+            assert ("A", "1") in w.runtime.specs[w.runtime.running("c").id].env
+
+    asyncio.run(story())
+
+
+def test_a_volume_type_that_is_not_supported_is_told(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            await w.create(pod(volumes=[{"name": "v", "nfs": {"server": "x", "path": "/"}}]))
+            await w.advance(1)
+            state = (await w.status())["containerStatuses"][0]["state"]["waiting"]
+            assert state["reason"] == "ContainerCreating"
+            assert state["message"] == 'volume "v": type nfs is not supported on this node'
+            assert (await w.events("FailedMount"))[0] == 'volume "v": type nfs is not supported on this node'
+            await w.api.client.delete(PODS, "web", "default")
+            await w.until_gone()
+
+    asyncio.run(story())
+
+
+def test_deletion_runs_the_hook_then_the_signal_then_kills(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            hook = {"preStop": {"exec": {"command": ["drain"]}}}
+            await w.create(pod("web", container(lifecycle=hook), terminationGracePeriodSeconds=10))
+            await w.until_phase("Running")
+            w.runtime.stops["c"] = lambda c: None
+            await w.api.client.delete(PODS, "web", "default")
+            await w.settle()
+            assert w.runtime.execs == [("c", ["drain"])]
+            await w.advance(9)
+            assert w.runtime.is_running("c")
+            assert await w.exists()
+            await w.advance(2)
+            assert not await w.exists()
+
+    asyncio.run(story())
+
+
+def test_a_second_delete_with_less_grace_is_obeyed(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            await w.create(pod(terminationGracePeriodSeconds=600))
+            await w.until_phase("Running")
+            w.runtime.stops["c"] = lambda c: None
+            await w.api.client.delete(PODS, "web", "default")
+            await w.advance(20)
+            await w.api.client.delete(PODS, "web", "default", grace=3)
+            await w.advance(4)
+            assert not await w.exists()
+
+    asyncio.run(story())
+
+
+def test_a_forced_delete_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            await w.create(pod())
+            await w.until_phase("Running")
+            w.runtime.stops["c"] = lambda c: None
+            await w.api.client.delete(PODS, "web", "default", grace=0)
+            assert not await w.exists()
+            await w.until(lambda: not (w.runtime.made or w.runtime.boxes or w.network.held), within=3)
+
+    asyncio.run(story())
+
+
+def test_a_pod_that_does_not_fit_fails(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path, capacity={"cpu": "1", "memory": "1Gi"}) as w:
+            await w.create(pod("web", container(resources={"requests": {"cpu": "2"}})))
+            status = await w.until_phase("Failed")
+            assert status["reason"] == "OutOfcpu"
+            assert w.runtime.boxes == {}
+            await w.create(pod("picky", nodeSelector={"color": "red"}))
+            assert (await w.until_phase("Failed", "picky"))["reason"] == "NodeAffinity"
+
+    asyncio.run(story())
+
+
+def test_the_active_deadline_ends_a_pod(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            await w.create(pod(activeDeadlineSeconds=30))
+            await w.until_phase("Running")
+            await w.advance(31)
+            status = await w.until_phase("Failed")
+            assert status["reason"] == "DeadlineExceeded"
+            assert not w.runtime.is_running("c")
+            assert await w.exists()
+
+    asyncio.run(story())
+
+
+def test_a_failed_pod_is_kept_until_it_is_deleted(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            await w.create(pod(restartPolicy="Never"))
+            await w.until_phase("Running")
+            w.runtime.exit("c", 3)
+            status = await w.until_phase("Failed")
+            assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 3
+            await w.settle()
+            assert w.network.held == {}
+            assert len(w.runtime.made) == 1  # its log can still be read
+            await w.kill()
+            await w.boot()
+            await w.advance(5)
+            assert await w.status() == status
+            await w.api.client.delete(PODS, "web", "default")
+            await w.until_gone()
+            await w.until(lambda: not w.runtime.made)
+
+    asyncio.run(story())
+
+
+def test_liveness_restarts_and_readiness_shows(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            alive = {"exec": {"command": ["alive"]}, "periodSeconds": 2, "failureThreshold": 2}
+            ready = {"exec": {"command": ["ready"]}, "periodSeconds": 2, "failureThreshold": 1}
+            good = {"alive": True, "ready": False}
+            w.runtime.exec_result = lambda name, command: (0 if good[command[0]] else 1, b"", b"sick")
+            await w.create(pod("web", container(livenessProbe=alive, readinessProbe=ready)))
+            await w.until_phase("Running")
+            assert (await w.status())["containerStatuses"][0]["ready"] is False
+            good["ready"] = True
+            await w.advance(2.5)
+            assert (await w.status())["containerStatuses"][0]["ready"] is True
+            good["alive"] = False
+            await w.until(lambda: w.runtime.attempts("c") == [0, 1], within=10)
+            await w.settle()
+            assert "Liveness probe failed: sick" in await w.events("Unhealthy")
+            assert await w.events("Killing") == ["Container c failed liveness probe, will be restarted"]
+
+    asyncio.run(story())
+
+
+def test_many_pods_come_and_go_at_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            names = [f"p{n}" for n in range(30)]
+            await asyncio.gather(*(w.create(pod(n)) for n in names))
+            for n in names:
+                await w.until_phase("Running", n)
+            await w.api.client.delete_collection(PODS, "default")
+            for n in names:
+                await w.until_gone(n)
+            await w.until(lambda: not (w.runtime.made or w.runtime.boxes or w.agent.workers))
 
     asyncio.run(story())

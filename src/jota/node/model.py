@@ -24,6 +24,8 @@ CONTAINER_NAME = "io.kubernetes.container.name"
 SPEC_HASH = "jota.dev/spec-hash"
 BACKOFF_STEP = "jota.dev/backoff-step"
 """How many starts in a row came before this one; kept on the container so that a new agent continues the curve."""
+RESOURCES = "jota.dev/resources"
+"""The resources that the container was made with, as JSON: a running container is resized in place when they change."""
 GRACE = "jota.dev/termination-grace"
 
 Role = Literal["init", "sidecar", "app", "ephemeral"]
@@ -69,6 +71,13 @@ def spec_hash(container: Object) -> str:
     """Identity of what needs a restart when it changes: name and image (upstream hashes the same two)."""
     text = orjson.dumps([container["name"], container.get("image", "")])
     return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def resources_text(container: Object) -> str:
+    """Requests and limits in one canonical text."""
+    wanted = container.get("resources") or {}
+    sized = {k: v for k, v in wanted.items() if k in ("limits", "requests") and v}
+    return orjson.dumps(sized, option=orjson.OPT_SORT_KEYS).decode()
 
 
 @dataclass(slots=True)
@@ -157,7 +166,8 @@ class Facts:
     """Container id -> last line of its log, once it has died."""
     termination: dict[str, str] = field(default_factory=dict)
     """Container id -> termination message."""
-    volume_limits: dict[str, Any] = field(default_factory=dict)
+    resized: dict[str, str] = field(default_factory=dict)
+    """Container id -> the resources that it was given after its start (`resources_text`)."""
 
     def is_busy(self, *keys: str) -> bool:
         return any(k in self.busy for k in keys)

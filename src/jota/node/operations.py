@@ -18,7 +18,7 @@ from jota.node import env, hooks, start
 from jota.node.env import ConfigError
 from jota.node.fields import Place, UnknownField
 from jota.node.images import PullFailed, credentials_from
-from jota.node.model import ImageFact, Object, Part, parts
+from jota.node.model import ImageFact, Object, Part, parts, resources_text
 from jota.node.plan import (
     Action,
     AttachNetwork,
@@ -28,11 +28,13 @@ from jota.node.plan import (
     MountVolumes,
     RemoveContainer,
     RemovePod,
+    Resize,
     RunPostStart,
     StartContainer,
     StopSandbox,
     TearDown,
 )
+from jota.node.resources import container_resources
 from jota.node.volumes import keeper
 from jota.node.volumes.volume import Context, Mounted, VolumeFault
 from jota.runtime.protocol import Image, RuntimeFault, Sandbox
@@ -63,6 +65,8 @@ def keys_of(action: Action) -> str:
             return f"hook:{action.name}"
         case KillContainer():
             return f"kill:{action.name}"
+        case Resize():
+            return f"resize:{action.name}"
         case RemoveContainer():
             return f"gc:{action.name}"
         case TearDown():
@@ -104,6 +108,8 @@ class Operations:
                 await self.post_start(self._part(action.name), action.id)
             case KillContainer():
                 await self.kill_container(action)
+            case Resize():
+                await self.resize(self._part(action.name), action.id)
             case RemoveContainer():
                 await self.kit.runtime.remove_container(action.id)
             case TearDown():
@@ -118,6 +124,8 @@ class Operations:
         text = f"{type(error).__name__}: {error}"
         if verb in ("start", "gc", "kill"):
             facts.starts[name] = worker.fail("CreateContainerError", text, facts.starts.get(name))
+        elif verb == "resize":
+            worker.events.warning("ResizeError", text, name)
         elif verb == "hook":
             facts.hooked.update({c.id: text for c in worker.seen.of(name)[:1]})
         elif verb == "image":
@@ -128,8 +136,11 @@ class Operations:
             )
         elif verb == "volumes":
             facts.volumes_failure = worker.fail("FailedMount", text, facts.volumes_failure)
-        else:
+        elif verb == "sandbox":
             facts.sandbox_failure = worker.fail("FailedCreatePodSandBox", text, facts.sandbox_failure)
+            worker.events.warning("FailedCreatePodSandBox", text)
+        else:
+            worker.events.warning("FailedKillPod", text)
 
     def _part(self, name: str) -> Part:
         return next(p for p in parts(self.pod) if p.name == name)
@@ -219,7 +230,7 @@ class Operations:
         try:
             if not box.spec.host_network:
                 await self.kit.network.attach(self.worker.uid, box.netns, host_ports(pod))
-        except (OSError, RuntimeError, ValueError, RuntimeFault) as e:
+        except Exception as e:  # whatever a network says: it is told, the sandbox goes, and a new one is tried
             self._sandbox_failed(f"failed to set up the pod's network: {e}")
             await self.kit.runtime.stop_sandbox(box.id)
             return
@@ -319,6 +330,11 @@ class Operations:
         handler = p.spec["lifecycle"][which]
         ip = (self.place().pod_ips or ("127.0.0.1",))[0]
         return await hooks.run(handler, p.spec, container_id, ip, self.kit.runtime, self.kit.clock, limit)
+
+    async def resize(self, p: Part, container_id: str) -> None:
+        wanted = container_resources(self.pod, p.spec, self.kit.machine.memory_total)
+        await self.kit.runtime.update_resources(container_id, wanted)
+        self.worker.facts.resized[container_id] = resources_text(p.spec)
 
     async def kill_container(self, action: KillContainer) -> None:
         """preStop, then the stop signal, then SIGKILL; all within the deadline."""

@@ -16,10 +16,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import orjson
+
 from jota.aio.clock import parse_rfc3339
 from jota.node.config import Curve
 from jota.node.model import (
     BACKOFF_STEP,
+    RESOURCES,
     SPEC_HASH,
     Facts,
     Failure,
@@ -30,6 +33,7 @@ from jota.node.model import (
     Verdict,
     full_name,
     parts,
+    resources_text,
     spec_hash,
 )
 from jota.runtime.protocol import Container, Sandbox
@@ -86,6 +90,13 @@ class KillContainer(NamedTuple):
     """Run preStop first."""
 
 
+class Resize(NamedTuple):
+    """Give a running container the resources that its spec asks for now."""
+
+    name: str
+    id: str
+
+
 class RemoveContainer(NamedTuple):
     name: str
     id: str
@@ -108,6 +119,7 @@ Action = (
     | StartContainer
     | RunPostStart
     | KillContainer
+    | Resize
     | RemoveContainer
     | TearDown
     | RemovePod
@@ -440,9 +452,24 @@ class _Containers:
             _kill(c, self.now + self.grace(p, "startupProbe"), text, facts, self.out)
         elif facts.hooked.get(c.id):
             _kill(c, self.now + grace, "FailedPostStartHook", facts, self.out)
-        elif post_start(p) and c.id not in facts.hooked:
+        elif post_start(p) and c.id not in facts.hooked and not facts.is_busy(f"hook:{p.name}"):
             self.out.actions.append(RunPostStart(p.name, c.id))
             self.held = True
+        elif (had := resources_of(c, facts)) not in ("", resources_text(p.spec)) and p.role != "ephemeral":
+            self.resize(p, c, had)
+
+    def resize(self, p: Part, c: Container, had: str) -> None:
+        """In place, unless the resize policy of what changed asks for a restart."""
+        old, new = orjson.loads(had), orjson.loads(resources_text(p.spec))
+        for rule in p.spec.get("resizePolicy") or []:
+            name = rule["resourceName"]
+            changed = any((old.get(k) or {}).get(name) != (new.get(k) or {}).get(name) for k in ("limits", "requests"))
+            if changed and rule.get("restartPolicy") == "RestartContainer":
+                text = f"Container {p.name} resize requires restart"
+                _kill(c, self.now + self.grace(p), text, self.facts, self.out)
+                return
+        if not self.facts.is_busy(f"resize:{p.name}"):
+            self.out.actions.append(Resize(p.name, c.id))
 
     def grace(self, p: Part, probe: str = "") -> float:
         own = (p.spec.get(probe) or {}).get("terminationGracePeriodSeconds") if probe else None
@@ -489,6 +516,11 @@ class _Containers:
             if c.state != "running" and f"gc:{p.name}" not in self.facts.busy:
                 self.out.actions.append(RemoveContainer(p.name, c.id))
                 break
+
+
+def resources_of(c: Container, facts: Facts) -> str:
+    """What a container has been given, as `resources_text`; "" for one of an agent that did not note it."""
+    return facts.resized.get(c.id) or c.labels.get(RESOURCES, "")
 
 
 def post_start(p: Part) -> bool:

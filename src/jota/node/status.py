@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jota.aio.clock import parse_rfc3339, rfc3339
-from jota.node.model import Facts, Object, Observed, Part, Verdict, parts
-from jota.node.plan import Plan, post_start, should_restart, started
+import orjson
+
+from jota.aio.clock import rfc3339
+from jota.node.model import Facts, Object, Observed, Part, Verdict, parts, resources_text
+from jota.node.plan import Plan, resources_of, should_restart, started
 from jota.runtime.protocol import Container
 
 OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
@@ -100,7 +102,7 @@ def container_status(pod: Object, p: Part, seen: Observed, facts: Facts, plan: P
         _ended(pod, p, c, facts, plan, out)
     if p.role == "init":
         out["ready"] = c is not None and c.state == "exited" and c.exit_code == 0
-    _resources(p, c, out)
+    _resources(p, c, facts, out)
     return out
 
 
@@ -108,13 +110,13 @@ def is_ready(p: Part, c: Container, facts: Facts) -> bool:
     return not p.spec.get("readinessProbe") or facts.probes.get((c.id, "readiness")) is True
 
 
-def _resources(p: Part, c: Container | None, out: Object) -> None:
+def _resources(p: Part, c: Container | None, facts: Facts, out: Object) -> None:
     """What the container was given; clients that resize in place compare it with the spec."""
     wanted = p.spec.get("resources") or {}
     if not wanted or p.role == "ephemeral":
         return
     if c is not None and c.state == "running":
-        out["resources"] = {k: v for k, v in wanted.items() if k in ("limits", "requests")}
+        out["resources"] = orjson.loads(resources_of(c, facts) or resources_text(p.spec))
     if requests := wanted.get("requests"):
         out["allocatedResources"] = requests
 
@@ -353,12 +355,3 @@ def difference(old: Object, new: Object) -> Object | None:
         else:
             out[key] = value
     return out or None
-
-
-def age(pod: Object, now: float) -> float:
-    """Seconds since the pod was created."""
-    created = pod["metadata"].get("creationTimestamp")
-    return now - parse_rfc3339(created) if created else 0.0
-
-
-__all__ = ["build", "conditions", "container_status", "difference", "phase", "post_start"]

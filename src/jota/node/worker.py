@@ -228,7 +228,7 @@ class PodWorker:
                 if c.state == "exited" and c.id not in facts.termination:
                     facts.termination[c.id] = remains.termination_message(pod_dir, p, c)
                     facts.last_lines[c.id] = remains.last_line(c) if c.exit_code else ""
-        for known in (facts.termination, facts.last_lines, facts.hooked):
+        for known in (facts.termination, facts.last_lines, facts.hooked, facts.resized):
             for cid in [i for i in known if i not in live]:
                 del known[cid]
         for key in [k for k in facts.probes if k[0] not in live]:
