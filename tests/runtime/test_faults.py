@@ -59,9 +59,10 @@ def picture(w) -> tuple:
     root = w.runtime.root
     groups = sorted(os.listdir(f"{w.runtime.shop.cgroups._roots()[0]}/{w.runtime.shop.cgroups.base}"))
     return (
-        kernel.mounts_below(root),
+        [point for point in kernel.mounts_below(root) if point != root],
         os.listdir(f"{root}/sandboxes"),
         os.listdir(f"{root}/containers"),
+        os.listdir(f"{w.runtime.home}/snapshots"),
         [name for name in groups if name.startswith("pod")],
         w.runtime.library.content.leased(),
         sorted(w.runtime.state.sandboxes),
@@ -163,8 +164,8 @@ def test_an_agent_killed_while_it_made_things(story):
         await w.runtime.close()
         w.runtime = w.make()
         await w.runtime.start()
-        mounts, sandboxes, containers, _, leased, *_ = picture(w)
-        assert (mounts, sandboxes, containers, leased) == ([], [], [], set())
+        mounts, sandboxes, containers, snapshots, _, leased, *_ = picture(w)
+        assert (mounts, sandboxes, containers, snapshots, leased) == ([], [], [], [], set())
         assert before[0]
         assert (await w.run("exit 3"))[0].exit_code == 3
 

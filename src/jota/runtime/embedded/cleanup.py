@@ -25,7 +25,7 @@ def cleanup(root: str, name: str) -> None:
     about = read_json(f"{root}/runtime.json") or {}
     layout = cgroups.detect()
     parents = [str(about["cgroup_parent"])] if "cgroup_parent" in about else cgroups.find_parents(layout, name)
-    _kill_supervisor(root)
+    _kill_supervisor(f"{root}/run")
     for parent in parents:
         groups = Cgroups(layout, parent, name)
         _kill_all(groups)

@@ -30,6 +30,9 @@ class Workshop:
     """What every container of this node is made with."""
 
     root: str
+    """Volatile: bundles, FIFOs, records."""
+    snapshots: str
+    """On disk: what containers write into their root file systems."""
     name: str
     library: Library
     cgroups: Cgroups
@@ -58,7 +61,7 @@ def set_up(shop: Workshop, record: Record, sandbox: SandboxSpec, sandbox_dir: st
     try:
         os.makedirs(f"{directory}/rootfs", mode=0o711)
         shop.library.content.lease(shop.name, record.id, record.spec.image)
-        mount_root(shop, record, directory)
+        mount_root(shop, record)
         config = _config(shop, record, sandbox, sandbox_dir, process_namespace, directory)
         record.argv0 = config["process"]["args"][0]
         with open(f"{directory}/config.json", "w", encoding="utf-8") as file:
@@ -74,12 +77,13 @@ def set_up(shop: Workshop, record: Record, sandbox: SandboxSpec, sandbox_dir: st
         raise
 
 
-def mount_root(shop: Workshop, record: Record, directory: str) -> None:
+def mount_root(shop: Workshop, record: Record) -> None:
     """The root file system: the image's layers below a directory of the container's own."""
-    for name in ("upper", "work"):
-        os.mkdir(f"{directory}/{name}", 0o755)
+    own = f"{shop.snapshots}/{record.id}"
+    for directory in (own, f"{own}/upper", f"{own}/work"):
+        os.mkdir(directory, 0o755)
     layers = shop.library.layers(record.spec.image)[::-1]
-    kernel.mount_overlay(f"{directory}/rootfs", layers, f"{directory}/upper", f"{directory}/work")
+    kernel.mount_overlay(f"{shop.root}/containers/{record.id}/rootfs", layers, f"{own}/upper", f"{own}/work")
 
 
 def _config(
@@ -136,5 +140,6 @@ def tear_down(shop: Workshop, record: Record) -> None:
     if not shop.cgroups.remove(group(record)):
         raise RuntimeFault("RemoveContainerError", f"container {record.id}: a process is left in its cgroup")
     shutil.rmtree(f"{shop.low_level.state}/{record.id}", ignore_errors=True)
+    shutil.rmtree(f"{shop.snapshots}/{record.id}", ignore_errors=True)
     shutil.rmtree(directory, ignore_errors=True)
     shop.library.content.release(shop.name, record.id)

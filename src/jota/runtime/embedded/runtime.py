@@ -11,12 +11,14 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from jota.aio.clock import Clock
+from jota.runtime import sys as kernel
 from jota.runtime.embedded import cgroups, container, lowlevel, sandbox, spec
 from jota.runtime.embedded.cgroups import Cgroups
 from jota.runtime.embedded.exec import Execs, Session, attach, collect
@@ -47,7 +49,11 @@ class EmbeddedRuntime:
         self, root: str, images_root: str, *, name: str, cgroup_parent: str, clock: Clock, low_level: str | None = None,
         new_id: Callable[[], str] = lambda: secrets.token_hex(32), log_size: int = LOG_SIZE, log_files: int = LOG_FILES,
     ) -> None:  # fmt: skip
-        self.root, self.name, self.clock, self._new_id = os.path.abspath(root), name, clock, new_id
+        self.home = os.path.abspath(root)
+        # All but the containers' own data lives in memory: their processes do not outlive a reboot either, and creating a
+        # dozen files per container on a busy disk costs more than the rest of its start.
+        self.root = f"{self.home}/run"
+        self.name, self.clock, self._new_id = name, clock, new_id
         self._images_root = os.path.abspath(images_root)
         self._wanted, self._parent = low_level, cgroup_parent
         self._log_bounds = (log_size, log_files)
@@ -58,7 +64,6 @@ class EmbeddedRuntime:
         self._holder = Holder()
         self.link = Link(self.root, clock, self._on_event, self._on_connect, self._on_lost, self._holder.note_exits)
         self._execs = Execs(self.link, new_id)
-        os.makedirs(self.root, mode=0o711, exist_ok=True)
         self.library = Library(Content(self._images_root))
         self.images = EmbeddedImages(self.library, self._blocking)
         self.state = State(self.root)
@@ -71,7 +76,17 @@ class EmbeddedRuntime:
         await self.link.connect()
         self._keeper = asyncio.get_running_loop().create_task(self.link.keep(), name="supervisor watchdog")
 
+    def _mount_run(self) -> None:
+        for directory in (self.home, self.root, f"{self.home}/snapshots"):
+            os.makedirs(directory, mode=0o711, exist_ok=True)
+        if not os.path.ismount(self.root):
+            try:
+                kernel.mount("jota", self.root, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=711")
+            except PermissionError:
+                return  # without the right to mount, a plain directory does
+
     def _prepare(self) -> None:
+        self._mount_run()
         layout = cgroups.detect()
         low = lowlevel.choose(f"{self.root}/oci", layout.mode != "v2", self._wanted)
         groups = Cgroups(layout, self._parent, self.name)
@@ -87,14 +102,18 @@ class EmbeddedRuntime:
             "images_root": self._images_root,
             "low_level": low.path,
         }
-        replace(f"{self.root}/runtime.json", json.dumps(about).encode())
+        replace(f"{self.home}/runtime.json", json.dumps(about).encode())
         self._hide = f"{layout.unified}/cgroup.controllers" if low.own_cgroups and layout.mode == "hybrid" else ""
-        self.shop = container.Workshop(self.root, self.name, self.library, groups, low, spec.this_machine())
+        self.shop = container.Workshop(
+            self.root, f"{self.home}/snapshots", self.name, self.library, groups, low, spec.this_machine()
+        )
         self.state.load()
         self._sweep()
 
     def _sweep(self) -> None:
-        """Remove what a killed agent left half made: directories without a record."""
+        """Remove what a killed agent, or a reboot, left: directories and leases without a record."""
+        for id in set(os.listdir(f"{self.home}/snapshots")) - set(self.state.containers):
+            self._discard_container(id)
         for id in set(os.listdir(f"{self.root}/containers")) - set(self.state.containers):
             self._discard_container(id)
         for id in set(os.listdir(f"{self.root}/sandboxes")) - set(self.state.sandboxes):
@@ -102,9 +121,8 @@ class EmbeddedRuntime:
             self.state.forget_sandbox(id)
 
     def _discard_container(self, id: str) -> None:
-        from jota.runtime import sys as kernel
-
         kernel.umount_if_mounted(f"{self.state.container_dir(id)}/rootfs")
+        shutil.rmtree(f"{self.home}/snapshots/{id}", ignore_errors=True)
         self.library.content.release(self.name, id)
         self.state.forget_container(id)
 
@@ -128,7 +146,7 @@ class EmbeddedRuntime:
                 await self._keeper
         self.link.close()
         self._holder.drop_all()
-        await self._blocking(lambda: cleanup(self.root, self.name))
+        await self._blocking(lambda: cleanup(self.home, self.name))
         self._pool.shutdown(wait=True)
         self.link.reap()
 

@@ -41,8 +41,6 @@ class State:
         self.root = root
         self.sandboxes: dict[str, Sandbox] = {}
         self.containers: dict[str, Record] = {}
-        os.makedirs(f"{root}/sandboxes", mode=0o711, exist_ok=True)
-        os.makedirs(f"{root}/containers", mode=0o711, exist_ok=True)
 
     def sandbox_dir(self, id: str) -> str:
         return f"{self.root}/sandboxes/{id}"
@@ -52,6 +50,8 @@ class State:
 
     def load(self) -> None:
         """Read everything. What was cut off while being made (no record yet) is removed by the engine's start."""
+        for name in ("sandboxes", "containers"):
+            os.makedirs(f"{self.root}/{name}", mode=0o711, exist_ok=True)
         self.sandboxes.clear()
         self.containers.clear()
         for id in os.listdir(f"{self.root}/sandboxes"):

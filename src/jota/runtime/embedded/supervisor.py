@@ -21,7 +21,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -171,7 +170,7 @@ class Supervisor:
                 try:
                     key.data()
                 except Exception:
-                    traceback.print_exc()
+                    sys.excepthook(*sys.exc_info())
                     sys.stderr.flush()
 
     # -- the agent's connection -------------------------------------------------------------------------------------
