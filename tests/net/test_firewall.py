@@ -75,7 +75,7 @@ def test_a_dropping_chain_of_another_table_is_reported_and_left_alone(lab) -> No
 
     def look() -> tuple[list[str], str]:
         nft = sys.Nft()
-        nft.run("table inet fw {\n chain fwd {\n type filter hook forward priority 0; policy drop\n}\n}")
+        nft.run("table inet fw {\n chain guard {\n type filter hook forward priority 0; policy drop\n}\n}")
         before = nft.run("list ruleset")
         notes = firewall.open_up(nft, "jtest")
         assert nft.run("list ruleset") == before
@@ -83,4 +83,4 @@ def test_a_dropping_chain_of_another_table_is_reported_and_left_alone(lab) -> No
 
     notes, _ = sys.in_namespace(node, look)
     assert len(notes) == 1
-    assert "inet fw fwd" in notes[0]
+    assert "inet fw guard" in notes[0]
