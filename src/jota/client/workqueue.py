@@ -15,6 +15,10 @@ from jota.aio.backoff import Backoff
 from jota.aio.clock import Clock
 
 
+SLACK = 0.001
+"""Seconds that a delay may end early: a sleep that wakes a rounding error too soon must not sleep again for nothing."""
+
+
 class QueueClosed(Exception):
     """The queue was closed; the worker should return."""
 
@@ -118,7 +122,7 @@ class WorkQueue:
         return key
 
     def _release_due(self) -> None:
-        now = self._clock.monotonic()
+        now = self._clock.monotonic() + SLACK
         while self._delayed and self._delayed[0][0] <= now:
             due, key = heapq.heappop(self._delayed)
             if self._due.get(key) == due:
