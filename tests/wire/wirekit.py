@@ -20,7 +20,7 @@ from jota.wire.message import Handler, Request, Response
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
-def run(main: Coroutine[Any, Any, Any], loop: str = "asyncio", timeout: float = 20.0) -> Any:
+def run(main: Coroutine[Any, Any, Any], loop: str = "asyncio", timeout: float = 8.0) -> Any:
     async def bounded() -> Any:
         async with asyncio.timeout(timeout):
             return await main

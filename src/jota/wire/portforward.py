@@ -118,6 +118,7 @@ class SpdyForward:
         self._session = SpdySession(duplex, self._opened)
         self._pairs: dict[str, dict[str, SpdyStream]] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Until the client hangs up."""
@@ -127,6 +128,8 @@ class SpdyForward:
                     await self._session.run()
                 except (ProtocolError, ConnectionError) as error:
                     log.debug("a port-forward session ended: %s", error)
+                for task in self._tasks:
+                    task.cancel()  # nobody is left to take what the backends still say
         finally:
             self._duplex.close()
 
@@ -144,9 +147,12 @@ class SpdyForward:
         self._session.reply(stream)
         if len(pair) == 2:
             del self._pairs[number]
-            self._group.create_task(self._forward(pair["data"], pair["error"]))
+            work = self._forward(pair["data"], pair["error"])
         else:
-            self._group.create_task(self._expect(number, stream))
+            work = self._expect(number, stream)
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _expect(self, number: str, stream: SpdyStream) -> None:
         await asyncio.sleep(PAIR_TIMEOUT)
