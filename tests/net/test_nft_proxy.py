@@ -15,7 +15,7 @@ from jota.net.protocol import Endpoint, ServicePort, ServiceProxy
 
 pytestmark = pytest.mark.kernel
 
-VIP = "10.96.0.9"
+VIP, DNS = "10.96.0.9", "10.96.0.10"
 
 
 class World:
@@ -34,7 +34,7 @@ class World:
         async def start() -> None:
             net = RoutedPodNetwork(
                 instance="jtest", node="n1", pod_cidr="10.244.1.0/24", cluster_cidr="10.244.0.0/16",
-                service_cidr="10.96.0.0/16", state_dir=str(tmp_path), node_ip="10.99.0.1",
+                service_cidr="10.96.0.0/16", state_dir=str(tmp_path), node_ip="10.99.0.1", local_addresses=[DNS],
             )  # fmt: skip
             await net.start()
             for name, pod in self.pods.items():
@@ -128,6 +128,19 @@ def test_an_unused_service_address_is_refused_too(world) -> None:
             world.lab.ask(source, "10.96.200.200", 80)
         with pytest.raises(ConnectionRefusedError):
             world.lab.ask(source, VIP, 81)
+
+
+def test_a_service_address_that_the_node_answers_itself_yields_to_endpoints_only(world) -> None:
+    def dns(names: str) -> list[ServicePort]:
+        return [world.service("", cluster_ip=DNS, protocol="UDP", port=53, endpoints=world.endpoints(names, 53))]
+
+    world.lab.serve(world.node, 53, "own", udp=True, address=DNS)
+    world.apply(dns(""))
+    for source in (world.node, world.pods["a"]):
+        assert world.lab.ask_udp(source, DNS, 53).split()[0] == "own"
+    world.apply(dns("b"))
+    for source in (world.node, world.pods["a"]):
+        assert world.lab.ask_udp(source, DNS, 53).split()[0] == "b"
 
 
 def test_node_ports_and_external_addresses(world) -> None:

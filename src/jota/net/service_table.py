@@ -85,13 +85,13 @@ def table_body(pod_cidrs: Sequence[str], service_cidr: str) -> str:
     {NODE_PORT} {PORT} vmap @refuse-ports
   }}
   chain refuse-address {{
+    fib daddr type local return comment "this node answers it itself, as cluster DNS"
     {VIP} vmap @refuse
-    ip daddr {service_cidr} fib daddr type != local goto reject-it
+    ip daddr {service_cidr} goto reject-it
   }}
   chain filter-input {{
     type filter hook input priority 0; policy accept;
     ct state new jump refuse-node-port
-    ct state new {VIP} vmap @refuse
   }}
   chain filter-forward {{
     type filter hook forward priority 0; policy accept;
