@@ -14,7 +14,7 @@ from jota.client.informers import Informers
 from jota.meta.resource import NODES
 from jota.net import names, netlink, sys
 from jota.net.routes import plan
-from jota.node.routes import NodeRoute, run_routes, wanted_routes
+from jota.node.routes import NodeRoute, run_routes, wanted_host_routes, wanted_routes
 from jota.testing.cluster import ApiServer
 
 
@@ -32,6 +32,19 @@ def test_other_nodes_with_range_and_address_are_wanted() -> None:
         node("six", "fd00:1::/64", ("InternalIP", "10.99.0.4")),
     ]
     assert wanted_routes(msgspec.convert(nodes, list[NodeRoute]), "own") == {"10.244.1.0/24": "10.99.0.2"}
+
+
+def test_a_host_reaches_services_by_way_of_a_ready_node() -> None:
+    nodes = [node(name, f"10.244.{n}.0/24", ("InternalIP", f"10.99.0.{n}")) for n, name in enumerate("cab")]
+    pods = {"10.244.0.0/24": "10.99.0.0", "10.244.1.0/24": "10.99.0.1", "10.244.2.0/24": "10.99.0.2"}
+
+    def wanted() -> dict[str, str]:
+        return wanted_host_routes(msgspec.convert(nodes, list[NodeRoute]), "10.96.0.0/16")
+
+    assert wanted() == {**pods, "10.96.0.0/16": "10.99.0.1"}
+    nodes[2]["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    assert wanted() == {**pods, "10.96.0.0/16": "10.99.0.2"}
+    assert wanted_host_routes([], "10.96.0.0/16") == {}
 
 
 def route(destination: str, gateway: str, protocol: int = netlink.PROTOCOL, priority: int = 7) -> netlink.Route:

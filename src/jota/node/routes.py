@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -42,8 +42,14 @@ class _Address(msgspec.Struct):
     address: str
 
 
+class _Condition(msgspec.Struct):
+    type: str
+    status: str
+
+
 class _Status(msgspec.Struct):
     addresses: list[_Address] | None = None
+    conditions: list[_Condition] | None = None
 
 
 class NodeRoute(msgspec.Struct):
@@ -69,8 +75,33 @@ def wanted_routes(nodes: Iterable[NodeRoute], own: str) -> dict[str, str]:
     return routes
 
 
+def wanted_host_routes(nodes: Iterable[NodeRoute], service_cidr: str) -> dict[str, str]:
+    """For a host that is no node but has nodes beside it: all pods, and services by way of one node. Pure.
+
+    The first ready node by name serves; when none is ready the first one, whose kernel may still serve without its agent.
+    """
+    known = sorted((node for node in nodes if _internal_ip(node)), key=lambda node: node.metadata.name)
+    routes = wanted_routes(known, "")
+    servers = [node for node in known if _ready(node)] or known
+    if servers:
+        routes[service_cidr] = _internal_ip(servers[0])
+    return routes
+
+
 async def run_routes(informers: Informers, *, instance: str, node_name: str, clock: Clock) -> None:
-    """Keep the routes of this network namespace until cancelled. `informers` are run by the caller."""
+    """Keep a node's routes in its network namespace until cancelled. `informers` are run by the caller."""
+    await _run(informers, instance, clock, lambda nodes: wanted_routes(nodes, node_name))
+
+
+async def run_host_routes(informers: Informers, *, instance: str, service_cidr: str, clock: Clock) -> None:
+    """Keep the host's routes to simulated nodes (`jota up --nodes`) until cancelled: pods and services answer from the
+    host too. For a process in the host's own namespace. `informers` are run by the caller."""
+    await _run(informers, instance, clock, lambda nodes: wanted_host_routes(nodes, service_cidr))
+
+
+async def _run(
+    informers: Informers, instance: str, clock: Clock, want: Callable[[list[NodeRoute]], dict[str, str]]
+) -> None:
     nodes = informers.of(NODES, type=NodeRoute)
     dirty = asyncio.Event()
     nodes.add_handler(lambda _old, _new: dirty.set())
@@ -80,14 +111,21 @@ async def run_routes(informers: Informers, *, instance: str, node_name: str, clo
     while True:
         await within(dirty, wait)
         dirty.clear()
-        wanted = wanted_routes(nodes.list(), node_name)
         try:
-            await asyncio.to_thread(sync_routes, instance, wanted)
+            await asyncio.to_thread(sync_routes, instance, want(nodes.list()))
             wait = CHECK
         except NetworkFault as fault:
             log.warning("routes to other nodes: %s; next attempt in %g s", fault, RETRY)
             wait = RETRY
         await clock.sleep(0.05)
+
+
+def _internal_ip(node: NodeRoute) -> str:
+    return next((a.address for a in node.status.addresses or () if a.type == "InternalIP" and _v4(a.address)), "")
+
+
+def _ready(node: NodeRoute) -> bool:
+    return any(c.type == "Ready" and c.status == "True" for c in node.status.conditions or ())
 
 
 def _v4(text: str) -> bool:
