@@ -22,11 +22,25 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 def run(main: Coroutine[Any, Any, Any], loop: str = "asyncio", timeout: float = 8.0) -> Any:
     async def bounded() -> Any:
-        async with asyncio.timeout(timeout):
-            return await main
+        try:
+            async with asyncio.timeout(timeout):
+                return await main
+        finally:
+            await close_pipes()
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         return runner.run(bounded())
+
+
+PIPES: list[SocketDuplex] = []
+
+
+async def close_pipes() -> None:
+    """A transport reports its end in the loop's next turn: give it one, or it is an unclosed resource."""
+    while PIPES:
+        PIPES.pop().abort()
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 class FastClock(SystemClock):
@@ -74,6 +88,7 @@ async def pipe() -> tuple[SocketDuplex, SocketDuplex]:
     for sock in socket.socketpair():
         _, duplex = await loop.create_connection(SocketDuplex, sock=sock)
         ends.append(duplex)
+        PIPES.append(duplex)
     return ends[0], ends[1]
 
 
