@@ -68,7 +68,7 @@ def running(instance: Instance) -> list[Process]:
     for node in instance.nodes:
         if pid := _read(instance.pid_file("agent", node.name), instance.data_dir):
             found.append(Process("agent", pid, node.name))
-        if pid := _read(instance.node_dir(node.name) / "runtime" / "supervisor.pid", instance.data_dir):
+        if pid := _read(instance.node_dir(node.name) / "runtime" / "run" / "supervisor.pid", instance.data_dir):
             found.append(Process("supervisor", pid, node.name))
     return found
 
