@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from jota.aio.backoff import Backoff
 from jota.aio.clock import Clock
 
-
 SLACK = 0.001
 """Seconds that a delay may end early: a sleep that wakes a rounding error too soon must not sleep again for nothing."""
 
