@@ -14,6 +14,8 @@ from jota.node.model import Object, Verdict, parts
 from jota.node.resources import requests_of
 from jota.node.security import forbidden_sysctls
 
+ANY = "0.0.0.0"
+
 
 def pod_requests(pod: Object) -> dict[str, int]:
     """Nano-units per resource: the larger of all app containers (with sidecars) and the largest init step, plus overhead."""
@@ -57,8 +59,8 @@ def check(
             "NodeAffinity",
             "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
         )
-    if taken := _ports(pod) & set().union(*(_ports(o) for o in active)):
-        return Verdict("NodePorts", f"Pod was rejected: Predicate NodePorts failed: port {min(taken)[2]} is taken")
+    if taken := _clash(_ports(pod), [q for o in active for q in _ports(o)]):
+        return Verdict("NodePorts", f"Pod was rejected: Predicate NodePorts failed: port {taken} is taken")
     return _fits(pod, active, allocatable)
 
 
@@ -84,16 +86,23 @@ def _out(name: str, wanted: int, used: int, capacity: int) -> Verdict:
     return Verdict(f"OutOf{name}", text)
 
 
-def _ports(pod: Object) -> set[tuple[str, str, int]]:
-    """(host IP, protocol, port). An address of all zeros is taken as its own: the network refuses a true clash."""
-    out = set()
+def _ports(pod: Object) -> list[tuple[str, str, int]]:
+    """(host IP, protocol, port)"""
+    out = []
     for p in parts(pod):
-        if p.role == "init":
-            continue
-        for port in p.spec.get("ports") or []:
+        for port in (p.spec.get("ports") or []) if p.role != "init" else ():
             if port.get("hostPort"):
-                out.add((port.get("hostIP") or "0.0.0.0", port.get("protocol", "TCP"), int(port["hostPort"])))
+                out.append((port.get("hostIP") or ANY, port.get("protocol", "TCP"), int(port["hostPort"])))
     return out
+
+
+def _clash(wanted: list[tuple[str, str, int]], held: list[tuple[str, str, int]]) -> int:
+    """A port that is wanted and held, 0 for none; the address of all zeros meets every other."""
+    for ip, protocol, port in wanted:
+        for other, protocol2, port2 in held:
+            if (protocol, port) == (protocol2, port2) and (ip == other or ANY in (ip, other)):
+                return port
+    return 0
 
 
 def selected(pod: Object, labels: Mapping[str, str], name: str) -> bool:

@@ -7,6 +7,7 @@ import ssl
 from urllib.parse import urljoin, urlsplit
 
 from jota.node.model import Object
+from jota.node.probes.target import why
 
 BODY_LIMIT = 10 << 10
 """Bytes of the answer that are read (upstream: 10 KiB)."""
@@ -47,12 +48,12 @@ async def _once(url: str, extra: dict[str, str]) -> tuple[int, str, str]:
     try:
         reader, writer = await asyncio.open_connection(host, port, ssl=tls, limit=HEAD_LIMIT)
     except (OSError, ssl.SSLError) as e:
-        raise Unreachable(f'Get "{url}": dial tcp {host}:{port}: connect: {_reason(e)}') from e
+        raise Unreachable(f'Get "{url}": dial tcp {host}:{port}: connect: {why(e)}') from e
     try:
         writer.write(_request(parts.path + (f"?{parts.query}" if parts.query else ""), parts.netloc, extra))
         return await _answer(reader)
     except (OSError, ssl.SSLError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as e:
-        raise Unreachable(f'Get "{url}": {_reason(e) if isinstance(e, OSError) else "EOF"}') from e
+        raise Unreachable(f'Get "{url}": {why(e) if isinstance(e, OSError) else "EOF"}') from e
     finally:
         writer.close()
 
@@ -90,7 +91,3 @@ def _lenient() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _reason(e: Exception) -> str:
-    return (getattr(e, "strerror", "") or str(e) or type(e).__name__).lower()

@@ -1,8 +1,15 @@
-"""Where a probe or hook connects to: named ports resolved against the container's list."""
+"""Where a probe or hook connects to, and how a failed connection is told."""
 
 from __future__ import annotations
 
+import os
+
 from jota.node.model import Object
+
+
+def why(error: OSError) -> str:
+    """The kernel's word for it ("connection refused"); asyncio's own texts repeat the address instead."""
+    return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error).lower()
 
 
 def port_number(container: Object, port: object) -> int:

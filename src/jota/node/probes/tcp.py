@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from jota.node.probes.target import why
+
 
 async def connect(host: str, port: int, timeout: float) -> str:
     """ "" when the connection opened within `timeout` seconds, else why not."""
@@ -13,6 +15,6 @@ async def connect(host: str, port: int, timeout: float) -> str:
     except TimeoutError:
         return f"dial tcp {host}:{port}: i/o timeout"
     except OSError as e:
-        return f"dial tcp {host}:{port}: connect: {(e.strerror or str(e)).lower()}"
+        return f"dial tcp {host}:{port}: connect: {why(e)}"
     writer.close()
     return ""
