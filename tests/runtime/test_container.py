@@ -342,6 +342,13 @@ def test_another_low_level_runtime(story, world, low_level):
         assert text == "hi\nSeccomp:\t2\n"
         id = await w.start(box, "sleep 100")
         assert (await w.runtime.exec_sync(id, ["echo", "x"], 5))[:2] == (0, b"x\n")
+        session = await w.runtime.exec(id, ["sh", "-c", "tty; exit 6"], tty=True, stdin=True)
+        assert b"/dev/pts/0" in await session.read_stdout()
+        assert await session.wait() == 6
+        await session.close()
+        terminal = await w.start(box, "tty; exit 5", tty=True)
+        assert (await w.ended(terminal)).exit_code == 5
+        assert w.output(await w.runtime.container(terminal)) == "/dev/pts/0\r\n"
         bad = await w.runtime.create_container(box.id, ContainerSpec("bad", 0, w.image.id, command=["nosuch"]))
         with pytest.raises(RuntimeFault, match="executable file not found"):
             await w.runtime.start_container(bad)

@@ -125,6 +125,16 @@ def test_a_layer_that_is_not_what_the_config_says(tmp_path, library):
     assert os.listdir(f"{library.content.root}/layers") == []
 
 
+@pytest.mark.parametrize(
+    "config", [{"Env": "A=b"}, {"Cmd": [1]}, {"User": 5}, {"Entrypoint": {"a": 1}}, {"WorkingDir": ["/"]}], ids=str
+)
+def test_malformed_configs_are_refused(tmp_path, library, config):
+    image_archive(str(tmp_path / "a.tar"), "x:1", [LayerBuilder().add("f").bytes()], config)
+    with pytest.raises(RuntimeFault, match="malformed image config"):
+        library.load(str(tmp_path / "a.tar"))
+    assert library.list() == []
+
+
 def test_a_tag_moves_to_the_new_image(tmp_path, library):
     small(tmp_path / "a.tar", files=("a",))
     small(tmp_path / "b.tar", files=("a", "b"))

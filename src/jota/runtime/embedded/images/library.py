@@ -15,6 +15,7 @@ from typing import Any
 
 from jota.runtime.embedded.images import archive, reference, unpack
 from jota.runtime.embedded.images.content import Content
+from jota.runtime.embedded.images.manifest import check_config
 from jota.runtime.protocol import Image, RuntimeFault
 
 
@@ -92,7 +93,9 @@ class Library:
         if found is None:
             if len(self._configs) > 256:
                 self._configs.clear()
-            found = self._configs[image] = self.content.read_json(image)
+            found = self.content.read_json(image)
+            check_config(image, found)
+            self._configs[image] = found
         return found
 
     def find(self, text: str, index: dict[str, Any] | None = None) -> str | None:

@@ -22,6 +22,22 @@ def architecture() -> str:
     return _ARCHITECTURES.get(machine, machine)
 
 
+def check_config(digest: str, config: dict[str, Any]) -> None:
+    """A config is input from strangers: what is read of it later has the types that the OCI image specification gives.
+    Raises RuntimeFault(ErrImagePull)."""
+    inner = config.get("config")
+    if inner is None:
+        return
+    good = isinstance(inner, dict)
+    for key in ("Env", "Entrypoint", "Cmd") if good else ():
+        value = inner.get(key)
+        good = good and (value is None or (isinstance(value, list) and all(isinstance(item, str) for item in value)))
+    for key in ("User", "WorkingDir", "StopSignal") if good else ():
+        good = good and isinstance(inner.get(key) or "", str)
+    if not good:
+        raise RuntimeFault("ErrImagePull", f"malformed image config {digest}")
+
+
 def pick_platform(index: dict[str, Any], arch: str = "") -> dict[str, Any]:
     """The descriptor for linux/`arch`; an index of one image without a platform is taken as it is."""
     arch = arch or architecture()
