@@ -1,6 +1,6 @@
 """The order in which a request passes the filters, on one screen. In: wire Request. Out: wire Response, never an exception.
 
-read path and query -> authentication -> impersonation -> limit -> authorization -> verb -> metrics
+read path and query -> authentication -> impersonation -> limit -> authorization -> verb -> gzip -> metrics
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from jota.api import negotiate, respond
+from jota.api import compress, negotiate, respond
 from jota.api.call import Call
 from jota.api.dispatch import find_verb
 from jota.api.filters.attributes import Attributes, User
@@ -45,6 +45,8 @@ async def handle(api: Api, request: Request) -> Response:
     except Exception as problem:
         log.exception("%s %s failed", request.method, request.path)
         response = respond.error(internal(f"{type(problem).__name__}: {problem}"))
+    if "accept-encoding" in request.headers and compress.wanted(request, response):
+        response = await compress.compressed(response)
     if request.method == "HEAD" and response.stream is None:
         response = without_body(response)
     api.metrics.observe(target, request.method, response.status, api.clock.monotonic() - began)

@@ -62,7 +62,8 @@ class Api:
         """(group, version, plural) -> what is served there."""
         self.documents = Documents(self)
         for kind in kinds:
-            self.install(kind)
+            if self.config.serves(kind):
+                self.install(kind)
         self.answer("", "bindings", binding.create)
         self._keeper: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -87,8 +88,11 @@ class Api:
         self.documents.forget()
 
     def uninstall(self, group: str, version: str, plural: str) -> None:
-        """Stop serving a kind. What is stored stays."""
-        self.served.pop((group, version, plural), None)
+        """Stop serving a kind and end its watches. What is stored stays."""
+        served = self.served.pop((group, version, plural), None)
+        if served is not None:
+            for watcher in served.channel.watchers():
+                watcher.end()
         self.documents.forget()
 
     async def start(self) -> None:
