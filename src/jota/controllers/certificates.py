@@ -92,7 +92,7 @@ class CertificateController(Controller):
             refused = str(e)
         if refused:
             return  # not for us to allow; an administrator still may
-        text = "Auto approving kubelet certificate after SubjectAccessReview."
+        text = "Auto approving the client certificate of a node that asked for itself, or joins by a bootstrap token."
         if csr["spec"]["signerName"] == SERVING:
             text = "Auto approving the serving certificate that a node asked for itself."
         after = conditions.put(conds, "Approved", "True", "AutoApproved", text, self.clock.now())

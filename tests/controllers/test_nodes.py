@@ -1,0 +1,143 @@
+"""Planners about nodes and time: address ranges, tolerations, what the cleaners remove."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jota.aio.clock import rfc3339
+from jota.controllers import nodeipam, podgc, tainteviction
+from jota.controllers.controller import ControllerConfig
+from jota.controllers.nodelifecycle import Heartbeat, heard
+from jota.controllers.nodelifecycle import plan as judge
+from jota.meta.resource import EVENTS, NAMESPACES, SECRETS
+
+from .builders import NOW, pod
+from .stories import exists, names, running
+
+UNREACHABLE = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute", "timeAdded": rfc3339(NOW - 100)}
+
+
+@given(st.lists(st.integers(0, 15), unique=True, max_size=16), st.booleans())
+def test_a_free_part_overlaps_nothing(used: list[int], wide: bool) -> None:
+    taken = [f"10.0.{n}.0/24" for n in used]
+    if wide:
+        taken.append("10.0.8.0/22")
+    part = nodeipam.plan(["10.0.0.0/20"], 24, taken)
+    if part is None:
+        assert {str(n) for t in taken for n in ip_network(t).subnets(new_prefix=24)} == {
+            f"10.0.{n}.0/24" for n in range(16)
+        }
+    else:
+        chosen = ip_network(part[0])
+        assert chosen.subnet_of(ip_network("10.0.0.0/20"))  # type: ignore[arg-type]
+        assert not any(chosen.overlaps(ip_network(t)) for t in taken)
+
+
+def test_dual_stack_gives_a_part_of_each() -> None:
+    assert nodeipam.plan(["10.0.0.0/16", "fd00::/48"], 24, ["10.0.0.0/24", "fd00::/64"]) == [
+        "10.0.1.0/24",
+        "fd00:0:0:1::/64",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tolerations", "goes"),
+    [
+        ([], NOW - 100),
+        ([{"operator": "Exists"}], None),
+        ([{"key": UNREACHABLE["key"], "operator": "Exists", "tolerationSeconds": 300}], NOW + 200),
+        (
+            [
+                {"key": UNREACHABLE["key"], "operator": "Exists", "tolerationSeconds": 300},
+                {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 150},
+            ],
+            NOW + 50,
+        ),
+        ([{"key": UNREACHABLE["key"], "operator": "Exists", "effect": "NoSchedule"}], NOW - 100),
+        ([{"key": UNREACHABLE["key"], "value": "x"}], NOW - 100),
+        ([{"key": UNREACHABLE["key"], "operator": "Exists", "tolerationSeconds": -5}], NOW - 100),
+    ],
+)
+def test_when_a_pod_must_go(tolerations: list[dict[str, Any]], goes: float | None) -> None:
+    assert tainteviction.plan(pod(tolerations=tolerations), [UNREACHABLE], NOW) == goes
+
+
+def test_a_taint_that_only_keeps_new_pods_away_evicts_nobody() -> None:
+    assert tainteviction.plan(pod(), [{**UNREACHABLE, "effect": "NoSchedule"}], NOW) is None
+
+
+def test_a_heartbeat_counts_only_when_it_changes() -> None:
+    node = {"metadata": {"name": "n"}, "status": {"conditions": [{"type": "Ready", "lastHeartbeatTime": "t1"}]}}
+    first = heard(node, None, None, 10.0)
+    assert heard(node, None, first, 99.0) is first
+    node["status"]["conditions"][0]["lastHeartbeatTime"] = "t2"  # type: ignore[index]
+    assert heard(node, None, first, 99.0) == Heartbeat(("", "t2"), 99.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "silent", "want"),
+    [
+        ("True", 10, set()),
+        ("False", 10, {("not-ready", "NoSchedule"), ("not-ready", "NoExecute")}),
+        ("True", 50, {("unreachable", "NoSchedule"), ("unreachable", "NoExecute")}),
+        ("Unknown", 500, {("unreachable", "NoSchedule"), ("unreachable", "NoExecute")}),
+    ],
+)
+def test_taints_follow_readiness_and_spare_the_taints_of_others(status: str, silent: float, want: set[Any]) -> None:
+    mine = {"key": "mine", "effect": "NoExecute"}
+    node = {
+        "metadata": {"name": "n"},
+        "spec": {"taints": [mine, {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]},
+        "status": {"conditions": [{"type": "Ready", "status": status}]},
+    }
+    decided = judge(node, silent, ControllerConfig(), True, NOW)
+    taints = decided.taints if decided.taints is not None else node["spec"]["taints"]  # type: ignore[index]
+    assert mine in taints
+    assert {(t["key"].rpartition("/")[2], t["effect"]) for t in taints if t != mine} == want
+
+
+def test_pod_garbage() -> None:
+    done = [pod(f"d{n}", phase="Succeeded", age=100 - n) for n in range(5)]
+    lost, unscheduled = pod("lost", node="gone"), pod("u", node="", terminating=True)
+    decided = podgc.plan([*done, lost, unscheduled, pod("fine")], {"gone"}, 3)
+    assert [p.metadata.name for p in decided.finished] == ["d0", "d1"]
+    assert (decided.orphaned, decided.unscheduled) == ([lost], [unscheduled])
+    assert podgc.plan(done, set(), 0).finished == []
+
+
+def test_tokens_end_at_their_time_and_events_after_an_hour() -> None:
+    async def story() -> None:
+        async with running() as api:
+            if not await exists(api, NAMESPACES, "kube-system"):
+                await api.client.create(NAMESPACES, {"metadata": {"name": "kube-system"}})
+            end = base64.b64encode(rfc3339(api.clock.now() + 600).encode()).decode()
+            for name, data in (("bootstrap-token-short1", {"expiration": end}), ("bootstrap-token-always", {})):
+                secret = {"metadata": {"name": name}, "type": "bootstrap.kubernetes.io/token", "data": data}
+                await api.client.create(SECRETS, secret, "kube-system")
+            event = {
+                "metadata": {"name": "old", "namespace": "ns"},
+                "involvedObject": {"kind": "Pod", "namespace": "ns", "name": "p"},
+                "lastTimestamp": rfc3339(api.clock.now()),
+                "reason": "R",
+                "type": "Normal",
+            }
+            await api.client.create(EVENTS, event)
+            await api.advance(590)
+            assert "bootstrap-token-short1" in await names(api, SECRETS, "kube-system")
+            await api.advance(20)
+            left = await names(api, SECRETS, "kube-system")
+            assert "bootstrap-token-always" in left
+            assert "bootstrap-token-short1" not in left
+            await api.advance(2700)
+            assert "old" in await names(api, EVENTS)
+            await api.advance(900)
+            assert "old" not in await names(api, EVENTS)
+
+    asyncio.run(story())
