@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from pathlib import Path
 
@@ -180,6 +181,47 @@ def test_an_attach_that_was_cut_short_is_done_again(lab, tmp_path) -> None:
         return address
 
     assert lab.ask(node, lab.run(node, story), 80) == "pod 10.99.0.1"
+
+
+def test_an_attach_that_fails_at_any_step_can_be_repeated(lab, tmp_path, monkeypatch) -> None:
+    node = lab.node()
+    steps = 0
+    honest = sys.Netlink.run
+
+    for failing in range(20):
+        pod = lab.namespace(f"pod{failing}")
+        lab.serve(pod, 80, "pod")
+        calls = 0
+
+        def run(self, requests, failing=failing):
+            nonlocal calls
+            calls += 1
+            if calls == failing + 1:
+                raise sys.NetworkFault(errno.EIO, "injected")
+            honest(self, requests)
+
+        async def story(uid=f"u{failing}", pod=pod) -> tuple[bool, str]:
+            net = network(tmp_path)
+            await net.start()
+            failed = False
+            monkeypatch.setattr(sys.Netlink, "run", run)
+            try:
+                await net.attach(uid, pod)
+            except sys.NetworkFault:
+                failed = True
+                assert uid not in net.addresses()
+            finally:
+                monkeypatch.setattr(sys.Netlink, "run", honest)
+            address = await net.attach(uid, pod)
+            await net.close()
+            return failed, address
+
+        failed, address = lab.run(node, story)
+        assert lab.ask(node, address, 80) == "pod 10.99.0.1"
+        if not failed:
+            break
+        steps += 1
+    assert steps == 3
 
 
 def test_a_namespace_that_is_not_there_is_an_error_and_costs_no_address(lab, tmp_path) -> None:

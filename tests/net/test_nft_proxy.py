@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -220,6 +221,35 @@ def test_connections_live_through_a_killed_proxy_and_its_successor(world) -> Non
         connection.sendall(b"still")
         assert connection.recv(100) == b"still"
         connection.close()
+
+
+def test_a_packet_that_tracking_cannot_place_does_not_leave_a_pod(world) -> None:
+    world.apply([world.service()])
+    sniffer = sys.in_namespace(
+        world.pods["b"], lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+    )
+    sniffer.settimeout(0.3)
+
+    def send(flags: int) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
+            raw.sendto(_segment(world.address["a"], world.address["b"], flags), (world.address["b"], 0))
+
+    with sniffer:
+        sys.in_namespace(world.pods["a"], lambda: send(0x02))
+        assert sniffer.recv(100)[33] == 0x02
+        sys.in_namespace(world.pods["a"], lambda: send(0x3F))
+        with pytest.raises(TimeoutError):
+            while True:
+                assert sniffer.recv(100)[33] != 0x3F
+
+
+def _segment(source: str, target: str, flags: int) -> bytes:
+    """A bare TCP segment with a correct checksum."""
+    body = struct.pack("!HHIIBBHHH", 1234, 9, 1, 0, 5 << 4, flags, 1024, 0, 0)
+    pseudo = socket.inet_aton(source) + socket.inet_aton(target) + struct.pack("!BBH", 0, 6, len(body))
+    total = sum(struct.unpack(f"!{(len(pseudo) + len(body)) // 2}H", pseudo + body))
+    total = (total >> 16) + (total & 0xFFFF)
+    return body[:16] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + body[18:]
 
 
 def test_a_busy_udp_client_is_moved_off_a_dead_endpoint(world) -> None:

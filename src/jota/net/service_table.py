@@ -95,6 +95,7 @@ def table_body(pod_cidrs: Sequence[str], service_cidr: str) -> str:
   }}
   chain filter-forward {{
     type filter hook forward priority 0; policy accept;
+    ct state invalid ip saddr {pods} drop comment "it would leave untranslated, and the peer would reset the connection"
     ct state new jump refuse-address
   }}
   chain filter-output {{
