@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 import orjson
@@ -24,7 +24,6 @@ from jota.api.feed import Feed
 from jota.api.registry import Registry
 from jota.api.served import Served
 from jota.api.shapes import BY_BYTES, Shapes
-from jota.api.tokens import ServiceAccountTokens
 from jota.kinds.kind import Object
 from jota.meta import decode, names
 from jota.meta.errors import (
@@ -38,6 +37,10 @@ from jota.meta.errors import (
 )
 from jota.meta.resource import NAMESPACES, NODES, Resource
 from jota.store.protocol import Conflict, Entry, Store
+
+if TYPE_CHECKING:
+    # at run time it would bring cryptography in, 50 ms of the server's start
+    from jota.api.tokens import ServiceAccountTokens
 
 T = TypeVar("T")
 Finish = Callable[[Call, Object, Object], list[FieldError]]
