@@ -271,3 +271,22 @@ def test_a_full_log_disk_does_not_stop_a_container(story, tmp_path):
             kernel.umount(str(tiny), kernel.MNT_DETACH)
 
     story(body)
+
+
+def test_slow_pulls_do_not_hold_up_containers(story, monkeypatch):
+    from jota.runtime.embedded.images import registry
+
+    gate = threading.Event()
+    monkeypatch.setattr(registry, "pull", lambda *_: gate.wait(20))
+
+    async def body(w):
+        pulls = [asyncio.ensure_future(w.runtime.images.pull("x/y:1")) for _ in range(10)]
+        try:
+            async with asyncio.timeout(10):
+                assert (await w.run("exit 3"))[0].exit_code == 3
+                assert await w.runtime.images.get("jota.test/busybox:1") == w.image
+        finally:
+            gate.set()
+        await asyncio.gather(*pulls)
+
+    story(body)

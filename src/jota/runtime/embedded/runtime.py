@@ -33,7 +33,7 @@ from jota.runtime.embedded.state import container as view
 from jota.runtime.protocol import Container, ContainerSpec, Resources, RuntimeFault, Sandbox, SandboxSpec, Stats
 
 T = TypeVar("T")
-_WORKERS = 4
+_WORKERS, _PULLS = 4, 4
 LOG_SIZE, LOG_FILES = 10 << 20, 5
 """The kubelet's containerLogMaxSize and containerLogMaxFiles."""
 
@@ -58,6 +58,7 @@ class EmbeddedRuntime:
         self._wanted, self._parent = low_level, cgroup_parent
         self._log_bounds = (log_size, log_files)
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="runtime")
+        self._image_pool = ThreadPoolExecutor(_PULLS, thread_name_prefix="images")
         self._listeners: set[asyncio.Queue[str]] = set()
         self._ended: dict[str, asyncio.Event] = {}
         self._keeper: asyncio.Task[None] | None = None
@@ -65,7 +66,7 @@ class EmbeddedRuntime:
         self.link = Link(self.root, clock, self._on_event, self._on_connect, self._on_lost, self._holder.note_exits)
         self._execs = Execs(self.link, new_id)
         self.library = Library(Content(self._images_root))
-        self.images = EmbeddedImages(self.library, self._blocking)
+        self.images = EmbeddedImages(self.library, self._blocking, self._slow)
         self.state = State(self.root)
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -135,6 +136,7 @@ class EmbeddedRuntime:
         self.link.close()
         self._holder.drop_all()
         self._pool.shutdown(wait=True)
+        self._image_pool.shutdown(wait=False, cancel_futures=True)
 
     async def shutdown(self) -> None:
         """Stop everything and remove every trace of it."""
@@ -148,12 +150,16 @@ class EmbeddedRuntime:
         self._holder.drop_all()
         await self._blocking(lambda: cleanup(self.home, self.name))
         self._pool.shutdown(wait=True)
+        self._image_pool.shutdown(wait=False, cancel_futures=True)
         self.link.reap()
 
     @property
     def supervisor_pid(self) -> int:
         """0 before `start`."""
         return self.link.pid
+
+    async def _slow(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._image_pool, work)
 
     async def _blocking(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -17,17 +17,18 @@ Blocking = Callable[[Callable[[], Any]], Awaitable[Any]]
 class EmbeddedImages:
     """See `jota.runtime.protocol.Images`."""
 
-    def __init__(self, library: Library, blocking: Blocking) -> None:
-        self._library, self._blocking = library, blocking
+    def __init__(self, library: Library, blocking: Blocking, slow: Blocking | None = None) -> None:
+        """`slow` runs what waits for a network or a disk: pulls must not hold the threads that start containers."""
+        self._library, self._blocking, self._slow = library, blocking, slow or blocking
 
     async def pull(self, reference: str, *, auth: tuple[str, str] | None = None) -> Image:
         from jota.runtime.embedded.images import registry
 
-        image: Image = await self._blocking(lambda: registry.pull(self._library, reference, auth))
+        image: Image = await self._slow(lambda: registry.pull(self._library, reference, auth))
         return image
 
     async def load(self, path: str) -> builtins.list[Image]:
-        images: builtins.list[Image] = await self._blocking(lambda: self._library.load(path))
+        images: builtins.list[Image] = await self._slow(lambda: self._library.load(path))
         return images
 
     async def get(self, reference: str) -> Image | None:
@@ -39,7 +40,7 @@ class EmbeddedImages:
         return images
 
     async def remove(self, reference: str) -> None:
-        await self._blocking(lambda: self._library.remove(reference))
+        await self._slow(lambda: self._library.remove(reference))
 
 
 def open_images(root: str) -> EmbeddedImages:
