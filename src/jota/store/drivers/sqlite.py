@@ -150,10 +150,10 @@ def _load(db: sqlite3.Connection, path: str) -> Index:
             index.load(entry)
     except sqlite3.DatabaseError as error:
         raise Damaged(f"{path}: {error}; {_REMEDY}") from error
+    index.revision = max(index.revision, compacted)
     # A crash may have cut a compaction short: what it left is unreachable, remove it now.
     leftover = index.compact(compacted)
     db.execute("BEGIN IMMEDIATE")
     db.executemany("DELETE FROM log WHERE rev = ?", [(r,) for r in leftover])
     db.execute("COMMIT")
-    index.revision = max(index.revision, compacted, 1)
     return index
