@@ -165,8 +165,7 @@ def test_volumes_and_files_of_the_node(tmp_path: Path) -> None:
         await w.api.client.patch(CONFIGMAPS, "cm", "default", {"data": {"text": "two\n"}})
 
         async def changed() -> bool:
-            c = w.agent.workers and next(iter(w.agent.workers.values())).seen.containers[0]
-            assert c
+            c = next(iter(w.agent.workers.values())).seen.of("c")[0]
             code, out, _ = await w.real.exec_sync(c.id, ["cat", "/c/text"], 5)
             return code == 0 and out == b"two\n"
 
