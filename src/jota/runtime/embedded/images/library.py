@@ -13,7 +13,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from jota.runtime.embedded.images import archive, reference, unpack
+from jota.runtime.embedded.images import reference, unpack
 from jota.runtime.embedded.images.content import Content
 from jota.runtime.embedded.images.manifest import check_config
 from jota.runtime.protocol import Image, RuntimeFault
@@ -28,6 +28,8 @@ class Library:
 
     def load(self, path: str) -> list[Image]:
         """Import an archive. Raises RuntimeFault."""
+        from jota.runtime.embedded.images import archive
+
         with self.content.guard():
             return [self.register(found.manifest, found.names) for found in archive.load(path, self.content)]
 
