@@ -298,7 +298,7 @@ class Nft:
     def read(self, command: str) -> list[dict[str, Any]]:
         """The objects that a `list` command prints, as nft's JSON (libnftables-json(5)). Raises NftError."""
         if self._library is None:
-            text = _run_program(["nft", "-j", "-f", "-"], command)
+            text = _run_program(["nft", "-j", *command.split()], "")
         else:
             self._library.nft_ctx_output_set_flags(self._context, 1 << 4)
             try:
