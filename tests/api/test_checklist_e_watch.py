@@ -264,6 +264,24 @@ async def test_a_watcher_that_does_not_read_is_cut_off(api: ApiServer) -> None:
 
 
 @story
+async def test_a_long_beginning_is_not_held_against_a_watcher(api: ApiServer) -> None:
+    await make(api, "a")
+
+    class Lazy(Watching):
+        def write(self, parts: Any) -> None:
+            super().write(parts)
+            self.buffered += watch.BUFFER_LIMIT // 2 + 1 if self.writes > 1 else 2 * watch.BUFFER_LIMIT
+
+    async with Lazy(api, f"{PATH}?watch=1") as seen:
+        await make(api, "b")
+        await api.settle()
+        assert seen.names() == [("ADDED", "a"), ("ADDED", "b")]
+        await make(api, "c")
+        await api.settle()
+        assert [t for t, _ in seen.events] == ["ADDED", "ADDED", "ADDED", "ERROR"]
+
+
+@story
 async def test_a_watch_from_the_future_is_patient(api: ApiServer) -> None:
     ahead = api.store.revision + 2
     async with Watching(api, f"{PATH}?watch=1&resourceVersion={ahead}") as seen:

@@ -34,7 +34,7 @@ BOOKMARK_EVERY = 60.0
 TIMEOUT = (1800, 3600)
 """Seconds; a watch without timeoutSeconds ends at random between these, so that clients do not come back all at once."""
 BUFFER_LIMIT = 16 << 20
-"""Bytes that may wait for a slow reader."""
+"""Bytes that may wait for a slow reader, beside what the stream began with."""
 INITIAL_END = {"k8s.io/initial-events-end": "true"}
 
 
@@ -74,6 +74,7 @@ class WatchStream:
         "_engine",
         "_first",
         "_format",
+        "_limit",
         "_seen",
         "_selection",
         "_writer",
@@ -94,6 +95,7 @@ class WatchStream:
         self._first = True
         self._seen = 0
         self._closing = False
+        self._limit = float("inf")
         accepted = call.accepted
         included = table.include(call) if accepted.form == "Table" else ""
         self._format = (call.served.resource, accepted.form, accepted.version, included)
@@ -109,6 +111,8 @@ class WatchStream:
         channel = self._call.served.channel
         try:
             self._begin()
+            # the present state of a large cluster alone may be longer than what a slow reader is allowed
+            self._limit = BUFFER_LIMIT + writer.buffered
             await self._live()
         finally:
             channel.discard(self)
@@ -177,7 +181,7 @@ class WatchStream:
         if not parts:
             return
         self._writer.write(parts)
-        if self._writer.buffered > BUFFER_LIMIT:
+        if self._writer.buffered > self._limit:
             self._fail(expired("the watcher does not read its events fast enough: too old resource version"))
 
     def cut(self) -> None:

@@ -1,0 +1,139 @@
+"""Requests that are handed over: to node agents (log, exec, attach, portforward) and to pods and services (proxy)."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+import orjson
+import pytest
+
+from jota.aio.clock import SystemClock
+from jota.api.config import ApiConfig
+from jota.api.subresources import kubelet
+from jota.api.subresources.proxy import split_name
+from jota.meta.errors import ApiError
+from jota.meta.resource import ENDPOINTSLICES, NODES, PODS, SERVICES
+from jota.testing.cluster import ApiServer
+from jota.wire.http import HttpServer
+from jota.wire.message import Request, Response
+
+POD_PATH = "/api/v1/namespaces/default/pods"
+
+
+async def node_and_pod(api: ApiServer, address: str = "192.0.2.7", port: int = 10251) -> None:
+    status = {
+        "addresses": [{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": address}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+    }
+    await api.client.create(NODES, {"metadata": {"name": "n"}, "status": status})
+    spec = {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}
+    await api.client.create(PODS, {"metadata": {"name": "p"}, "spec": spec}, "default")
+
+
+def test_paths_and_queries_of_the_kubelet(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[tuple[Request, dict[str, Any]]] = []
+
+    async def forward(request: Request, **where: Any) -> Response:
+        passed.append((request, where))
+        return Response(200, [], b"hello")
+
+    monkeypatch.setattr(kubelet, "forward", forward)
+
+    async def main() -> None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        async with ApiServer(config=ApiConfig(kubelet_tls=tls)) as api:
+            await node_and_pod(api)
+            for path, expected in (
+                ("log?follow=true&tailLines=5&x=y", "/containerLogs/default/p/c?follow=true&tailLines=5"),
+                ("log", "/containerLogs/default/p/c"),
+                (
+                    "exec?command=sh&command=-c&command=a%20b&stdin=true&stdout=1&tty=true&container=c",
+                    "/exec/default/p/c?command=sh&command=-c&command=a+b&input=1&output=1&tty=1",
+                ),
+                ("attach?stdout=true&stderr=false", "/attach/default/p/c?output=1"),
+                ("portforward?ports=80", "/portForward/default/p?ports=80"),
+            ):
+                response = await api.request(
+                    "GET", f"{POD_PATH}/p/{path}", authorization="Bearer x", upgrade="websocket"
+                )
+                assert (response.status, response.body) == (200, b"hello")
+                request, where = passed.pop()
+                assert where == {"host": "192.0.2.7", "port": 10251, "path": expected, "ssl": tls}
+                assert "authorization" not in request.headers
+                assert request.headers["upgrade"] == "websocket"
+            await api.request("GET", "/api/v1/nodes/n/proxy/metrics/resource?a=b")
+            assert passed.pop()[1]["path"] == "/metrics/resource?a=b"
+
+    asyncio.run(main())
+
+
+def test_a_node_that_does_not_answer_is_an_error_with_its_address() -> None:
+    async def main() -> None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        async with ApiServer(config=ApiConfig(kubelet_tls=tls)) as api:
+            await node_and_pod(api, "127.0.0.1", 1)
+            response = await api.request("GET", f"{POD_PATH}/p/log")
+            assert response.status == 500
+            message = orjson.loads(response.body)["message"]  # type: ignore[arg-type]
+            assert "error dialing backend: n (127.0.0.1:1)" in message
+        async with ApiServer() as api:
+            await node_and_pod(api)
+            assert (await api.request("GET", f"{POD_PATH}/p/log")).status == 503
+
+    asyncio.run(main())
+
+
+def test_proxy_to_pods_and_services() -> None:
+    async def backend(request: Request) -> Response:
+        text = f"{request.method} {request.path}?{request.query} {request.headers.get('authorization', '')}"
+        return Response(200, [("Content-Type", "text/plain")], text.encode() + request.body)
+
+    async def main() -> None:
+        server = HttpServer(backend, clock=SystemClock())
+        await server.start("127.0.0.1", 0)
+        port = server.port
+        async with ApiServer(clock=SystemClock()) as api:
+            container = {"name": "c", "image": "i", "ports": [{"name": "web", "containerPort": port}]}
+            await api.client.create(PODS, {"metadata": {"name": "p"}, "spec": {"containers": [container]}}, "default")
+            running = {"status": {"podIP": "127.0.0.1", "phase": "Running"}}
+            await api.client.patch(PODS, "p", "default", running, subresource="status")
+            ports = [{"name": "http", "port": 80}]
+            await api.client.create(SERVICES, {"metadata": {"name": "s"}, "spec": {"ports": ports}}, "default")
+            slice_ = {
+                "metadata": {"name": "s-1", "labels": {"kubernetes.io/service-name": "s"}},
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
+                "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
+            }
+            await api.client.create(ENDPOINTSLICES, slice_, "default")
+            services = "/api/v1/namespaces/default/services"
+            for path in (
+                "pods/p",
+                "pods/p:web",
+                f"pods/http:p:{port}",
+                "services/s",
+                "services/s:http",
+                "services/s:80",
+            ):
+                url = f"/api/v1/namespaces/default/{path}/proxy"
+                response = await api.request("POST", f"{url}/a/%2Fb?x=1", b"body", authorization="Bearer x")
+                body = b"".join(response.body) if isinstance(response.body, list) else response.body
+                assert (response.status, body) == (200, b"POST /a/%2Fb?x=1 body"), path
+                assert (await api.request("GET", url)).status == 301
+            assert (await api.request("GET", f"{services}/none/proxy/")).status == 404
+            assert (await api.request("GET", f"{services}/s:99/proxy/")).status == 503
+            assert (await api.request("GET", f"{POD_PATH}/p:nope/proxy/")).status == 400
+            assert (await api.request("GET", f"{POD_PATH}/p:1/proxy/")).status == 503
+        await server.close(0)
+
+    asyncio.run(main())
+
+
+def test_names_with_scheme_and_port() -> None:
+    assert split_name("web") == ("", "web", "")
+    assert split_name("web:80") == ("", "web", "80")
+    assert split_name("https:web:") == ("https", "web", "")
+    with pytest.raises(ApiError):
+        split_name("ftp:web:80")
