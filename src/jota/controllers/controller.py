@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, ClassVar
 
+from jota.aio.backoff import Backoff
 from jota.aio.clock import Clock
 from jota.client.client import Client
 from jota.client.events import EventRecorder
@@ -32,6 +33,8 @@ Keys = Callable[[Any], Iterable[str]]
 
 CATCH_UP_SECONDS = 5.0
 """How long a key waits for the caches to reflect its own last write; then it goes to the back of the queue."""
+CHEAP_SECONDS, REST_SECONDS = 0.001, 0.02
+"""A reconcile longer than the first is followed by a rest of at most the second, in which events of its key gather."""
 MAX_BACKOFF = 30.0
 
 
@@ -85,7 +88,7 @@ class Controller:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.client, self.clock, self.config = context.client, context.clock, context.config
-        self.queue = WorkQueue(context.clock)
+        self.queue = WorkQueue(context.clock, Backoff(0.005, MAX_BACKOFF))
         self._informers: list[Informer[Any]] = []
         self._written: dict[str, dict[Informer[Any], int]] = {}
 
@@ -148,8 +151,13 @@ class Controller:
     async def step(self) -> None:
         """Work off the next key (tests and virtual time; `run` does the same in a loop)."""
         key = await self.queue.get()
+        began = self.clock.monotonic()
         try:
             await self._one(key)
+            took = self.clock.monotonic() - began
+            if took > CHEAP_SECONDS:
+                # A thousand events about the pods of one set are one look, not a thousand: the key stays ours a moment.
+                await self.clock.sleep(min(REST_SECONDS, 4 * took))
         finally:
             self.queue.done(key)
 

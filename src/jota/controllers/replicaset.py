@@ -15,8 +15,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import msgspec
-
 from jota.controllers import claim, conditions
 from jota.controllers.controller import Context, Controller, own
 from jota.controllers.views import Pod, controlled_by
@@ -139,6 +137,7 @@ class ReplicaSetController(Controller):
         super().__init__(context)
         self.sets = self.watch(self.resource, own)
         self.pods = self.watch(PODS, self._keys_of_pod, type=Pod)
+        self.pods.add_index("controller", _controller)
         self.events = context.recorder(f"{self.name}-controller")
         self._deleted: dict[str, set[str]] = {}
         """Per key: uids of pods whose delete was accepted and which the cache may still show as living."""
@@ -162,7 +161,8 @@ class ReplicaSetController(Controller):
             self._deleted.pop(key, None)
             return None
         active = await self._claim(key, owner)
-        decided = plan(owner, active, self._related(owner), self.clock.now())
+        shrinks = len(active) > owner["spec"].get("replicas", 1)
+        decided = plan(owner, active, self._related(owner) if shrinks else (), self.clock.now())
         failure = await self._create(key, owner, decided.create) or await self._delete(key, owner, decided.delete)
         status, again = status_of(owner, active, failure[:2] if failure else None, self.clock.now())
         if status != owner.get("status"):
@@ -174,14 +174,11 @@ class ReplicaSetController(Controller):
 
     async def _claim(self, key: str, owner: Object) -> list[Pod]:
         gone = self._deleted.get(key, set())
-        here = self.pods.list(owner["metadata"]["namespace"])
+        namespace, uid = owner["metadata"]["namespace"], owner["metadata"]["uid"]
+        here = [p for i in (uid, f"orphans of {namespace}") for p in self.pods.by_index("controller", i) if p.active]
         if gone:
-            gone &= {p.metadata.uid for p in here if p.active}
-        found = claim.plan(
-            owner,
-            self.selector(owner),
-            (_candidate(p) for p in here if p.active and p.metadata.uid not in gone),
-        )
+            gone &= {p.metadata.uid for p in here}
+        found = claim.plan(owner, self.selector(owner), (_candidate(p) for p in here if p.metadata.uid not in gone))
         adopted = [c.item for c in found.adopt]
         for patched in await claim.apply(self.client, PODS, self.resource, owner, found):
             self.wrote(key, self.pods, patched)
@@ -195,11 +192,7 @@ class ReplicaSetController(Controller):
         for other in self.sets.list(meta["namespace"]) if above else ():
             if any(r["uid"] in above for r in other["metadata"].get("ownerReferences") or () if r.get("controller")):
                 uids.add(other["metadata"]["uid"])
-        return [
-            p
-            for p in self.pods.list(meta["namespace"])
-            if p.active and p.metadata.controller is not None and p.metadata.controller.uid in uids
-        ]
+        return [p for uid in uids for p in self.pods.by_index("controller", uid) if p.active]
 
     async def _create(self, key: str, owner: Object, count: int) -> tuple[str, str, Exception] | None:
         """Create in batches of 1, 2, 4, ...: a template that cannot work fails once, not `count` times."""
@@ -258,10 +251,16 @@ class ReplicationControllerController(ReplicaSetController):
         return from_map(owner["spec"].get("selector"))
 
 
+def _controller(pod: Pod) -> list[str]:
+    """The index by which a set finds its pods, and orphans to adopt."""
+    owner = pod.metadata.controller
+    return [owner.uid if owner is not None else f"orphans of {pod.metadata.namespace}"]
+
+
 def _candidate(pod: Pod) -> claim.Candidate:
     meta = pod.metadata
     references = [
-        {k: v for k, v in msgspec.to_builtins(r).items() if v is not None} for r in meta.ownerReferences or ()
+        {f: v for f in r.__struct_fields__ if (v := getattr(r, f)) is not None} for r in meta.ownerReferences or ()
     ]
     return claim.Candidate(
         meta.name, meta.uid, meta.resourceVersion, meta.labels or {}, references, pod.terminating, pod
