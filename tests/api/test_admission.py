@@ -89,6 +89,26 @@ async def test_priorities(api: ApiServer) -> None:
         await api.client.create(CLASSES, {**high, "metadata": {"name": "other"}})
 
 
+@story
+async def test_runtime_classes(api: ApiServer) -> None:
+    with pytest.raises(ApiError, match='pod rejected: RuntimeClass "none" not found') as refused:
+        await pod(api, runtimeClassName="none")
+    assert refused.value.code == 403
+    taint = {"key": "k", "operator": "Exists", "effect": "NoSchedule"}
+    made = {
+        "metadata": {"name": "r"},
+        "handler": "h",
+        "overhead": {"podFixed": {"cpu": "10m"}},
+        "scheduling": {"nodeSelector": {"a": "b"}, "tolerations": [taint]},
+    }
+    await api.client.create(Resource("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", False), made)
+    spec = await pod(api, runtimeClassName="r", nodeSelector={"x": "y"})
+    assert (spec["overhead"], spec["nodeSelector"]) == ({"cpu": "10m"}, {"x": "y", "a": "b"})
+    assert taint in spec["tolerations"]
+    with pytest.raises(ApiError, match="conflict"):
+        await pod(api, runtimeClassName="r", nodeSelector={"a": "c"})
+
+
 # -- service addresses
 
 

@@ -7,6 +7,7 @@ from jota.api.admission.default_tolerations import DefaultTolerations
 from jota.api.admission.namespace_lifecycle import NamespaceLifecycle
 from jota.api.admission.plugin import Plugin
 from jota.api.admission.priority import Priority
+from jota.api.admission.runtime_class import RuntimeClass
 from jota.api.admission.service_account import ServiceAccount
 from jota.api.admission.service_ip import ServiceAddresses
 from jota.api.config import ApiConfig
@@ -17,6 +18,7 @@ def plugins(config: ApiConfig) -> tuple[Plugin, ...]:
         NamespaceLifecycle(),
         ServiceAccount(),
         Priority(),
+        RuntimeClass(),
         DefaultTolerations(),
         CertificateRequest(),
         ServiceAddresses(config),
