@@ -205,6 +205,8 @@ class FakeRuntime:
 
     async def containers(self) -> list[Container]:
         await asyncio.sleep(0)
+        if faults := self.faults.get("containers"):
+            raise faults.pop(0)
         return [replace(c) for c in self.made.values()]
 
     async def container(self, container_id: str) -> Container | None:

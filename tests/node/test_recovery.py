@@ -182,3 +182,28 @@ def test_a_step_of_tear_down_fails(tmp_path: Path, step: str) -> None:
             await w.until(lambda: not (w.runtime.boxes or w.runtime.made or w.network.held))
 
     asyncio.run(story())
+
+
+def test_the_runtime_does_not_answer_for_a_while(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            w.runtime.faults["containers"] = [RuntimeFault("Down", "supervisor is away"), OSError(111, "refused")]
+            await w.create(pod())
+            await w.until_phase("Running", within=10)
+            w.runtime.faults["containers"] = [RuntimeFault("Down", "x")] * 3
+            await w.kill()
+            await w.boot()
+            await w.advance(5)
+            assert w.runtime.attempts("c") == [0]
+            w.runtime.images.pull = _explode  # an error that nobody foresaw stays with the pod that met it
+            await w.create(pod("other", container(image="new:1")))
+            await w.advance(2)
+            state = (await w.status("other"))["containerStatuses"][0]["state"]["waiting"]
+            assert "ZeroDivisionError" in state["message"]
+            assert (await w.status())["phase"] == "Running"
+
+    asyncio.run(story())
+
+
+async def _explode(reference: str, *, auth: Any = None) -> Any:
+    raise ZeroDivisionError(reference)

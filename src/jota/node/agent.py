@@ -25,7 +25,7 @@ from jota.node.eviction import Pressure
 from jota.node.images import ImageKeeper
 from jota.node.kit import Kit
 from jota.node.machine import Machine
-from jota.node.model import GRACE, Object, key_of, uid_of
+from jota.node.model import GRACE, Object, Observed, key_of, uid_of
 from jota.node.nodekeeper import NodeKeeper
 from jota.node.operations import remove_traces
 from jota.node.references import References
@@ -237,16 +237,24 @@ class NodeAgent:
 
     async def _clean_orphans(self) -> None:
         """Remove sandboxes, containers and directories of pods that the API does not have (any more)."""
-        seen = await self.kit.snapshots.all()
+        seen = await self._everything()
         left = {d.name for d in os.scandir(os.path.join(self.config.data_dir, "pods"))}
         left |= {d.name for d in os.scandir(self.config.volatile_dir)}
         for uid in {*seen, *left, *self._network.addresses()} - set(self.workers):
             self._group.create_task(self._remove_orphan(uid), name=f"orphan {uid}")
 
+    async def _everything(self) -> dict[str, Observed]:
+        while True:
+            try:
+                return await self.kit.snapshots.all()
+            except (RuntimeFault, OSError) as e:
+                log.warning("the runtime does not answer: %s", e)
+            await self._clock.sleep(RESTART_DELAY)
+
     async def _remove_orphan(self, uid: str) -> None:
-        seen = await self.kit.snapshots.of(uid)
-        log.info("pod %s is not in the API: its %d containers are removed", uid, len(seen.containers))
         try:
+            seen = await self.kit.snapshots.of(uid)
+            log.info("pod %s is not in the API: its %d containers are removed", uid, len(seen.containers))
             async with asyncio.TaskGroup() as group:
                 for c in seen.alive():
                     grace = float(c.labels.get(GRACE, "30"))
@@ -261,8 +269,11 @@ class NodeAgent:
         """Evict one pod at a time while the node is short of memory."""
         while self.config.eviction.enabled:
             await self._clock.sleep(self.config.status_interval)
-            if self._pressure.now(self._machine)["MemoryPressure"]:
-                await self._evict_one()
+            try:
+                if self._pressure.now(self._machine)["MemoryPressure"]:
+                    await self._evict_one()
+            except (RuntimeFault, OSError) as e:
+                log.warning("memory is short, but no pod could be chosen: %s", e)
 
     async def _evict_one(self) -> None:
         self.keeper.look.set()

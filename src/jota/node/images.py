@@ -85,7 +85,7 @@ class ImageKeeper:
             return await self._images.pull(reference, auth=auth)
         except RuntimeFault as fault:
             return fault
-        except (OSError, TimeoutError) as e:
+        except Exception as e:  # handed to all who wait; it must not end the task group of the whole agent
             return RuntimeFault("ErrImagePull", f"{type(e).__name__}: {e}")
 
 

@@ -18,7 +18,7 @@ UNKNOWN_EXIT = 137
 class Snapshots:
     def __init__(self, runtime: Runtime, network: PodNetwork, group: asyncio.TaskGroup) -> None:
         self._runtime, self._network, self._group = runtime, network, group
-        self._next: asyncio.Task[dict[str, Observed]] | None = None
+        self._next: asyncio.Task[dict[str, Observed] | Exception] | None = None
         self._turn = asyncio.Lock()
 
     async def of(self, uid: str) -> Observed:
@@ -26,22 +26,32 @@ class Snapshots:
         return Observed(found.sandboxes, found.containers, self._network.addresses().get(uid, ""))
 
     async def all(self) -> dict[str, Observed]:
-        """Everything that exists, by pod uid."""
+        """Everything that exists, by pod uid. Raises what the runtime raised (RuntimeFault, OSError)."""
         if self._next is None:
             self._next = self._group.create_task(self._list(), name="list containers")
-        return await asyncio.shield(self._next)
+        outcome = await asyncio.shield(self._next)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    async def _list(self) -> dict[str, Observed]:
+    async def _list(self) -> dict[str, Observed] | Exception:
+        """The listing; a failure is handed to those who asked, and must not end the task group of the whole agent."""
         async with self._turn:
             self._next = None
-            out: dict[str, Observed] = {}
-            containers: list[Container] = await self._runtime.containers()
-            sandboxes: list[Sandbox] = await self._runtime.sandboxes()
-            for c in containers:
-                out.setdefault(c.pod_uid, Observed()).containers.append(_settled(c))
-            for s in sandboxes:
-                out.setdefault(s.spec.pod_uid, Observed()).sandboxes.append(s)
-            return out
+            try:
+                return await self._read()
+            except Exception as e:
+                return e
+
+    async def _read(self) -> dict[str, Observed]:
+        out: dict[str, Observed] = {}
+        containers: list[Container] = await self._runtime.containers()
+        sandboxes: list[Sandbox] = await self._runtime.sandboxes()
+        for c in containers:
+            out.setdefault(c.pod_uid, Observed()).containers.append(_settled(c))
+        for s in sandboxes:
+            out.setdefault(s.spec.pod_uid, Observed()).sandboxes.append(s)
+        return out
 
 
 def _settled(c: Container) -> Container:

@@ -21,6 +21,7 @@ from jota.node.plan import Action, KillContainer, MountVolumes, Plan, plan, stop
 from jota.node.probes.prober import Prober
 from jota.node.status import ID_PREFIX, SECTIONS, build
 from jota.node.writer import StatusWriter
+from jota.runtime.protocol import RuntimeFault
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,11 @@ class PodWorker:
             while not self.facts.removed:
                 await self._wake.wait()
                 self._wake.clear()
-                await self._look_and_act()
+                try:
+                    await self._look_and_act()
+                except (RuntimeFault, OSError) as e:
+                    log.warning("%s: the runtime does not answer: %s", key_of(self.pod), e)
+                    self._ring_at(kit.clock.now() + RETRY)
             self.prober.close()
             for task in (writer, self._timer, *self._tasks.values()):
                 if task is not None:
@@ -195,6 +200,10 @@ class PodWorker:
         self._held = {k: t for k, t in self._held.items() if t > now}
         for t in self._held.values():
             when = min(when, t) if when else t
+        self._ring_at(when)
+
+    def _ring_at(self, when: float) -> None:
+        """Wake at `when` (epoch seconds) and not otherwise; 0: only by an event."""
         if when == self._timer_at and (self._timer is not None and not self._timer.done()):
             return
         if self._timer is not None:
