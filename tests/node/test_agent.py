@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 from jota.meta.resource import CONFIGMAPS, LEASES, NODES, PODS
+from jota.node.config import EvictionThresholds
+from jota.node.machine import Machine, Memory
 
 from .world import World, container, pod
 
@@ -308,5 +311,65 @@ def test_many_pods_come_and_go_at_once(tmp_path: Path) -> None:
             for n in names:
                 await w.until_gone(n)
             await w.until(lambda: not (w.runtime.made or w.runtime.boxes or w.agent.workers))
+
+    asyncio.run(story())
+
+
+class Starving(Machine):
+    """A machine that is short of memory until pods have gone."""
+
+    short = False
+
+    def memory(self) -> Memory:
+        return Memory(8 << 30, (1 << 20) if self.short else (4 << 30))
+
+
+def test_a_pod_is_evicted_when_memory_is_short(tmp_path: Path) -> None:
+    async def story() -> None:
+        w = World(tmp_path)
+        w.config = replace(w.config, eviction=EvictionThresholds(disk_available=0.0, inodes_free=0.0))
+        w.machine = Starving(w.config.data_dir)
+        async with w:
+            await w.create(pod())
+            await w.until_phase("Running")
+            w.machine.short = True
+            status = await w.until_phase("Failed")
+            assert status["reason"] == "Evicted"
+            w.machine.short = False
+            conditions = {c["type"]: c for c in (await w.api.client.get(NODES, "n1"))["status"]["conditions"]}
+            assert conditions["MemoryPressure"]["status"] == "True"
+            assert any("low on resource: memory" in m for m in await w.events("Evicted"))
+
+    asyncio.run(story())
+
+
+def test_a_status_by_another_hand_ends_the_pod(tmp_path: Path) -> None:
+    """Controllers' tests set the phase to Failed; the containers must go."""
+
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            await w.create(pod())
+            await w.until_phase("Running")
+            await w.api.client.patch(PODS, "web", "default", {"status": {"phase": "Failed"}}, subresource="status")
+            await w.until(lambda: not w.runtime.is_running("c"))
+            await w.advance(5)
+            assert (await w.status())["phase"] == "Failed"
+
+    asyncio.run(story())
+
+
+def test_the_image_changes_in_place(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            await w.create(pod())
+            await w.until_phase("Running")
+            patch = {"spec": {"containers": [{"name": "c", "image": "app:2"}]}}
+            await w.api.client.patch(PODS, "web", "default", patch, type="strategic")
+            await w.until(lambda: w.runtime.attempts("c") == [0, 1])
+            await w.until(lambda: w.runtime.is_running("c"))
+            await w.settle()
+            assert w.runtime.running("c").image == "sha256:app:2"
+            assert (await w.status())["observedGeneration"] == 2
+            assert await w.events("Killing") == ["Container c definition changed, will be restarted"]
 
     asyncio.run(story())

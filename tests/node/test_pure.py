@@ -16,6 +16,7 @@ from jota.node.images import credentials_from, matching, pull_policy, registry_o
 from jota.node.machine import Disk, Memory, architecture
 from jota.node.resources import container_resources, oom_score, pod_resources, qos_class
 from jota.node.security import forbidden_sysctls, security
+from jota.node.unsupported import complaints
 from jota.runtime.protocol import Image
 
 from .shapes import pod
@@ -374,3 +375,20 @@ def test_node_status() -> None:
 
 def test_architecture() -> None:
     assert [architecture(m) for m in ("x86_64", "aarch64", "riscv64")] == ["amd64", "arm64", "riscv64"]
+
+
+def test_what_is_not_supported_is_told() -> None:
+    assert complaints(pod()) == []
+    obj = pod(hostUsers=False, volumes=[{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}])
+    obj["spec"]["containers"][0] |= {
+        "securityContext": {"seLinuxOptions": {"level": "s0"}, "appArmorProfile": {"type": "RuntimeDefault"}},
+        "resources": {"limits": {"ephemeral-storage": "1Gi"}},
+        "volumeDevices": [{"name": "v", "devicePath": "/dev/x"}],
+    }
+    assert complaints(obj) == [
+        "spec.hostUsers: user namespaces are not supported; the pod uses the host's",
+        "container c: securityContext.seLinuxOptions: SELinux labels are not supported",
+        "container c: volumeDevices: block devices are not supported",
+        "container c: resources.limits.ephemeral-storage is not enforced",
+        'volume "v": sizeLimit of an emptyDir on disk is not enforced',
+    ]

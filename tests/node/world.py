@@ -52,6 +52,7 @@ class World:
             **config,
         )
         self.task: asyncio.Task[None] | None = None
+        self.machine: Any = None
 
     async def __aenter__(self) -> World:
         await self.api.__aenter__()
@@ -61,7 +62,13 @@ class World:
     async def boot(self) -> None:
         """Start an agent on the runtime as it stands."""
         self.agent = NodeAgent(
-            self.api.client, self.runtime, self.network, config=self.config, clock=self.clock, random=Random(1)
+            self.api.client,
+            self.runtime,
+            self.network,
+            config=self.config,
+            clock=self.clock,
+            random=Random(1),
+            machine=self.machine,
         )
         self.task = asyncio.create_task(self.agent.run())
         await self.until(self.agent.ready.is_set)

@@ -30,6 +30,7 @@ from jota.node.nodekeeper import NodeKeeper
 from jota.node.operations import remove_traces
 from jota.node.references import References
 from jota.node.snapshot import Snapshots
+from jota.node.unsupported import complaints
 from jota.node.volumes.keeper import unmount_all
 from jota.node.volumes.tokens import Tokens
 from jota.node.worker import PodWorker
@@ -183,6 +184,8 @@ class NodeAgent:
             if verdict is not None:
                 worker.events.warning(verdict.reason, verdict.message)
                 worker.condemn(verdict)
+            for text in complaints(pod):
+                worker.events.warning("Unsupported", text)
         self.workers[uid_of(pod)] = worker
         self._group.create_task(self._tend(worker), name=f"pod {key_of(pod)}")
 

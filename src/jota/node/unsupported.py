@@ -1,0 +1,48 @@
+"""What a pod asks for and this node does not do: told once per pod in a Warning event, never silently ignored. Pure.
+
+Volume types are not here: a pod with an unknown volume does not start at all (volumes/keeper.py).
+"""
+
+from __future__ import annotations
+
+from jota.node.model import Object, parts
+
+_POD = {
+    "resourceClaims": "dynamic resource allocation",
+    "resources": "pod-level resources",
+}
+_CONTEXT = {
+    "seLinuxOptions": "SELinux labels",
+    "windowsOptions": "Windows options",
+    "appArmorProfile": "AppArmor profiles",
+}
+
+
+def complaints(pod: Object) -> list[str]:
+    """One text per unsupported wish, with its field path."""
+    spec = pod["spec"]
+    out = [f"spec.{field}: {what} are not supported" for field, what in _POD.items() if spec.get(field)]
+    if spec.get("hostUsers") is False:
+        out.append("spec.hostUsers: user namespaces are not supported; the pod uses the host's")
+    out += _context("spec.securityContext", spec.get("securityContext") or {})
+    for p in parts(pod):
+        where = f"container {p.name}"
+        out += _context(f"{where}: securityContext", p.spec.get("securityContext") or {})
+        if p.spec.get("volumeDevices"):
+            out.append(f"{where}: volumeDevices: block devices are not supported")
+        if "ephemeral-storage" in ((p.spec.get("resources") or {}).get("limits") or {}):
+            out.append(f"{where}: resources.limits.ephemeral-storage is not enforced")
+    for v in spec.get("volumes") or []:
+        source = v.get("emptyDir") or {}
+        if source.get("sizeLimit") and source.get("medium") != "Memory":
+            out.append(f'volume "{v["name"]}": sizeLimit of an emptyDir on disk is not enforced')
+    return out
+
+
+def _context(path: str, context: Object) -> list[str]:
+    out = []
+    for field, what in _CONTEXT.items():
+        value = context.get(field)
+        if value and (field != "appArmorProfile" or value.get("type") == "Localhost"):
+            out.append(f"{path}.{field}: {what} are not supported")
+    return out
