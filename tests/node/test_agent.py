@@ -9,6 +9,7 @@ from pathlib import Path
 from jota.meta.resource import CONFIGMAPS, LEASES, NODES, PODS
 from jota.node.config import EvictionThresholds
 from jota.node.machine import Machine, Memory
+from jota.node.volumes.volume import VolumeFault
 
 from .world import World, container, pod
 
@@ -371,5 +372,67 @@ def test_the_image_changes_in_place(tmp_path: Path) -> None:
             assert w.runtime.running("c").image == "sha256:app:2"
             assert (await w.status())["observedGeneration"] == 2
             assert await w.events("Killing") == ["Container c definition changed, will be restarted"]
+
+    asyncio.run(story())
+
+
+def file_of(w: World, volume: str, kind: str = "downward-api") -> Path:
+    uid = next(iter(w.agent.workers))
+    return Path(w.config.pod_dir(uid), "volumes", f"kubernetes.io~{kind}", volume)
+
+
+def test_labels_reach_the_downward_api(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            items = [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]
+            await w.create(pod(volumes=[{"name": "v", "downwardAPI": {"items": items}}]))
+            await w.until_phase("Running")
+            await w.api.client.patch(PODS, "web", "default", {"metadata": {"labels": {"a": "b"}}})
+            await w.settle()
+            assert (file_of(w, "v") / "labels").read_text() == 'a="b"'
+
+    asyncio.run(story())
+
+
+def test_a_start_that_depends_on_an_annotation_recovers(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            env = [{"name": "P", "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations['path']"}}}]
+            mounts = [{"name": "v", "mountPath": "/v", "subPathExpr": "$(P)"}]
+            obj = pod("web", container(env=env, volumeMounts=mounts), volumes=[{"name": "v"}])
+            obj["metadata"]["annotations"] = {"path": "/absolute"}
+            await w.create(obj)
+            await w.advance(20)
+            state = (await w.status())["containerStatuses"][0]["state"]["waiting"]
+            assert state["reason"] == "CreateContainerConfigError"
+            patch = {"metadata": {"annotations": {"path": "fine"}}}
+            await w.api.client.patch(PODS, "web", "default", patch)
+            await w.settle()
+            assert (await w.status())["phase"] == "Running"
+
+    asyncio.run(story())
+
+
+def test_a_token_that_cannot_be_renewed_is_asked_for_again_later(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            asked: list[float] = []
+
+            async def token(obj: object, audience: str, seconds: int) -> tuple[str, float]:
+                asked.append(w.clock.monotonic())
+                if len(asked) in (2, 3):
+                    raise VolumeFault("no")
+                return f"t{len(asked)}", w.clock.now() + 100
+
+            w.agent.kit.tokens.token = token  # type: ignore[method-assign]
+            await w.create(
+                pod(volumes=[{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "sa"}}]}}])
+            )
+            await w.until_phase("Running")
+            await w.advance(110)
+            assert [round(t - asked[0]) for t in asked] == [0, 100, 101, 103]
+            uid = next(iter(w.agent.workers))
+            found = Path(w.config.volatile_dir, uid, "kubernetes.io~projected", "t", "sa")
+            assert found.read_text() == "t4"
 
     asyncio.run(story())

@@ -158,20 +158,19 @@ class Operations:
             self.kit.references.want(self.worker.uid, needed, self.references_changed)
 
     def references_changed(self) -> None:
-        """A ConfigMap or Secret changed: volumes show it, and what waited for it is tried at once."""
+        """Something that the pod refers to changed: volumes show it, and what waited for it is tried at once."""
+        facts = self.worker.facts
+        for failure in (*facts.starts.values(), facts.volumes_failure):
+            if failure is not None:
+                failure.retry_at = 0.0
         self.stale_volumes()
-        for failure in self.worker.facts.starts.values():
-            failure.retry_at = 0.0
         self.worker.wake()
 
     def stale_volumes(self) -> None:
-        facts = self.worker.facts
-        if self.refresh_at or self._wanted or self.mounted:
-            facts.volumes_ready = False if facts.volumes_failure else facts.volumes_ready
-            if facts.volumes_failure is not None:
-                facts.volumes_failure.retry_at = 0.0
-            elif facts.volumes_ready:
-                self.worker.refresh()
+        """Mounted volumes are written again; those that are not mounted yet will be anyway."""
+        self.refresh_at = 0.0
+        if self.worker.facts.volumes_ready and self.mounted and not self.worker.facts.torn_down:
+            self.worker.refresh()
 
     def lookup(self, resource: Resource, name: str) -> Object | None:
         return self.kit.references.get(resource, self.pod["metadata"]["namespace"], name)
@@ -209,6 +208,7 @@ class Operations:
         except (VolumeFault, TimeoutError, OSError) as e:
             facts.volumes_failure = worker.fail("FailedMount", str(e), facts.volumes_failure)
             worker.events.warning("FailedMount", str(e))
+            self.refresh_at = facts.volumes_failure.retry_at
             return
         self.refresh_at = ctx.refresh_at
         facts.volumes_ready, facts.volumes_failure = True, None

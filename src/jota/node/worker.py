@@ -52,6 +52,7 @@ class PodWorker:
         self._refresh = False
         self._ended = 0
         """Operations that have ended: tells whether a listing is older than the last of them."""
+        self.operations = Operations(self)
         self._restore(base)
 
     # -- inputs
@@ -63,7 +64,9 @@ class PodWorker:
         """The API shows the pod so. Never goes back from deleted to not deleted."""
         if "deletionTimestamp" in self.pod["metadata"] and "deletionTimestamp" not in pod["metadata"]:
             return
-        self.pod = pod
+        before, self.pod = self.pod["metadata"], pod
+        if any(before.get(k) != pod["metadata"].get(k) for k in ("labels", "annotations")):
+            self.operations.references_changed()  # the downward API shows them
         self.writer.observed(pod.get("status") or {})
         self.wake()
 
@@ -97,7 +100,6 @@ class PodWorker:
         async with asyncio.TaskGroup() as group:
             self.group = group
             kit = self.kit
-            self.operations = Operations(self)
             self.prober = Prober(kit.runtime, kit.clock, kit.random, group, self._probed, self._unhealthy)
             writer = group.create_task(self.writer.run(), name=f"status {key_of(self.pod)}")
             while not self.facts.removed:
