@@ -33,6 +33,7 @@ from jota.wire.duplex import SocketDuplex
 from jota.wire.message import Handler, Peer, Request, Response, Stream, Upgrade
 from jota.wire.status import refusal
 from jota.wire.step import first_step
+from jota.wire.tls import TlsProtocol
 
 log = logging.getLogger("jota.wire")
 
@@ -156,7 +157,6 @@ class _Connection(asyncio.Protocol):
     """One client connection until it is closed or upgraded."""
 
     __slots__ = (
-        "_below",
         "_body",
         "_body_size",
         "_done",
@@ -220,8 +220,6 @@ class _Connection(asyncio.Protocol):
         server = self._server
         tls = transport.get_extra_info("ssl_object")
         self._tls = tls is not None
-        # asyncio's TLS transport counts only what is not yet encrypted, uvloop's counts all of it
-        self._below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
         certificate = None
         if tls is not None and tls.context.verify_mode != CERT_NONE:
             certificate = tls.getpeercert(True)
@@ -574,18 +572,13 @@ class _Connection(asyncio.Protocol):
     def buffered(self) -> int:
         if self.gone:
             return 0
-        size: int = self._transport.get_write_buffer_size()
-        if self._below is not None:
-            size += self._below.get_write_buffer_size()
-        return size
+        return self._transport.get_write_buffer_size()
 
     async def drain(self) -> None:
         if self._write_paused and not self.gone:
             future: asyncio.Future[None] = self._server.loop.create_future()
             self._drainers.append(future)
             await future
-        while self._below is not None and not self.gone and self._below.get_write_buffer_size() > JOIN * 4:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # asyncio's TLS calls resume_writing as soon as all is encrypted, not sent
         if self.gone:
             raise ConnectionResetError("the peer is gone")
 
@@ -774,12 +767,12 @@ class HttpServer:
     async def start(self, host: str, port: int) -> None:
         """Listen on one more address. Raises OSError."""
         loop = self._prepare()
-        self._listen(await loop.create_server(self._connection, host, port, backlog=1024, **self._tls()))
+        self._listen(await loop.create_server(self._connection, host, port, backlog=1024))
 
     async def start_socket(self, sock: socket.socket) -> None:
         """Listen on a bound socket (TCP or Unix); it is owned from here on."""
         loop = self._prepare()
-        self._listen(await loop.create_server(self._connection, sock=sock, backlog=1024, **self._tls()))
+        self._listen(await loop.create_server(self._connection, sock=sock, backlog=1024))
 
     async def close(self, grace: float) -> None:
         """Stop listening, let requests in progress finish, cancel what is left after `grace` seconds."""
@@ -819,19 +812,16 @@ class HttpServer:
             self._timer = self.loop.create_task(self._sweep(), name="http-deadlines")
         return self.loop
 
-    def _tls(self) -> dict[str, Any]:
-        if self._ssl is None:
-            return {}
-        return {"ssl": self._ssl, "ssl_handshake_timeout": self.limits.handshake, "ssl_shutdown_timeout": LINGER}
-
     def _listen(self, server: asyncio.Server) -> None:
         self._servers.append(server)
         name = server.sockets[0].getsockname()
         if not self.port and isinstance(name, tuple):
             self.port = name[1]
 
-    def _connection(self) -> _Connection:
-        return _Connection(self)
+    def _connection(self) -> asyncio.Protocol:
+        if self._ssl is None:
+            return _Connection(self)
+        return TlsProtocol(self._ssl, lambda: _Connection(self), self.limits.handshake)
 
     def forget(self, conn: _Connection) -> None:
         self.connections.discard(conn)

@@ -1,0 +1,213 @@
+"""TLS for servers over any plain transport, on `ssl.MemoryBIO`. In: a plain connection. Out: an inner protocol that sees bytes.
+
+asyncio's and uvloop's own TLS transports do not tell how much is waiting for the kernel: they count what is not encrypted
+yet, or hide the transport below. A server that must cut off slow watchers needs the true number, and here it is simply the
+plain transport's. Everything else behaves like a transport of asyncio. Next: http.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+_RECORDS = 256 * 1024
+"""Small writes are joined up to this size: each SSL write makes records of its own, at least one."""
+_READ = 256 * 1024
+
+
+class TlsProtocol(asyncio.Protocol):
+    """The protocol on the plain transport; makes the inner one when the handshake is done."""
+
+    def __init__(
+        self, context: ssl.SSLContext, inner: Callable[[], asyncio.Protocol], handshake_timeout: float
+    ) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._make = inner
+        self.inner: asyncio.BaseProtocol | None = None
+        self._timeout = handshake_timeout
+        self._timer: asyncio.TimerHandle | None = None
+        self._reading = True
+        self._ended = False
+        self._plain: asyncio.Transport
+        self._transport: TlsTransport
+
+    # -- the plain transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._plain = cast(asyncio.Transport, transport)
+        self._transport = TlsTransport(self, self._plain, self._tls)
+        self._timer = asyncio.get_running_loop().call_later(self._timeout, self._plain.abort)
+
+    def data_received(self, data: bytes) -> None:
+        self._incoming.write(data)
+        try:
+            if self.inner is None and not self._handshake():
+                return
+            self._deliver()
+        except ssl.SSLError:
+            self._flush()  # the alert that tells the peer why
+            self._plain.close()
+
+    def eof_received(self) -> bool:
+        """TLS has no half-close that HTTP could use: an end of file ends the connection."""
+        if self.inner is not None and not self._ended:
+            self._ended = True
+            cast(asyncio.Protocol, self.inner).eof_received()
+        return False
+
+    def pause_writing(self) -> None:
+        if self.inner is not None:
+            self.inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self.inner is not None:
+            self.inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.inner is not None:
+            self.inner.connection_lost(exc)
+
+    # -- records
+
+    def _handshake(self) -> bool:
+        """Whether it is done; then the inner protocol is connected. Raises SSLError."""
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return False
+        self._flush()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.inner = self._make()
+        self.inner.connection_made(self._transport)
+        return True
+
+    def _deliver(self) -> None:
+        """Hand on what is decrypted, as long as the inner protocol reads. Raises SSLError."""
+        while self._reading and not self._ended and not self._plain.is_closing():
+            try:
+                data = self._tls.read(_READ)
+            except ssl.SSLWantReadError:
+                break
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                data = b""
+            if data:
+                cast(asyncio.Protocol, self.inner).data_received(data)
+            elif not self._ended:
+                self._ended = True
+                if not cast(asyncio.Protocol, self.inner).eof_received():
+                    self._transport.close()
+        self._flush()  # what TLS itself has to say (key updates)
+
+    def _flush(self) -> None:
+        data = self._outgoing.read()
+        if data:
+            self._plain.write(data)
+
+    # -- what the inner transport asks for
+
+    def encrypt(self, data: bytes | bytearray | memoryview) -> None:
+        self._tls.write(data)
+        self._flush()
+
+    def goodbye(self) -> None:
+        """close_notify, where the connection still can."""
+        try:
+            self._tls.unwrap()
+        except ssl.SSLError:
+            pass  # the peer's own close_notify is not waited for
+        self._flush()
+
+    def pause(self) -> None:
+        self._reading = False
+        self._plain.pause_reading()
+
+    def resume(self) -> None:
+        if self._reading:
+            return
+        self._reading = True
+        self._plain.resume_reading()
+        asyncio.get_running_loop().call_soon(self._again)
+
+    def _again(self) -> None:
+        if self._reading and not self._plain.is_closing():
+            self.data_received(b"")
+
+
+class TlsTransport(asyncio.Transport):
+    """What the inner protocol writes to. Its buffer is the plain transport's."""
+
+    def __init__(self, protocol: TlsProtocol, plain: asyncio.Transport, tls: ssl.SSLObject) -> None:
+        super().__init__()
+        self._protocol, self._plain, self._tls = protocol, plain, tls
+        self._closing = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "ssl_object":
+            return self._tls
+        return self._plain.get_extra_info(name, default)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if data and not self._closing and not self._plain.is_closing():
+            self._protocol.encrypt(data)
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        if self._closing or self._plain.is_closing():
+            return
+        batch: list[bytes | bytearray | memoryview] = []
+        size = 0
+        for data in list_of_data:
+            batch.append(data)
+            size += len(data)
+            if size >= _RECORDS:
+                self._protocol.encrypt(b"".join(batch))
+                batch, size = [], 0
+        if size:
+            self._protocol.encrypt(b"".join(batch))
+
+    def get_write_buffer_size(self) -> int:
+        return self._plain.get_write_buffer_size()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._plain.get_write_buffer_limits()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._plain.set_write_buffer_limits(high, low)
+
+    def pause_reading(self) -> None:
+        self._protocol.pause()
+
+    def resume_reading(self) -> None:
+        self._protocol.resume()
+
+    def is_reading(self) -> bool:
+        return self._plain.is_reading()
+
+    def is_closing(self) -> bool:
+        return self._closing or self._plain.is_closing()
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol.inner = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        assert self._protocol.inner is not None
+        return self._protocol.inner
+
+    def close(self) -> None:
+        if not self._closing and not self._plain.is_closing():
+            self._closing = True
+            self._protocol.goodbye()
+        self._plain.close()
+
+    def abort(self) -> None:
+        self._closing = True
+        self._plain.abort()
