@@ -23,6 +23,7 @@ from jota.api.filters.attributes import COMPONENT
 from jota.api.security import secure, write_roles
 from jota.api.server import Api
 from jota.client.client import Client
+from jota.client.informers import Informers
 from jota.client.inprocess import InProcess
 from jota.controllers.controller import ControllerConfig
 from jota.controllers.table import run_controllers
@@ -79,6 +80,8 @@ async def serve(instance: Instance, *, bind: str, ready: int | None) -> None:
                 tasks.create_task(run_compactor(store, clock)),
                 tasks.create_task(_collect_garbage(clock)),
             ]
+            if instance.bridged:
+                loops.append(tasks.create_task(_host_routes(instance, client, clock)))
             _announce(ready)
             log.info("serving on https://%s:%d", advertised, instance.api_port)
             await stop.wait()
@@ -180,6 +183,18 @@ def _dns_service(address: str) -> dict[str, Any]:
     meta = {"name": "kube-dns", "namespace": "kube-system", "labels": labels}
     spec = {"clusterIP": address, "ports": ports}
     return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
+
+
+async def _host_routes(instance: Instance, client: Client, clock: SystemClock) -> None:
+    """With nodes in namespaces of their own, the host reaches pods and services through them."""
+    from jota.node.routes import run_host_routes
+
+    informers = Informers(client, clock)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(informers.run())
+        tasks.create_task(
+            run_host_routes(informers, instance=instance.name, service_cidr=instance.service_cidr, clock=clock)
+        )
 
 
 async def _collect_garbage(clock: SystemClock) -> None:
