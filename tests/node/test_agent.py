@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from jota.meta.resource import CONFIGMAPS, LEASES, NODES, PODS
 from jota.node.config import EvictionThresholds
 from jota.node.machine import Machine, Memory
@@ -413,7 +415,9 @@ def test_a_start_that_depends_on_an_annotation_recovers(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_token_that_cannot_be_renewed_is_asked_for_again_later(tmp_path: Path) -> None:
+def test_a_token_that_cannot_be_renewed_is_asked_for_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def story() -> None:
         async with World(tmp_path) as w:
             asked: list[float] = []
@@ -424,7 +428,7 @@ def test_a_token_that_cannot_be_renewed_is_asked_for_again_later(tmp_path: Path)
                     raise VolumeFault("no")
                 return f"t{len(asked)}", w.clock.now() + 100
 
-            w.agent.kit.tokens.token = token  # type: ignore[method-assign]
+            monkeypatch.setattr(w.agent.kit.tokens, "token", token)
             await w.create(
                 pod(volumes=[{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "sa"}}]}}])
             )

@@ -17,6 +17,7 @@ from jota.aio.clock import SystemClock
 from jota.meta.resource import CONFIGMAPS, PODS, SECRETS
 from jota.node.agent import NodeAgent
 from jota.node.config import EvictionThresholds, NodeConfig
+from jota.node.remains import log_lines
 from jota.runtime import sys as kernel
 from jota.runtime.embedded.runtime import EmbeddedRuntime
 from jota.testing.cluster import ApiServer
@@ -89,8 +90,7 @@ class RealWorld(World):
 
     def log(self, name: str, container: str = "c", attempt: int = 0) -> str:
         found = [d for d in (self.directory / "logs").iterdir() if f"_{name}_" in d.name]
-        lines = (found[0] / container / f"{attempt}.log").read_text().splitlines()
-        return "\n".join(line.split(" ", 3)[3] for line in lines)
+        return "".join(log_lines(str(found[0] / container / f"{attempt}.log"), 1000)).rstrip("\n")
 
 
 def tell(tmp_path: Path, body: Callable[[RealWorld], Awaitable[None]]) -> None:
@@ -212,7 +212,7 @@ def test_probes_restart_and_ready(tmp_path: Path) -> None:
             return bool((await status()).get("ready"))
 
         async def restarted() -> bool:
-            return (await status()).get("restartCount", 0) >= 1
+            return int((await status()).get("restartCount", 0)) >= 1
 
         await w.until(is_ready)
         await w.until(restarted)

@@ -40,8 +40,8 @@ class FakeTokens:
 def context(tmp_path: Path, obj: Any = None, **fields: Any) -> Context:
     place = Place("n1", ("10.0.0.1",), ("10.42.0.1",), {"cpu": "4"})
     lookup = lambda r, n: OBJECTS.get((r, n))  # noqa: E731
-    directories = {"directory": str(tmp_path / "volumes"), "volatile": str(tmp_path / "volatile")}
-    return Context(obj or pod(), lookup, place, FakeTokens(), VirtualClock(NOW), **directories, **fields)
+    volumes, volatile = str(tmp_path / "volumes"), str(tmp_path / "volatile")
+    return Context(obj or pod(), lookup, place, FakeTokens(), VirtualClock(NOW), volumes, volatile, **fields)
 
 
 def mounted(tmp_path: Path, *volumes: dict[str, Any], **fields: Any) -> dict[str, Mounted]:

@@ -512,6 +512,8 @@ class _Containers:
 
     def collect(self, p: Part) -> None:
         """Keep the newest two attempts of a container (current and previous); remove older ones."""
+        if any(isinstance(a, RemoveContainer) and a.name == p.name for a in self.out.actions):
+            return
         for c in self.seen.of(p.name)[2:]:
             if c.state != "running" and f"gc:{p.name}" not in self.facts.busy:
                 self.out.actions.append(RemoveContainer(p.name, c.id))
