@@ -23,23 +23,28 @@ def serve(answer: bytes, body: Callable[[int, list[bytes]], Awaitable[None]], ha
     """Run `body(port, requests)` beside a server that answers every request with `answer`."""
     asked: list[bytes] = []
 
+    handlers: list[asyncio.Task[None] | None] = []
+
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.append(asyncio.current_task())
         try:
             asked.append(await reader.readuntil(b"\r\n\r\n"))
-        except asyncio.IncompleteReadError:
-            writer.close()  # a TCP probe says nothing
-            return
-        if hang:
-            await asyncio.sleep(5)
-        writer.write(answer)
-        await writer.drain()
-        writer.close()
+            if hang:
+                await asyncio.sleep(0.2)
+            writer.write(answer)
+            await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # a TCP probe says nothing, an impatient one leaves
+        finally:
+            writer.close()
+            await asyncio.wait([asyncio.ensure_future(writer.wait_closed())], timeout=1)
 
     async def main() -> None:
         server = await asyncio.start_server(handle, "127.0.0.1", 0)
         async with server:
             await body(server.sockets[0].getsockname()[1], asked)
-            await asyncio.sleep(0.01)  # let both ends close
+            await asyncio.sleep(0.01)
+            await asyncio.wait([t for t in handlers if t is not None], timeout=2)
 
     asyncio.run(main())
 

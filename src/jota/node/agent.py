@@ -59,17 +59,13 @@ class NodeAgent:
         random: Random,
         informers: Informers | None = None,
         machine: Machine | None = None,
-        keeper: NodeKeeper | None = None,
     ) -> None:
-        """`keeper`: of a node that was registered before (`NodeKeeper.of`); without one the agent registers it."""
         self._client, self._runtime, self._network = client, runtime, network
         self.config, self._clock, self._random = config, clock, random
         self._machine = machine or Machine(config.data_dir)
         self._recorder = EventRecorder(client, clock, "kubelet", config.name)
         self._pressure = Pressure(config.eviction)
-        self.keeper = keeper or NodeKeeper(
-            client, runtime, self._machine, config, clock, self._recorder, self._pressure
-        )
+        self.keeper = NodeKeeper(client, runtime, self._machine, config, clock, self._recorder, self._pressure)
         self.pods: Informer[Object] = Informer(
             client, PODS, fields=f"spec.nodeName={config.name}", clock=clock, random=random
         )
@@ -136,17 +132,14 @@ class NodeAgent:
     async def _start(self, services: Informer[Object]) -> None:
         """Everything that waits for the API."""
         group = self._group
-        registering = None
-        if not self.keeper.registered:
-            registering = group.create_task(self.keeper.register(), name="register node")
+        registering = group.create_task(self.keeper.register(), name="register node")
         await self.pods.synced()
         try:
             async with asyncio.timeout(SERVICES_DEADLINE):
                 await services.synced()
         except TimeoutError:
             log.warning("services are not readable yet; environments of new pods lack them")
-        if registering is not None:
-            await registering
+        await registering
         self.pods.add_handler(self._pod_changed)
         await self._clean_orphans()
         self.ready.set()

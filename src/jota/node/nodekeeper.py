@@ -46,27 +46,6 @@ class NodeKeeper:
         self.look = asyncio.Event()
         """Set to have the status looked at now."""
 
-    @classmethod
-    def of(cls, client: Client, runtime: Runtime, config: NodeConfig, clock: Clock) -> NodeKeeper:
-        """A keeper of its own, for who must register the node before there is a network to run pods on."""
-        recorder = EventRecorder(client, clock, "kubelet", config.name)
-        return cls(client, runtime, Machine(config.data_dir), config, clock, recorder, Pressure(config.eviction))
-
-    @property
-    def registered(self) -> bool:
-        return bool(self.node)
-
-    async def pod_cidr(self) -> str:
-        """The address range that the control plane gave to this node; waits for it. The caller sets the deadline."""
-        retry = Backoff(0.02, 1.0)
-        while not (cidr := self.node.get("spec", {}).get("podCIDR", "")):
-            await self._clock.sleep(retry.next(""))
-            try:
-                self.node = await self._client.get(NODES, self._config.name)
-            except (ApiError, OSError, TimeoutError) as e:
-                log.info("node %s: not readable yet: %s", self._config.name, e)
-        return str(cidr)
-
     @property
     def allocatable(self) -> dict[str, str]:
         total = nodestatus.capacity(self._config, self._machine.capacity(self._config.max_pods))
