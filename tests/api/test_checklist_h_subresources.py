@@ -173,6 +173,51 @@ async def test_63_resize_changes_cpu_and_memory_alone(api: ApiServer) -> None:
     )
     wish = containers(resources={"requests": {"example.com/x": "1"}, "limits": {"example.com/x": "1"}})
     assert (await api.request("PATCH", f"{POD_PATH}/p/resize", wish, content_type=media)).status == 422
+    everything = {"cpu": "2", "memory": "1Gi"}
+    wish = containers(resources={"requests": everything, "limits": everything})
+    response = await api.request("PATCH", f"{POD_PATH}/p/resize", wish, content_type=media)
+    assert (response.status, "Pod QOS Class may not change" in read(response)["message"]) == (422, True)
+
+
+@story
+async def test_58_scale_can_be_applied(api: ApiServer) -> None:
+    path = "/apis/apps/v1/namespaces/default/deployments/web"
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
+    await api.client.create(DEPLOYMENTS, {"metadata": {"name": "web"}, "spec": {**spec, "replicas": 2}}, "default")
+    scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web"}, "spec": {"replicas": 5}}
+    media = "application/apply-patch+yaml"
+    refused = await api.request("PATCH", f"{path}/scale?fieldManager=hpa", scale, content_type=media)
+    assert (refused.status, read(refused)["details"]["causes"][0]["field"]) == (409, ".spec.replicas")
+    done = await api.request("PATCH", f"{path}/scale?fieldManager=hpa&force=true", scale, content_type=media)
+    assert (done.status, read(done)["spec"]["replicas"]) == (200, 5)
+    owners = {
+        (m["manager"], m["operation"], m.get("subresource", ""), m["apiVersion"])
+        for m in read(await api.request("GET", path))["metadata"]["managedFields"]
+        if "f:replicas" in m["fieldsV1"].get("f:spec", {})
+    }
+    assert owners == {("hpa", "Apply", "scale", "apps/v1")}
+    again = await api.request("PATCH", f"{path}/scale?fieldManager=hpa", scale, content_type=media)
+    assert (again.status, read(again)["metadata"]["resourceVersion"]) == (
+        200,
+        read(done)["metadata"]["resourceVersion"],
+    )
+    assert (await api.request("PATCH", f"{path}/scale", scale, content_type=media)).status == 422
+
+
+@story
+async def test_63_a_new_pod_has_no_ephemeral_containers(api: ApiServer) -> None:
+    spec = {"containers": [{"name": "c", "image": "i"}], "ephemeralContainers": [{"name": "d", "image": "i"}]}
+    response = await api.request("POST", POD_PATH, {"metadata": {"name": "p"}, "spec": spec})
+    assert (response.status, read(response)["details"]["causes"][0]["field"]) == (422, "spec.ephemeralContainers")
+
+
+@story
+async def test_63_a_status_write_keeps_the_class_of_service(api: ApiServer) -> None:
+    await pod(api)
+    made = await api.client.get(PODS, "p", "default")
+    done = read(await api.request("PUT", f"{POD_PATH}/p/status", {**made, "status": {"phase": "Running"}}))
+    assert done["status"] == {"phase": "Running", "qosClass": "Burstable"}
 
 
 @story

@@ -13,35 +13,19 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from jota.kinds.kind import Kind
+from jota.kinds.virtual import SCALE, SUBRESOURCES
 
 
 class _Sub(NamedTuple):
+    """A subresource with the group and version that it speaks."""
+
     verbs: tuple[str, ...]
-    group: str | None = None
-    """None: group, version and kind are the parent's."""
-    version: str = ""
-    kind: str = ""
+    group: str
+    version: str
+    kind: str
 
 
 _EDIT = ("get", "patch", "update")
-_STREAM = ("create", "get")
-_PROXY = ("create", "delete", "get", "patch", "update")
-_SUBRESOURCES: dict[str, _Sub] = {
-    "status": _Sub(_EDIT),
-    "scale": _Sub(_EDIT, "autoscaling", "v1", "Scale"),
-    "approval": _Sub(_EDIT),
-    "attach": _Sub(_STREAM, "", "v1", "PodAttachOptions"),
-    "binding": _Sub(("create",), "", "v1", "Binding"),
-    "ephemeralcontainers": _Sub(_EDIT),
-    "eviction": _Sub(("create",), "policy", "v1", "Eviction"),
-    "exec": _Sub(_STREAM, "", "v1", "PodExecOptions"),
-    "finalize": _Sub(("update",)),
-    "log": _Sub(("get",)),
-    "portforward": _Sub(_STREAM, "", "v1", "PodPortForwardOptions"),
-    "resize": _Sub(_EDIT),
-    "token": _Sub(("create",), "authentication.k8s.io", "v1", "TokenRequest"),
-}
-"""Without group and version here, `kubectl drain` would delete pods instead of evicting them."""
 _GROUP_ORDER = (
     "",
     "apiregistration.k8s.io",
@@ -68,12 +52,12 @@ _GROUP_ORDER = (
 
 
 def _subresource(kind: Kind, name: str) -> _Sub:
-    if name == "proxy":
-        return _Sub(_PROXY, kind.resource.group, kind.resource.version, f"{kind.resource.kind}ProxyOptions")
-    found = _SUBRESOURCES.get(name, _Sub(_EDIT))
-    if found.group is None:
-        return found._replace(group=kind.resource.group, version=kind.resource.version, kind=kind.resource.kind)
-    return found
+    """Without group and version here, `kubectl drain` would delete pods instead of evicting them."""
+    parent = kind.resource
+    found = SUBRESOURCES.get((parent.group, parent.plural, name)) or (SCALE if name == "scale" else None)
+    if found is None:
+        return _Sub(_EDIT, parent.group, parent.version, parent.kind)
+    return _Sub(found.verbs, found.group or parent.group, found.version or parent.version, found.kind)
 
 
 def _subresources(kind: Kind) -> list[tuple[str, _Sub]]:

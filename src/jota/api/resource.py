@@ -168,7 +168,7 @@ class Engine:
         shape = self._shapes.find(tail) if tail else None
         errors = metadata.validate(kind, meta)
         if shape is None:
-            errors += kind.validate(obj)
+            errors += kind.validate(obj) + kind.validate_create(obj)
         if errors:
             raise invalid_object(served.resource.kind, meta.get("name", ""), errors, served.resource.group)
         if shape is None and tail:
@@ -262,6 +262,7 @@ class Engine:
             self._keep_all_but_status(new, old)
             self.check_fields(call, new)
             kind.default(new)
+            kind.prepare_status(new, old)
             errors = metadata.validate(kind, new["metadata"]) + kind.validate_status(new, old)
         else:
             self._prepare_update(call, new, old)

@@ -19,11 +19,7 @@ _PORT_NAME = re.compile(r"[-a-z0-9]+")
 
 @lru_cache(8192)
 def dns_label(value: str) -> Details:
-    """A name of one part; when only the dots are wrong, that is what is said."""
-    problems = rules.dns_label(value)
-    if "." in value and problems and not rules.dns_subdomain(value):
-        problems[-1] = "must not contain dots"
-    return tuple(problems)
+    return tuple(rules.dns_label(value))
 
 
 @lru_cache(1024)

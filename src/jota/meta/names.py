@@ -63,8 +63,11 @@ def _bounded(value: str, limit: int, rule: re.Pattern[str], detail: str) -> list
 
 
 def dns_label(value: str) -> list[str]:
-    """RFC 1123 label, at most 63 bytes (namespaces, service ports)."""
-    return _bounded(value, 63, _LABEL_RE, _pattern(_LABEL_MESSAGE, _LABEL, "my-name", "123-abc"))
+    """RFC 1123 label, at most 63 bytes (namespaces, service ports). When only the dots are wrong, that is what is said."""
+    detail = _pattern(_LABEL_MESSAGE, _LABEL, "my-name", "123-abc")
+    if "." in value and _SUBDOMAIN_RE.fullmatch(value):
+        detail = "must not contain dots"
+    return _bounded(value, 63, _LABEL_RE, detail)
 
 
 def dns_subdomain(value: str) -> list[str]:

@@ -4,13 +4,15 @@ A write changes spec.replicas of the parent through its main rules (defaults, va
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from jota.api import metadata, respond
 from jota.api.call import Call
 from jota.api.resource import Engine, Outcome
-from jota.api.subresources import body
-from jota.api.verbs.patch import change_as, media_of
+from jota.api.subresources import body, scale_apply
+from jota.api.verbs.apply import require_manager
+from jota.api.verbs.patch import APPLY, change_as, media_of
 from jota.kinds.common import labels_text, selector_text
 from jota.kinds.kind import Object, Scale
 from jota.meta.errors import MODIFIED, bad_request, conflict, invalid, invalid_object
@@ -93,18 +95,41 @@ async def update(engine: Engine, call: Call) -> Response:
 
 async def patch(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 404, 409, 415, 422."""
-    return await _set(engine, call, change_as(call, media_of(call), DEFINITION))
+    media = media_of(call)
+    if media == APPLY:
+        return await _apply(engine, call)
+    return await _set(engine, call, change_as(call, media, DEFINITION))
+
+
+async def _apply(engine: Engine, call: Call) -> Response:
+    require_manager(call)
+    where, applied, now = _where(call), body.read(call, DEFINITION, "Scale"), engine.clock.now()
+    if not applied.get("kind") or not applied.get("apiVersion"):
+        raise bad_request("an apply patch must be an object with apiVersion and kind")
+
+    def change(obj: Object) -> Object:
+        wanted, owners = scale_apply.merge(call, obj, scale_of(where, obj), applied, where.spec_replicas, now)
+        _write(obj, where.spec_replicas, _replicas(call, obj, wanted))
+        obj["metadata"]["managedFields"] = owners
+        return obj
+
+    return await _answer(engine, call, change, owned=True)
 
 
 async def _set(engine: Engine, call: Call, change_scale: Any) -> Response:
-    where, target = _where(call), call.target
+    where = _where(call)
 
     def change(obj: Object) -> Object:
         wanted = change_scale(scale_of(where, obj))
         _write(obj, where.spec_replicas, _replicas(call, obj, wanted))
         return obj
 
-    result: Outcome = await engine.update(call, target.name, target.namespace, change, subresource="scale")
+    return await _answer(engine, call, change)
+
+
+async def _answer(engine: Engine, call: Call, change: Callable[[Object], Object], *, owned: bool = False) -> Response:
+    where, target = _where(call), call.target
+    result: Outcome = await engine.update(call, target.name, target.namespace, change, subresource="scale", owned=owned)
     if result.entry is not None:
         result.object["metadata"]["resourceVersion"] = str(result.entry.revision)
     return respond.json(call, scale_of(where, result.object))

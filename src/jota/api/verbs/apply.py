@@ -18,10 +18,7 @@ from jota.wire.message import Response
 
 async def apply(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 403, 404 (a subresource of nothing), 409, 415, 422."""
-    if not call.params.get("fieldManager"):
-        cause = required("fieldManager", "is required for apply patch")
-        text = f'PatchOptions.meta.k8s.io "" is invalid: fieldManager: {cause.message}'
-        raise ApiError(422, "Invalid", text, group="meta.k8s.io", kind="PatchOptions", causes=[cause])
+    require_manager(call)
     target, served, now = call.target, call.served, engine.clock.now()
     applied = _read(engine, call)
     if engine.store.get(served.key(target.namespace, target.name)) is None and not target.subresource:
@@ -35,6 +32,14 @@ async def apply(engine: Engine, call: Call) -> Response:
         call, target.name, target.namespace, change, subresource=target.subresource, owned=True
     )
     return respond.outcome(call, result, now)
+
+
+def require_manager(call: Call) -> None:
+    """Raises ApiError 422."""
+    if not call.params.get("fieldManager"):
+        cause = required("fieldManager", "is required for apply patch")
+        text = f'PatchOptions.meta.k8s.io "" is invalid: fieldManager: {cause.message}'
+        raise ApiError(422, "Invalid", text, group="meta.k8s.io", kind="PatchOptions", causes=[cause])
 
 
 def _read(engine: Engine, call: Call) -> Object:

@@ -11,6 +11,7 @@ from jota.api.call import Call
 from jota.api.resource import Engine
 from jota.api.verbs.apply import apply
 from jota.kinds.kind import Object
+from jota.meta.decode import parse_json
 from jota.meta.errors import bad_request, unsupported_media_type
 from jota.meta.patch import json as json_patch
 from jota.meta.patch import merge as merge_patch
@@ -47,10 +48,7 @@ def change_as(call: Call, media: str, definition: str) -> Change:
     """The same for an object of another schema ("": a custom resource, which knows no strategic merge)."""
     if media not in (JSON, MERGE, STRATEGIC) or (not definition and media == STRATEGIC):
         raise unsupported_media_type([JSON, MERGE, STRATEGIC, APPLY] if definition else [JSON, MERGE, APPLY])
-    try:
-        orjson.loads(call.request.body)
-    except orjson.JSONDecodeError as e:
-        raise bad_request(f"error decoding patch: {e}") from None
+    parse_json(call.request.body)
 
     def change(old: Object) -> Object:
         body = orjson.loads(call.request.body)  # afresh: the result shares parts with it and is changed further on
