@@ -15,6 +15,8 @@ COMMANDS = {
     "up": "start a cluster on this host",
     "down": "stop a cluster and remove every trace of it",
     "status": "show a cluster's processes and nodes",
+    "why": "explain what is the matter with an object, and what would mend it",
+    "hollow": "simulate nodes: how many, how their pods live, which fail",
     "doctor": "check what this machine has and lacks",
     "kubeconfig": "print or merge a cluster's credentials",
     "image": "load, list, pull and remove images of this host",

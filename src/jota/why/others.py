@@ -1,0 +1,54 @@
+"""Claims that are not bound, namespaces that do not go, nodes that are not ready."""
+
+from __future__ import annotations
+
+from jota.meta.resource import Resource
+from jota.why.finding import Finding, Object, subject
+from jota.why.world import World
+
+STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", False)
+_DEFAULT = "storageclass.kubernetes.io/is-default-class"
+
+
+async def claim(world: World, obj: Object) -> list[Finding]:
+    about, phase = subject(obj, "PersistentVolumeClaim"), obj.get("status", {}).get("phase", "Pending")
+    if phase == "Bound":
+        return [Finding(about, "healthy", {"state": f"Bound to {obj['spec'].get('volumeName', '')}"}, "good")]
+    name = obj["spec"].get("storageClassName")
+    classes = {c["metadata"]["name"]: c for c in await world.list(STORAGE_CLASSES)}
+    if name is None and not any(
+        (c["metadata"].get("annotations") or {}).get(_DEFAULT) == "true" for c in classes.values()
+    ):
+        return [Finding(about, "no-default-class")]
+    if name and name not in classes:
+        return [Finding(about, "no-class", {"name": name})]
+    found = classes.get(name or "")
+    if found is not None and found.get("volumeBindingMode") == "WaitForFirstConsumer":
+        return [Finding(about, "first-consumer", level="wait")]
+    event = await world.last_event(obj, "FailedBinding", "ProvisioningFailed")
+    return [Finding(about, "unbound", {"message": event.get("message", "") if event else phase})]
+
+
+async def namespace(world: World, obj: Object) -> list[Finding]:
+    about, status = subject(obj, "Namespace"), obj.get("status", {})
+    if not obj["metadata"].get("deletionTimestamp"):
+        return [Finding(about, "healthy", {"state": status.get("phase", "Active")}, "good")]
+    left = [
+        Finding(about, "namespace-left", {"what": c.get("message", "")})
+        for c in status.get("conditions") or ()
+        if c["status"] == "True" and c.get("message")
+    ]
+    finalizers = obj["spec"].get("finalizers") or obj["metadata"].get("finalizers") or []
+    text = ", ".join(finalizers) or "none"
+    return left or [Finding(about, "terminating-finalizers", {"finalizers": text}, "wait")]
+
+
+async def node(world: World, obj: Object) -> list[Finding]:
+    name = obj["metadata"]["name"]
+    ready = next((c for c in obj.get("status", {}).get("conditions") or () if c["type"] == "Ready"), None)
+    if ready is None or ready["status"] != "True":
+        message = ready.get("message", "") if ready else "it has not reported yet"
+        return [Finding(subject(obj, "Node"), "node-down", {"node": name, "message": message})]
+    if obj["spec"].get("unschedulable"):
+        return [Finding(subject(obj, "Node"), "cordoned", {"node": name})]
+    return [Finding(subject(obj, "Node"), "healthy", {"state": "Ready"}, "good")]

@@ -1,0 +1,208 @@
+"""Causal chains, on the real API server: each story breaks something and asks why; both languages say the same."""
+
+from __future__ import annotations
+
+import asyncio
+import string
+from typing import Any
+
+import pytest
+
+from jota.meta.resource import CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS, SERVICES
+from jota.testing.cluster import ApiServer
+from jota.why.explain import explain, find_kind
+from jota.why.finding import Finding
+from jota.why.texts import EXIT_CODES, TEXTS, say
+from jota.why.world import World
+
+
+def pod(name: str, labels: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
+    containers = spec.pop("containers", [{"name": "c", "image": "x"}])
+    return {"metadata": {"name": name, "labels": labels or {}}, "spec": {"containers": containers, **spec}}
+
+
+async def node(api: ApiServer, name: str, cpu: str = "2", **spec: Any) -> None:
+    status = {
+        "allocatable": {"cpu": cpu, "memory": "1Gi", "pods": "10"},
+        "conditions": [{"type": "Ready", "status": "True"}],
+    }
+    await api.client.create(NODES, {"metadata": {"name": name}, "spec": spec, "status": status})
+
+
+async def why(api: ApiServer, what: str) -> list[Finding]:
+    word, _, name = what.partition("/")
+    known = find_kind(word)
+    assert known is not None
+    world = World(api.client, "default", api.clock.now())
+    found = await explain(world, known[0], known[1], name)
+    for finding in found:
+        for language in ("en", "ko"):
+            assert say(finding.code, finding.facts, language)[0]
+    return found
+
+
+def codes(found: list[Finding]) -> list[str]:
+    return [f.code for f in found]
+
+
+def ask(story: Any) -> None:
+    async def run() -> None:
+        async with ApiServer() as api:
+            await story(api)
+
+    asyncio.run(run())
+
+
+async def unschedulable(api: ApiServer, name: str) -> None:
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/2 nodes are available",
+    }
+    await api.client.patch(PODS, name, "default", {"status": {"conditions": [condition]}}, subresource="status")
+
+
+async def running(api: ApiServer, name: str, on: str, **container: Any) -> None:
+    await api.client.create(PODS, {"target": {"kind": "Node", "name": on}}, "default", "binding", name)
+    status = {
+        "phase": "Running",
+        "containerStatuses": [{"name": "c", "image": "x", "imageID": "", "restartCount": 0, **container}],
+    }
+    await api.client.patch(PODS, name, "default", {"status": status}, subresource="status")
+
+
+def test_too_big_for_every_node_and_short_of_room() -> None:
+    async def story(api: ApiServer) -> None:
+        await node(api, "small", "1")
+        await node(api, "large", "4")
+        big = [{"name": "c", "image": "x", "resources": {"requests": {"cpu": "9"}}}]
+        await api.client.create(PODS, pod("huge", containers=big), "default")
+        await unschedulable(api, "huge")
+        found = await why(api, "pod/huge")
+        assert codes(found) == ["unscheduled", "too-big"]
+        assert found[1].facts["node"] == "large"
+        assert "largest node, large, has only 4" in say(found[1].code, found[1].facts, "en")[0]
+
+        most = [{"name": "c", "image": "x", "resources": {"requests": {"cpu": "3"}}}]
+        await api.client.create(PODS, pod("first", containers=most), "default")
+        await running(api, "first", "large", ready=True, state={"running": {}})
+        await api.client.create(PODS, pod("second", containers=most), "default")
+        await unschedulable(api, "second")
+        found = await why(api, "po/second")
+        assert codes(found) == ["unscheduled", "short-of"]
+        assert (found[1].facts["free"], found[1].facts["missing"]) == ("1", "2")
+
+    ask(story)
+
+
+@pytest.mark.parametrize(
+    ("spec", "node_spec", "expected"),
+    [
+        ({"nodeSelector": {"disk": "ssd"}}, {}, ["unscheduled", "no-label"]),
+        ({}, {"unschedulable": True}, ["unscheduled", "cordoned"]),
+        ({}, {"taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]}, ["unscheduled", "tainted"]),
+        ({"schedulingGates": [{"name": "later"}]}, {}, ["gated"]),
+    ],
+)
+def test_placement_obstacles(spec: dict[str, Any], node_spec: dict[str, Any], expected: list[str]) -> None:
+    async def story(api: ApiServer) -> None:
+        await node(api, "a", **node_spec)
+        await api.client.create(PODS, pod("p", **spec), "default")
+        await unschedulable(api, "p")
+        assert codes(await why(api, "pod/p")) == expected
+
+    ask(story)
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    return {"state": {"waiting": {"reason": reason, "message": message}}}
+
+
+CRASH = {"lastState": {"terminated": {"exitCode": 127, "message": "sh: foo: not found"}}}
+
+
+@pytest.mark.parametrize(
+    ("container", "expected"),
+    [
+        (waiting("ImagePullBackOff", "no such host"), ["image", "image-absent", "image-always"]),
+        ({"restartCount": 3, **waiting("CrashLoopBackOff"), **CRASH}, ["crash", "said"]),
+        ({"state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}, ["oom"]),
+        ({"ready": False, "state": {"running": {}}}, ["unready"]),
+        (waiting("CreateContainerConfigError", 'configmap "settins" not found'), ["config", "config-absent-near"]),
+        (waiting("CreateContainerConfigError", 'secret "zzz" not found'), ["config", "config-absent"]),
+    ],
+)
+def test_container_troubles(container: dict[str, Any], expected: list[str]) -> None:
+    async def story(api: ApiServer) -> None:
+        await node(api, "a")
+        await api.client.create(CONFIGMAPS, {"metadata": {"name": "settings"}}, "default")
+        await api.client.create(SECRETS, {"metadata": {"name": "other"}}, "default")
+        await api.client.create(PODS, pod("p"), "default")
+        await running(api, "p", "a", **container)
+        assert codes(await why(api, "pod/p")) == expected
+
+    ask(story)
+
+
+def test_a_service_whose_selector_matches_nothing_names_the_nearest_pod() -> None:
+    async def story(api: ApiServer) -> None:
+        await api.client.create(PODS, pod("web-1", {"app": "web"}), "default")
+        spec = {"selector": {"app": "webb"}, "ports": [{"port": 80}]}
+        await api.client.create(SERVICES, {"metadata": {"name": "s"}, "spec": spec}, "default")
+        found = await why(api, "svc/s")
+        assert codes(found) == ["no-match-near"]
+        assert found[0].facts["near"] == "pod/web-1"
+
+        spec = {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]}
+        await api.client.create(SERVICES, {"metadata": {"name": "t"}, "spec": spec}, "default")
+        assert codes(await why(api, "service/t")) == ["no-port"]
+
+    ask(story)
+
+
+def test_things_that_are_well_or_absent() -> None:
+    async def story(api: ApiServer) -> None:
+        await node(api, "a")
+        await api.client.create(PODS, pod("fine"), "default")
+        await running(api, "fine", "a", ready=True, state={"running": {}})
+        ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+        await api.client.patch(PODS, "fine", "default", ready, subresource="status")
+        found = await why(api, "pod/fine")
+        assert [f.level for f in found] == ["good"]
+        assert codes(await why(api, "pod/fina")) == ["absent-near"]
+        assert codes(await why(api, "ns/default")) == ["healthy"]
+        assert codes(await why(api, "node/a")) == ["healthy"]
+
+    ask(story)
+
+
+def test_what_is_being_deleted_names_its_finalizers() -> None:
+    async def story(api: ApiServer) -> None:
+        made = pod("held")
+        made["metadata"]["finalizers"] = ["example.com/keep"]
+        await api.client.create(PODS, made, "default")
+        await api.client.delete(PODS, "held", "default", grace=0)
+        assert codes(await why(api, "pod/held")) == ["terminating-finalizers"]
+        await api.client.create(NAMESPACES, {"metadata": {"name": "old"}})
+        await api.client.delete(NAMESPACES, "old")
+        assert codes(await why(api, "ns/old")) == ["terminating-finalizers"]
+
+    ask(story)
+
+
+def placeholders(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+@pytest.mark.parametrize("code", sorted(TEXTS))
+def test_both_languages_say_the_same(code: str) -> None:
+    text = TEXTS[code]
+    assert placeholders(text.en) == placeholders(text.ko)
+    assert placeholders(text.fix_en) == placeholders(text.fix_ko)
+    assert bool(text.fix_en) == bool(text.fix_ko)
+
+
+def test_exit_codes_have_both_languages() -> None:
+    for english, korean in EXIT_CODES.values():
+        assert english != korean
