@@ -25,7 +25,7 @@ from jota.meta.resource import CONFIGMAPS, NODES
 from jota.net.links import RoutedPodNetwork
 from jota.net.nft_proxy import NftServiceProxy
 from jota.node.agent import NodeAgent
-from jota.node.config import NodeConfig
+from jota.node.config import Curve, NodeConfig
 from jota.node.dns import run_dns
 from jota.node.proxy import run_proxy
 from jota.node.routes import run_routes
@@ -129,8 +129,9 @@ async def _node(
         cluster_domain=cluster.domain,
         pod_cidr=own,
         cgroup_parent=f"jota-{plan.instance}",
+        curve=Curve.from_environment(),
     )
-    agent = NodeAgent(client, runtime, network, config=config, clock=clock, random=Random())
+    agent = NodeAgent(client, runtime, network, config=config, clock=clock, random=Random(), informers=informers)
     kubelet = KubeletServer(runtime, agent.pods.list, clock=clock, node_name=plan.node, allow=_Gate().allows)
     edge = HttpServer(kubelet.handle, ssl=identity.serving_context(), clock=clock)
     try:

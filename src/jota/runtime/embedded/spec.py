@@ -226,8 +226,10 @@ def _mounts(spec: ContainerSpec, sandbox: SandboxSpec, paths: Paths) -> list[dic
         )
     kinds = {"private": "rprivate", "rslave": "rslave", "rshared": "rshared"}
     for mount in sorted(spec.mounts, key=lambda m: os.path.normpath(m.target).count("/")):
-        # `rro`: a plain `ro` leaves what is mounted below the source writable.
-        options = ["rbind", kinds[mount.propagation], "rro" if mount.read_only else "rw"]
+        # `rro`: a plain `ro` leaves what is mounted below the source writable. crun 1.8 fails with it on a file, below
+        # which nothing can be mounted anyway.
+        read_only = "rro" if os.path.isdir(mount.source) else "ro"
+        options = ["rbind", kinds[mount.propagation], read_only if mount.read_only else "rw"]
         out.append({"destination": mount.target, "type": "bind", "source": mount.source, "options": options})
     return out
 
