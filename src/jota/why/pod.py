@@ -12,6 +12,8 @@ from jota.why.world import World
 
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CONFIG = {"CreateContainerConfigError", "CreateContainerError"}
+_LAST_LINE = "last log line: "
+"""How the node's CrashLoopBackOff message introduces it (node/status.py)."""
 _ABSENT = re.compile(r'(configmap|secret) "([^"]+)" not found')
 
 
@@ -137,7 +139,8 @@ async def _crash(world: World, pod: Object, entry: Object) -> list[Finding]:
     found = [Finding(about, "crash", facts)]
     words = ended.get("message") or (state.get("waiting") or {}).get("message", "")
     if words:
-        found.append(Finding(about, "said", {"line": words.strip().splitlines()[-1][:300]}))
+        line = words.strip().splitlines()[-1].rpartition(_LAST_LINE)[2]
+        found.append(Finding(about, "said", {"line": line[:300]}))
     event = await world.last_event(pod, "Unhealthy")
     if event is not None and "iveness" in event.get("message", ""):
         found.append(Finding(about, "liveness", {"message": event["message"]}))

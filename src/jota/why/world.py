@@ -38,7 +38,8 @@ class World:
         if key not in self._lists:
             try:
                 found = await self.client.list(resource, where, labels=labels, fields=fields)
-                self._lists[key] = found.get("items") or []
+                # items of typed lists carry no kind
+                self._lists[key] = [{"kind": resource.kind, **item} for item in found.get("items") or ()]
             except ApiError as error:
                 if error.code not in (403, 404):
                     raise
