@@ -1,0 +1,128 @@
+"""The API over TLS: GET, LIST and POST against a real server process
+
+`jota up --nodes 0`: API, store, controllers and scheduler in one process, every request authenticated by its client
+certificate, authorised by RBAC and admitted; creates are acknowledged after the fsync. Pods have an encoded size of about
+3 KB and name a scheduler that is not there, so that nothing but their creation is measured.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bench import load
+from bench.cluster import Cluster, cluster
+from bench.figure import Figure, median
+
+PODS = 5_000
+_ONE = (
+    "one process on one core decodes, authorises, admits, encodes and encrypts every request; several edge processes in "
+    "front of one store would mend it on a machine with more cores"
+)
+
+
+def run() -> list[Figure]:
+    with cluster(nodes=0) as made:
+        return [*_create(made), *_list(made), *_get(made)]
+
+
+def _create(made: Cluster) -> list[Figure]:
+    maps = _load(made, "POST", _path("configmaps"), body=_text(_configmap()), connections=64, seconds=4)
+    paced = _load(made, "POST", _path("configmaps"), body=_text(_configmap()), connections=10, seconds=2, first=10**7)
+    pods = _load(made, "POST", _path("pods"), body=_text(_pod()), connections=64, total=PODS, first=10**8)
+    return [
+        _rate("POST ConfigMap (1 KB), 64 clients", maps, 2_000),
+        Figure(
+            name="POST ConfigMap (1 KB), 10 clients, p95",
+            value=paced["p95"],
+            unit="ms",
+            peer="kube-apiserver on etcd, rancher/dartboard",
+            peer_value=15,
+            published=True,
+            why="",
+        ),
+        _rate("POST Pod (3 KB), 64 clients", pods, 2_000),
+    ]
+
+
+def _list(made: Cluster) -> list[Figure]:
+    with made.http() as api:
+        found = [api.drain(_path("pods")) for _ in range(15)]
+        limited = [api.drain(_path("pods") + "?limit=500") for _ in range(15)]
+    size = found[0][0]
+    return [
+        Figure(
+            name=f"LIST of {PODS:,} pods",
+            value=1000 * median([took for _, took in found]),
+            unit="ms",
+            target=15,
+            note=f"{size / 1e6:.1f} MB, best of 15: {1000 * min(took for _, took in found):.1f} ms",
+            why=(
+                "joining the stored bytes takes a few milliseconds of it; encrypting, copying through the kernel and "
+                "decrypting on the same two cores takes the rest. Kernel TLS would save a copy, limit= splits the answer"
+            ),
+        ),
+        Figure(name="LIST of 500 pods (limit=500)", value=1000 * median([t for _, t in limited]), unit="ms"),
+    ]
+
+
+def _get(made: Cluster) -> list[Figure]:
+    with made.http() as api:
+        name = api.json("GET", _path("pods") + "?limit=1")["items"][0]["metadata"]["name"]
+    path = f"{_path('pods')}/{name}"
+    busy = _load(made, "GET", path, connections=32, seconds=4)
+    alone = _load(made, "GET", path, connections=1, seconds=2)
+    return [
+        _rate("GET Pod (3 KB), 32 clients", busy),
+        Figure(name="GET Pod (3 KB), 1 client, p50", value=alone["p50"], unit="ms"),
+    ]
+
+
+def _rate(name: str, found: dict[str, Any], target: float | None = None) -> Figure:
+    failed = {code: count for code, count in found["codes"].items() if not code.startswith("2")}
+    if failed:
+        raise RuntimeError(f"{name}: answers that are no success: {failed}")
+    note = f"p50 {found['p50']:.2f} ms, p99 {found['p99']:.2f} ms"
+    return Figure(name=name, value=found["rate"], unit="requests/s", better="more", target=target, note=note, why=_ONE)
+
+
+def _load(made: Cluster, method: str, path: str, **options: Any) -> dict[str, Any]:
+    where = {"config": made.config, "work": str(made.directory)}
+    return load.run(mode="rate", method=method, path=path, **where, **options)
+
+
+def _path(plural: str) -> str:
+    return f"/api/v1/namespaces/default/{plural}"
+
+
+def _text(value: dict[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _configmap() -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c#"}, "data": {"text": "x" * 1000}}
+
+
+def _pod() -> dict[str, Any]:
+    """A web server's pod as teams write it: environment, probes, resources, volumes, two containers."""
+    probe = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 10}
+    web = {
+        "name": "web",
+        "image": "registry.example.org/shop/web:1.42.0",
+        "args": ["--listen=:8080", "--log-level=info"],
+        "ports": [{"name": "http", "containerPort": 8080}],
+        "env": [{"name": f"SETTING_{n}", "value": f"value-of-setting-{n}"} for n in range(8)],
+        "envFrom": [{"configMapRef": {"name": "web-settings"}}],
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}},
+        "readinessProbe": probe,
+        "livenessProbe": probe,
+        "volumeMounts": [{"name": "settings", "mountPath": "/etc/web", "readOnly": True}],
+    }
+    side = {"name": "logs", "image": "registry.example.org/ops/logs:3", "resources": {"requests": {"cpu": "10m"}}}
+    spec = {
+        "schedulerName": "nobody",
+        "containers": [web, side],
+        "volumes": [{"name": "settings", "configMap": {"name": "web-settings"}}],
+    }
+    meta = {"name": "p#", "labels": {"app": "web", "tier": "front", "pod-template-hash": "6d4b75cb6d"}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}

@@ -1,0 +1,221 @@
+"""The load generator, a process of its own: keep-alive TLS connections on uvloop, one request in flight on each.
+
+    python -m bench.load '{"mode": "rate", "config": "kubeconfig", "work": "dir", "connections": 64, "seconds": 4, ...}'
+
+`rate` prints how many answers came and how long they took; in the body "#" becomes a number that never repeats and "@" the
+nanoseconds at which it is sent.
+`watch` opens watches, prints "ready", then what `events` events per watcher took to arrive (from the nanoseconds that their
+writer put into `"sent":"..."`). Answers are only told apart, not decoded: the less the client costs, the truer the figure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import uvloop
+
+from bench.cluster import header, request, tls
+from bench.figure import percentile
+
+_SENT = re.compile(rb'"sent":"(\d+)"')
+_EVENT = b'{"type":"ADDED"'
+
+
+class Requester(asyncio.Protocol):
+    """Sends the next request when the answer of the last one is there."""
+
+    def __init__(self, run: Rate) -> None:
+        self._run = run
+        self._left = -1
+        self._head = b""
+        self._begin = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def next(self) -> None:
+        self._begin = time.perf_counter()
+        self._transport.write(self._run.request())
+
+    def data_received(self, data: bytes) -> None:
+        if self._left < 0:
+            head, separator, rest = (self._head + data).partition(b"\r\n\r\n")
+            if not separator:
+                self._head = head
+                return
+            self._head = b""
+            self._left = int(header(head, b"content-length") or 0) - len(rest)
+            self._run.codes[head[9:12]] = self._run.codes.get(head[9:12], 0) + 1
+        else:
+            self._left -= len(data)
+        if self._left == 0:
+            self._left = -1
+            if self._run.answered(time.perf_counter() - self._begin):
+                self.next()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._run.lost(error)
+
+
+class Rate:
+    """As many requests as the connections get answered in `seconds`, or `total` of them."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._seconds = float(options.get("seconds", 0))
+        self._total = int(options.get("total", 0))
+        self._connections = int(options["connections"])
+        self._numbers = itertools.count(int(options.get("first", 0)))
+        self._path = options["path"]
+        self._body = options.get("body", "").encode()
+        self._whole = request(options["method"], self._path, self._body)
+        self._unique = b"#" in self._body
+        self._method = options["method"]
+        self._sent = 0
+        self._open = 0
+        self.codes: dict[bytes, int] = {}
+        self._times: list[float] = []
+        self._end = 0.0
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def request(self) -> bytes:
+        self._sent += 1
+        if not self._unique:
+            return self._whole
+        number = b"%09d" % next(self._numbers)
+        stamp = b"%d" % time.monotonic_ns()
+        return request(self._method, self._path, self._body.replace(b"#", number).replace(b"@", stamp))
+
+    def answered(self, took: float) -> bool:
+        """Whether the connection goes on."""
+        self._times.append(took)
+        more = self._sent < self._total if self._total else time.perf_counter() < self._end
+        if not more:
+            self._open -= 1
+            if not self._open:
+                self._done.set_result(None)
+        return more
+
+    def lost(self, error: Exception | None) -> None:
+        if not self._done.done():
+            self._done.set_exception(error or ConnectionError("the server closed a connection"))
+
+    async def run(self, options: dict[str, Any]) -> dict[str, Any]:
+        requesters = await _connect(options, lambda: Requester(self))
+        begin = time.perf_counter()
+        self._end = begin + self._seconds
+        self._open = len(requesters)
+        for requester in requesters:
+            cast(Requester, requester).next()
+        await self._done
+        took = time.perf_counter() - begin
+        codes = {code.decode(): count for code, count in self.codes.items()}
+        milliseconds = {f"p{p}": 1000 * percentile(self._times, p) for p in (50, 95, 99)}
+        return {"rate": len(self._times) / took, "count": len(self._times), "codes": codes, **milliseconds}
+
+
+class Watcher(asyncio.Protocol):
+    def __init__(self, run: Watch, sampled: bool) -> None:
+        self._run, self._sampled = run, sampled
+        self._seen = 0
+        self._tail = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self._run.request)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._seen and b"HTTP/1.1 200" in data:
+            self._run.opened()
+        whole = self._tail + data
+        found = whole.count(_EVENT)
+        # An event that is cut in two is counted when its beginning is whole; keep what may be a part of one.
+        self._tail = whole[-(len(_EVENT) - 1) :] if not whole.endswith(_EVENT) else b""
+        if found:
+            self._seen += found
+            self._run.arrived(found, _SENT.findall(data) if self._sampled else ())
+
+
+class Watch:
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.request = request("GET", options["path"])
+        self._watchers = int(options["connections"])
+        self._expected = self._watchers * int(options["events"])
+        self._open = self._seen = 0
+        self._first = 0.0
+        self._delays: list[float] = []
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def opened(self) -> None:
+        self._open += 1
+        if self._open == self._watchers:
+            self._ready.set_result(None)
+
+    def arrived(self, count: int, sent: Any) -> None:
+        now = time.monotonic_ns()
+        self._first = self._first or time.perf_counter()
+        self._delays += [(now - int(text)) / 1e6 for text in sent]
+        self._seen += count
+        if self._seen >= self._expected and not self._done.done():
+            self._done.set_result(None)
+
+    async def run(self, options: dict[str, Any]) -> dict[str, Any]:
+        numbers = itertools.count()
+        await _connect(options, lambda: Watcher(self, next(numbers) % 20 == 0))
+        await self._ready
+        print("ready", flush=True)
+        await asyncio.wait_for(self._done, 120)
+        took = time.perf_counter() - self._first
+        return {
+            "rate": self._seen / took,
+            "count": self._seen,
+            "p50": percentile(self._delays, 50),
+            "p99": percentile(self._delays, 99),
+        }
+
+
+async def _connect(options: dict[str, Any], make: Any) -> list[asyncio.Protocol]:
+    context, host, port = tls(Path(options["config"]), Path(options["work"]))
+    loop = asyncio.get_running_loop()
+    found = []
+    for _ in range(int(options["connections"])):
+        _, protocol = await loop.create_connection(make, host, port, ssl=context, server_hostname=host)
+        found.append(protocol)
+    return found
+
+
+def start(options: dict[str, Any]) -> subprocess.Popen[str]:
+    """The load generator as a child process; the last line that it prints is its result."""
+    command = [sys.executable, "-m", "bench.load", json.dumps(options)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def run(**options: Any) -> dict[str, Any]:
+    """One measurement. Raises RuntimeError when the generator failed."""
+    with start(options) as process:
+        return result(process)
+
+
+def result(process: subprocess.Popen[str]) -> dict[str, Any]:
+    output, _ = process.communicate(timeout=180)
+    if process.returncode:
+        raise RuntimeError(f"the load generator failed (exit status {process.returncode})")
+    found: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
+    return found
+
+
+async def _main(options: dict[str, Any]) -> None:
+    run = Rate(options) if options["mode"] == "rate" else Watch(options)
+    print(json.dumps(await run.run(options)), flush=True)
+
+
+if __name__ == "__main__":
+    uvloop.run(_main(json.loads(sys.argv[1])))
