@@ -8,6 +8,7 @@ import sys
 import time
 
 from jota.cli.common import add_name
+from jota.node.hollow.settings import MOST_NODES
 from jota.run.instance import Instance, Refused, Registry
 from jota.run.up import up
 
@@ -21,12 +22,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nodes", type=int, help="nodes on this host; more than one: each in its own network namespace (default: 1)"
     )
+    parser.add_argument("--hollow", type=int, metavar="N", help="simulate N nodes (and no real one, unless --nodes)")
     parser.add_argument("--bind", default="0.0.0.0", help="address that the API listens on (default: all)")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.nodes is not None and not 0 <= args.nodes <= 200:
         raise Refused(f"--nodes {args.nodes}: give a number from 0 (no pods, API only) to 200")
+    if args.hollow is not None and not 0 <= args.hollow <= MOST_NODES:
+        raise Refused(f"--hollow {args.hollow}: give a number from 0 to {MOST_NODES}")
     begin = time.monotonic()
     instance = up(
         Registry.default(),
@@ -35,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         config=args.kubeconfig,
         nodes=args.nodes,
         bind=args.bind,
+        hollow=args.hollow,
         say=lambda text: print(text, file=sys.stderr),
     )
     print(_next_steps(instance, time.monotonic() - begin))
@@ -43,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _next_steps(instance: Instance, took: float) -> str:
     nodes = f"{len(instance.nodes)} node{'s' * (len(instance.nodes) != 1)}"
+    nodes += " and the hollow ones" if instance.hollow else ""
     name = "" if instance.name == "jota" else f" --name {instance.name}"
     merged = f"{instance.kubeconfig} (context {instance.context})"
     environment = os.environ.get("KUBECONFIG", "")

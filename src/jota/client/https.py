@@ -33,7 +33,7 @@ class Https:
 
     `ca` is PEM text or a path; `certificate` and `key` are paths; `token` is asked before every request, so that it may
     be a rotated file's content. Without `ca` the machine's trust store is used. `verify=False` trusts anybody: only for
-    fetching what is then checked against a known hash (joining a cluster).
+    fetching what is then checked against a known hash (joining a cluster). `idle`: connections kept open for reuse.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Https:
         token: Callable[[], str] | None = None,
         server_name: str = "",
         verify: bool = True,
+        idle: int = IDLE_CONNECTIONS,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("https", "http") or not parts.hostname:
@@ -55,7 +56,7 @@ class Https:
         self._authority = parts.netloc.rpartition("@")[2]
         self._server_name = server_name or self._host
         self._base = parts.path.rstrip("/")
-        self._ca, self._token, self._verify = ca, token, verify
+        self._ca, self._token, self._verify, self._most_idle = ca, token, verify, idle
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         self._context = self._tls_context(certificate, key)
@@ -119,7 +120,7 @@ class Https:
             keep = connection.reusable
             return Reply(status, headers, body)
         finally:
-            if keep and len(self._idle) < IDLE_CONNECTIONS and connection in self._open:
+            if keep and len(self._idle) < self._most_idle and connection in self._open:
                 self._idle.append(connection)
             else:
                 self._discard(connection)

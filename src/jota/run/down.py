@@ -29,7 +29,7 @@ def down(registry: Registry, name: str, *, purge: bool) -> None:
 def _stop(instance: Instance) -> None:
     """Agents first (they would report dying containers), then what they ran, then the server."""
     live = processes.running(instance)
-    processes.end([p for p in live if p.role == "agent"], _GRACE)
+    processes.end([p for p in live if p.role in ("agent", "hollow")], _GRACE)
     if instance.nodes:
         _clean(instance)
     processes.end([p for p in processes.running(instance) if p.role == "server"], _GRACE)

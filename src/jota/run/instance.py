@@ -49,6 +49,8 @@ class Instance:
     node_cidr: str
     """The link between simulated nodes; its first address is the host's."""
     nodes: list[NodePlan] = field(default_factory=list)
+    hollow: bool = False
+    """Whether a process that simulates nodes belongs to it; how many is in the API (ConfigMap kube-system/hollow-nodes)."""
     kubeconfig: str = ""
     """Where `up` merged the credentials, so that `down` can take them out again."""
 

@@ -21,7 +21,7 @@ from jota.run.instance import Instance
 @dataclass(slots=True, frozen=True)
 class Process:
     role: str
-    """server | agent | supervisor"""
+    """server | agent | supervisor | hollow"""
     pid: int
     node: str = ""
 
@@ -65,6 +65,8 @@ def running(instance: Instance) -> list[Process]:
     found = []
     if pid := _read(instance.pid_file("server"), instance.data_dir):
         found.append(Process("server", pid))
+    if pid := _read(instance.pid_file("hollow"), instance.data_dir):
+        found.append(Process("hollow", pid))
     for node in instance.nodes:
         if pid := _read(instance.pid_file("agent", node.name), instance.data_dir):
             found.append(Process("agent", pid, node.name))

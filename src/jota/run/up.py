@@ -32,17 +32,20 @@ class _Started:
 
 def up(
     registry: Registry, name: str, *, data_dir: str | None, config: str | None, nodes: int | None, bind: str,
-    say: Callable[[str], None],
+    hollow: int | None = None, say: Callable[[str], None],
 ) -> Instance:  # fmt: skip
     """The running instance. Raises Refused with what to do."""
     with registry.locked(name):
         existing = registry.find(name)
-        instance = existing or registry.create(name, data_dir, 1 if nodes is None else nodes)
+        instance = existing or registry.create(name, data_dir, _default_nodes(hollow) if nodes is None else nodes)
+        instance.hollow = instance.hollow or hollow is not None
         _check_same(instance, existing is not None, data_dir, nodes)
         _check_machine(instance)
         live = processes.running(instance)
         try:
             _start_missing(registry, instance, live, bind)
+            if instance.hollow:
+                _hollow(instance, hollow, live)
         except BaseException:
             if existing is None:
                 say(f"the cluster could not be started; its logs are in {instance.root / 'logs'}")
@@ -94,6 +97,31 @@ def _start_missing(registry: Registry, instance: Instance, live: list[processes.
         _tell(instance, agent)
     for agent in agents:
         _wait(agent)
+
+
+def _default_nodes(hollow: int | None) -> int:
+    """Who asks for simulated nodes alone gets no real one."""
+    return 1 if hollow is None else 0
+
+
+def start_hollow(instance: Instance, nodes: int | None) -> None:
+    """Start the process that simulates nodes; `nodes` None keeps their number. Returns when all are Ready. Raises Refused."""
+    command = ["hollow", "run", "--name", instance.name, "--data-dir", instance.data_dir]
+    command += [] if nodes is None else ["--count", str(nodes)]
+    log = instance.log_file("hollow")
+    process, ready = processes.start(command, log)
+    assert process.stdin is not None
+    process.stdin.close()
+    _wait(_Started("hollow nodes' process", process, ready, log))
+
+
+def _hollow(instance: Instance, nodes: int | None, live: list[processes.Process]) -> None:
+    if not any(p.role == "hollow" for p in live):
+        start_hollow(instance, nodes)
+    elif nodes is not None:
+        from jota.run.hollow import change
+
+        change(instance, {"nodes": str(nodes)}, patience=_PATIENCE)
 
 
 def _make_bridge(instance: Instance) -> None:

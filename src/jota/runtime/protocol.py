@@ -1,6 +1,6 @@
 """The runtime's contract, shaped like CRI: sandboxes hold namespaces, containers run in them, images feed them.
 
-`node/` drives it; `embedded/` implements it on crun or runc, `hollow/` simulates it. State lives in the runtime's own
+`node/` drives it; `embedded/` implements it on crun or runc, `node/hollow` simulates whole nodes. State lives in the runtime's own
 directory and its supervisor, never in this process: a new agent gets the same answers from `containers()`.
 """
 
