@@ -16,6 +16,7 @@ from jota.api.filters.attributes import Attributes, User
 from jota.api.filters.impersonation import impersonate
 from jota.api.path import Target, parameters, parse
 from jota.meta.errors import ApiError, forbidden, internal, path_not_found, too_many_requests, unauthorized, unavailable
+from jota.meta.selectors import parse_fields
 from jota.store.protocol import StoreError
 from jota.wire.message import Request, Response
 
@@ -60,7 +61,7 @@ async def _filtered(api: Api, request: Request, target: Target, params: dict[str
     counted = target.verb != "watch" and target.subresource not in LONG_RUNNING
     if counted and api.inflight >= api.config.max_inflight:
         raise too_many_requests("The server is busy: too many requests at work, please try again later.")
-    authorize(api, user, target)
+    authorize(api, user, target, params.get("fieldSelector", ""))
     if not counted:
         return await _dispatch(api, request, target, params, user)
     api.inflight += 1
@@ -80,10 +81,13 @@ async def _authenticate(api: Api, request: Request) -> User:
     return user
 
 
-def authorize(api: Api, user: User, target: Target) -> None:
-    """Raises ApiError 403 in upstream's words."""
+def authorize(api: Api, user: User, target: Target, fields: str = "") -> None:
+    """Raises ApiError 403 in upstream's words, 400 for a field selector that cannot be read."""
     if api.authorizer is None:
         return
+    many = bool(fields) and target.verb in ("list", "watch", "deletecollection")
+    # who may see one named object may also list and watch it by a selector on its name (upstream's RequestInfo)
+    name = (parse_fields(fields).exact("metadata.name") or "") if many else target.name
     attributes = Attributes(
         user,
         target.verb,
@@ -92,8 +96,9 @@ def authorize(api: Api, user: User, target: Target) -> None:
         target.resource,
         target.subresource,
         target.namespace,
-        target.name,
+        name,
         target.path,
+        fields if many else "",
     )
     allowed, reason = api.authorizer.authorize(user, attributes)
     if allowed:
@@ -104,7 +109,7 @@ def authorize(api: Api, user: User, target: Target) -> None:
     what = f"{target.resource}/{target.subresource}" if target.subresource else target.resource
     where = f' in the namespace "{target.namespace}"' if target.namespace else " at the cluster scope"
     detail = f'User "{user.name}" cannot {target.verb} resource "{what}" in API group "{target.group}"{where}'
-    raise forbidden(target.resource, target.name, detail + (f": {reason}" if reason else ""), target.group)
+    raise forbidden(target.resource, name, detail + (f": {reason}" if reason else ""), target.group)
 
 
 async def _dispatch(api: Api, request: Request, target: Target, params: dict[str, str], user: User) -> Response:

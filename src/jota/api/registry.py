@@ -86,6 +86,18 @@ class Registry:
         mirror.load()
         channel.add(mirror)
 
+    def touched(self, resource: Resource, changed: Callable[[list[str], bool], None]) -> None:
+        """Call `changed(storage keys, anew)` for all that is stored now, and for the keys of each batch from now on.
+
+        Nothing is decoded. `anew`: forget what was known, these keys are all there is.
+        """
+        kind = self._kinds.get((resource.group, resource.plural)) or Kind(resource)
+        channel = self._feed.channel(prefix(resource), index(kind))
+        keys = _Keys(self._store, prefix(resource), changed)
+        self._feed.pump()
+        keys.cut()
+        channel.add(keys)
+
     def catch_up(self) -> None:
         """Deliver every change that is visible in the store."""
         self._feed.pump()
@@ -117,6 +129,24 @@ class _Mirror:
 
     def cut(self) -> None:
         self.load()
+
+    def end(self) -> None:
+        """Nothing waits."""
+
+
+class _Keys:
+    """feed.Watcher that passes on which keys changed."""
+
+    trigger: tuple[str, str] | None = None
+
+    def __init__(self, store: Store, where: str, changed: Callable[[list[str], bool], None]) -> None:
+        self._store, self._where, self._changed = store, where, changed
+
+    def deliver(self, entries: list[Entry]) -> None:
+        self._changed([entry.key for entry in entries], False)
+
+    def cut(self) -> None:
+        self._changed([entry.key for entry in self._store.range(self._where)], True)
 
     def end(self) -> None:
         """Nothing waits."""

@@ -9,9 +9,11 @@ import orjson
 from jota.api import bootstrap
 from jota.api.documents import Document
 from jota.api.filters.authn import Authentication
-from jota.api.filters.authz import RbacAuthorizer
+from jota.api.filters.authz import ClusterAuthorizer
+from jota.api.filters.node import NodeAuthorizer
 from jota.api.rbac import bootstrap as roles
 from jota.api.rbac.index import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES, RbacIndex
+from jota.api.rbac.rules import parse
 from jota.api.reviews import access, identity
 from jota.api.server import Api
 from jota.api.tokens import ServiceAccountTokens
@@ -28,7 +30,8 @@ def secure(api: Api, signer: TokenSigner, issuer: str) -> None:
     tokens = ServiceAccountTokens(signer, issuer, api.registry.get, lambda: str(uuid4()))
     authentication = Authentication(tokens, api.registry.get, api.clock)
     index = RbacIndex(api.registry)
-    authorizer = RbacAuthorizer(index)
+    nodes = NodeAuthorizer(api.registry, [parse(rule) for rule in roles.node_rules()])
+    authorizer = ClusterAuthorizer(nodes, index)
     api.authenticator, api.authorizer = authentication, authorizer
     api.engine.tokens = tokens
     api.answer(_AUTHENTICATION, "tokenreviews", identity.token(authentication))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jota.api.admission.certificate_request import CertificateRequest
 from jota.api.admission.default_tolerations import DefaultTolerations
 from jota.api.admission.namespace_lifecycle import NamespaceLifecycle
+from jota.api.admission.node_restriction import NodeRestriction
 from jota.api.admission.plugin import Plugin
 from jota.api.admission.priority import Priority
 from jota.api.admission.runtime_class import RuntimeClass
@@ -17,6 +18,7 @@ def plugins(config: ApiConfig) -> tuple[Plugin, ...]:
     return (
         NamespaceLifecycle(),
         ServiceAccount(),
+        NodeRestriction(),
         Priority(),
         RuntimeClass(),
         DefaultTolerations(),

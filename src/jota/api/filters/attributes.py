@@ -39,6 +39,8 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     path: str = ""
+    fields: str = ""
+    """The field selector of a list, watch or deletecollection. One that pins metadata.name also gives `name`."""
 
 
 class Authenticator(Protocol):

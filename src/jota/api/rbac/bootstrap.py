@@ -110,26 +110,20 @@ def _admin() -> list[Object]:
     ]
 
 
-def _node() -> list[Object]:
-    """What a node agent does. The node's own restrictions (which secrets, which pods) come on top of it."""
+def node_rules() -> list[Object]:
+    """What every node agent may do, whatever runs on it; what it may read beyond that, filters/node.py decides by its pods.
+
+    The ClusterRole system:node says the same for the record; nobody is bound to it, as upstream.
+    """
     return [
         _rule(("create",), ("authentication.k8s.io",), "tokenreviews"),
         _rule(("create",), ("authorization.k8s.io",), "localsubjectaccessreviews", "subjectaccessreviews"),
-        _rule(_READ, ("",), "services", "endpoints", "namespaces"),
-        _rule(_READ, ("discovery.k8s.io",), "endpointslices"),
-        _rule(("create", *_READ), ("",), "nodes"),
+        _rule(_READ, ("",), "services"),
+        _rule(("create",), ("",), "nodes"),
         _rule(("patch", "update"), ("",), "nodes", "nodes/status"),
         _rule(("create", "patch", "update"), ("", "events.k8s.io"), "events"),
-        _rule(_READ, ("",), "pods"),
-        _rule(("create", "delete"), ("",), "pods"),
-        _rule(("patch", "update"), ("",), "pods/status"),
-        _rule(("create",), ("",), "pods/eviction", "serviceaccounts/token"),
-        _rule(_READ, ("",), "configmaps", "secrets", "serviceaccounts"),
-        _rule(("get", "list", "watch"), ("",), "persistentvolumeclaims", "persistentvolumes"),
-        _rule(("get", "list", "watch"), ("storage.k8s.io",), "volumeattachments", "csidrivers"),
-        _rule(("create", "get", "list", "watch", "update", "patch", "delete"), ("storage.k8s.io",), "csinodes"),
-        _rule(("create", "get", "list", "watch"), ("certificates.k8s.io",), "certificatesigningrequests"),
-        _rule(("create", "delete", "get", "patch", "update"), ("coordination.k8s.io",), "leases"),
+        _rule(_READ, ("storage.k8s.io",), "csidrivers"),
+        _rule(("create", *_READ), (_CSR,), _REQUESTS),
         _rule(_READ, ("node.k8s.io",), "runtimeclasses"),
     ]
 
@@ -247,11 +241,16 @@ def _cluster_roles() -> dict[str, list[Object]]:
                 "nodes/pods",
             ),
         ],
-        "system:node": _node(),
+        "system:node": node_rules(),
         "system:node-bootstrapper": [_rule(("create", "get", "list", "watch"), (_CSR,), "certificatesigningrequests")],
         "system:node-proxier": [
             _rule(_READ, ("",), "endpoints", "services", "nodes"),
             _rule(("create", "patch", "update"), ("", "events.k8s.io"), "events"),
+            _rule(_READ, ("discovery.k8s.io",), "endpointslices"),
+        ],
+        # the node agent is its node's service proxy, router and DNS server too
+        "jota:node-network": [
+            _rule(_READ, ("",), "endpoints", "namespaces", "nodes", "services"),
             _rule(_READ, ("discovery.k8s.io",), "endpointslices"),
         ],
         "system:kube-scheduler": _scheduler(),
@@ -294,8 +293,9 @@ _CLUSTER_BINDINGS = {
         "system:service-account-issuer-discovery",
         ("G:system:serviceaccounts",),
     ),
-    "system:node": ("system:node", ("G:system:nodes",)),
+    "system:node": ("system:node", ()),
     "system:node-proxier": ("system:node-proxier", ("U:system:kube-proxy",)),
+    "jota:node-network": ("jota:node-network", ("G:system:nodes",)),
     "system:kube-scheduler": ("system:kube-scheduler", ("U:system:kube-scheduler",)),
     "system:kube-controller-manager": ("system:kube-controller-manager", ("U:system:kube-controller-manager",)),
     "system:volume-scheduler": ("system:volume-scheduler", ("U:system:kube-scheduler",)),
@@ -362,4 +362,5 @@ def _object(kind: str, name: str, labels: dict[str, str], namespace: str = "") -
 def _binding(kind: str, name: str, namespace: str, role_kind: str, role: str, subjects: tuple[str, ...]) -> Object:
     listed = [{"kind": "Group" if s[0] == "G" else "User", "apiGroup": _GROUP, "name": s[2:]} for s in subjects]
     ref = {"apiGroup": _GROUP, "kind": role_kind, "name": role}
-    return {**_object(kind, name, {}, namespace), "roleRef": ref, "subjects": listed}
+    binding = {**_object(kind, name, {}, namespace), "roleRef": ref}
+    return {**binding, "subjects": listed} if listed else binding

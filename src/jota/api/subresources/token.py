@@ -30,6 +30,9 @@ async def create(engine: Engine, call: Call) -> Response:
         raise not_found("serviceaccounts", name)
     request = body.read(call, "io.k8s.api.authentication.v1.TokenRequest", "TokenRequest")
     spec = body.part(request, "spec")
+    attrs = engine.attributes(call, "CREATE", request, None, "token")
+    for plugin in engine.plugins(call.served):
+        plugin.validate(attrs)
     seconds = _seconds(spec, name)
     bound = _bound(engine, spec, namespace, account)
     now = engine.clock.now()
