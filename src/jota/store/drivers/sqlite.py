@@ -11,6 +11,7 @@ past a hard bound is cut on the writers' path.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import threading
@@ -42,6 +43,7 @@ class SqliteStore(LogStore):
         self._path = path
         self._db = _open(path)
         self._checkpointing = threading.Event()
+        self._checkpointer: threading.Thread | None = None
         super().__init__(_load(self._db, path), time.monotonic)
 
     def append(self, batch: list[Entry]) -> None:
@@ -68,7 +70,9 @@ class SqliteStore(LogStore):
 
     async def close(self) -> None:
         await super().close()
-        self._db.close()
+        if self._checkpointer is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._checkpointer.join)
+        self._db.close()  # the last connection to go moves the rest of the WAL into the database and removes it
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:
@@ -83,7 +87,8 @@ class SqliteStore(LogStore):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         elif size > _WAL_CHECKPOINT and not self._checkpointing.is_set():
             self._checkpointing.set()
-            threading.Thread(target=self._checkpoint, name="checkpoint", daemon=True).start()
+            self._checkpointer = threading.Thread(target=self._checkpoint, name="checkpoint", daemon=True)
+            self._checkpointer.start()
 
     def _checkpoint(self) -> None:
         """Move the WAL into the database beside the writers, then let the next writer begin it anew."""
