@@ -10,7 +10,7 @@ help:
 	@echo "make test   run the tests"
 	@echo "make check  lint, types, import law, tests"
 	@echo "make bench  run the benchmarks and rewrite docs/benchmarks.md"
-	@echo "make types  rebuild the data files made from the Kubernetes schema"
+	@echo "make types  rebuild the protobuf data from Kubernetes' field numbers and Go types (once per Kubernetes release)"
 
 # System packages are checked on every run (milliseconds); Python packages only when pyproject.toml changed.
 setup: $(VENV)/.installed
@@ -42,7 +42,8 @@ bench: setup
 	$(PY) -m bench --all --write docs/benchmarks.md
 
 types: setup
-	$(PY) -m tools.types
+	@test -n "$(FIELDS)" -a -n "$(MODULES)" || { echo "usage: make types FIELDS=protobuf-fields.json MODULES=dir-with-k8s.io-go-modules"; exit 2; }
+	$(PY) -m jota.meta._pack_protobuf $(FIELDS) $(MODULES)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
