@@ -77,6 +77,8 @@ class NodeSet:
         """Node -> when its next lease renewal is due (monotonic)."""
         self._report: dict[str, float] = {}
         """Node -> when its next status heartbeat is due."""
+        self._present, self._ready = 0, set[str]()
+        """How many there are, and the names of those that are Ready."""
         self._look = asyncio.Event()
         self._slots = asyncio.Semaphore(CONCURRENT)
 
@@ -90,9 +92,7 @@ class NodeSet:
 
     def complete(self) -> bool:
         """Every wanted node exists and is Ready, and no other one is left."""
-        wanted = self.names()
-        found = [self._nodes.get(name) for name in wanted]
-        return all(n is not None and n.ready for n in found) and len(list(self._nodes.keys())) == len(wanted)
+        return self._present == len(self._ready) == self._settings().nodes and self._ready.issuperset(self.names())
 
     def look(self) -> None:
         """The settings have changed."""
@@ -120,6 +120,10 @@ class NodeSet:
             look.cancel()
 
     def _seen(self, old: HollowNode | None, new: HollowNode | None) -> None:
+        self._present += (new is not None) - (old is not None)
+        if (node := new or old) is not None:
+            ready = new is not None and new.ready
+            (self._ready.add if ready else self._ready.discard)(node.metadata.name)
         if new is None:
             assert old is not None
             self._due.pop(old.metadata.name, None)
