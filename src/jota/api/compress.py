@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
-from jota.wire.message import Request, Response
+from jota.wire.message import Part, Request, Response
 
 SMALLEST = 128 * 1024
 LEVEL = 1
@@ -27,7 +28,7 @@ async def compressed(response: Response) -> Response:
     return Response(response.status, [*response.headers, *extra], small)
 
 
-def _gzip(parts: list[bytes]) -> bytes:
+def _gzip(parts: Sequence[Part]) -> bytes:
     # imported here: most servers on one machine never compress
     from isal import igzip_lib
 

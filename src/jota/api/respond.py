@@ -5,6 +5,7 @@ Objects from the store are joined bytes; only Tables and YAML need them decoded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -16,7 +17,7 @@ from jota.api.resource import Outcome
 from jota.kinds.kind import Object
 from jota.meta.errors import ApiError
 from jota.store.protocol import Entry
-from jota.wire.message import Response
+from jota.wire.message import Part, Response
 
 JSON = ("Content-Type", "application/json")
 CACHE = ("Cache-Control", "no-cache, private")
@@ -56,7 +57,7 @@ def json(call: Call, value: Any, status: int = 200) -> Response:
     return encoded(call, orjson.dumps(value), status)
 
 
-def encoded(call: Call, body: bytes | list[bytes], status: int = 200) -> Response:
+def encoded(call: Call, body: bytes | Sequence[Part], status: int = 200) -> Response:
     """JSON bytes; turned into YAML for the few who ask."""
     if call.accepted.yaml:
         import yaml

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from jota.client.transport import EventBatch, EventLines, Reply, error_from
-from jota.wire.message import Handler, Peer, Request, Response, Stream
+from jota.wire.message import Handler, Part, Peer, Request, Response, Stream
 
 _HIGH_WATER = 4 << 20
 """Bytes buffered per watch before `drain` blocks the writing side."""
@@ -125,7 +125,7 @@ class _Buffer:
         return self.take()
 
 
-def _whole(body: bytes | list[bytes]) -> bytes:
+def _whole(body: bytes | Sequence[Part]) -> bytes:
     return body if isinstance(body, bytes) else b"".join(body)
 
 

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
@@ -30,7 +30,7 @@ import httptools
 
 from jota.aio.clock import Clock
 from jota.wire.duplex import SocketDuplex
-from jota.wire.message import Handler, Peer, Request, Response, Stream, Upgrade
+from jota.wire.message import Handler, Part, Peer, Request, Response, Stream, Upgrade
 from jota.wire.status import refusal
 from jota.wire.step import first_step
 from jota.wire.tls import TlsProtocol
@@ -45,6 +45,8 @@ LINGER = 2.0
 """Seconds that a refused client may go on sending before the socket is closed (an early close would reset its answer)."""
 JOIN = 64 * 1024
 """Bodies up to this many bytes are joined with their head into one buffer."""
+PIECE = 256 * 1024
+"""Larger answers are handed over in pieces of about this many bytes, as the peer takes them."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -163,6 +165,7 @@ class _Connection(asyncio.Protocol):
         "_drainers",
         "_duplex",
         "_eof",
+        "_feed",
         "_fresh",
         "_head_size",
         "_headers",
@@ -170,6 +173,7 @@ class _Connection(asyncio.Protocol):
         "_in_header",
         "_keep",
         "_last_buffered",
+        "_left",
         "_limits",
         "_lingering",
         "_old",
@@ -209,7 +213,8 @@ class _Connection(asyncio.Protocol):
         self._keep = True
         self._in_header = self._in_body = self._eof = self._upgrade = self._stream = self._old = False
         self._stopped = self._write_paused = self._lingering = self._done = False
-        self._head_size = self._fresh = self._last_buffered = 0
+        self._head_size = self._fresh = self._last_buffered = self._left = 0
+        self._feed: Iterator[bytes] | None = None
         self.busy = self.gone = False
         self.deadline = NEVER
 
@@ -287,6 +292,8 @@ class _Connection(asyncio.Protocol):
         for future in waiting:
             if not future.done():
                 future.set_result(None)
+        if self._feed is not None:
+            self._pump(self._feed)
         if self._queue and not self.busy and not self.gone:
             self._server.loop.call_soon(self._next)
         self._resume_reading()
@@ -508,13 +515,33 @@ class _Connection(asyncio.Protocol):
             start += b"\r\n"
         if bodiless or size == 0 or (request is not None and request.method == "HEAD"):
             self._transport.write(start)
-        elif isinstance(body, bytes):
-            self.send([start, body], size)
         else:
-            self.send([start, *body], size)
+            parts: list[Part] = [start, body] if isinstance(body, bytes) else [start, *body]
+            if size > PIECE:
+                self._start_feeding(parts, len(start) + size)
+                return
+            self.send(parts, size)
         self._finish()
 
-    def send(self, parts: Sequence[bytes], size: int) -> None:
+    def _start_feeding(self, parts: Sequence[Part], size: int) -> None:
+        """A large answer: the peer reads while we go on, and only what it has not taken yet is held joined or encrypted."""
+        self._left = size
+        self._last_buffered = 0
+        self.deadline = self._server.now + self._limits.write_time
+        self._feed = _pieces(parts)
+        self._pump(self._feed)
+
+    def _pump(self, feed: Iterator[bytes]) -> None:
+        while not self._write_paused and not self.gone:
+            piece = next(feed, None)
+            if piece is None:
+                self._feed, self._left = None, 0
+                self._finish()
+                return
+            self._left -= len(piece)
+            self._transport.write(piece)
+
+    def send(self, parts: Sequence[Part], size: int) -> None:
         """Small: one buffer; large: handed over as they are."""
         if size <= JOIN or self._tls:
             self._transport.write(b"".join(parts))
@@ -691,8 +718,8 @@ class _Connection(asyncio.Protocol):
 
     def expired(self) -> None:
         """The deadline has passed."""
-        waiting = self.buffered()
-        if self.busy:
+        waiting = self.buffered() + self._left
+        if self.busy and self._feed is None:
             self.deadline = self._server.now + self._limits.header_time  # judged when it has been answered
         elif waiting and waiting != self._last_buffered and not self._lingering:
             self._last_buffered = waiting
@@ -728,6 +755,22 @@ class _Handover(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._conn.connection_lost(exc)
+
+
+def _pieces(parts: Sequence[Part]) -> Iterator[bytes]:
+    """The same bytes, joined or cut to pieces of about PIECE."""
+    group: list[Part] = []
+    size = 0
+    for part in parts:
+        for at in range(0, len(part), PIECE):
+            cut = part if len(part) <= PIECE else part[at : at + PIECE]
+            group.append(cut)
+            size += len(cut)
+            if size >= PIECE:
+                yield b"".join(group)
+                group, size = [], 0
+    if group:
+        yield b"".join(group)
 
 
 def _no_length(start: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """HTTP messages as the rest of the house sees them: bytes come from `wire/http.py`, meaning is given in `api/` or `node/`.
 
 A handler is `async (Request) -> Response`. The body of a Response is one of
-- `bytes` or a list of `bytes` (written with one `writelines`, never joined),
+- `bytes` or a list of parts (never joined as a whole),
 - `stream`: a coroutine function that writes chunks until it returns or the peer goes away (watch, logs -f),
 - `upgrade`: a coroutine function that owns the raw byte stream after a 101 (WebSocket, SPDY, tunnels).
 """
@@ -81,6 +81,8 @@ class Duplex(Protocol):
     def close(self) -> None: ...
 
 
+Part = bytes | memoryview
+"""A piece of a body. A view of what is kept elsewhere saves a copy of it."""
 Stream = Callable[[Writer], Awaitable[None]]
 Upgrade = Callable[[Duplex], Awaitable[None]]
 
@@ -89,7 +91,7 @@ Upgrade = Callable[[Duplex], Awaitable[None]]
 class Response:
     status: int = 200
     headers: list[tuple[str, str]] = field(default_factory=list)
-    body: bytes | list[bytes] = b""
+    body: bytes | Sequence[Part] = b""
     stream: Stream | None = None
     upgrade: Upgrade | None = None
 

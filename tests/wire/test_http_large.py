@@ -1,0 +1,81 @@
+"""Large answers go out piece by piece: whole and in order to readers of any speed, and not for ever to one that stalls."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+import pytest
+from wirekit import LOOPS, certificates, run, serving
+
+from jota.wire.http import PIECE, Limits, _pieces
+from jota.wire.message import Request, Response
+
+VIEW = memoryview(b"a view of what is kept elsewhere")[2:]
+PARTS = [b"small", b"x" * (3 * PIECE + 17), VIEW, *[b"item-%d" % n * 500 for n in range(3000)]]
+WHOLE = b"".join(PARTS)
+
+
+async def handler(request: Request) -> Response:
+    return Response(200, body=PARTS if request.path == "/large" else b"after")
+
+
+async def connect(server, context, **options):
+    return await asyncio.open_connection(
+        "127.0.0.1", server.port, ssl=context, server_hostname="localhost" if context else None, **options
+    )
+
+
+async def body(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+    return await reader.readexactly(length)
+
+
+def test_pieces_are_the_same_bytes_in_the_same_order():
+    pieces = list(_pieces(PARTS))
+    assert b"".join(pieces) == WHOLE
+    assert all(len(piece) < 2 * PIECE for piece in pieces)
+    assert list(_pieces([])) == list(_pieces([b""])) == []
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_slow_reader_gets_it_whole_and_then_the_answer_to_its_next_request(loop, tls, tmp_path):
+    server_context, client_context, _ = certificates(tmp_path)
+
+    async def main():
+        async with serving(handler, tls=server_context if tls else None) as server:
+            reader, writer = await connect(server, client_context(False) if tls else None, limit=10_000)
+            writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+            await asyncio.sleep(0.2)
+            first, second = await body(reader), await body(reader)
+            writer.close()
+            return first, second
+
+    first, second = run(main(), loop)
+    assert hashlib.sha256(first).digest() == hashlib.sha256(WHOLE).digest()
+    assert second == b"after"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_reader_that_stalls_is_cut_off_after_the_time_to_write(loop):
+    huge = [b"x" * PIECE] * 100
+
+    async def answer(request: Request) -> Response:
+        return Response(200, body=huge)
+
+    async def main():
+        limits = Limits(write_time=20.0)  # of a clock that runs a hundred times as fast
+        async with serving(answer, limits=limits, fast=True) as server:
+            reader, writer = await connect(server, None, limit=1000)
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            async with asyncio.timeout(5):
+                while server.connections:  # noqa: ASYNC110 - the server has no reason to tell anybody
+                    await asyncio.sleep(0.01)
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await reader.readexactly(100 * PIECE)
+            writer.close()
+
+    run(main(), loop)
