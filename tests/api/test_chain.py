@@ -108,7 +108,7 @@ def test_impersonation() -> None:
 
     asked = run(check).asked
     last = asked[-1]
-    assert (last.user.name, last.user.groups) == ("bob", ("dev",))
+    assert (last.user.name, last.user.groups) == ("bob", ("dev", "system:authenticated"))
     assert [a.resource for a in asked if a.verb == "impersonate"] == ["users", "users", "groups"]
 
 

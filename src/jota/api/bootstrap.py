@@ -89,3 +89,11 @@ async def ensure(api: Api, resource: Resource, obj: dict[str, Any]) -> None:
     response = await api.handle(Request("POST", path, headers=AGENT, body=orjson.dumps(obj), user=COMPONENT))
     if response.status not in (201, 409):
         raise RuntimeError(f"POST {path} ({name}): {response.status} {response.body!r}")
+
+
+async def remove(api: Api, resource: Resource, obj: dict[str, Any]) -> None:
+    """Delete one object."""
+    path = resource.path(obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+    response = await api.handle(Request("DELETE", path, headers=AGENT, user=COMPONENT))
+    if response.status not in (200, 404):
+        raise RuntimeError(f"DELETE {path}: {response.status} {response.body!r}")

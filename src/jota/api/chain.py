@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from jota.api import compress, negotiate, respond
 from jota.api.call import Call
 from jota.api.dispatch import find_verb
+from jota.api.filters import impersonation
 from jota.api.filters.attributes import Attributes, User
-from jota.api.filters.impersonation import impersonate
 from jota.api.path import Target, parameters, parse
 from jota.meta.errors import ApiError, forbidden, internal, path_not_found, too_many_requests, unauthorized, unavailable
 from jota.meta.selectors import parse_fields
@@ -56,8 +56,8 @@ async def handle(api: Api, request: Request) -> Response:
 
 async def _filtered(api: Api, request: Request, target: Target, params: dict[str, str]) -> Response:
     user = await _authenticate(api, request)
-    if "impersonate-user" in request.headers:
-        user = impersonate(api.authorizer, user, request)
+    if impersonation.asked(request):
+        user = impersonation.impersonate(api.authorizer, user, request)
     counted = target.verb != "watch" and target.subresource not in LONG_RUNNING
     if counted and api.inflight >= api.config.max_inflight:
         raise too_many_requests("The server is busy: too many requests at work, please try again later.")

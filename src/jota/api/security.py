@@ -7,12 +7,15 @@ from uuid import uuid4
 import orjson
 
 from jota.api import bootstrap
+from jota.api.admission.certificate_signers import CertificateSigners
 from jota.api.documents import Document
 from jota.api.filters.authn import Authentication
 from jota.api.filters.authz import ClusterAuthorizer
 from jota.api.filters.node import NodeAuthorizer
 from jota.api.rbac import bootstrap as roles
+from jota.api.rbac.escalation import NoEscalation
 from jota.api.rbac.index import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES, RbacIndex
+from jota.api.rbac.reconcile import repaired
 from jota.api.rbac.rules import parse
 from jota.api.reviews import access, identity
 from jota.api.server import Api
@@ -34,6 +37,8 @@ def secure(api: Api, signer: TokenSigner, issuer: str) -> None:
     authorizer = ClusterAuthorizer(nodes, index)
     api.authenticator, api.authorizer = authentication, authorizer
     api.engine.tokens = tokens
+    api.engine.add_plugin(NoEscalation(authorizer, index))
+    api.engine.add_plugin(CertificateSigners(authorizer))
     api.answer(_AUTHENTICATION, "tokenreviews", identity.token(authentication))
     api.answer(_AUTHENTICATION, "selfsubjectreviews", identity.self_)
     api.answer(_AUTHORIZATION, "subjectaccessreviews", access.subject(authorizer))
@@ -45,9 +50,24 @@ def secure(api: Api, signer: TokenSigner, issuer: str) -> None:
 
 
 async def write_roles(api: Api) -> None:
-    """The bootstrap roles and bindings, where they are missing. Raises RuntimeError."""
+    """The bootstrap roles and bindings: made where they are missing, completed where they miss something.
+
+    Raises RuntimeError when the server refuses its own objects.
+    """
     for plural, obj in roles.objects():
-        await bootstrap.ensure(api, _BY_PLURAL[plural], obj)
+        resource, meta = _BY_PLURAL[plural], obj["metadata"]
+        existing = api.registry.get(resource, meta.get("namespace", ""), meta["name"])
+        if existing is None:
+            await bootstrap.ensure(api, resource, obj)
+            continue
+        new = repaired(existing, obj)
+        if new is None:
+            continue
+        if new.get("roleRef") != existing.get("roleRef"):
+            await bootstrap.remove(api, resource, existing)
+            await bootstrap.ensure(api, resource, obj)
+        else:
+            await bootstrap.put(api, resource, new)
 
 
 def _discovery(issuer: str) -> dict[str, object]:

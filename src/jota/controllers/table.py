@@ -14,6 +14,7 @@ from jota.client.client import Client
 from jota.client.informers import Informers
 from jota.controllers.certificates import CertificateController
 from jota.controllers.cleaners import EventCleaner, TokenCleaner
+from jota.controllers.clusterrole_aggregation import ClusterRoleAggregationController
 from jota.controllers.controller import Context, Controller, ControllerConfig
 from jota.controllers.deployment import DeploymentController
 from jota.controllers.endpoints import EndpointsController
@@ -43,6 +44,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     DeploymentController,
     ReplicaSetController,
     ReplicationControllerController,
+    ClusterRoleAggregationController,
     EndpointSliceController,
     EndpointsController,
 )

@@ -5,11 +5,21 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from jota.api.filters.attributes import Attributes, Authorizer, User
-from jota.meta.errors import forbidden
+from jota.meta.errors import bad_request, forbidden
 from jota.wire.message import Request
 
 _EXTRA = "impersonate-extra-"
 _SERVICE_ACCOUNT = "system:serviceaccount:"
+
+
+def asked(request: Request) -> bool:
+    """Whether the request asks to act as somebody. Raises ApiError 400 for parts of a user without a name."""
+    if "impersonate-user" in request.headers:
+        return True
+    for header in request.headers:
+        if header.startswith("impersonate-"):
+            raise bad_request(f"requested {header} without impersonating a user")
+    return False
 
 
 def impersonate(authorizer: Authorizer | None, user: User, request: Request) -> User:
@@ -33,7 +43,7 @@ def impersonate(authorizer: Authorizer | None, user: User, request: Request) -> 
             ]
     for question in asked:
         _require(authorizer, user, question)
-    return User(name, uid, tuple(groups) or _implied_groups(name), extra)
+    return User(name, uid, _groups(name, tuple(groups)), extra)
 
 
 def _user_question(user: User, name: str) -> Attributes:
@@ -43,6 +53,14 @@ def _user_question(user: User, name: str) -> Attributes:
             user, "impersonate", version="v1", resource="serviceaccounts", namespace=namespace, name=account
         )
     return Attributes(user, "impersonate", version="v1", resource="users", name=name)
+
+
+def _groups(name: str, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Whoever is impersonated counts as authenticated, but for anonymous (upstream)."""
+    if not asked:
+        return _implied_groups(name)
+    implied = "system:unauthenticated" if name == "system:anonymous" else "system:authenticated"
+    return asked if implied in asked else (*asked, implied)
 
 
 def _implied_groups(name: str) -> tuple[str, ...]:

@@ -63,7 +63,9 @@ class RbacIndex:
 
     def role_rules(self, kind: str, name: str, namespace: str) -> list[Rule]:
         """The rules of one Role or ClusterRole; empty when it does not exist."""
-        for role in self._source.objects(CLUSTER_ROLES if kind == "ClusterRole" else ROLES, namespace):
+        if kind == "ClusterRole":
+            return _cluster_roles(list(self._source.objects(CLUSTER_ROLES))).get(name, [])
+        for role in self._source.objects(ROLES, namespace):
             if role["metadata"]["name"] == name:
                 return [parse(r) for r in role.get("rules") or ()]
         return []

@@ -56,18 +56,27 @@ def parse(rule: dict[str, Any]) -> Rule:
 
 
 def covered(wanted: Rule, held: list[Rule]) -> bool:
-    """Whether `held` together grant all that `wanted` grants (the escalation check, one combination at a time)."""
-    if wanted.urls and not all(
-        any(_url_covers(have, url, verb) for have in held) for url in wanted.urls for verb in wanted.verbs
-    ):
-        return False
-    return all(
-        any(_grants(have, verb, group, resource, name) for have in held)
-        for verb in wanted.verbs
-        for group in wanted.groups
-        for resource in wanted.resources
-        for name in (wanted.names or ("",))
-    )
+    """Whether `held` together grant all that `wanted` grants."""
+    return not missing(wanted, held)
+
+
+def missing(wanted: Rule, held: list[Rule]) -> list[Rule]:
+    """What `wanted` grants and `held` do not, one rule per group, resource and name (the escalation check)."""
+    lacking: list[Rule] = []
+    for url in wanted.urls:
+        verbs = frozenset(v for v in wanted.verbs if not any(_url_covers(have, url, v) for have in held))
+        if verbs:
+            lacking.append(Rule(verbs, urls=(url,)))
+    for group in sorted(wanted.groups):
+        for resource in sorted(wanted.resources):
+            for name in sorted(wanted.names) or [""]:
+                verbs = frozenset(
+                    v for v in wanted.verbs if not any(_grants(have, v, group, resource, name) for have in held)
+                )
+                if verbs:
+                    names = frozenset((name,)) if name else frozenset()
+                    lacking.append(Rule(verbs, frozenset((group,)), frozenset((resource,)), names))
+    return lacking
 
 
 def _url_covers(have: Rule, url: str, verb: str) -> bool:
