@@ -118,7 +118,7 @@ async def test_an_unexpected_failure_is_an_internal_error_and_not_an_exception(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("boom")
 
-    api.api.registry.metadata = broken  # type: ignore[assignment]
+    api.api.registry.look = broken  # type: ignore[assignment]
     response = await api.request("POST", CM, {"metadata": {"name": "x"}})
     assert response.status == 500
     assert orjson.loads(response.body)["reason"] == "InternalError"  # type: ignore[arg-type]

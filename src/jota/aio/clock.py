@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -39,7 +40,13 @@ class SystemClock:
 
 def rfc3339(seconds: float) -> str:
     """metav1.Time: second precision, UTC, `Z` (Kubernetes API conventions)."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _rfc3339(int(seconds))
+
+
+@lru_cache(64)
+def _rfc3339(seconds: int) -> str:
+    # a busy server asks for the same second thousands of times
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_micro(seconds: float) -> str:

@@ -29,11 +29,13 @@ NO_LABELS: dict[str, str] = {}
 class Memo:
     """What readers made of an entry's bytes; filled on first use, dies with the entry."""
 
-    __slots__ = ("fields", "labels")
+    __slots__ = ("fields", "labels", "object")
 
     def __init__(self) -> None:
         self.labels: dict[str, str] | None = None
         self.fields: dict[str, str] | None = None
+        self.object: Object | None = None
+        """Decoded, shared: never changed."""
 
 
 class _Labelled(msgspec.Struct):
@@ -44,6 +46,8 @@ _decode_labels = msgspec.json.Decoder(_Labelled).decode
 _decode_segments = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
+split = _decode_segments
+"""The top-level fields of a JSON object, undecoded. Raises msgspec.DecodeError, ValidationError."""
 def encode(obj: Object) -> bytes:
     """The bytes at rest. Raises ApiError 400 when the value cannot be JSON (nested deeper than the encoder allows)."""
     return join(obj["metadata"], tail(obj))

@@ -18,10 +18,10 @@ class NamespaceLifecycle(Plugin):
         if attrs.operation != "CREATE" or not attrs.kind.resource.namespaced:
             return
         resource, name = attrs.kind.resource, attrs.namespace
-        metadata = attrs.registry.metadata(NAMESPACES, "", name)
-        if metadata is None:
+        namespace = attrs.registry.look(NAMESPACES, "", name)
+        if namespace is None:
             raise not_found("namespaces", name)
-        if metadata.get("deletionTimestamp"):
+        if namespace["metadata"].get("deletionTimestamp"):
             cause = FieldError("NamespaceTerminating", "metadata.namespace", f"namespace {name} is being terminated")
             detail = f"unable to create new content in namespace {name} because it is being terminated"
             raise forbidden(resource.plural, attrs.name, detail, resource.group, [cause])

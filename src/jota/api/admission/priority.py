@@ -63,9 +63,9 @@ class Priority(Plugin):
         if not name:
             if not attrs.registry.count(CLASSES):
                 return "", 0, "PreemptLowerPriority"
-            found = next((c for c in attrs.registry.objects(CLASSES) if c.get("globalDefault") is True), None)
+            found = next((c for c in attrs.registry.look_over(CLASSES) if c.get("globalDefault") is True), None)
         else:
-            found = attrs.registry.get(CLASSES, "", name)
+            found = attrs.registry.look(CLASSES, "", name)
             if found is None:
                 raise forbidden("pods", attrs.name, f"no PriorityClass with name {name} was found")
         if found is None:

@@ -38,12 +38,12 @@ class ServiceAccount(Plugin):
         spec = part(pod, "spec")
         name = text(spec, "serviceAccountName") or text(spec, "serviceAccount") or DEFAULT
         spec["serviceAccountName"] = spec["serviceAccount"] = name
-        account = attrs.registry.get(SERVICEACCOUNTS, attrs.namespace, name)
+        account = attrs.registry.look(SERVICEACCOUNTS, attrs.namespace, name)
         if account is None and name != DEFAULT:
             detail = f'error looking up service account {attrs.namespace}/{name}: serviceaccount "{name}" not found'
             raise forbidden("pods", attrs.name, detail)
         if not parts(spec, "imagePullSecrets") and parts(account or {}, "imagePullSecrets"):
-            spec["imagePullSecrets"] = parts(account or {}, "imagePullSecrets")
+            spec["imagePullSecrets"] = [dict(secret) for secret in parts(account or {}, "imagePullSecrets")]
         if _automount(spec, account or {}):
             mount(spec)
 

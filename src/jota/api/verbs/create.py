@@ -5,11 +5,13 @@ from __future__ import annotations
 from jota.api import respond
 from jota.api.call import Call
 from jota.api.resource import Engine
+from jota.api.shapes import BY_BYTES
 from jota.wire.message import Response
 
 
 async def create(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 403, 409, 415, 422."""
-    obj = engine.object_from(call)
-    result = await engine.create(call, obj, call.target.namespace)
+    obj = engine.new_object_from(call)
+    defaulted = call.served.resource in BY_BYTES
+    result = await engine.create(call, obj, call.target.namespace, defaulted=defaulted)
     return respond.outcome(call, result, engine.clock.now())
