@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 
-from jota.cli.common import own_ready_pipe
-from jota.run import doctor
-from jota.run.instance import DEFAULT_NAME, Refused, Registry, host_address, host_name, write_file
+from jota.run import doctor, pidfile
+from jota.run.instance import DEFAULT_NAME, Refused, Registry, host_address, host_name
 from jota.run.tokens import JoinToken, parse
 
 
@@ -56,11 +54,8 @@ def run(args: argparse.Namespace) -> int:
         token=_token(args),
     )
     pid_file = Path(args.pid_file) if args.pid_file else directory / "agent.pid"
-    write_file(pid_file, f"{os.getpid()}\n".encode(), 0o644)
-    try:
-        uvloop.run(run_agent(plan, own_ready_pipe(args.ready_fd)))
-    finally:
-        pid_file.unlink(missing_ok=True)
+    with pidfile.held(pid_file, f"the agent of node {args.node}", args.ready_fd) as own:
+        uvloop.run(run_agent(plan, own.announce))
     return 0
 
 

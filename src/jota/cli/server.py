@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 
-from jota.cli.common import add_name, own_ready_pipe
-from jota.run.instance import Registry, write_file
+from jota.cli.common import add_name
+from jota.run import pidfile
+from jota.run.instance import Registry
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +25,6 @@ def run(args: argparse.Namespace) -> int:
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     instance = Registry.default().create(args.name, args.data_dir, 0)
-    pid_file = instance.pid_file("server")
-    write_file(pid_file, f"{os.getpid()}\n".encode(), 0o644)
-    try:
-        uvloop.run(serve(instance, bind=args.bind, ready=own_ready_pipe(args.ready_fd)))
-    finally:
-        pid_file.unlink(missing_ok=True)
+    with pidfile.held(instance.pid_file("server"), "the server", args.ready_fd) as own:
+        uvloop.run(serve(instance, bind=args.bind, ready=own.announce))
     return 0

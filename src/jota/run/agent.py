@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -71,8 +71,11 @@ class _Cluster:
     domain: str
 
 
-async def run(plan: AgentPlan, ready: int | None) -> None:
-    """Run until SIGTERM or SIGINT; containers keep running. Raises Refused when the node cannot join."""
+async def run(plan: AgentPlan, ready: Callable[[], None]) -> None:
+    """Run until SIGTERM or SIGINT; containers keep running. `ready` is called once the API shows the node Ready.
+
+    Raises Refused when the node cannot join.
+    """
     clock = SystemClock()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -100,7 +103,12 @@ async def run(plan: AgentPlan, ready: int | None) -> None:
 
 
 async def _node(
-    plan: AgentPlan, identity: Identity, client: Client, runtime: EmbeddedRuntime, clock: Clock, ready: int | None
+    plan: AgentPlan,
+    identity: Identity,
+    client: Client,
+    runtime: EmbeddedRuntime,
+    clock: Clock,
+    ready: Callable[[], None],
 ) -> None:
     cluster = await _cluster(client, plan.directory / "cluster")
     own = await _pod_cidr(client, plan.node, plan.directory / "pod-cidr", clock)
@@ -151,9 +159,7 @@ async def _node(
             gc.collect()
             gc.freeze()
             gc.set_threshold(20_000, 20, 100)
-            if ready is not None:
-                os.write(ready, b"ready\n")
-                os.close(ready)
+            ready()
             log.info("node %s is ready", plan.node)
     finally:
         await edge.close(_GRACE)

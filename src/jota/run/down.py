@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from jota.run import kubeconfig, processes
-from jota.run.instance import Instance, Registry
+from jota.run.instance import INSTANCE_FILE, Instance, Registry
 
 _GRACE = 5.0
 
@@ -17,17 +17,32 @@ _GRACE = 5.0
 def down(registry: Registry, name: str, *, purge: bool) -> None:
     """Raises Refused when there is no such instance."""
     with registry.locked(name):
+        if purge and registry.abandoned(name):
+            return registry.forget(name)
         instance = registry.get(name)
         _stop(instance)
         if instance.kubeconfig:
             kubeconfig.remove_from(Path(instance.kubeconfig), instance.context)
         if purge:
-            shutil.rmtree(instance.root, ignore_errors=False)
+            _purge(instance.root)
             registry.forget(name)
+
+
+def _purge(root: Path) -> None:
+    """instance.json goes last: as long as it is there, a purge that was cut off can be repeated."""
+    for entry in root.iterdir():
+        if entry.name == INSTANCE_FILE:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    shutil.rmtree(root)
 
 
 def _stop(instance: Instance) -> None:
     """Agents first (they would report dying containers), then what they ran, then the server."""
+    processes.end(processes.strays(instance), grace=0.0)
     live = processes.running(instance)
     processes.end([p for p in live if p.role in ("agent", "hollow")], _GRACE)
     if instance.nodes:

@@ -20,6 +20,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 DEFAULT_NAME = "jota"
+INSTANCE_FILE = "instance.json"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
 _MOST_INSTANCES = 64
 
@@ -110,7 +111,7 @@ class Instance:
 
     def save(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True, mode=0o755)
-        write_file(self.root / "instance.json", json.dumps(asdict(self), indent=1).encode(), 0o644)
+        write_file(self.root / INSTANCE_FILE, json.dumps(asdict(self), indent=1).encode(), 0o644)
 
 
 def write_file(path: Path, content: bytes, mode: int) -> None:
@@ -119,12 +120,15 @@ def write_file(path: Path, content: bytes, mode: int) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
-        os.fchmod(descriptor, mode)
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, path)
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 class Registry:
@@ -189,6 +193,10 @@ class Registry:
             write_file(self._directory / f"{name}.json", json.dumps({"dataDir": str(root)}).encode(), 0o644)
         return instance
 
+    def abandoned(self, name: str) -> bool:
+        """Registered, but its data directory is gone: a purge was cut off, or somebody removed it by hand."""
+        return name in self.names() and self.find(name) is None
+
     def forget(self, name: str) -> None:
         for suffix in (f"{name}.json", f".{name}.lock"):
             (self._directory / suffix).unlink(missing_ok=True)
@@ -203,14 +211,16 @@ class Registry:
 def load(root: Path) -> Instance | None:
     """The instance whose data directory this is, or None. Raises Refused when its file is damaged."""
     try:
-        raw = json.loads((root / "instance.json").read_text())
+        raw = json.loads((root / INSTANCE_FILE).read_text())
         nodes = [NodePlan(**n) for n in raw.pop("nodes")]
         known = {f.name for f in fields(Instance)}
         return Instance(nodes=nodes, **{k: v for k, v in raw.items() if k in known})
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
-        raise Refused(f"{root}/instance.json is damaged ({error}); remove the directory or restore the file") from error
+        raise Refused(
+            f"{root / INSTANCE_FILE} is damaged ({error}); remove the directory or restore the file"
+        ) from error
 
 
 def _plan(name: str, root: str, nodes: int, others: list[Instance]) -> Instance:

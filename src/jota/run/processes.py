@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jota.run.instance import Instance
+from jota.run.instance import Instance, Refused
+from jota.run.pidfile import READY
 
 
 @dataclass(slots=True, frozen=True)
@@ -24,6 +25,8 @@ class Process:
     """server | agent | supervisor | hollow"""
     pid: int
     node: str = ""
+    ready: bool = True
+    """False while it starts."""
 
     @property
     def rss(self) -> int:
@@ -63,16 +66,55 @@ def _inside(netns: str) -> list[str]:
 def running(instance: Instance) -> list[Process]:
     """Every live process of this instance."""
     found = []
-    if pid := _read(instance.pid_file("server"), instance.data_dir):
-        found.append(Process("server", pid))
+    if pid := _read(path := instance.pid_file("server"), instance.data_dir):
+        found.append(Process("server", pid, ready=_ready(path)))
     if pid := _read(instance.pid_file("hollow"), instance.data_dir):
         found.append(Process("hollow", pid))
     for node in instance.nodes:
-        if pid := _read(instance.pid_file("agent", node.name), instance.data_dir):
-            found.append(Process("agent", pid, node.name))
+        if pid := _read(path := instance.pid_file("agent", node.name), instance.data_dir):
+            found.append(Process("agent", pid, node.name, _ready(path)))
         if pid := _read(instance.node_dir(node.name) / "runtime" / "run" / "supervisor.pid", instance.data_dir):
             found.append(Process("supervisor", pid, node.name))
     return found
+
+
+def strays(instance: Instance) -> list[Process]:
+    """Servers and agents that have no pid file yet: an `up` was killed right after it started them."""
+    known = {p.pid for p in running(instance)}
+    found = []
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        words = _command(pid)
+        role = next((r for r in ("server", "agent") if r in words), "")
+        mine = any(w == instance.data_dir or w.startswith(f"{instance.data_dir}/nodes/") for w in words)
+        if role and mine and "jota.cli.main" in words and pid not in known:
+            found.append(Process(role, pid, ready=False))
+    return found
+
+
+def _command(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def _ready(pid_file: Path) -> bool:
+    try:
+        return READY in pid_file.read_text().split()
+    except OSError:
+        return False
+
+
+def settle(process: Process, instance: Instance, patience: float) -> bool:
+    """Wait for a process that somebody else started: True once it is ready, False if it ended. Raises Refused."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        now = next((p for p in running(instance) if p.pid == process.pid), None)
+        if now is None or now.ready:
+            return now is not None
+        time.sleep(0.01)
+    log = instance.log_file(process.role, process.node)
+    raise Refused(f"the {process.role} (process {process.pid}) is not ready after {patience:.0f} s; its log: {log}")
 
 
 def _read(path: Path, mark: str) -> int:

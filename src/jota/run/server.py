@@ -11,8 +11,8 @@ import base64
 import fcntl
 import gc
 import logging
-import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import IO, Any
@@ -47,8 +47,8 @@ _GRACE = 3.0
 """Seconds that open requests get at a stop; watches are ended at once and resume elsewhere."""
 
 
-async def serve(instance: Instance, *, bind: str, ready: int | None) -> None:
-    """Run until SIGTERM or SIGINT. Raises Refused when it cannot start."""
+async def serve(instance: Instance, *, bind: str, ready: Callable[[], None]) -> None:
+    """Run until SIGTERM or SIGINT; `ready` is called once everything serves. Raises Refused when it cannot start."""
     clock = SystemClock()
     advertised = instance.bridge_ip if instance.bridged else host_address()
     addresses = list(dict.fromkeys((advertised, *host_addresses())))
@@ -82,7 +82,7 @@ async def serve(instance: Instance, *, bind: str, ready: int | None) -> None:
             ]
             if instance.bridged:
                 loops.append(tasks.create_task(_host_routes(instance, client, clock)))
-            _announce(ready)
+            ready()
             log.info("serving on https://%s:%d", advertised, instance.api_port)
             await stop.wait()
             for loop in loops:
@@ -205,9 +205,3 @@ async def _collect_garbage(clock: SystemClock) -> None:
     while True:
         await clock.sleep(60)
         gc.collect(1)
-
-
-def _announce(ready: int | None) -> None:
-    if ready is not None:
-        os.write(ready, b"ready\n")
-        os.close(ready)

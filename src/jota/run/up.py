@@ -1,7 +1,8 @@
 """`jota up`: make or find the instance, start what is not running, return when every node is Ready.
 
 Server and agents start at the same time; each agent loads its code while the server makes keys, then reads from its
-standard input how to join. Readiness comes back through a pipe per process: nothing is polled.
+standard input how to join. Readiness comes back through a pipe per process: nothing is polled, but for processes that a
+killed `up` left half started.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from jota.run.instance import Instance, NodePlan, Refused, Registry, host_addres
 
 _PATIENCE = 60.0
 """Seconds until a process that says nothing is given up."""
+
+
+_ATTEMPTS = 3
 
 
 @dataclass(slots=True)
@@ -41,11 +45,10 @@ def up(
         instance.hollow = instance.hollow or hollow is not None
         _check_same(instance, existing is not None, data_dir, nodes)
         _check_machine(instance)
-        live = processes.running(instance)
         try:
-            _start_missing(registry, instance, live, bind)
+            _bring_up(registry, instance, bind)
             if instance.hollow:
-                _hollow(instance, hollow, live)
+                _hollow(instance, hollow, processes.running(instance))
         except BaseException:
             if existing is None:
                 say(f"the cluster could not be started; its logs are in {instance.root / 'logs'}")
@@ -81,6 +84,19 @@ def _check_machine(instance: Instance) -> None:
         alone = "What works without it: a control plane without nodes (API, controllers, scheduler): jota up --nodes 0"
         raise Refused("this machine cannot run pods yet:\n" + "\n".join(lines) + "\n" + alone)
     host_address()
+
+
+def _bring_up(registry: Registry, instance: Instance, bind: str) -> None:
+    """Start what is missing and wait for what an earlier `up` began: should that end instead, it is started anew."""
+    for _ in range(_ATTEMPTS):
+        processes.end(processes.strays(instance), grace=0.0)
+        live = [p for p in processes.running(instance) if p.role in ("server", "agent")]
+        server = [p for p in live if p.role == "server" and processes.settle(p, instance, _PATIENCE)]
+        agents = [p for p in live if p.role == "agent"]
+        _start_missing(registry, instance, server + agents, bind)
+        if all(processes.settle(p, instance, _PATIENCE) for p in agents):
+            return
+    raise Refused(f"the processes of {instance.name} end while they start; their logs are in {instance.root / 'logs'}")
 
 
 def _start_missing(registry: Registry, instance: Instance, live: list[processes.Process], bind: str) -> None:
@@ -168,8 +184,8 @@ def _tell(instance: Instance, agent: _Started) -> None:
     """Give a waiting agent its join token; one that already has an identity does not look at it."""
     assert agent.process.stdin is not None
     try:
-        agent.process.stdin.write(instance.join_token.read_bytes() + b"\n")
-        agent.process.stdin.close()
+        with agent.process.stdin as pipe:
+            pipe.write(instance.join_token.read_bytes() + b"\n")
     except (BrokenPipeError, FileNotFoundError):
         pass  # it died, or needs no token: _wait tells
 
@@ -191,8 +207,10 @@ def _wait(started: _Started) -> None:
 
 
 def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    return lines[-1] if lines else "it left no message"
+    """Of a traceback the error itself, without the frame that Python draws around groups."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    told = [text for line in lines if (text := line.strip(" |+-"))]
+    return told[-1] if told else "it left no message"
 
 
 def _credentials(instance: Instance) -> kubeconfig.Credentials:
