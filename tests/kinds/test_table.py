@@ -78,6 +78,7 @@ def test_flags_are_upstreams() -> None:
     plurals = {k.resource.plural: k for k in table.KINDS}
     assert {p for p, k in plurals.items() if not k.unconditional_update} == {
         "csidrivers",
+        "customresourcedefinitions",
         "csinodes",
         "csistoragecapacities",
         "leases",

@@ -23,6 +23,8 @@ from jota.meta.errors import bad_request
 from jota.store.protocol import Entry
 
 NEWLINE = b"\n"
+FORM = "~"
+"""A segment of custom resources that says by which version and schema they were written; never leaves the server."""
 NO_LABELS: dict[str, str] = {}
 
 
@@ -55,7 +57,7 @@ def encode(obj: Object) -> bytes:
 
 def tail(obj: Object) -> bytes:
     """The segments: everything beside metadata. Raises ApiError 400."""
-    rest = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion", "metadata")}
+    rest = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion", "metadata", FORM)}
     return b"," + _dumps(rest)[1:-1] if rest else b""
 
 
@@ -92,6 +94,7 @@ def render_metadata(value: bytes, revision: int, opening: bytes) -> bytes:
 def decode(value: bytes, revision: int, opening: bytes) -> Object:
     """The object as plain JSON values; a fresh copy that the caller may change."""
     obj: Object = orjson.loads(render(value, revision, opening))
+    obj.pop(FORM, None)
     return obj
 
 

@@ -70,7 +70,9 @@ class OpenApiPages:
             if self._documents is None:
                 from jota.api.openapi.documents import Documents
 
-                self._documents = Documents(tuple(served.kind for served in self._api.served.values()))
+                kinds = tuple(served.kind for served in self._api.served.values())
+                custom = {(*k.resource[:2], k.resource.kind): k.published for k in kinds if k.published is not None}
+                self._documents = Documents(kinds, custom)
             return await asyncio.to_thread(build, self._documents)
 
 

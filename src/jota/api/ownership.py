@@ -39,7 +39,7 @@ def _track(new: Object, call: Call, old: Object | None, subresource: str, now: s
         manager=call.manager,
         api_version=kind.resource.api_version,
         time=now,
-        schema=kind.schema or None,
+        schema=kind.definition,
         subresource=subresource,
         unchanged=same,
     )

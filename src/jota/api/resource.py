@@ -91,7 +91,7 @@ class Engine:
             raise bad_request("the request has no body")
         content_type = call.request.headers.get("content-type", "")
         obj, problems = decode.decode_body(
-            content_type, call.request.body, call.served.kind.schema or None, strict=call.field_validation
+            content_type, call.request.body, call.served.kind.definition, strict=call.field_validation
         )
         if not isinstance(obj, dict):
             raise bad_request("couldn't get version/kind; json parse error: the body must be an object")
@@ -133,7 +133,7 @@ class Engine:
 
     def check_fields(self, call: Call, obj: Object) -> None:
         """Types and unknown fields of a patched object. Raises ApiError 400."""
-        definition = call.served.kind.schema
+        definition = call.served.kind.definition
         if definition:
             for problem in decode.validate_object(obj, definition, strict=call.field_validation):
                 call.warn(problem)
@@ -379,6 +379,10 @@ class Engine:
         if served is None:
             raise path_not_found()
         return served
+
+    def forget(self) -> None:
+        """The set of kinds changed."""
+        self._handling.clear()
 
     def plugins(self, served: Served) -> tuple[Plugin, ...]:
         found = self._handling.get(id(served))

@@ -17,6 +17,7 @@ from jota.api import bootstrap, chain
 from jota.api.admission.plugin import Plugin
 from jota.api.admission.table import plugins as default_plugins
 from jota.api.config import ApiConfig
+from jota.api.custom.manager import CustomResources
 from jota.api.documents import Documents
 from jota.api.feed import Feed
 from jota.api.filters.attributes import Authenticator, Authorizer
@@ -65,17 +66,22 @@ class Api:
             if self.config.serves(kind):
                 self.install(kind)
         self.answer("", "bindings", binding.create)
+        self.custom = CustomResources(self)
         self._keeper: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self.metrics.gauges["apiserver_current_inflight_requests"] = ("Requests at work.", lambda: self.inflight)
         self.metrics.gauges["jota_store_revision"] = ("The newest revision.", lambda: self.store.revision)
 
-    def install(self, kind: Kind) -> None:
+    def install(self, kind: Kind, served: Served | None = None) -> None:
         """Serve one more kind (custom resources come and go at run time)."""
         resource = kind.resource
-        self.served[(resource.group, resource.version, resource.plural)] = Served(kind, self.feed)
+        self.served[(resource.group, resource.version, resource.plural)] = served or Served(kind, self.feed)
         if kind.storage is None:
             self._kinds[(resource.group, resource.plural)] = kind
+        self._changed()
+
+    def _changed(self) -> None:
+        self.engine.forget()
         self.documents.forget()
 
     def answer(self, group: str, plural: str, verb: Verb) -> None:
@@ -93,19 +99,26 @@ class Api:
         if served is not None:
             for watcher in served.channel.watchers():
                 watcher.end()
-        self.documents.forget()
+            if served.kind.storage is None:
+                self._kinds.pop((group, plural), None)
+        self._changed()
 
     async def start(self) -> None:
-        """Begin to feed watchers and create what every cluster has. Raises StoreError."""
+        """Begin to feed watchers, serve custom resources and create what every cluster has. Raises StoreError."""
+        self.custom.start()
         self._keeper = asyncio.create_task(self._run(), name="api")
         await bootstrap.run(self)
 
     async def _run(self) -> None:
         """The parent of the server's own tasks."""
         async with asyncio.TaskGroup() as group:
-            feed = group.create_task(self.feed.run(), name="feed")
+            tasks = [
+                group.create_task(self.feed.run(), name="feed"),
+                group.create_task(self.custom.run(), name="custom resources"),
+            ]
             await self._stop.wait()
-            feed.cancel()
+            for task in tasks:
+                task.cancel()
 
     def new_uid(self) -> str:
         return self.engine.new_uid()

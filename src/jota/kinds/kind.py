@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jota.meta.errors import FieldError
 from jota.meta.resource import Resource
+
+if TYPE_CHECKING:
+    from jota.meta.schema import Type
 
 Object = dict[str, Any]
 
@@ -54,7 +57,11 @@ def no_errors(*_: Any) -> list[FieldError]:
 class Kind:
     resource: Resource
     schema: str = ""
-    """Definition name in the Kubernetes schema, e.g. "io.k8s.api.apps.v1.ReplicaSet"."""
+    """Definition name in the Kubernetes schema, e.g. "io.k8s.api.apps.v1.ReplicaSet"; "" for a custom resource."""
+    structure: Type | None = None
+    """The type of a custom resource."""
+    published: Object | None = None
+    """The openAPIV3Schema that OpenAPI shows for a custom resource."""
     singular: str = ""
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
@@ -75,6 +82,8 @@ class Kind:
     """(new, old) for writes through /status."""
     prepare_status: Callable[[Object, Object], None] = nothing
     """(new, old) for writes through /status: restore what a client may not change there."""
+    prepare_delete: Callable[[Object, float], None] = nothing
+    """(object, now in epoch seconds) when its deletion begins: add what it must wait for."""
     columns: tuple[Column, ...] = ()
     """Name and Age are added by the engine when this is empty."""
     selectable: dict[str, Callable[[Object], str]] = field(default_factory=dict)
@@ -103,6 +112,11 @@ class Kind:
     """stable | beta | alpha: the latter two are served only when asked for (--runtime-config)."""
     warnings: Callable[[Object], list[str]] = no_errors  # type: ignore[assignment]
     """Texts for Warning headers on create and update (deprecations, doubtful specs)."""
+
+    @property
+    def definition(self) -> str | Type | None:
+        """What objects are checked, merged and owned by: a name in the Kubernetes schema, or a custom resource's type."""
+        return self.schema or self.structure
 
     @property
     def stored(self) -> Resource:

@@ -5,6 +5,7 @@ In: nothing; importing this must stay cheap (no schemas are read). Out: `KINDS` 
 
 from __future__ import annotations
 
+from jota.kinds.apiextensions import crd
 from jota.kinds.apps import controllerrevision, daemonset, deployment, replicaset, statefulset
 from jota.kinds.autoscaling import horizontalpodautoscaler, horizontalpodautoscaler_v1
 from jota.kinds.batch import cronjob, job
@@ -81,6 +82,7 @@ KINDS: tuple[Kind, ...] = (
     csistoragecapacity.KIND,
     storageclass.KIND,
     volumeattachment.KIND,
+    crd.KIND,
     priorityclass.KIND,
     lease.KIND,
     runtimeclass.KIND,

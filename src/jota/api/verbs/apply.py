@@ -47,7 +47,7 @@ def _read(engine: Engine, call: Call) -> Object:
     applied, problems = decode.decode_body(
         call.request.headers.get("content-type", ""),
         call.request.body,
-        call.served.kind.schema or None,
+        call.served.kind.definition,
         strict=call.field_validation,
     )
     if not isinstance(applied, dict) or not applied.get("kind") or not applied.get("apiVersion"):
@@ -82,7 +82,7 @@ def _merge(engine: Engine, call: Call, live: Object | None, applied: Object) -> 
         manager=call.manager,
         api_version=kind.resource.api_version,
         time=rfc3339(engine.clock.now()),
-        schema=kind.schema or None,
+        schema=kind.definition,
         force=flag(call.params, "force"),
         subresource=call.target.subresource,
         reset=_not_accepted(call, applied),

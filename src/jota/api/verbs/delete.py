@@ -160,6 +160,8 @@ def plan(served: Served, obj: Object, options: Options, now: float) -> bool:
 
     It may be removed at once exactly when `may_go` says so afterwards."""
     meta: dict[str, Any] = obj["metadata"]
+    if not meta.get("deletionTimestamp"):
+        served.kind.prepare_delete(obj, now)
     before = (meta.get("deletionTimestamp"), meta.get("deletionGracePeriodSeconds"), list(meta.get("finalizers", ())))
     _set_finalizers(meta, options.policy)
     grace = _grace(served, obj, options.grace)
