@@ -15,7 +15,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from jota.controllers import claim, conditions
+from jota.controllers import claim, conditions, podclaim
 from jota.controllers.controller import Context, Controller, own
 from jota.controllers.views import Pod, controlled_by
 from jota.meta.errors import ApiError
@@ -137,7 +137,7 @@ class ReplicaSetController(Controller):
         super().__init__(context)
         self.sets = self.watch(self.resource, own)
         self.pods = self.watch(PODS, self._keys_of_pod, type=Pod)
-        self.pods.add_index("controller", _controller)
+        self.pods.add_index("controller", podclaim.by_controller)
         self.events = context.recorder(f"{self.name}-controller")
         self._deleted: dict[str, set[str]] = {}
         """Per key: uids of pods whose delete was accepted and which the cache may still show as living."""
@@ -178,7 +178,9 @@ class ReplicaSetController(Controller):
         here = [p for i in (uid, f"orphans of {namespace}") for p in self.pods.by_index("controller", i) if p.active]
         if gone:
             gone &= {p.metadata.uid for p in here}
-        found = claim.plan(owner, self.selector(owner), (_candidate(p) for p in here if p.metadata.uid not in gone))
+        found = claim.plan(
+            owner, self.selector(owner), (podclaim.candidate(p) for p in here if p.metadata.uid not in gone)
+        )
         adopted = [c.item for c in found.adopt]
         for patched in await claim.apply(self.client, PODS, self.resource, owner, found):
             self.wrote(key, self.pods, patched)
@@ -249,19 +251,3 @@ class ReplicationControllerController(ReplicaSetController):
 
     def selector(self, owner: Object) -> LabelSelector:
         return from_map(owner["spec"].get("selector"))
-
-
-def _controller(pod: Pod) -> list[str]:
-    """The index by which a set finds its pods, and orphans to adopt."""
-    owner = pod.metadata.controller
-    return [owner.uid if owner is not None else f"orphans of {pod.metadata.namespace}"]
-
-
-def _candidate(pod: Pod) -> claim.Candidate:
-    meta = pod.metadata
-    references = [
-        {f: v for f in r.__struct_fields__ if (v := getattr(r, f)) is not None} for r in meta.ownerReferences or ()
-    ]
-    return claim.Candidate(
-        meta.name, meta.uid, meta.resourceVersion, meta.labels or {}, references, pod.terminating, pod
-    )

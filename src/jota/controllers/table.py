@@ -16,10 +16,13 @@ from jota.controllers.certificates import CertificateController
 from jota.controllers.cleaners import EventCleaner, TokenCleaner
 from jota.controllers.clusterrole_aggregation import ClusterRoleAggregationController
 from jota.controllers.controller import Context, Controller, ControllerConfig
+from jota.controllers.cronjob import CronJobController
 from jota.controllers.deployment import DeploymentController
 from jota.controllers.endpoints import EndpointsController
 from jota.controllers.endpointslice import EndpointSliceController
 from jota.controllers.garbagecollector import GarbageCollector
+from jota.controllers.job import JobController
+from jota.controllers.jobttl import JobTtlController
 from jota.controllers.namespace import NamespaceController
 from jota.controllers.nodeipam import NodeIpamController
 from jota.controllers.nodelifecycle import NodeLifecycleController
@@ -41,10 +44,13 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     EventCleaner,
     ServiceAccountController,
     RootCAPublisher,
+    ClusterRoleAggregationController,
     DeploymentController,
     ReplicaSetController,
     ReplicationControllerController,
-    ClusterRoleAggregationController,
+    JobController,
+    CronJobController,
+    JobTtlController,
     EndpointSliceController,
     EndpointsController,
 )

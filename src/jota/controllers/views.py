@@ -100,8 +100,19 @@ class PodIP(msgspec.Struct, gc=False):
     ip: str = ""
 
 
+class Terminated(msgspec.Struct, gc=False):
+    exitCode: int = 0
+    finishedAt: str | None = None
+
+
+class ContainerState(msgspec.Struct, gc=False):
+    terminated: Terminated | None = None
+
+
 class ContainerStatus(msgspec.Struct, gc=False):
+    name: str = ""
     restartCount: int = 0
+    state: ContainerState | None = None
 
 
 class PodStatus(msgspec.Struct, gc=False):
@@ -110,6 +121,7 @@ class PodStatus(msgspec.Struct, gc=False):
     podIPs: list[PodIP] | None = None
     conditions: list[Condition] | None = None
     containerStatuses: list[ContainerStatus] | None = None
+    initContainerStatuses: list[ContainerStatus] | None = None
 
 
 class Pod(msgspec.Struct, gc=False):

@@ -1,0 +1,51 @@
+"""Pods and their controllers: the index by which every workload controller finds its pods, and how it claims them.
+
+In: a workload object, its selector, the shared pod cache. Out: the pods that it owns. Next: claim.py, which decides.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jota.client.client import Client
+from jota.client.informer import Informer
+from jota.controllers import claim
+from jota.controllers.views import Pod
+from jota.meta.resource import PODS, Resource
+from jota.meta.selectors import LabelSelector
+
+Object = dict[str, Any]
+
+
+def by_controller(pod: Pod) -> list[str]:
+    """Values of the index "controller": the owner's uid, or for an orphan the words "orphans of <namespace>"."""
+    owner = pod.metadata.controller
+    return [owner.uid if owner is not None else f"orphans of {pod.metadata.namespace}"]
+
+
+def of(pods: Informer[Pod], owner: Object) -> list[Pod]:
+    """All pods that `owner` controls now, finished and terminating ones too."""
+    return list(pods.by_index("controller", owner["metadata"]["uid"]))
+
+
+def candidate(pod: Pod) -> claim.Candidate:
+    meta = pod.metadata
+    references = [
+        {f: v for f in r.__struct_fields__ if (v := getattr(r, f)) is not None} for r in meta.ownerReferences or ()
+    ]
+    return claim.Candidate(
+        meta.name, meta.uid, meta.resourceVersion, meta.labels or {}, references, pod.terminating, pod
+    )
+
+
+async def settle(
+    client: Client, pods: Informer[Pod], owners: Resource, owner: Object, selector: LabelSelector
+) -> tuple[list[Pod], list[Object]]:
+    """(pods owned, patched objects): adopts matching orphans, releases what matches no more.
+
+    Pods adopted just now are not in the first list yet: the caller waits for its cache (Controller.wrote) and looks again.
+    """
+    namespace = owner["metadata"]["namespace"]
+    here = [*of(pods, owner), *pods.by_index("controller", f"orphans of {namespace}")]
+    found = claim.plan(owner, selector, (candidate(p) for p in here))
+    return found.owned, await claim.apply(client, PODS, owners, owner, found)
