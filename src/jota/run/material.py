@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from jota.pki import envelope
 from jota.pki.ca import CertificateAuthority, Pair, Subject
+from jota.pki.envelope import Envelope
 from jota.pki.jwt import TokenSigner
-from jota.run.instance import write_file
+from jota.run.instance import Refused, write_file
 
 _CA_DAYS = 3650.0
 _LEAF_DAYS = 365.0
@@ -29,6 +31,8 @@ class Material:
     authority: CertificateAuthority
     signer: TokenSigner
     admin: Pair
+    envelope: Envelope
+    """Seals Secrets in the database file."""
 
     @property
     def ca_pem(self) -> bytes:
@@ -73,7 +77,7 @@ def ensure(directory: Path, *, addresses: list[str], service_cidr: str, domain: 
         Subject("kubernetes-admin", (_MASTERS,)), days=_LEAF_DAYS, client=True, server=False, now=now
     )
     _leaf(directory / "admin", admin)
-    return Material(directory, authority, signer, admin)
+    return Material(directory, authority, signer, admin, _envelope(directory / "encryption.keys"))
 
 
 def _authority(directory: Path, now: float) -> Pair:
@@ -88,6 +92,16 @@ def _token_key(directory: Path) -> bytes:
     if not path.exists():
         write_file(path, TokenSigner.create_key(), 0o600)
     return path.read_bytes()
+
+
+def _envelope(path: Path) -> Envelope:
+    """The keys that Secrets are sealed with on the disk; made at the first start. Raises Refused."""
+    if not path.exists():
+        write_file(path, envelope.new_line().encode(), 0o600)
+    try:
+        return Envelope(envelope.parse(path.read_text()))
+    except (envelope.BadKeyFile, UnicodeDecodeError) as error:
+        raise Refused(f"{path}: {error}; restore the file from a backup") from None
 
 
 def _leaf(stem: Path, pair: Pair) -> None:

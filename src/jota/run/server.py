@@ -56,7 +56,7 @@ async def serve(instance: Instance, *, bind: str, ready: Callable[[], None]) -> 
         instance.pki, addresses=addresses, service_cidr=instance.service_cidr, domain=DOMAIN, now=clock.now()
     )
     lock = _lock(instance.root)
-    store = _open_store(instance.root)
+    store = _open_store(instance.root, material)
     api = _api(instance, store, material, advertised, clock)
     await api.start()
     await write_roles(api)
@@ -104,9 +104,9 @@ def _lock(root: Path) -> IO[str]:
     return handle
 
 
-def _open_store(root: Path) -> SqliteStore:
+def _open_store(root: Path, material: Material) -> SqliteStore:
     try:
-        return SqliteStore(str(root / "store.db"))
+        return SqliteStore(str(root / "store.db"), material.envelope)
     except (Damaged, Unavailable) as error:
         raise Refused(f"the store cannot be opened: {error}") from error
 

@@ -37,6 +37,25 @@ class Entry:
         self.memo: Any = None
 
 
+class Cipher(Protocol):
+    """Seals values of some keys on their way to the disk; readers above see plain values only."""
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Keys under these are sealed."""
+        ...
+
+    def seal(self, key: str, value: bytes) -> bytes: ...
+
+    def open(self, key: str, value: bytes) -> bytes:
+        """The plain value; one that was never sealed comes back as it is. Raises ValueError with the cause."""
+        ...
+
+    def stale(self, value: bytes) -> bool:
+        """Whether stored bytes should be sealed anew: plain ones, and those of a key on its way out."""
+        ...
+
+
 class StoreError(Exception):
     """Base of the store's errors."""
 

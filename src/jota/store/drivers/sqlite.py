@@ -3,7 +3,8 @@
     log(rev INTEGER PRIMARY KEY, key TEXT, value BLOB, created INTEGER)   value NULL: a tombstone
     meta(name TEXT PRIMARY KEY, value INTEGER)                            "compacted"
 
-Nothing is ever updated in place. At start the rows are replayed in revision order into the index; compaction deletes the
+Nothing is ever updated in place, but for values that are sealed anew at start (a new key, or plain rows of a time before
+there was one; see Cipher in protocol.py). At start the rows are replayed in revision order into the index; compaction deletes the
 rows that no reader can reach. Durability is `synchronous=FULL`: a write is acknowledged after the WAL is on disk.
 Checkpoints are the cause of SQLite's long tail, so they run passively in a second thread and connection, and only a WAL
 past a hard bound is cut on the writers' path.
@@ -19,7 +20,7 @@ import time
 
 from jota.store.index import Index
 from jota.store.log import LogStore
-from jota.store.protocol import Entry, StoreError, Unavailable
+from jota.store.protocol import Cipher, Entry, StoreError, Unavailable
 
 _WAL_CHECKPOINT = 16 << 20
 """Bytes of WAL after which a passive checkpoint starts."""
@@ -39,15 +40,25 @@ class SqliteStore(LogStore):
     Raises Damaged when the file cannot be read as a store; Unavailable when it cannot be opened.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, cipher: Cipher | None = None) -> None:
+        """`cipher` seals the values under its prefixes on the disk."""
         self._path = path
         self._db = _open(path)
         self._checkpointing = threading.Event()
         self._checkpointer: threading.Thread | None = None
-        super().__init__(_load(self._db, path), time.monotonic)
+        self._cipher = cipher
+        self._sealed = cipher.prefixes if cipher is not None else ()
+        try:
+            index = _load(self._db, path, cipher)
+        except Damaged:
+            self._db.close()
+            raise
+        super().__init__(index, time.monotonic)
 
     def append(self, batch: list[Entry]) -> None:
-        rows = [(e.revision, e.key, e.value, e.created) for e in batch]
+        rows = [
+            (e.revision, e.key, self._seal(e) if e.key.startswith(self._sealed) else e.value, e.created) for e in batch
+        ]
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT INTO log VALUES (?, ?, ?, ?)", rows)
@@ -73,6 +84,10 @@ class SqliteStore(LogStore):
         if self._checkpointer is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._checkpointer.join)
         self._db.close()  # the last connection to go moves the rest of the WAL into the database and removes it
+
+    def _seal(self, entry: Entry) -> bytes | None:
+        assert self._cipher is not None, "without a cipher no prefix is sealed"
+        return None if entry.value is None else self._cipher.seal(entry.key, entry.value)
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:
@@ -142,8 +157,10 @@ def _prepare(db: sqlite3.Connection, path: str) -> None:
     db.execute(f"PRAGMA user_version={_SCHEMA}")
 
 
-def _load(db: sqlite3.Connection, path: str) -> Index:
+def _load(db: sqlite3.Connection, path: str, cipher: Cipher | None) -> Index:
     """Replay the log. Rows up to the compacted revision are live entries by definition; later ones are history too."""
+    stale: list[Entry] = []
+    sealed = cipher.prefixes if cipher is not None else ()
     try:
         row = db.execute("SELECT value FROM meta WHERE name = 'compacted'").fetchone()
         compacted = row[0] if row else 0
@@ -151,6 +168,10 @@ def _load(db: sqlite3.Connection, path: str) -> Index:
         latest: dict[str, Entry] = {}
         for revision, key, value, created in db.execute("SELECT rev, key, value, created FROM log ORDER BY rev"):
             entry = Entry(key, value, revision, created, latest.get(key))
+            if cipher is not None and value is not None and key.startswith(sealed):
+                entry.value = _opened(cipher, path, key, value)
+                if cipher.stale(value):
+                    stale.append(entry)
             latest[key] = entry
             index.load(entry)
     except sqlite3.DatabaseError as error:
@@ -161,4 +182,28 @@ def _load(db: sqlite3.Connection, path: str) -> Index:
     db.execute("BEGIN IMMEDIATE")
     db.executemany("DELETE FROM log WHERE rev = ?", [(r,) for r in leftover])
     db.execute("COMMIT")
+    if cipher is not None and stale:
+        _seal_anew(db, stale, cipher)
     return index
+
+
+def _opened(cipher: Cipher, path: str, key: str, value: bytes) -> bytes:
+    try:
+        return cipher.open(key, value)
+    except ValueError as error:
+        remedy = (
+            "put the key that it was sealed with back into the key file (pki/encryption.keys, below the first line)"
+        )
+        raise Damaged(f"{path}: {key} cannot be read: {error}; {remedy}") from None
+
+
+def _seal_anew(db: sqlite3.Connection, stale: list[Entry], cipher: Cipher) -> None:
+    """Seal old rows with the key of today, and leave nothing of their plain bytes in the file, its free pages or the WAL."""
+    db.execute("PRAGMA secure_delete=ON").fetchall()
+    db.execute("BEGIN IMMEDIATE")
+    rows = ((cipher.seal(e.key, e.value or b""), e.revision) for e in stale)
+    db.executemany("UPDATE log SET value = ? WHERE rev = ?", rows)
+    db.execute("COMMIT")
+    db.execute("VACUUM")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    db.execute("PRAGMA secure_delete=OFF").fetchall()
