@@ -390,6 +390,11 @@ class Engine:
             found = self._handling[id(served)] = tuple(p for p in self._plugins if p.handles(served.kind))
         return found
 
+    def add_plugin(self, plugin: Plugin) -> None:
+        """One more, after those that are there (security.py brings those that ask an authorizer)."""
+        self._plugins = (*self._plugins, plugin)
+        self._handling.clear()
+
     def attributes(
         self, call: Call, operation: Operation, obj: Object | None, old: Object | None, subresource: str = ""
     ) -> AdmissionAttributes:
@@ -429,11 +434,6 @@ class Engine:
 
 def removable(served: Served, obj: Object) -> bool:
     """Deletion has begun and nothing holds the object any more."""
-    def add_plugin(self, plugin: Plugin) -> None:
-        """One more, after those that are there (security.py brings those that ask an authorizer)."""
-        self._plugins = (*self._plugins, plugin)
-        self._handling.clear()
-
     meta = obj["metadata"]
     if not meta.get("deletionTimestamp") or meta.get("finalizers"):
         return False
