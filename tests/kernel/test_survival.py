@@ -285,10 +285,10 @@ def test_exits_while_the_supervisor_is_dead(application: HostCluster) -> None:
 def test_exits_while_agent_and_supervisor_are_dead(application: HostCluster) -> None:
     """Nobody saw the end: the pod is never shown as succeeded, and never runs on for ever."""
     cluster = application
-    cluster.request("POST", PODS, pod("unseen", "sleep 1; exit 0", restartPolicy="Never"))
+    cluster.request("POST", PODS, pod("unseen", "sleep 4; exit 0", restartPolicy="Never"))
     cluster.kubectl("wait", "--for=condition=Ready", "pod/unseen", "--timeout=20s")
     cluster.kill("agent", "supervisor")
-    time.sleep(1.5)
+    time.sleep(4)
     cluster.up()
     state = until(terminated(cluster, "unseen"))
     assert state["exitCode"] != 0, state

@@ -6,6 +6,7 @@ Only the chosen command's module is imported: `jota up` must not pay for what it
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import sys
 
@@ -24,6 +25,16 @@ COMMANDS = {
     "server": "run the control plane in the foreground",
     "agent": "run a node in the foreground",
 }
+
+
+_OUTSIDE = {
+    errno.ENOSPC: "; make room and try again (what was stored is safe)",
+    errno.EDQUOT: "; make room and try again (what was stored is safe)",
+    errno.EROFS: "; choose another place with --data-dir or --kubeconfig",
+    errno.ENOTDIR: "; choose another place with --data-dir or --kubeconfig",
+    errno.EISDIR: "; name a file, not a directory",
+}
+"""Faults of the machine, not of the program: no traceback, but what to do."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,6 +75,11 @@ def _run(args: argparse.Namespace) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        if error.errno not in _OUTSIDE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"jota {args.command}: {where}{error.strerror}{_OUTSIDE[error.errno]}", file=sys.stderr)
     return 1
 
 

@@ -88,10 +88,9 @@ async def run(plan: AgentPlan, ready: Callable[[], None]) -> None:
         clock=clock,
     )
     starting = asyncio.ensure_future(runtime.start())
-    identity = await join(plan.server, plan.token, plan.node, [plan.address], plan.directory / "pki", clock)
+    identity = await _join(plan, runtime, starting, clock)
     transport = identity.transport(plan.server)
     client = Client(transport, user_agent="jota-agent")
-    await starting
     async with asyncio.TaskGroup() as tasks:
         main = tasks.create_task(_node(plan, identity, client, runtime, clock, ready))
         renewal = tasks.create_task(_renew(plan, transport, clock))
@@ -100,6 +99,20 @@ async def run(plan: AgentPlan, ready: Callable[[], None]) -> None:
         renewal.cancel()
     await runtime.close()
     await client.close()
+
+
+async def _join(plan: AgentPlan, runtime: EmbeddedRuntime, starting: asyncio.Future[None], clock: Clock) -> Identity:
+    """While the runtime starts. A machine that was refused, and never was a node, is left as it was. Raises Refused."""
+    pki = plan.directory / "pki"
+    was_node = Identity(pki).complete
+    try:
+        identity = await join(plan.server, plan.token, plan.node, [plan.address], pki, clock)
+    except BaseException:
+        await asyncio.gather(starting, return_exceptions=True)
+        await (runtime.close() if was_node else runtime.shutdown())
+        raise
+    await starting
+    return identity
 
 
 async def _node(

@@ -5,10 +5,12 @@ Works on whatever is left: after a clean run, after kill -9 of any part, twice i
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from jota.run import kubeconfig, processes
+from jota.run import kubeconfig, pidfile, processes
 from jota.run.instance import INSTANCE_FILE, Instance, Registry
 
 _GRACE = 5.0
@@ -45,20 +47,30 @@ def _stop(instance: Instance) -> None:
     processes.end(processes.strays(instance), grace=0.0)
     live = processes.running(instance)
     processes.end([p for p in live if p.role in ("agent", "hollow")], _GRACE)
-    if instance.nodes:
-        _clean(instance)
+    if instance.nodes and os.geteuid() == 0:  # without root no node was ever started
+        _clean(instance.name, {n.name: instance.node_dir(n.name) for n in instance.nodes}, instance.root)
     processes.end([p for p in processes.running(instance) if p.role == "server"], _GRACE)
     shutil.rmtree(instance.root / "run", ignore_errors=True)
 
 
-def _clean(instance: Instance) -> None:
+def leave(name: str, node: str, directory: Path) -> None:
+    """This machine stops being a node that it became by `jota agent --token`: pods, network and identity are removed.
+
+    The Node object stays: whoever runs the cluster deletes it. Raises Refused while the agent runs.
+    """
+    with pidfile.held(directory / "agent.pid", f"the agent of node {node}", remedy="stop it first (SIGTERM)"):
+        _clean(name, {node: directory}, directory)
+        shutil.rmtree(directory)
+
+
+def _clean(name: str, nodes: Mapping[str, Path], root: Path) -> None:
     from jota.net.links import cleanup as clean_network
     from jota.runtime.embedded.cleanup import cleanup as clean_runtime
 
-    for node in instance.nodes:
-        clean_runtime(str(instance.node_dir(node.name) / "runtime"), f"{instance.name}-{node.name}")
-    clean_network(instance.name)
-    _unmount_below(instance.root)
+    for node, directory in nodes.items():
+        clean_runtime(str(directory / "runtime"), f"{name}-{node}")
+    clean_network(name)
+    _unmount_below(root)
 
 
 def _unmount_below(directory: Path) -> None:

@@ -11,6 +11,7 @@ of their life are renewed with the node's own identity (TLS bootstrapping of the
 from __future__ import annotations
 
 import base64
+import hashlib
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,6 +78,11 @@ async def join(
         if token is None:
             raise Refused(f"node {node} has no identity yet: give it a token (jota token create, on the server)")
         write_file(identity.ca, await _trusted_ca(url, token), 0o644)
+    elif token is not None and _hash(identity.ca) != token.ca_hash:
+        raise Refused(
+            f"node {node} belongs to another cluster than the token (its CA differs); use that cluster's token, or "
+            f"make it a new node: stop it with jota agent --remove, or choose another --data-dir"
+        )
     if not _fresh(identity.client[0], clock.now()):
         await _client_certificate(url, token, node, identity, clock)
     if not _fresh(identity.serving[0], clock.now()) or not _covers(identity.serving[0], addresses):
@@ -182,6 +188,11 @@ async def _issued(client: Client, made: dict[str, Any], clock: Clock) -> bytes:
         await clock.sleep(pause)
         pause = min(pause * 1.5, 1.0)
         made = await client.get(CSRS, name)
+
+
+def _hash(certificate: Path) -> str:
+    """As `pki.ca.fingerprint`, without the cryptography import: this runs at every start."""
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.read_text())).hexdigest()
 
 
 def _fresh(certificate: Path, now: float) -> bool:

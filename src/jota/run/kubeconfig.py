@@ -99,9 +99,13 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise Refused(f"{path} is not YAML ({error}); mend it, or give another file with --kubeconfig") from error
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not all(_is_section(config.get(s)) for s in _SECTIONS):
         raise Refused(f"{path} is not a kubeconfig; give another file with --kubeconfig")
     return config
+
+
+def _is_section(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(e, dict) for e in value))
 
 
 def _write(path: Path, config: dict[str, Any]) -> None:

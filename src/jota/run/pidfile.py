@@ -38,12 +38,12 @@ class PidFile:
 
 
 @contextmanager
-def held(path: Path, role: str, pipe: int | None = None) -> Iterator[PidFile]:
+def held(path: Path, role: str, pipe: int | None = None, remedy: str = "stop it first: jota down") -> Iterator[PidFile]:
     """Own the file for the life of the block. Raises Refused when a live process owns it."""
     if pipe is not None:
         os.set_inheritable(pipe, False)  # our children must not hold it open after us
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _lock(path, role)
+    descriptor = _lock(path, role, remedy)
     os.truncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     try:
@@ -53,7 +53,7 @@ def held(path: Path, role: str, pipe: int | None = None) -> Iterator[PidFile]:
         os.close(descriptor)
 
 
-def _lock(path: Path, role: str) -> int:
+def _lock(path: Path, role: str, remedy: str) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_APPEND, 0o644)
         try:
@@ -63,5 +63,5 @@ def _lock(path: Path, role: str) -> int:
         except BlockingIOError:
             owner = path.read_text().split()[:1] if path.exists() else []
             os.close(descriptor)
-            raise Refused(f"{role} is running already (process {''.join(owner)}); stop it first: jota down") from None
+            raise Refused(f"{role} is running already (process {''.join(owner)}); {remedy}") from None
         os.close(descriptor)  # its last owner removed it between our open and our lock

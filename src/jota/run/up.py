@@ -41,10 +41,12 @@ def up(
     """The running instance. Raises Refused with what to do."""
     with registry.locked(name):
         existing = registry.find(name)
-        instance = existing or registry.create(name, data_dir, _default_nodes(hollow) if nodes is None else nodes)
+        wanted = _default_nodes(hollow) if nodes is None else nodes
+        if len(existing.nodes) if existing else wanted:
+            _check_machine()
+        instance = existing or registry.create(name, data_dir, wanted)
         instance.hollow = instance.hollow or hollow is not None
         _check_same(instance, existing is not None, data_dir, nodes)
-        _check_machine(instance)
         try:
             _bring_up(registry, instance, bind)
             if instance.hollow:
@@ -75,9 +77,8 @@ def _check_same(instance: Instance, existed: bool, data_dir: str | None, nodes: 
         )
 
 
-def _check_machine(instance: Instance) -> None:
-    if not instance.nodes:
-        return
+def _check_machine() -> None:
+    """Before anything is written: a refused `up` leaves no trace."""
     failed = doctor.missing()
     if failed:
         lines = [f"  {c.name}: {c.found} (needed for {c.needed_for}); {c.remedy}" for c in failed]

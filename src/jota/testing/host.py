@@ -142,13 +142,15 @@ class HostCluster:
         return http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=timeout)
 
     def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        """(HTTP status, decoded answer) of one request on a connection of its own. Raises OSError."""
+        """(HTTP status, decoded answer, or its text) of one request on a connection of its own. Raises OSError."""
         connection = self.api()
         try:
             given = None if body is None else json.dumps(body).encode()
             connection.request(method, path, given, {"Content-Type": "application/json"})
             answer = connection.getresponse()
-            return answer.status, json.loads(answer.read() or b"null")
+            content = answer.read()
+            is_json = (answer.headers.get("Content-Type") or "").startswith("application/json")
+            return answer.status, json.loads(content) if is_json else content.decode()
         finally:
             connection.close()
 

@@ -383,6 +383,9 @@ class _Connection(asyncio.Protocol):
         if self._done:
             return
         parser, raw, body = self._parser, self._url, self._body
+        version = parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            self._abort_parse(BAD_REQUEST)  # the parser also lets HTTP/0.9 and 2.0 in
         path, _, query = raw.decode("latin-1").partition("?")
         if not path.startswith("/"):
             path, query = self._absolute_form(path, query)
@@ -395,7 +398,7 @@ class _Connection(asyncio.Protocol):
             body if isinstance(body, bytes) else b"".join(body),
             self._peer,
         )
-        item = (request, parser.should_keep_alive(), parser.should_upgrade(), parser.get_http_version() == "1.0")
+        item = (request, parser.should_keep_alive(), parser.should_upgrade(), version == "1.0")
         if self.busy or self._queue or self._write_paused:
             self._enqueue(item)
         else:
