@@ -17,6 +17,7 @@ from jota.controllers.cleaners import EventCleaner, TokenCleaner
 from jota.controllers.clusterrole_aggregation import ClusterRoleAggregationController
 from jota.controllers.controller import Context, Controller, ControllerConfig
 from jota.controllers.cronjob import CronJobController
+from jota.controllers.daemonset import DaemonSetController
 from jota.controllers.deployment import DeploymentController
 from jota.controllers.endpoints import EndpointsController
 from jota.controllers.endpointslice import EndpointSliceController
@@ -30,7 +31,10 @@ from jota.controllers.podgc import PodGarbageCollector
 from jota.controllers.replicaset import ReplicaSetController, ReplicationControllerController
 from jota.controllers.rootca import RootCAPublisher
 from jota.controllers.serviceaccount import ServiceAccountController
+from jota.controllers.statefulset import StatefulSetController
+from jota.controllers.storageprotection import ClaimProtection, VolumeProtection
 from jota.controllers.tainteviction import TaintEvictionController
+from jota.controllers.volumeprotection import ClaimProtectionController, VolumeProtectionController
 
 CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     NamespaceController,
@@ -45,9 +49,15 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     ServiceAccountController,
     RootCAPublisher,
     ClusterRoleAggregationController,
+    ClaimProtection,
+    VolumeProtection,
     DeploymentController,
     ReplicaSetController,
     ReplicationControllerController,
+    StatefulSetController,
+    DaemonSetController,
+    ClaimProtectionController,
+    VolumeProtectionController,
     JobController,
     CronJobController,
     JobTtlController,

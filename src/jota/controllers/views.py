@@ -80,12 +80,46 @@ class Container(msgspec.Struct, gc=False):
     restartPolicy: str | None = None
 
 
+class FieldExpression(msgspec.Struct, gc=False):
+    key: str = ""
+    operator: str = ""
+    values: list[str] | None = None
+
+
+class NodeTerm(msgspec.Struct, gc=False):
+    matchFields: list[FieldExpression] | None = None
+
+
+class NodeTerms(msgspec.Struct, gc=False):
+    nodeSelectorTerms: list[NodeTerm] | None = None
+
+
+class NodeAffinity(msgspec.Struct, gc=False):
+    requiredDuringSchedulingIgnoredDuringExecution: NodeTerms | None = None
+
+
+class Affinity(msgspec.Struct, gc=False):
+    nodeAffinity: NodeAffinity | None = None
+
+
+class ClaimSource(msgspec.Struct, gc=False):
+    claimName: str = ""
+
+
+class Volume(msgspec.Struct, gc=False):
+    name: str
+    persistentVolumeClaim: ClaimSource | None = None
+    ephemeral: dict[str, object] | None = None
+
+
 class PodSpec(msgspec.Struct, gc=False):
     containers: list[Container] = []
     initContainers: list[Container] | None = None
     nodeName: str | None = None
     hostname: str | None = None
     subdomain: str | None = None
+    affinity: Affinity | None = None
+    volumes: list[Volume] | None = None
     tolerations: list[Toleration] | None = None
 
 
@@ -179,6 +213,30 @@ class Pod(msgspec.Struct, gc=False):
     def ips(self) -> list[str]:
         found = [p.ip for p in self.status.podIPs or () if p.ip]
         return found or ([self.status.podIP] if self.status.podIP else [])
+
+    @property
+    def claims(self) -> list[str]:
+        """Keys of the PersistentVolumeClaims that it uses, those of its ephemeral volumes too."""
+        names = []
+        for volume in self.spec.volumes or ():
+            if volume.persistentVolumeClaim is not None:
+                names.append(volume.persistentVolumeClaim.claimName)
+            elif volume.ephemeral is not None:
+                names.append(f"{self.metadata.name}-{volume.name}")
+        return [key_of(self.metadata.namespace, name) for name in names]
+
+    @property
+    def target(self) -> str:
+        """The node that it runs on or, not bound yet, is made for by a required affinity to one metadata.name; or ""."""
+        if self.spec.nodeName:
+            return self.spec.nodeName
+        affinity = self.spec.affinity.nodeAffinity if self.spec.affinity is not None else None
+        required = affinity.requiredDuringSchedulingIgnoredDuringExecution if affinity is not None else None
+        for term in (required.nodeSelectorTerms if required is not None else None) or ():
+            for field in term.matchFields or ():
+                if (field.key, field.operator) == ("metadata.name", "In") and len(field.values or ()) == 1:
+                    return (field.values or [""])[0]
+        return ""
 
     def reference(self) -> dict[str, str]:
         """Its ObjectReference, for events and target references."""

@@ -1,0 +1,201 @@
+"""StatefulSet: pods with names and claims of their own, in order. In: sets, pods, claims, revisions. Out: the same, and status.
+
+statefulset_plan.py decides; here pods get their claims before they are created, claims get the owners that the retention
+policy asks for before their pods go, and revisions are kept. Next: history.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from jota.client.informer import key_of
+from jota.controllers import claim, history, podclaim
+from jota.controllers.controller import Context, Controller, controller_of, own, owned_by
+from jota.controllers.history import CONTROLLERREVISIONS, STATEFUL_HASH
+from jota.controllers.statefulset_plan import Plan, plan
+from jota.controllers.statefulset_pods import (
+    PVCS,
+    STATEFULSETS,
+    build,
+    claim_names,
+    claim_owners,
+    claims,
+    identity,
+    ordinal_of,
+    revision_of,
+)
+from jota.controllers.views import Pod, controlled_by
+from jota.meta.errors import ApiError
+from jota.meta.resource import PODS
+from jota.meta.selectors import from_object
+
+Object = dict[str, Any]
+
+
+class StatefulSetController(Controller):
+    name: ClassVar[str] = "statefulset"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.sets = self.watch(STATEFULSETS, own)
+        self.pods = self.watch(PODS, self._keys_of_pod, type=Pod)
+        self.pods.add_index("controller", podclaim.by_controller)
+        self.revisions = self.watch(CONTROLLERREVISIONS, owned_by("StatefulSet", "apps"))
+        self.revisions.add_index("controller", by_owner)
+        self.claims = self.watch(PVCS)
+        self.events = context.recorder("statefulset-controller")
+
+    def _keys_of_pod(self, pod: Pod) -> Iterable[str]:
+        if pod.metadata.controller is not None:
+            return controlled_by("StatefulSet", "apps")(pod)
+        parent = pod.metadata.name.rpartition("-")[0]
+        return [key_of(pod.metadata.namespace, parent)] if parent else []
+
+    async def reconcile(self, key: str) -> float | None:
+        owner = self.sets.get(key)
+        if owner is None:
+            return None
+        pods, patched = await self._claim(key, owner)
+        if patched:
+            return 0.0
+        revisions = list(self.revisions.by_index("controller", owner["metadata"]["uid"]))
+        kept = await history.keep(self.client, owner, history.plan(owner, STATEFULSETS, revisions, STATEFUL_HASH))
+        for one in kept.written:
+            self.wrote(key, self.revisions, one)
+        if kept.current is None:
+            return await self._collided(key, owner)
+        update = kept.current
+        current = self._current(owner, revisions) or update
+        decided = plan(owner, pods, current["metadata"]["name"], update["metadata"]["name"], self.clock.now())
+        failure = await self._carry_out(key, owner, decided, pods, current, update)
+        if decided.status != owner.get("status"):
+            written = await self.client.update(STATEFULSETS, {**owner, "status": decided.status}, "status")
+            self.wrote(key, self.sets, written)
+        if failure is not None:
+            raise failure
+        await self._prune(owner, [*revisions, *kept.written], pods, decided.status)
+        return decided.again
+
+    # -- reading
+
+    async def _claim(self, key: str, owner: Object) -> tuple[list[Pod], bool]:
+        """Pods are members by name first, then by labels."""
+        meta = owner["metadata"]
+        orphans = self.pods.by_index("controller", f"orphans of {meta['namespace']}")
+        members = [p for p in orphans if ordinal_of(meta["name"], p.metadata.name) is not None]
+        here = [*podclaim.of(self.pods, owner), *members]
+        found = claim.plan(owner, from_object(owner["spec"].get("selector")), map(podclaim.candidate, here))
+        done = await claim.apply(self.client, PODS, STATEFULSETS, owner, found)
+        for patched in done:
+            self.wrote(key, self.pods, patched)
+        return found.owned, bool(done)
+
+    def _current(self, owner: Object, revisions: list[Object]) -> Object | None:
+        name = (owner.get("status") or {}).get("currentRevision")
+        return next((r for r in revisions if r["metadata"]["name"] == name), None)
+
+    # -- doing
+
+    async def _carry_out(
+        self, key: str, owner: Object, decided: Plan, pods: list[Pod], current: Object, update: Object
+    ) -> Exception | None:
+        try:
+            await self._retain(key, owner, pods, decided)
+            for pod in (*decided.failed, *decided.delete):
+                await self._delete(key, owner, pod, failed=pod in decided.failed)
+            makes = [self._create(key, owner, o, current if old else update) for o, old in decided.create]
+            for start in range(0, len(makes), 50):
+                await asyncio.gather(*makes[start : start + 50])
+        except ApiError as e:
+            return e
+        return None
+
+    async def _create(self, key: str, owner: Object, ordinal: int, revision: Object) -> None:
+        meta = revision["metadata"]
+        body = build(owner, history.template_of(revision), meta["name"], ordinal)
+        name, set_name = body["metadata"]["name"], owner["metadata"]["name"]
+        try:
+            for one in claims(owner, name):
+                await self._create_claim(key, owner, one, name)
+            made = await self.client.create(PODS, body)
+        except ApiError as e:
+            if any(c.reason == "NamespaceTerminating" for c in e.causes):
+                return
+            text = f"create Pod {name} in StatefulSet {set_name} failed error: {e}"
+            self.events.event(owner, "Warning", "FailedCreate", text)
+            raise
+        self.wrote(key, self.pods, made)
+        text = f"create Pod {name} in StatefulSet {set_name} successful"
+        self.events.event(owner, "Normal", "SuccessfulCreate", text)
+
+    async def _create_claim(self, key: str, owner: Object, wanted: Object, pod: str) -> None:
+        meta = wanted["metadata"]
+        if self.claims.get(key_of(meta["namespace"], meta["name"])) is not None:
+            return
+        try:
+            self.wrote(key, self.claims, await self.client.create(PVCS, wanted))
+        except ApiError as e:
+            if e.code != 409 or e.reason != "AlreadyExists":
+                raise
+            return
+        text = f"create Claim {meta['name']} Pod {pod} in StatefulSet {owner['metadata']['name']} success"
+        self.events.event(owner, "Normal", "SuccessfulCreate", text)
+
+    async def _retain(self, key: str, owner: Object, pods: list[Pod], decided: Plan) -> None:
+        """Owner references of claims follow the retention policy; pods carry their identity labels."""
+        meta = owner["metadata"]
+        if "deletionTimestamp" in meta:
+            return
+        doomed = {p.metadata.uid for p in decided.condemned}
+        for pod in pods:
+            if missing := identity(owner, pod):
+                patch = {"metadata": {"uid": pod.metadata.uid, "labels": missing}}
+                self.wrote(key, self.pods, await self.client.patch(PODS, pod.metadata.name, meta["namespace"], patch))
+            for name in claim_names(owner, pod.metadata.name).values():
+                found = self.claims.get(key_of(meta["namespace"], name))
+                if found is None:
+                    continue
+                have = found["metadata"].get("ownerReferences") or []
+                wanted = claim_owners(owner, have, pod, condemned=pod.metadata.uid in doomed)
+                if wanted != have:
+                    changed = {**found, "metadata": {**found["metadata"], "ownerReferences": wanted}}
+                    self.wrote(key, self.claims, await self.client.update(PVCS, changed))
+
+    async def _delete(self, key: str, owner: Object, pod: Pod, *, failed: bool) -> None:
+        meta, set_name = pod.metadata, owner["metadata"]["name"]
+        if failed:
+            reason = "RecreatingFailedPod" if pod.status.phase == "Failed" else "RecreatingTerminatedPod"
+            text = f"StatefulSet {meta.namespace}/{set_name} is recreating {pod.status.phase} Pod {meta.name}"
+            self.events.event(owner, "Warning" if pod.status.phase == "Failed" else "Normal", reason, text)
+        try:
+            self.wrote(key, self.pods, await self.client.delete(PODS, meta.name, meta.namespace, uid=meta.uid))
+        except ApiError as e:
+            if e.code not in (404, 409):
+                text = f"delete Pod {meta.name} in StatefulSet {set_name} failed error: {e}"
+                self.events.event(owner, "Warning", "FailedDelete", text)
+                raise
+            return
+        text = f"delete Pod {meta.name} in StatefulSet {set_name} successful"
+        self.events.event(owner, "Normal", "SuccessfulDelete", text)
+
+    async def _collided(self, key: str, owner: Object) -> float | None:
+        status = {"replicas": 0, **(owner.get("status") or {})}
+        status["collisionCount"] = (status.get("collisionCount") or 0) + 1
+        self.wrote(key, self.sets, await self.client.update(STATEFULSETS, {**owner, "status": status}, "status"))
+        return 0.0
+
+    async def _prune(self, owner: Object, revisions: list[Object], pods: list[Pod], status: Object) -> None:
+        live = {revision_of(p) for p in pods} | {status["currentRevision"], status["updateRevision"]}
+        latest = {r["metadata"]["name"]: r for r in revisions}
+        limit = owner["spec"].get("revisionHistoryLimit")
+        await history.prune(
+            self.client, history.superfluous(list(latest.values()), live, 10 if limit is None else limit)
+        )
+
+
+def by_owner(obj: Object) -> list[str]:
+    """The index "controller" of plain objects."""
+    owner = controller_of(obj)
+    return [owner["uid"]] if owner is not None else []

@@ -1,0 +1,277 @@
+"""StatefulSet: stories on the real API server in virtual time; each tier-1 behaviour of upstream's application tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from jota.controllers.garbagecollector import GarbageCollector
+from jota.controllers.history import CONTROLLERREVISIONS, HASH
+from jota.controllers.statefulset import StatefulSetController
+from jota.controllers.statefulset_pods import PVCS, STATEFULSETS, ordinal_of
+from jota.controllers.volumeprotection import ClaimProtectionController
+from jota.meta.resource import NAMESPACES, PODS
+from jota.testing.cluster import ApiServer
+
+from .stories import Kubelet, names, running, web
+from .test_crash_at_every_step import Process
+
+Object = dict[str, Any]
+CLAIM = {
+    "metadata": {"name": "data"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+}
+
+
+def told(story: Callable[[ApiServer, Kubelet], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with running(StatefulSetController, GarbageCollector, ClaimProtectionController) as api:
+            await story(api, Kubelet(api))
+
+    asyncio.run(run())
+
+
+async def got(api: ApiServer) -> Object:
+    return await api.client.get(STATEFULSETS, "web", "ns")
+
+
+async def image(api: ApiServer, text: str) -> None:
+    patch = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": text}]
+    await api.client.patch(STATEFULSETS, "web", "ns", patch, "json")
+
+
+async def images(api: ApiServer) -> dict[str, str]:
+    pods = (await api.client.list(PODS, "ns"))["items"]
+    return {p["metadata"]["name"]: p["spec"]["containers"][0]["image"] for p in pods}
+
+
+async def unready(api: ApiServer, name: str) -> None:
+    status = {"conditions": [{"type": "Ready", "status": "False"}]}
+    await api.client.patch(PODS, name, "ns", {"status": status}, subresource="status")
+
+
+def test_pods_come_in_order_with_names_and_claims_of_their_own() -> None:
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        await api.client.create(STATEFULSETS, web(3, serviceName="svc", volumeClaimTemplates=[CLAIM]))
+        await api.advance(1)
+        assert await names(api, PODS) == ["web-0"], "the second waits for the first"
+        await kubelet.settle()
+        assert await names(api, PODS) == ["web-0", "web-1", "web-2"]
+        assert await names(api, PVCS) == ["data-web-0", "data-web-1", "data-web-2"]
+        pod = await api.client.get(PODS, "web-1", "ns")
+        labels = pod["metadata"]["labels"]
+        assert labels["statefulset.kubernetes.io/pod-name"] == "web-1"
+        assert labels["apps.kubernetes.io/pod-index"] == "1"
+        assert (pod["spec"]["hostname"], pod["spec"]["subdomain"]) == ("web-1", "svc")
+        claim = next(v for v in pod["spec"]["volumes"] if v["name"] == "data")
+        assert claim["persistentVolumeClaim"]["claimName"] == "data-web-1"
+        status = (await got(api))["status"]
+        assert status["readyReplicas"] == status["availableReplicas"] == status["currentReplicas"] == 3
+        assert status["currentRevision"] == status["updateRevision"] == labels[HASH]
+
+    told(story)
+
+
+def test_scaling_is_ordered_and_halts_while_a_pod_is_unready() -> None:
+    """Scaling should happen in predictable order and halt if any stateful pod is unhealthy"""
+
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        await api.client.create(STATEFULSETS, web(2))
+        await kubelet.settle()
+        await unready(api, "web-0")
+        await api.client.patch(STATEFULSETS, "web", "ns", {"spec": {"replicas": 4}})
+        await kubelet.settle()
+        assert await names(api, PODS) == ["web-0", "web-1"]
+        pod = await api.client.get(PODS, "web-0", "ns")
+        await api.client.patch(PODS, "web-0", "ns", {"status": {"phase": "Pending"}}, subresource="status")
+        assert pod["status"]["phase"] == "Running"
+        await kubelet.settle()
+        assert len(await names(api, PODS)) == 4
+        await unready(api, "web-1")
+        await api.client.patch(STATEFULSETS, "web", "ns", {"spec": {"replicas": 0}})
+        await kubelet.settle()
+        assert not await names(api, PODS)
+
+    told(story)
+
+
+def test_parallel_sets_burst() -> None:
+    """Burst scaling should run to completion even with unhealthy pods"""
+
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        await api.client.create(STATEFULSETS, web(3, podManagementPolicy="Parallel", ordinals={"start": 5}))
+        await api.advance(1)
+        assert await names(api, PODS) == ["web-5", "web-6", "web-7"]
+
+    told(story)
+
+
+def test_rolling_updates_go_from_the_highest_ordinal_and_back() -> None:
+    """should perform rolling updates and roll backs of template modifications"""
+
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        await api.client.create(STATEFULSETS, web(3))
+        await kubelet.settle()
+        first = (await got(api))["status"]["currentRevision"]
+        await image(api, "web:2")
+        await api.advance(1)
+        assert "deletionTimestamp" in (await api.client.get(PODS, "web-2", "ns"))["metadata"]
+        status = (await got(api))["status"]
+        assert status["currentRevision"] == first != status["updateRevision"]
+        await kubelet.settle()
+        assert set((await images(api)).values()) == {"web:2"}
+        status = (await got(api))["status"]
+        assert status["currentRevision"] == status["updateRevision"] != first
+        await image(api, "web:1")
+        await kubelet.settle()
+        assert (await got(api))["status"]["currentRevision"] == first, "the old revision came back with its old hash"
+        revisions = (await api.client.list(CONTROLLERREVISIONS, "ns"))["items"]
+        assert sorted(r["revision"] for r in revisions) == [2, 3]
+
+    told(story)
+
+
+def test_a_partition_makes_canaries_and_keeps_the_rest_at_their_revision() -> None:
+    """should perform canary updates and phased rolling updates of template modifications"""
+
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        rolling = {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}
+        await api.client.create(STATEFULSETS, web(3, updateStrategy=rolling))
+        await kubelet.settle()
+        await image(api, "web:2")
+        await kubelet.settle()
+        assert await images(api) == {"web-0": "web:1", "web-1": "web:1", "web-2": "web:2"}
+        for name in ("web-0", "web-2"):
+            await api.client.delete(PODS, name, "ns", grace=0)
+        await kubelet.settle()
+        assert await images(api) == {"web-0": "web:1", "web-1": "web:1", "web-2": "web:2"}
+        patch = {"spec": {"updateStrategy": {"rollingUpdate": {"partition": 0}}}}
+        await api.client.patch(STATEFULSETS, "web", "ns", patch)
+        await kubelet.settle()
+        assert set((await images(api)).values()) == {"web:2"}
+
+    told(story)
+
+
+def test_on_delete_waits_for_the_owner() -> None:
+    """should implement legacy replacement when the update strategy is OnDelete"""
+
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        await api.client.create(STATEFULSETS, web(2, updateStrategy={"type": "OnDelete"}))
+        await kubelet.settle()
+        await image(api, "web:2")
+        await kubelet.settle()
+        assert set((await images(api)).values()) == {"web:1"}
+        await api.client.delete(PODS, "web-1", "ns", grace=0)
+        await kubelet.settle()
+        assert await images(api) == {"web-0": "web:1", "web-1": "web:2"}
+
+    told(story)
+
+
+def test_an_evicted_pod_is_made_again() -> None:
+    """Should recreate evicted statefulset"""
+
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        await api.client.create(STATEFULSETS, web(1))
+        await kubelet.settle()
+        before = (await api.client.get(PODS, "web-0", "ns"))["metadata"]["uid"]
+        await api.client.patch(PODS, "web-0", "ns", {"status": {"phase": "Failed"}}, subresource="status")
+        await kubelet.settle()
+        after = await api.client.get(PODS, "web-0", "ns")
+        assert after["metadata"]["uid"] != before
+        assert after["status"]["phase"] == "Running"
+
+    told(story)
+
+
+def test_claims_follow_the_retention_policy() -> None:
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        policy = {"whenDeleted": "Delete", "whenScaled": "Delete"}
+        body = web(2, volumeClaimTemplates=[CLAIM], persistentVolumeClaimRetentionPolicy=policy)
+        await api.client.create(STATEFULSETS, body)
+        await kubelet.settle()
+        await api.client.patch(STATEFULSETS, "web", "ns", {"spec": {"replicas": 1}})
+        await kubelet.settle()
+        await api.advance(10)
+        assert await names(api, PVCS) == ["data-web-0"]
+        await api.client.delete(STATEFULSETS, "web", "ns", propagation="Background")
+        await kubelet.settle()
+        await api.advance(10)
+        assert not await names(api, PVCS)
+
+    told(story)
+
+
+def test_claims_are_kept_by_default() -> None:
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        await api.client.create(STATEFULSETS, web(2, volumeClaimTemplates=[CLAIM]))
+        await kubelet.settle()
+        await api.client.patch(STATEFULSETS, "web", "ns", {"spec": {"replicas": 0}})
+        await kubelet.settle()
+        assert len(await names(api, PVCS)) == 2
+
+    told(story)
+
+
+def test_max_unavailable_lets_several_go_at_once() -> None:
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 2}}
+        await api.client.create(STATEFULSETS, web(4, updateStrategy=rolling, podManagementPolicy="Parallel"))
+        await kubelet.settle()
+        await image(api, "web:2")
+        await api.advance(1)
+        pods = (await api.client.list(PODS, "ns"))["items"]
+        assert [p["metadata"]["name"] for p in pods if "deletionTimestamp" in p["metadata"]] == ["web-2", "web-3"]
+
+    told(story)
+
+
+def test_names_tell_members() -> None:
+    assert ordinal_of("web", "web-10") == 10
+    assert ordinal_of("web", "web-01") is None
+    assert ordinal_of("web", "webs-1") is None
+    assert ordinal_of("a-1", "a-1-0") == 0
+
+
+async def died(at: int, after: bool) -> tuple[Any, bool]:
+    async with ApiServer() as api:
+        await api.client.create(NAMESPACES, {"metadata": {"name": "ns"}})
+        process, kubelet = Process(api, at, after, (StatefulSetController,)), Kubelet(api)
+
+        async def rest() -> None:
+            await kubelet.settle()
+            await process.revive()
+            await kubelet.settle()
+
+        try:
+            await api.client.create(STATEFULSETS, web(2, volumeClaimTemplates=[CLAIM]))
+            await rest()
+            await image(api, "web:2")
+            await rest()
+            await api.client.patch(STATEFULSETS, "web", "ns", {"spec": {"replicas": 1}})
+            await rest()
+            status = (await got(api))["status"]
+            revisions = (await api.client.list(CONTROLLERREVISIONS, "ns"))["items"]
+            numbers = sorted(r["revision"] for r in revisions)
+            return (status, await images(api), await names(api, PVCS), numbers), process.died
+        finally:
+            await process.end()
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("after", [False, True])
+def test_the_end_is_the_same_wherever_the_process_dies(after: bool) -> None:
+    async def tell() -> None:
+        wanted, _ = await died(-1, False)
+        for at in range(1, 60):
+            end, dead = await died(at, after)
+            assert end == wanted, f"died at write {at}"
+            if not dead:
+                break
+        assert at > 10
+
+    asyncio.run(tell())
