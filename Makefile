@@ -12,8 +12,10 @@ help:
 	@echo "make bench  run the benchmarks and rewrite docs/benchmarks.md"
 	@echo "make types  rebuild the protobuf data from Kubernetes' field numbers and Go types (once per Kubernetes release)"
 
-# System packages are checked on every run (milliseconds); Python packages only when pyproject.toml changed.
+# System packages are checked and changed modules compiled on every run (milliseconds); Python packages are installed only
+# when pyproject.toml changed.
 setup: $(VENV)/.installed
+	@$(PY) -m compileall -q src
 $(VENV)/.installed: pyproject.toml
 	@scripts/setup base
 	@test -x $(PY) || python3 -m venv $(VENV)

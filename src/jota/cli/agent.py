@@ -81,5 +81,7 @@ def _remove(args: argparse.Namespace, directory: Path) -> int:
 
 
 def _token(args: argparse.Namespace) -> JoinToken | None:
+    if args.token_stdin:
+        import jota.pki.ca  # noqa: F401 - joining needs it (a tenth of a second), and the token comes once the server is up
     text = sys.stdin.readline() if args.token_stdin else args.token or ""
     return parse(text) if text.strip() else None

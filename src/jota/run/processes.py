@@ -18,6 +18,10 @@ from pathlib import Path
 from jota.run.instance import Instance, Refused
 from jota.run.pidfile import READY
 
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
+"""Set in many container images, it makes each start of an editable installation compile every module anew: half its time.
+Our daemons write byte code where Python keeps it by default (and do without where they may not write)."""
+
 
 @dataclass(slots=True, frozen=True)
 class Process:
@@ -53,6 +57,7 @@ def start(command: list[str], log: Path, *, netns: str = "") -> tuple[subprocess
             pass_fds=(write_end,),
             start_new_session=True,
             cwd="/",
+            env={name: value for name, value in os.environ.items() if name != _NO_BYTECODE},
         )
     os.close(write_end)
     return process, read_end
