@@ -12,6 +12,7 @@ from jota.meta.resource import EVENTS, NODES, PODS, SERVICEACCOUNTS
 from jota.scheduler.scheduler import Scheduler
 from jota.testing.cluster import ApiServer
 
+READY = {"type": "Ready", "status": "True"}
 ACCOUNT = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
 
 
@@ -26,7 +27,7 @@ def node(name: str, cpu: str = "1") -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": name},
-        "status": {"allocatable": allocatable, "capacity": allocatable},
+        "status": {"allocatable": allocatable, "capacity": allocatable, "conditions": [READY]},
     }
 
 

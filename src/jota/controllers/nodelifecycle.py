@@ -114,6 +114,8 @@ def taints_of(node: Object, conds: list[Object], ready: str, evict: bool, now: f
         if evict:
             wanted.add((name, "NoExecute"))
     have = (node.get("spec") or {}).get("taints") or []
+    if not ready:  # admission gave it this taint until it speaks
+        wanted |= {(NOT_READY, "NoSchedule")} & {(t["key"], t["effect"]) for t in have}
     kept = [t for t in have if t["key"] not in _OURS or (t["key"], t["effect"]) in wanted]
     missing = wanted - {(t["key"], t["effect"]) for t in kept}
     stamp = rfc3339(now)

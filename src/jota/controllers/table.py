@@ -32,7 +32,6 @@ from jota.controllers.replicaset import ReplicaSetController, ReplicationControl
 from jota.controllers.rootca import RootCAPublisher
 from jota.controllers.serviceaccount import ServiceAccountController
 from jota.controllers.statefulset import StatefulSetController
-from jota.controllers.storageprotection import ClaimProtection, VolumeProtection
 from jota.controllers.tainteviction import TaintEvictionController
 from jota.controllers.volumeprotection import ClaimProtectionController, VolumeProtectionController
 
@@ -49,8 +48,6 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     ServiceAccountController,
     RootCAPublisher,
     ClusterRoleAggregationController,
-    ClaimProtection,
-    VolumeProtection,
     DeploymentController,
     ReplicaSetController,
     ReplicationControllerController,

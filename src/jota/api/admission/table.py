@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from jota.api.admission.certificate_request import CertificateRequest
+from jota.api.admission.default_storage_class import DefaultStorageClass
 from jota.api.admission.default_tolerations import DefaultTolerations
+from jota.api.admission.limit_ranger import LimitRanger
 from jota.api.admission.namespace_lifecycle import NamespaceLifecycle
 from jota.api.admission.node_restriction import NodeRestriction
+from jota.api.admission.node_taint import TaintNodesByCondition
+from jota.api.admission.object_in_use import StorageObjectInUse
 from jota.api.admission.plugin import Plugin
 from jota.api.admission.priority import Priority
 from jota.api.admission.runtime_class import RuntimeClass
@@ -17,11 +21,15 @@ from jota.api.config import ApiConfig
 def plugins(config: ApiConfig) -> tuple[Plugin, ...]:
     return (
         NamespaceLifecycle(),
+        LimitRanger(),
         ServiceAccount(),
         NodeRestriction(),
+        TaintNodesByCondition(),
         Priority(),
         RuntimeClass(),
         DefaultTolerations(),
+        DefaultStorageClass(),
+        StorageObjectInUse(),
         CertificateRequest(),
         ServiceAddresses(config),
     )
