@@ -112,6 +112,7 @@ class Index:
         self.history: deque[Entry] = deque()
         self.history_bytes = 0
         self._tables: dict[str, _Table] = {}
+        self._closed = False
         self._wide: list[IndexWatch] = []
         """Watchers of prefixes that span tables."""
 
@@ -208,9 +209,19 @@ class Index:
         if self._wide:
             _publish(self._wide, batch)
 
-    def load(self, entry: Entry) -> None:
-        """Add one entry while a driver replays its log at start (no watchers exist yet)."""
-        self.apply([entry])
+    def load(self, entries: Iterable[Entry]) -> None:
+        """Fill an empty index with a driver's log, in revision order (no watchers exist yet). Sorts once, at the end."""
+        for entry in entries:
+            table = self._tables.setdefault(table_of(entry.key), _Table())
+            if entry.value is None:
+                table.live.pop(entry.key, None)
+            else:
+                table.live[entry.key] = entry
+                self.history_bytes += len(entry.value)
+            self.history.append(entry)
+            self.revision = entry.revision
+        for table in self._tables.values():
+            table.keys = sorted(table.live)
 
     def compact(self, revision: int) -> list[int]:
         """Forget history up to `revision`; the revisions whose rows no reader can reach any more."""
@@ -242,7 +253,9 @@ class Index:
         backlog.reverse()
         watch = IndexWatch(self, prefix, backlog, max(limit, len(backlog)))
         name = table_of(prefix)
-        if name:
+        if self._closed:
+            watch.close()
+        elif name:
             self._tables.setdefault(name, _Table()).watchers.append(watch)
         else:
             self._wide.append(watch)
@@ -250,11 +263,14 @@ class Index:
 
     def forget(self, watch: IndexWatch) -> None:
         name = table_of(watch.prefix)
-        watchers = self._tables[name].watchers if name else self._wide
+        table = self._tables.get(name)
+        watchers = table.watchers if name and table else self._wide
         if watch in watchers:
             watchers.remove(watch)
 
     def close(self) -> None:
+        """End every watch, and those to come: they give their backlog and stop."""
+        self._closed = True
         for watch in list(self._watchers()):
             watch.close()
 

@@ -9,6 +9,7 @@ group goes to the driver's thread while the next group gathers. Next: drivers/sq
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from typing import Any
 
 from jota.store.index import Index, IndexWatch
 from jota.store.protocol import Conflict, Entry, Unavailable
+
+log = logging.getLogger("jota.store")
 
 _SLOW_COMMIT = 0.002
 """Seconds. When commits take longer than this, even a lone write goes to the thread, to keep the event loop free."""
@@ -30,7 +33,7 @@ class _Write:
 
 
 class LogStore:
-    """A Store (protocol.py) over an Index. `append` makes entries durable and blocks; it raises OSError-like on failure."""
+    """A Store (protocol.py) over an Index. `append` makes entries durable and blocks."""
 
     blocking = True
     """Whether `append` does I/O; if not, groups are committed inline too."""
@@ -41,6 +44,8 @@ class LogStore:
         self._queue: list[_Write] = []
         self._chores: deque[tuple[Callable[[], None], asyncio.Future[None]]] = deque()
         self._chore_last = False
+        self._unpruned: list[int] = []
+        """Rows that a failed prune left behind: the next one takes them along."""
         self._in_flight: dict[str, asyncio.Future[Entry]] = {}
         self._committing = False
         self._scheduled = False
@@ -154,7 +159,7 @@ class LogStore:
         if not self.blocking or (len(group) == 1 and self._commit_time < _SLOW_COMMIT):
             try:
                 self._timed_append(batch)
-            except Unavailable as error:
+            except Exception as error:  # whatever it is: the writers are told, and the log goes on
                 self._finish(group, error)
             else:
                 self._finish(group, None)
@@ -171,6 +176,8 @@ class LogStore:
         self._committing = False
         if error is None:
             self._index.apply([w.entry for w in group])
+        elif not isinstance(error, Unavailable):
+            log.error("a group of %d writes failed", len(group), exc_info=error)
         for write in group:
             del self._in_flight[write.entry.key]
             if write.done.done():
@@ -178,7 +185,7 @@ class LogStore:
             if error is None:
                 write.done.set_result(write.entry)
             else:
-                write.done.set_exception(error if isinstance(error, Unavailable) else Unavailable(str(error)))
+                write.done.set_exception(error if isinstance(error, Unavailable) else Unavailable(repr(error)))
                 write.done.exception()  # the writer may have been cancelled: then nobody else reads it
         if self._queue or self._chores:
             self._schedule()
@@ -192,9 +199,17 @@ class LogStore:
 
     async def compact(self, revision: int) -> None:
         """Forget history up to `revision`; rows go in the background thread, between groups of writes."""
-        dead = self._index.compact(revision)
-        for start in range(0, max(len(dead), 1), 1000):
-            await self._chore(dead[start : start + 1000])
+        if self._closed:
+            raise Unavailable("the store is closed")
+        dead = self._unpruned + self._index.compact(revision)
+        self._unpruned = []
+        done = 0
+        try:
+            while done < max(len(dead), 1):
+                await self._chore(dead[done : done + 1000])
+                done += 1000
+        finally:
+            self._unpruned += dead[done:]
 
     async def _chore(self, dead: list[int]) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -13,6 +13,8 @@ past a hard bound is cut on the writers' path.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import sqlite3
 import threading
@@ -21,6 +23,8 @@ import time
 from jota.store.index import Index
 from jota.store.log import LogStore
 from jota.store.protocol import Cipher, Entry, StoreError, Unavailable
+
+log = logging.getLogger("jota.store")
 
 _WAL_CHECKPOINT = 16 << 20
 """Bytes of WAL after which a passive checkpoint starts."""
@@ -60,16 +64,22 @@ class SqliteStore(LogStore):
             (e.revision, e.key, self._seal(e) if e.key.startswith(self._sealed) else e.value, e.created) for e in batch
         ]
         try:
+            self._roll_back()
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT INTO log VALUES (?, ?, ?, ?)", rows)
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # not only sqlite3.Error: text that is no UTF-8, numbers that are no 64 bits
             self._roll_back()
             raise Unavailable(f"{self._path}: {error}") from error
-        self._bound_wal()
+        try:
+            self._bound_wal()
+        except (sqlite3.Error, OSError, RuntimeError) as error:
+            # The batch is durable: to fail it now would give its revisions away a second time.
+            log.warning("%s: the write-ahead log was not cut: %s", self._path, error)
 
     def prune(self, dead: list[int], compacted: int) -> None:
         try:
+            self._roll_back()
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("DELETE FROM log WHERE rev = ?", [(r,) for r in dead])
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('compacted', ?)", (compacted,))
@@ -91,7 +101,8 @@ class SqliteStore(LogStore):
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # should it stay open, the next write tries again, and says why
+                self._db.execute("ROLLBACK")
 
     def _bound_wal(self) -> None:
         try:
@@ -103,7 +114,11 @@ class SqliteStore(LogStore):
         elif size > _WAL_CHECKPOINT and not self._checkpointing.is_set():
             self._checkpointing.set()
             self._checkpointer = threading.Thread(target=self._checkpoint, name="checkpoint", daemon=True)
-            self._checkpointer.start()
+            try:
+                self._checkpointer.start()
+            except RuntimeError:  # no thread to be had: tried again at a later write
+                self._checkpointer = None
+                self._checkpointing.clear()
 
     def _checkpoint(self) -> None:
         """Move the WAL into the database beside the writers, then let the next writer begin it anew."""
@@ -124,8 +139,9 @@ class SqliteStore(LogStore):
 
 def _open(path: str) -> sqlite3.Connection:
     try:
+        _private(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30, cached_statements=32)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise Unavailable(f"{path}: {error}") from error
     try:
         _prepare(db, path)
@@ -139,6 +155,16 @@ def _open(path: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _private(path: str) -> None:
+    """For our user alone, from its first moment on; SQLite gives -wal and -shm the same permissions. Raises OSError."""
+    if path != ":memory:":
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
 
 
 def _prepare(db: sqlite3.Connection, path: str) -> None:
@@ -166,6 +192,7 @@ def _load(db: sqlite3.Connection, path: str, cipher: Cipher | None) -> Index:
         compacted = row[0] if row else 0
         index = Index()
         latest: dict[str, Entry] = {}
+        rows: list[Entry] = []
         for revision, key, value, created in db.execute("SELECT rev, key, value, created FROM log ORDER BY rev"):
             entry = Entry(key, value, revision, created, latest.get(key))
             if cipher is not None and value is not None and key.startswith(sealed):
@@ -173,7 +200,8 @@ def _load(db: sqlite3.Connection, path: str, cipher: Cipher | None) -> Index:
                 if cipher.stale(value):
                     stale.append(entry)
             latest[key] = entry
-            index.load(entry)
+            rows.append(entry)
+        index.load(rows)
     except sqlite3.DatabaseError as error:
         raise Damaged(f"{path}: {error}; {_REMEDY}") from error
     index.revision = max(index.revision, compacted)

@@ -1,0 +1,177 @@
+"""What goes wrong below the log must reach its writers as Unavailable, and must not stop those that come after."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from jota.store.drivers.memory import MemoryStore
+from jota.store.drivers.sqlite import SqliteStore
+from jota.store.index import Index
+from jota.store.protocol import Compacted, Entry, Unavailable
+
+
+class Moody(MemoryStore):
+    """Fails with whatever it is told to fail with."""
+
+    def __init__(self, *, blocking: bool) -> None:
+        super().__init__()
+        self.blocking = blocking  # type: ignore[misc]
+        self.mood: list[Exception] = []
+        self.pruned: list[int] = []
+
+    def append(self, batch: list[Entry]) -> None:
+        if self.mood:
+            raise self.mood.pop(0)
+
+    def prune(self, dead: list[int], compacted: int) -> None:
+        if self.mood:
+            raise self.mood.pop(0)
+        self.pruned += dead
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize("error", [OverflowError("int too large"), MemoryError(), Unavailable("disk full"), OSError(5)])
+@pytest.mark.parametrize("writers", [1, 3])
+def test_any_failure_of_an_append_is_told_and_the_log_goes_on(blocking: bool, error: Exception, writers: int) -> None:
+    async def story() -> None:
+        store = Moody(blocking=blocking)
+        store.mood = [error]
+        puts = (store.put(f"/core/pods/a/{n}", b"x") for n in range(writers))
+        results = await asyncio.gather(*puts, return_exceptions=True)
+        assert [type(r) for r in results] == [Unavailable] * writers
+        assert store.revision == 1
+        entry = await asyncio.wait_for(store.put("/core/pods/a/0", b"y", expect=0), 2)
+        assert entry.revision == 2
+        await asyncio.wait_for(store.close(), 2)
+
+    asyncio.run(story())
+
+
+def test_rows_that_could_not_be_pruned_go_with_the_next_compaction() -> None:
+    async def story() -> None:
+        store = Moody(blocking=True)
+        for n in range(4):
+            await store.put("/core/pods/a/x", b"%d" % n)
+        store.mood = [Unavailable("disk full")]
+        with pytest.raises(Unavailable):
+            await store.compact(store.revision)
+        await store.compact(store.revision)
+        assert sorted(store.pruned) == [2, 3, 4]
+        await store.close()
+        with pytest.raises(Unavailable, match="closed"):
+            await store.compact(store.revision)
+
+    asyncio.run(story())
+
+
+def test_sqlite_tells_of_what_no_database_error_stands_for(tmp_path: Path) -> None:
+    async def story() -> None:
+        store = SqliteStore(str(tmp_path / "db"))
+        with pytest.raises(Unavailable):
+            await store.put("/core/pods/a/\ud800", b"x")  # no UTF-8
+        assert (await store.put("/core/pods/a/b", b"x")).revision == 2
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_a_checkpoint_that_fails_does_not_fail_the_write_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        store = SqliteStore(str(tmp_path / "db"))
+
+        def fails() -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        monkeypatch.setattr(store, "_bound_wal", fails)
+        first = await store.put("/core/pods/a/b", b"1")
+        second = await store.put("/core/pods/a/b", b"2")  # once: UNIQUE constraint failed: log.rev, for ever
+        assert (first.revision, second.revision) == (2, 3)
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_the_file_is_for_its_user_alone(tmp_path: Path) -> None:
+    (tmp_path / "db").touch(0o644)
+
+    async def story() -> None:
+        store = SqliteStore(str(tmp_path / "db"))
+        await store.put("/core/pods/a/b", b"1")
+        for path in tmp_path.iterdir():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_a_watch_on_a_closed_store_ends() -> None:
+    async def story() -> None:
+        store = MemoryStore()
+        await store.put("/core/pods/a/b", b"1")
+        await store.close()
+        for prefix, events in (("/", 1), ("/core/pods/", 1), ("/apps/deployments/", 0)):
+            batches = [batch async for batch in store.watch(prefix, after=1)]
+            assert sum(map(len, batches)) == events
+
+    asyncio.run(asyncio.wait_for(story(), 2))
+
+
+def test_a_watcher_that_lags_behind_a_compaction_is_told() -> None:
+    async def story() -> None:
+        store = MemoryStore()
+        watch = store.watch("/core/pods/", after=1)
+        current = store.watch("/core/pods/", after=1)
+        await store.put("/core/pods/a/b", b"1")
+        last = await store.put("/core/pods/a/b", b"2")
+        assert len(current.pending()) == 2
+        await store.compact(last.revision)
+        with pytest.raises(Compacted):
+            watch.pending()
+        await store.put("/core/pods/a/b", b"3")
+        assert [e.value for e in current.pending()] == [b"3"]
+
+    asyncio.run(story())
+
+
+def test_ranges_over_tables_come_in_key_order_and_in_pages() -> None:
+    async def story() -> None:
+        store = MemoryStore()
+        keys = ["/a/b/x", "/a/b.c/x", "/a/b-c/x", "/a/bc/x/y", "/aa/b/x", "/a/b/y", "/a/b/x/z"]
+        for key in keys:
+            await store.put(key, b"1")
+        for prefix in ("/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/x", "/z"):
+            wanted = sorted(k for k in keys if k.startswith(prefix))
+            assert [e.key for e in store.range(prefix)] == wanted
+            paged: list[str] = []
+            while page := store.range(prefix, after=paged[-1] if paged else "", limit=2):
+                assert len(page) <= 2
+                paged += [e.key for e in page]
+            assert paged == wanted
+            assert store.count(prefix) == len(wanted)
+
+    asyncio.run(story())
+
+
+def test_a_loaded_index_is_the_one_that_was_written() -> None:
+    written, loaded, log = Index(), Index(), []
+    live: dict[str, Entry] = {}
+    for n in range(2, 200):
+        key = f"/core/pods/a/{n * 7919 % 31}"
+        gone = n % 5 == 0 and key in live
+        entry = Entry(key, None if gone else b"%d" % n, n, n, live.get(key))
+        live[key] = entry
+        if gone:
+            del live[key]
+        log.append(entry)
+        written.apply([entry])
+    loaded.load(log)
+    assert loaded.range("/") == written.range("/")
+    assert loaded.range("/", revision=100) == written.range("/", revision=100)
+    assert (loaded.revision, loaded.history_bytes) == (written.revision, written.history_bytes)
