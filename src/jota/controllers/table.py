@@ -27,6 +27,7 @@ from jota.controllers.jobttl import JobTtlController
 from jota.controllers.namespace import NamespaceController
 from jota.controllers.nodeipam import NodeIpamController
 from jota.controllers.nodelifecycle import NodeLifecycleController
+from jota.controllers.poddisruptionbudget import PodDisruptionBudgetController
 from jota.controllers.podgc import PodGarbageCollector
 from jota.controllers.replicaset import ReplicaSetController, ReplicationControllerController
 from jota.controllers.rootca import RootCAPublisher
@@ -55,6 +56,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     DaemonSetController,
     ClaimProtectionController,
     VolumeProtectionController,
+    PodDisruptionBudgetController,
     JobController,
     CronJobController,
     JobTtlController,

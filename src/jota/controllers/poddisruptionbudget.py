@@ -1,0 +1,163 @@
+"""PodDisruptionBudget: how many pods may be disrupted now. In: budgets, pods, the sets above the pods. Out: the status.
+
+`plan` counts. An eviction writes the pod into status.disruptedPods before it is deleted (api/subresources/eviction.py);
+here such a pod stops counting as healthy until it is seen terminating, or two minutes have passed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jota.aio.clock import parse_rfc3339
+from jota.client.informer import key_of
+from jota.controllers import conditions
+from jota.controllers.controller import Context, Controller, controller_of, own
+from jota.controllers.replicaset import REPLICATIONCONTROLLERS
+from jota.controllers.revisions import share
+from jota.controllers.statefulset_pods import STATEFULSETS
+from jota.controllers.views import Pod
+from jota.meta.resource import DEPLOYMENTS, PODS, REPLICASETS, Resource
+from jota.meta.selectors import from_object
+
+Object = dict[str, Any]
+
+BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+DELETION_TIMEOUT = 120.0
+"""Seconds after which an evicted pod that still lives counts again."""
+
+
+@dataclass(slots=True, frozen=True)
+class Expected:
+    """How many pods there should be. `problem`: why that cannot be known."""
+
+    count: int = 0
+    problem: str = ""
+
+
+def plan(budget: Object, pods: list[Pod], expected: Expected, now: float) -> tuple[Object, float | None]:
+    """(the status, seconds until an entry of disruptedPods runs out)."""
+    old = budget.get("status") or {}
+    disrupted, again = _disrupted(old.get("disruptedPods") or {}, pods, now)
+    if expected.problem:
+        found = conditions.put(
+            old.get("conditions") or [], "DisruptionAllowed", "False", "SyncFailed", expected.problem, now
+        )
+        counts = {k: old.get(k, 0) for k in ("currentHealthy", "desiredHealthy", "expectedPods")}
+        return _status(budget, {**counts, "disruptionsAllowed": 0}, disrupted, found), again
+    count, desired = _desired(budget["spec"], len(pods), expected.count)
+    healthy = sum(p.ready and not p.terminating and p.metadata.name not in disrupted for p in pods)
+    allowed = max(0, healthy - desired) if count > 0 else 0
+    verdict = ("True", "SufficientPods") if allowed else ("False", "InsufficientPods")
+    found = conditions.put(old.get("conditions") or [], "DisruptionAllowed", *verdict, "", now)
+    found = [{**c, "observedGeneration": budget["metadata"].get("generation", 0)} for c in found]
+    counts = {"currentHealthy": healthy, "desiredHealthy": desired, "expectedPods": count}
+    return _status(budget, {**counts, "disruptionsAllowed": allowed}, disrupted, found), again
+
+
+def scale_matters(budget: Object) -> bool:
+    """The numbers are relative to what the pods' sets want, not only to the pods that there are."""
+    minimum = budget["spec"].get("minAvailable")
+    return budget["spec"].get("maxUnavailable") is not None or isinstance(minimum, str)
+
+
+def _desired(spec: Object, present: int, wanted: int) -> tuple[int, int]:
+    """(expected pods, healthy ones needed)."""
+    if (most := spec.get("maxUnavailable")) is not None:
+        return wanted, max(0, wanted - math.ceil(share(most, wanted)))
+    least = spec.get("minAvailable")
+    if isinstance(least, str):
+        return wanted, math.ceil(share(least, wanted))
+    return present, least or 0
+
+
+def _disrupted(entries: dict[str, str], pods: list[Pod], now: float) -> tuple[dict[str, str], float | None]:
+    """Evictions that are granted and not seen carried out yet."""
+    living = {p.metadata.name for p in pods if not p.terminating}
+    kept, again = {}, None
+    for name, since in entries.items():
+        left = parse_rfc3339(since) + DELETION_TIMEOUT - now
+        if name in living and left > 0:
+            kept[name] = since
+            again = left if again is None else min(again, left)
+    return kept, again
+
+
+def _status(budget: Object, counts: Object, disrupted: dict[str, str], found: list[Object]) -> Object:
+    status = {**counts, "observedGeneration": budget["metadata"].get("generation", 0), "conditions": found}
+    return status | ({"disruptedPods": disrupted} if disrupted else {})
+
+
+class PodDisruptionBudgetController(Controller):
+    name: ClassVar[str] = "disruption"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.budgets = self.watch(BUDGETS, own)
+        self.pods = self.watch(PODS, self._keys_of_pod, type=Pod)
+        # A set that is scaled changes what its budgets expect.
+        self.above = {
+            r.kind: self.watch(r, self._keys_of_namespace, when=_rescaled)
+            for r in (REPLICASETS, DEPLOYMENTS, STATEFULSETS, REPLICATIONCONTROLLERS)
+        }
+        self.events = context.recorder("controllermanager")
+
+    def _keys_of_pod(self, pod: Pod) -> Iterable[str]:
+        return [
+            own(b)[0]
+            for b in self.budgets.list(pod.metadata.namespace)
+            if from_object(b["spec"].get("selector")).matches(pod.metadata.labels)
+        ]
+
+    def _keys_of_namespace(self, obj: Object) -> Iterable[str]:
+        return [own(b)[0] for b in self.budgets.list(obj["metadata"]["namespace"]) if scale_matters(b)]
+
+    async def reconcile(self, key: str) -> float | None:
+        budget = self.budgets.get(key)
+        if budget is None:
+            return None
+        selector = from_object(budget["spec"].get("selector"))
+        pods = [p for p in self.pods.list(budget["metadata"]["namespace"]) if selector.matches(p.metadata.labels)]
+        expected = self._expected(pods) if scale_matters(budget) else Expected(len(pods))
+        if not pods:
+            self.events.event(budget, "Normal", "NoPods", "No matching pods found")
+        status, again = plan(budget, pods, expected, self.clock.now())
+        if status != budget.get("status"):
+            if expected.problem:
+                self.events.event(budget, "Warning", "CalculateExpectedPodCountFailed", expected.problem)
+            # The version is checked: an eviction that was granted meanwhile must not be forgotten.
+            self.wrote(key, self.budgets, await self.client.update(BUDGETS, {**budget, "status": status}, "status"))
+        return again
+
+    def _expected(self, pods: list[Pod]) -> Expected:
+        """The sum of what the pods' sets want; pods without one do not count."""
+        scales: dict[str, int] = {}
+        for pod in pods:
+            reference = pod.metadata.controller
+            if reference is None:
+                continue
+            found = self._top(reference.kind, pod.metadata.namespace, reference.name, reference.uid)
+            if found is None:
+                text = f"found no controllers for pod {pod.metadata.name!r}"
+                return Expected(problem=text.replace("'", '"'))
+            scales[found["metadata"]["uid"]] = int(found["spec"].get("replicas", 1))
+        return Expected(sum(scales.values()))
+
+    def _top(self, kind: str, namespace: str, name: str, uid: str) -> Object | None:
+        """The set that owns a pod, or the deployment above a replica set."""
+        informer = self.above.get(kind)
+        found = informer.get(key_of(namespace, name)) if informer is not None else None
+        if found is None or found["metadata"]["uid"] != uid:
+            return None
+        owner = controller_of(found) if kind == REPLICASETS.kind else None
+        if owner is not None and owner["kind"] == DEPLOYMENTS.kind:
+            return self._top(owner["kind"], namespace, owner["name"], owner["uid"])
+        return found  # type: ignore[no-any-return]
+
+
+def _rescaled(old: Object | None, new: Object | None) -> bool:
+    if old is None or new is None:
+        return True
+    return bool(old["spec"].get("replicas") != new["spec"].get("replicas"))

@@ -1,0 +1,113 @@
+"""PodDisruptionBudget: tables for the counting, and stories with the real eviction subresource."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from jota.aio.clock import rfc3339
+from jota.client.client import Client
+from jota.controllers.deployment import DeploymentController
+from jota.controllers.poddisruptionbudget import BUDGETS, Expected, PodDisruptionBudgetController, plan
+from jota.controllers.replicaset import ReplicaSetController
+from jota.meta.errors import ApiError
+from jota.meta.resource import DEPLOYMENTS, PODS
+
+from .builders import NOW, pod
+from .stories import Kubelet, names, running, web
+
+Object = dict[str, Any]
+
+
+def budget(**spec: Any) -> Object:
+    return {
+        "metadata": {"name": "web", "namespace": "ns", "generation": 2},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, **spec},
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "ready", "present", "wanted", "counts"),
+    [
+        ({"minAvailable": 2}, 3, 3, 3, (3, 2, 3, 1)),
+        ({"minAvailable": 5}, 3, 3, 3, (3, 5, 3, 0)),
+        ({"minAvailable": "50%"}, 3, 3, 5, (3, 3, 5, 0)),
+        ({"maxUnavailable": 1}, 3, 3, 3, (3, 2, 3, 1)),
+        ({"maxUnavailable": 1}, 2, 3, 3, (2, 2, 3, 0)),
+        ({"maxUnavailable": "30%"}, 4, 4, 4, (4, 2, 4, 2)),
+        ({"maxUnavailable": 0}, 3, 3, 3, (3, 3, 3, 0)),
+        ({"minAvailable": 0}, 0, 0, 0, (0, 0, 0, 0)),
+    ],
+)
+def test_the_counts(spec: Object, ready: int, present: int, wanted: int, counts: tuple[int, ...]) -> None:
+    pods = [pod(f"p{n}", ready=1 if n < ready else False) for n in range(present)]
+    status, _ = plan(budget(**spec), pods, Expected(wanted), NOW)
+    keys = ("currentHealthy", "desiredHealthy", "expectedPods", "disruptionsAllowed")
+    assert tuple(status[k] for k in keys) == counts
+    assert status["observedGeneration"] == 2
+    assert status["conditions"][0]["status"] == ("True" if counts[3] else "False")
+
+
+def test_an_evicted_pod_counts_again_after_two_minutes() -> None:
+    one = budget(minAvailable=1)
+    pods = [pod("a", ready=1), pod("b", ready=1)]
+    one["status"] = {"disruptedPods": {"a": rfc3339(NOW - 20), "gone": rfc3339(NOW)}}
+    status, again = plan(one, pods, Expected(2), NOW)
+    assert status["disruptedPods"] == {"a": rfc3339(NOW - 20)}
+    assert (status["currentHealthy"], status["disruptionsAllowed"], again) == (1, 0, 100)
+    status, again = plan(one, pods, Expected(2), NOW + 101)
+    assert "disruptedPods" not in status
+    assert (status["disruptionsAllowed"], again) == (1, None)
+
+
+async def evict(client: Client, name: str) -> None:
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": "ns"}}
+    await client.create(PODS, body, "ns", subresource="eviction", name=name)
+
+
+def test_evictions_are_allowed_until_the_budget_is_spent() -> None:
+    """should block an eviction until the PDB is updated to allow it"""
+
+    async def story() -> None:
+        async with running(DeploymentController, ReplicaSetController, PodDisruptionBudgetController) as api:
+            kubelet = Kubelet(api)
+            await api.client.create(DEPLOYMENTS, web(3))
+            await api.client.create(BUDGETS, budget(maxUnavailable=1))
+            await kubelet.settle()
+            first, second, _ = await names(api, PODS)
+            await evict(api.client, first)
+            with pytest.raises(ApiError) as refused:
+                await evict(api.client, second)
+            assert refused.value.code == 429
+            assert [c.reason for c in refused.value.causes] == ["DisruptionBudget"]
+            await kubelet.settle()
+            status = (await api.client.get(BUDGETS, "web", "ns"))["status"]
+            assert (status["currentHealthy"], status["disruptionsAllowed"]) == (3, 1)
+            assert "disruptedPods" not in status
+            await api.client.patch(BUDGETS, "web", "ns", {"spec": {"maxUnavailable": 0}})
+            await api.advance(1)
+            with pytest.raises(ApiError):
+                await evict(api.client, second)
+            await api.client.patch(BUDGETS, "web", "ns", {"spec": {"maxUnavailable": "100%"}})
+            await api.advance(1)
+            await evict(api.client, second)
+
+    asyncio.run(story())
+
+
+def test_what_pods_belong_to_must_be_known_for_relative_budgets() -> None:
+    async def story() -> None:
+        async with running(PodDisruptionBudgetController) as api:
+            body = web(1)["spec"]["template"]
+            owner = {"apiVersion": "x/v1", "kind": "Odd", "name": "odd", "uid": "u", "controller": True}
+            meta = {**body["metadata"], "name": "p", "namespace": "ns", "ownerReferences": [owner]}
+            await api.client.create(PODS, {"metadata": meta, "spec": body["spec"]})
+            await api.client.create(BUDGETS, budget(minAvailable="50%"))
+            await api.advance(1)
+            status = (await api.client.get(BUDGETS, "web", "ns"))["status"]
+            assert status["conditions"][0]["reason"] == "SyncFailed"
+            assert status["disruptionsAllowed"] == 0
+
+    asyncio.run(story())
