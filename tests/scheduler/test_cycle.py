@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.scheduler.naive import NaiveNode
+from tests.scheduler.naive import NaiveCluster, NaiveNode
 
 from jota.scheduler.cycle import Cycle
 from jota.scheduler.pod import Container, Pod, Port, Requests, Shape, Spec, Toleration, shape_of
 from jota.scheduler.profile import default_profile
 from jota.scheduler.snapshot import Node, NodeMeta, NodeSpec, NodeStatus, Snapshot, Taint
+from jota.scheduler.terms import Group
 
 taints = st.sampled_from(
     [
@@ -18,6 +19,7 @@ taints = st.sampled_from(
         [Taint("a", "1", "NoSchedule")],
         [Taint("a", "2", "NoExecute")],
         [Taint("b", "", "NoSchedule"), Taint("a", "1", "NoSchedule")],
+        [Taint("b", "", "PreferNoSchedule")],
     ]
 )
 tolerations = st.lists(
@@ -35,7 +37,11 @@ tolerations = st.lists(
 @st.composite
 def node(draw: st.DrawFn, n: int) -> Node:
     return Node(
-        NodeMeta(f"n{n}", draw(st.dictionaries(st.sampled_from("xy"), st.sampled_from("12"), max_size=2))),
+        NodeMeta(
+            f"n{n}",
+            draw(st.dictionaries(st.sampled_from("xyz"), st.sampled_from("12"), max_size=3))
+            | {"kubernetes.io/hostname": f"n{n}"},
+        ),
         NodeSpec(draw(st.booleans()) and draw(st.booleans()), draw(taints)),
         NodeStatus(
             {
@@ -47,44 +53,110 @@ def node(draw: st.DrawFn, n: int) -> Node:
     )
 
 
+KEYS = st.sampled_from(["x", "y", "kubernetes.io/hostname"])
+NAMESPACES = {"one": {"team": "a"}, "two": {"team": "b"}, "three": {}}
+selectors = st.sampled_from(
+    [
+        None,
+        {},
+        {"matchLabels": {"app": "1"}},
+        {"matchExpressions": [{"key": "app", "operator": "In", "values": ["1", "2"]}]},
+        {"matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]},
+    ]
+)
+
+
+@st.composite
+def term(draw: st.DrawFn) -> dict[str, object]:
+    made: dict[str, object] = {"topologyKey": draw(KEYS), "labelSelector": draw(selectors)}
+    where = draw(st.sampled_from(["own", "own", "names", "all", "selected"]))
+    if where == "names":
+        made["namespaces"] = ["one", "two"]
+    elif where == "all":
+        made["namespaceSelector"] = {}
+    elif where == "selected":
+        made["namespaceSelector"] = {"matchLabels": {"team": "b"}}
+    if draw(st.booleans()):
+        made["matchLabelKeys"] = ["tier"]
+    return made
+
+
+@st.composite
+def pod_affinity(draw: st.DrawFn) -> dict[str, object]:
+    weighted = st.builds(lambda t, w: {"podAffinityTerm": t, "weight": w}, term(), st.integers(1, 100))
+    return {
+        "requiredDuringSchedulingIgnoredDuringExecution": draw(st.lists(term(), max_size=1)),
+        "preferredDuringSchedulingIgnoredDuringExecution": draw(st.lists(weighted, max_size=2)),
+    }
+
+
+constraints = st.fixed_dictionaries(
+    {
+        "topologyKey": KEYS,
+        "maxSkew": st.integers(1, 2),
+        "whenUnsatisfiable": st.sampled_from(["DoNotSchedule", "ScheduleAnyway"]),
+        "labelSelector": selectors,
+        "nodeAffinityPolicy": st.sampled_from(["Honor", "Ignore"]),
+        "nodeTaintsPolicy": st.sampled_from(["Honor", "Ignore"]),
+    },
+    optional={"minDomains": st.integers(1, 3), "matchLabelKeys": st.just(["app"])},
+)
+
+
 @st.composite
 def shape(draw: st.DrawFn) -> Shape:
     requests = draw(
         st.dictionaries(st.sampled_from(["cpu", "memory"]), st.sampled_from(["100m", "300M", "1"]), max_size=2)
     )
     ports = [Port(hostPort=draw(st.sampled_from([80, 81])), hostIP=draw(st.sampled_from(["", "10.0.0.1"])))]
+    affinity = {}
+    if draw(st.booleans()):
+        affinity["podAffinity"] = draw(pod_affinity())
+    if draw(st.booleans()):
+        affinity["podAntiAffinity"] = draw(pod_affinity())
+    labels = draw(st.dictionaries(st.sampled_from(["app", "tier"]), st.sampled_from("12"), max_size=2))
     return shape_of(
         Spec(
-            containers=[Container(Requests(dict(requests)), ports if draw(st.booleans()) else None)],
+            containers=[Container(Requests(dict(requests)), ports if draw(st.integers(0, 4)) == 0 else None)],
             nodeSelector=draw(st.dictionaries(st.just("x"), st.sampled_from("12"), max_size=1)),
             tolerations=draw(tolerations),
-        )
+            affinity=affinity,
+            topologySpreadConstraints=draw(st.lists(constraints, max_size=2)),
+        ),
+        Group(draw(st.sampled_from(list(NAMESPACES))), labels, draw(st.integers(0, 9)) == 0),
     )
 
 
-clusters = st.integers(1, 12).flatmap(lambda n: st.tuples(*(node(i) for i in range(n))))
+clusters = st.integers(1, 8).flatmap(lambda n: st.tuples(*(node(i) for i in range(n))))
 
 
-@given(clusters, st.lists(st.tuples(shape(), st.integers(1, 6)), max_size=8))
-@settings(max_examples=150, deadline=None)
+@given(clusters, st.lists(st.tuples(shape(), st.integers(1, 5)), max_size=7), st.data())
+@settings(max_examples=250, deadline=None)
 def test_every_placement_is_feasible_and_best_by_the_naive_definition(
-    nodes: tuple[Node, ...], work: list[tuple[Shape, int]]
+    nodes: tuple[Node, ...], work: list[tuple[Shape, int]], data: st.DataObject
 ) -> None:
     snapshot, naive = Snapshot(), {n.metadata.name: NaiveNode(n) for n in nodes}
+    for name, labels in NAMESPACES.items():
+        snapshot.pods.set_namespace(name, labels)
     for n in nodes:
         snapshot.put_node(n)
+    cluster = NaiveCluster(list(naive.values()), NAMESPACES)
     cycle = Cycle(default_profile(), snapshot, 1)
     for wanted, count in work:
         slots = cycle.place(wanted, count)
         for slot in slots:
             chosen = naive[snapshot.names[slot]]
-            assert chosen.refusals(wanted) == []
-            best = max(n.score(wanted) for n in naive.values() if not n.refusals(wanted))
-            assert chosen.score(wanted) >= best - 0.01
+            assert cluster.refusals(wanted, chosen) == []
+            scores = cluster.scores(wanted)
+            assert scores[chosen.name] >= max(scores.values()) - 0.01, scores
             chosen.pods.append(wanted)
         if len(slots) < count:
-            assert all(n.refusals(wanted) for n in naive.values())
+            assert all(cluster.refusals(wanted, n) for n in naive.values())
             assert cycle.explain(wanted).startswith(f"0/{len(nodes)} nodes are available: ")
+        full = [n for n in naive.values() if n.pods]
+        if full and data.draw(st.booleans(), label="a pod ends"):
+            ending = data.draw(st.sampled_from(full))
+            snapshot.remove_pod(ending.name, ending.pods.pop())
 
 
 @given(st.lists(st.tuples(st.sampled_from(["put", "remove", "add", "drop"]), st.integers(0, 3)), max_size=40))

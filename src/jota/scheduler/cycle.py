@@ -1,7 +1,8 @@
 """One scheduling decision: (nodes, shape, how many) -> slots. Pure but for the snapshot, where placed pods are assumed.
 
-A single pod takes one masked argmax over all nodes. A batch of one shape is scored once; then a heap holds the best nodes
-and only the node that was just chosen is scored again. The result is that of placing the pods one by one.
+The result is always that of placing the pods one by one. Three ways there, by what the shape asks for:
+- nothing but its own node matters: scored once, then a heap holds the best nodes and only the chosen one is scored again;
+- other nodes matter to scores or filters (spread, affinity, preferences): the parts that do are computed again for each pod.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from jota.scheduler.pod import Shape
+from jota.scheduler.framework import Coupled, Filter, Score
+from jota.scheduler.pod import Placement, Shape
 from jota.scheduler.profile import Profile
 from jota.scheduler.snapshot import Column, Mask, Snapshot
 
@@ -26,12 +28,13 @@ class Cycle:
     def __init__(self, profile: Profile, nodes: Snapshot, seed: int) -> None:
         self._profile, self._nodes = profile, nodes
         self._random = np.random.default_rng(seed)
-        self._static: dict[int, tuple[Shape, Mask]] = {}
+        self._couplers = [p for p in profile.filters if isinstance(p, Coupled)]
+        self._static: dict[int, tuple[Placement, Mask]] = {}
         self._generation = -1
 
     def feasible(self, shape: Shape) -> Mask:
         """Where the pod may go now."""
-        passed = self._static_mask(shape).copy()
+        passed = self.allowed(shape).copy()
         for plugin in self._profile.filters:
             if not plugin.static:
                 mask = plugin.mask(self._nodes, shape)
@@ -39,22 +42,55 @@ class Cycle:
                     passed &= mask
         return passed
 
-    def place(self, shape: Shape, count: int) -> list[int]:
-        """Slots for up to `count` pods of one shape, best first; fewer when the nodes are full. Assumes them."""
-        nodes = self._nodes
-        passed = self.feasible(shape)
-        candidates = np.flatnonzero(passed)
-        if not len(candidates):
-            return []
-        scores = self._scores(shape)
-        if count == 1:
-            slot = int(candidates[scores[candidates].argmax()])
-            nodes.add_pod(nodes.names[slot], shape)
-            return [slot]
-        return self._place_batch(shape, count, candidates, scores)
+    def place(self, shape: Shape, count: int, within: Mask | None = None) -> list[int]:
+        """Slots for up to `count` pods of one shape, best first; fewer when the nodes are full. Assumes them.
 
-    def _place_batch(self, shape: Shape, count: int, candidates: Slots, scores: Column) -> list[int]:
-        nodes = self._nodes
+        `within`: only there, if given.
+        """
+        coupled: list[Filter] = [p for p in self._couplers if p.couples(self._nodes, shape)]
+        base = self.allowed(shape) if within is None else self.allowed(shape) & within
+        base = self._passed(shape, base.copy(), [p for p in self._profile.filters if not p.static and p not in coupled])
+        if not base.any():
+            return []
+        first = int(base.argmax())
+        alone = [(p, w) for p, w in self._profile.scores if p.score_one(self._nodes, shape, first) is not None]
+        related = [(p, w) for p, w in self._profile.scores if (p, w) not in alone]
+        scores = self._jitter()
+        self._add(scores, shape, base, alone)
+        if count == 1 or coupled or related:
+            return self._place_each(shape, count, base, scores, coupled, alone, related)
+        return self._place_batch(shape, count, base, scores)
+
+    def _place_each(
+        self,
+        shape: Shape,
+        count: int,
+        base: Mask,
+        own: Column,
+        coupled: list[Filter],
+        alone: list[tuple[Score, float]],
+        related: list[tuple[Score, float]],
+    ) -> list[int]:
+        """`base`, `own`: the mask and the scores that a placement changes on its own node alone."""
+        nodes, chosen = self._nodes, list[int]()
+        while len(chosen) < count:
+            passed = self._passed(shape, base.copy(), coupled) if coupled else base
+            if not passed.any():
+                break
+            scores = own
+            if related:
+                scores = own.copy()
+                self._add(scores, shape, passed, related)
+            slot = int(np.where(passed, scores, -np.inf).argmax())
+            nodes.add_pod(nodes.names[slot], shape)
+            chosen.append(slot)
+            if len(chosen) < count:
+                base[slot] = self._still_fits(shape, slot)
+                own[slot] = self._again(shape, slot, alone)
+        return chosen
+
+    def _place_batch(self, shape: Shape, count: int, base: Mask, scores: Column) -> list[int]:
+        nodes, candidates = self._nodes, np.flatnonzero(base)
         if len(candidates) > 4 * count:  # `count` pods can use at most `count` distinct nodes
             best = np.argpartition(-scores[candidates], count)[: count + 1]
             candidates = candidates[best]
@@ -66,60 +102,122 @@ class Cycle:
             nodes.add_pod(nodes.names[slot], shape)
             chosen.append(slot)
             if self._still_fits(shape, slot):
-                again = sum(p.weight * p.score_one(nodes, shape, slot) for p in self._profile.scores)
-                heapq.heapreplace(heap, (-(again + _JITTER * self._random.random()), slot))
+                heapq.heapreplace(heap, (-self._again(shape, slot, self._profile.scores), slot))
             else:
                 heapq.heappop(heap)
         return chosen
 
+    def _again(
+        self, shape: Shape, slot: int, plugins: list[tuple[Score, float]] | tuple[tuple[Score, float], ...]
+    ) -> float:
+        total = _JITTER * self._random.random()
+        for plugin, weight in plugins:
+            total += weight * (plugin.score_one(self._nodes, shape, slot) or 0.0)
+        return float(total)
+
     def _still_fits(self, shape: Shape, slot: int) -> bool:
-        if shape.host_ports:
-            return False
-        nodes = self._nodes
-        return all(nodes.used(r)[slot] + a <= nodes.allocatable(r)[slot] for r, a in shape.requests.items())
+        """Whether one more fits beside the one that was just placed; filters that couple are asked anew anyway."""
+        for plugin in self._profile.filters:
+            if plugin.static:
+                continue
+            fits = getattr(plugin, "fits", None)
+            if fits is not None:
+                if not fits(self._nodes, shape, slot):
+                    return False
+            elif plugin not in self._couplers:
+                mask = plugin.mask(self._nodes, shape)
+                if mask is not None and not mask[slot]:
+                    return False
+        return True
+
+    # -- explaining
 
     def explain(self, shape: Shape) -> str:
         """Upstream's FailedScheduling text: per reason how many nodes it kept out, each node by its first failing plugin."""
+        return explanation(self.refusals(shape), int(self._nodes.live.sum()))
+
+    def refusals(self, shape: Shape, within: Mask | None = None) -> dict[str, dict[str, int]]:
+        """Plugin -> reason -> number of nodes."""
         nodes = self._nodes
-        counts: Counter[str] = Counter()
-        left = nodes.alive[: nodes.size].copy()
-        total = int(left.sum())
-        if not total:
-            return "no nodes available to schedule pods"
+        left = nodes.live.copy() if within is None else nodes.live & within
+        found: dict[str, dict[str, int]] = {}
         for plugin in self._profile.filters:
             mask = plugin.mask(nodes, shape)
             if mask is None:
                 continue
-            for slot in np.flatnonzero(left & ~mask):
-                counts.update(plugin.reasons(nodes, shape, int(slot)))
+            refused = left & ~mask
+            if refused.any():
+                found[plugin.name] = plugin.tally(nodes, shape, refused)
             left &= mask
-        parts = ", ".join(sorted(f"{n} {reason}" for reason, n in counts.items()))
-        return f"{int(left.sum())}/{total} nodes are available: {parts}."
+        return found
 
-    def _static_mask(self, shape: Shape) -> Mask:
-        """alive and every static filter; kept per shape until a node's labels, taints or cordon change."""
-        nodes = self._nodes
+    def hopeless(self, shape: Shape) -> Mask:
+        """True where the going of other pods would not help (upstream: UnschedulableAndUnresolvable)."""
+        out = ~self.allowed(shape)
+        for plugin in self._profile.filters:
+            if (unresolvable := getattr(plugin, "unresolvable", None)) is not None:
+                mask = unresolvable(self._nodes, shape)
+                if mask is not None:
+                    out |= mask
+        return out
+
+    def fits(self, shape: Shape, slot: int) -> bool:
+        """Whether the pod may go to this one node now."""
+        if not self.allowed(shape)[slot]:
+            return False
+        for plugin in self._profile.filters:
+            if plugin.static:
+                continue
+            fits = getattr(plugin, "fits", None)
+            if fits is not None:
+                if not fits(self._nodes, shape, slot):
+                    return False
+                continue
+            mask = plugin.mask(self._nodes, shape)
+            if mask is not None and not mask[slot]:
+                return False
+        return True
+
+    # -- parts
+
+    def allowed(self, shape: Shape) -> Mask:
+        """alive and every static filter; kept per Placement until a node's labels, taints or cordon change. Not to be changed."""
+        nodes, placement = self._nodes, shape.placement
         if self._generation != nodes.generation or len(self._static) > _MOST_MEMOISED:
             self._static.clear()
             self._generation = nodes.generation
-        kept = self._static.get(id(shape))
-        if kept is not None and kept[0] is shape:
+        kept = self._static.get(id(placement))
+        if kept is not None and kept[0] is placement:
             return kept[1]
-        passed = nodes.alive[: nodes.size].copy()
-        for plugin in self._profile.filters:
-            if plugin.static:
-                mask = plugin.mask(nodes, shape)
-                if mask is not None:
-                    passed &= mask
-        self._static[id(shape)] = (shape, passed)
+        passed = self._passed(shape, nodes.live.copy(), [p for p in self._profile.filters if p.static])
+        self._static[id(placement)] = (placement, passed)
         return passed
 
-    def _scores(self, shape: Shape) -> Column:
-        nodes = self._nodes
-        total = self._random.random(nodes.size)
+    def _passed(self, shape: Shape, passed: Mask, plugins: list[Filter]) -> Mask:
+        for plugin in plugins:
+            mask = plugin.mask(self._nodes, shape)
+            if mask is not None:
+                passed &= mask
+        return passed
+
+    def _jitter(self) -> Column:
+        total = self._random.random(self._nodes.size)
         total *= _JITTER
-        for plugin in self._profile.scores:
-            column = plugin.score(nodes, shape)
-            if column is not None:
-                total += plugin.weight * column
         return total
+
+    def _add(self, total: Column, shape: Shape, feasible: Mask, plugins: list[tuple[Score, float]]) -> None:
+        for plugin, weight in plugins:
+            column = plugin.score(self._nodes, shape, feasible)
+            if column is not None:
+                total += weight * column
+
+
+def explanation(refusals: dict[str, dict[str, int]], total: int) -> str:
+    """`total`: nodes alive."""
+    if not total:
+        return "no nodes available to schedule pods"
+    counts: Counter[str] = Counter()
+    for tally in refusals.values():
+        counts.update(tally)
+    parts = ", ".join(sorted(f"{n} {reason}" for reason, n in counts.items()))
+    return f"0/{total} nodes are available: {parts}."

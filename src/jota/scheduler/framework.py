@@ -1,12 +1,13 @@
 """The scheduling framework: what a plugin is. A plugin answers for all nodes at once; `plugins/` has one file each.
 
-A filter's mask says where a pod may go, a score says where it had better go. `static` filters look at node objects alone,
-so their masks are memoised per shape until a node changes. `reasons` explains a refusal in upstream's words, node by node.
+A filter's mask says where a pod may go, a score says where it had better go. `static` filters look at node objects and at
+the pod's Placement alone, so their masks are memoised until a node changes. `tally` explains refusals in upstream's
+words. Plugins of other packages are entry points of the group "jota.scheduler.plugins" (config.py).
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jota.scheduler.pod import Shape
 from jota.scheduler.snapshot import Column, Mask, Snapshot
@@ -15,6 +16,7 @@ BEST = 100.0
 """A plugin's highest score for a node, before its weight."""
 
 
+@runtime_checkable
 class Filter(Protocol):
     name: str
     static: bool
@@ -23,19 +25,31 @@ class Filter(Protocol):
         """True where the pod passes, one entry per slot; None: everywhere. The caller does not change it."""
         ...
 
-    def reasons(self, nodes: Snapshot, shape: Shape, slot: int) -> list[str]:
-        """Why the node in `slot`, where `mask` is False, was refused."""
+    def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
+        """Upstream's reason -> how many of the `refused` nodes (where `mask` is False) it kept out."""
         ...
 
 
+@runtime_checkable
 class Score(Protocol):
     name: str
-    weight: float
 
-    def score(self, nodes: Snapshot, shape: Shape) -> Column | None:
-        """0 to BEST per slot; None: the same everywhere."""
+    def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
+        """0 to BEST per slot; None: the same everywhere. Only entries of `feasible` nodes are looked at."""
         ...
 
-    def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float:
-        """The same for one slot, after its use has changed (batches of one shape re-score only the chosen node)."""
+    def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
+        """The same for one slot after its use has changed; None when it depends on other nodes too.
+
+        Batches of one shape re-score only the chosen node, if every plugin that has a say can do that.
+        """
+        ...
+
+
+@runtime_checkable
+class Coupled(Filter, Protocol):
+    """A filter whose answer for one node may depend on pods of the same shape on other nodes."""
+
+    def couples(self, nodes: Snapshot, shape: Shape) -> bool:
+        """Whether placing one pod of this shape can change where the next may go, beyond its own node."""
         ...

@@ -13,10 +13,17 @@ from typing import Any
 import msgspec
 
 from jota.meta.quantity import milli, value
+from jota.scheduler.terms import NO_TERMS, Group, PodTerms, terms_of
 
 DEFAULT_SCHEDULER = "default-scheduler"
 _NONZERO_CPU, _NONZERO_MEMORY = 100.0, 200.0 * 1024 * 1024
 """What a container without requests counts as in scores, so that such pods spread too (upstream: GetNonzeroRequests)."""
+
+
+class Owner(msgspec.Struct, gc=False):
+    kind: str = ""
+    name: str = ""
+    controller: bool = False
 
 
 class Meta(msgspec.Struct, gc=False):
@@ -27,6 +34,7 @@ class Meta(msgspec.Struct, gc=False):
     creationTimestamp: str = ""
     deletionTimestamp: str | None = None
     labels: dict[str, str] | None = None
+    ownerReferences: list[Owner] | None = None
 
 
 class Port(msgspec.Struct, gc=False):
@@ -43,6 +51,7 @@ class Container(msgspec.Struct, gc=False):
     resources: Requests | None = None
     ports: list[Port] | None = None
     restartPolicy: str = ""
+    image: str = ""
 
 
 class Gate(msgspec.Struct, gc=False):
@@ -54,6 +63,20 @@ class Toleration(msgspec.Struct, gc=False, frozen=True):
     operator: str = "Equal"
     value: str = ""
     effect: str = ""
+
+
+class ClaimSource(msgspec.Struct, gc=False):
+    claimName: str = ""
+
+
+class Volume(msgspec.Struct, gc=False):
+    name: str = ""
+    persistentVolumeClaim: ClaimSource | None = None
+    ephemeral: dict[str, Any] | None = None
+    gcePersistentDisk: dict[str, Any] | None = None
+    awsElasticBlockStore: dict[str, Any] | None = None
+    iscsi: dict[str, Any] | None = None
+    rbd: dict[str, Any] | None = None
 
 
 class Spec(msgspec.Struct):
@@ -68,6 +91,8 @@ class Spec(msgspec.Struct):
     schedulerName: str = DEFAULT_SCHEDULER
     schedulingGates: list[Gate] | None = None
     priority: int = 0
+    preemptionPolicy: str = "PreemptLowerPriority"
+    volumes: list[Volume] | None = None
 
 
 class Condition(msgspec.Struct, gc=False):
@@ -79,6 +104,8 @@ class Condition(msgspec.Struct, gc=False):
 class Status(msgspec.Struct):
     phase: str = ""
     conditions: list[Condition] | None = None
+    nominatedNodeName: str = ""
+    startTime: str = ""
 
 
 class Pod(msgspec.Struct):
@@ -97,6 +124,29 @@ class Pod(msgspec.Struct):
 
 
 @dataclass(slots=True, frozen=True, eq=False)
+class Placement:
+    """What a node object alone decides: the part of a shape that many shapes share."""
+
+    selector: tuple[tuple[str, str], ...] = ()
+    affinity: dict[str, Any] = field(default_factory=dict)
+    """spec.affinity.nodeAffinity"""
+    tolerations: tuple[Toleration, ...] = ()
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class Volumes:
+    """What a pod mounts, as far as it binds the pod to nodes."""
+
+    claims: tuple[str, ...] = ()
+    """PersistentVolumeClaims of the pod's namespace; those of ephemeral volumes are named <pod>-<volume>."""
+    exclusive: frozenset[tuple[str, ...]] = frozenset()
+    """Disks that one node at a time may write: (type, identity, "ro" or "rw")."""
+
+
+_NO_VOLUMES = Volumes()
+
+
+@dataclass(slots=True, frozen=True, eq=False)
 class Shape:
     """What places a pod. Amounts: cpu in milli-units, everything else in whole units."""
 
@@ -104,27 +154,49 @@ class Shape:
     """Resource name -> amount; "pods" is always 1."""
     score_cpu: float
     score_memory: float
-    selector: tuple[tuple[str, str], ...] = ()
-    affinity: dict[str, Any] = field(default_factory=dict)
-    """spec.affinity.nodeAffinity"""
-    tolerations: tuple[Toleration, ...] = ()
+    placement: Placement = Placement()
     host_ports: frozenset[tuple[str, str, int]] = frozenset()
     """(protocol, host IP, port)"""
-    unsupported: tuple[str, ...] = ()
-    """Constraints that this scheduler does not apply yet, by field path."""
+    group: Group = field(default_factory=lambda: Group(""))
+    terms: PodTerms = NO_TERMS
+    images: tuple[str, ...] = ()
+    """Of all containers, with a tag."""
+    volumes: Volumes = _NO_VOLUMES
+    owner: tuple[str, str] = ("", "")
+    """(kind, name) of the controller, whose selector the cluster's default spread constraints take."""
+
+    @property
+    def selector(self) -> tuple[tuple[str, str], ...]:
+        return self.placement.selector
+
+    @property
+    def affinity(self) -> dict[str, Any]:
+        return self.placement.affinity
+
+    @property
+    def tolerations(self) -> tuple[Toleration, ...]:
+        return self.placement.tolerations
 
 
 class Shapes:
-    """The memo: encoded fields -> Shape. Bounded; a shape that falls out is simply computed again."""
+    """The memo: encoded fields -> Shape. Bounded; a shape that falls out is simply computed again.
+
+    Groups and placements are memoised apart, so that pods that differ in name-like labels alone share the costly parts.
+    """
 
     _MOST = 20_000
 
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, Shape] = OrderedDict()
+        self._placements: OrderedDict[bytes, Placement] = OrderedDict()
+        self._groups: OrderedDict[bytes, Group] = OrderedDict()
         self._encode = msgspec.msgpack.Encoder().encode
 
     def of(self, pod: Pod) -> Shape:
-        spec = pod.spec
+        spec, meta = pod.spec, pod.metadata
+        owner = next(((o.kind, o.name) for o in meta.ownerReferences or () if o.controller), ("", ""))
+        claims = [_claim(pod, v) for v in spec.volumes or ()]
+        group_key = (meta.namespace, meta.labels, meta.deletionTimestamp is not None)
         key = self._encode(
             (
                 spec.containers,
@@ -134,33 +206,105 @@ class Shapes:
                 spec.affinity,
                 spec.tolerations,
                 spec.topologySpreadConstraints,
+                spec.volumes,
+                claims,
+                group_key,
+                owner,
             )
         )
         shape = self._known.get(key)
         if shape is None:
-            shape = self._known[key] = shape_of(spec)
+            shape = self._known[key] = shape_of(
+                spec, self._group(group_key), self._placement(spec), tuple(c for c in claims if c), owner
+            )
             if len(self._known) > self._MOST:
                 self._known.popitem(last=False)
         return shape
 
+    def _group(self, key: tuple[str, dict[str, str] | None, bool]) -> Group:
+        encoded = self._encode((key[0], sorted((key[1] or {}).items()), key[2]))
+        group = self._groups.get(encoded)
+        if group is None:
+            group = self._groups[encoded] = Group(*key)
+            if len(self._groups) > self._MOST:
+                self._groups.popitem(last=False)
+        return group
 
-def shape_of(spec: Spec) -> Shape:
+    def _placement(self, spec: Spec) -> Placement:
+        encoded = self._encode((spec.nodeSelector, (spec.affinity or {}).get("nodeAffinity"), spec.tolerations))
+        placement = self._placements.get(encoded)
+        if placement is None:
+            placement = self._placements[encoded] = placement_of(spec)
+            if len(self._placements) > self._MOST:
+                self._placements.popitem(last=False)
+        return placement
+
+
+def _claim(pod: Pod, volume: Volume) -> str:
+    if volume.persistentVolumeClaim is not None:
+        return volume.persistentVolumeClaim.claimName
+    return f"{pod.metadata.name}-{volume.name}" if volume.ephemeral is not None else ""
+
+
+def placement_of(spec: Spec) -> Placement:
+    return Placement(
+        tuple(sorted((spec.nodeSelector or {}).items())),
+        (spec.affinity or {}).get("nodeAffinity") or {},
+        tuple(spec.tolerations or ()),
+    )
+
+
+def shape_of(
+    spec: Spec,
+    group: Group | None = None,
+    placement: Placement | None = None,
+    claims: tuple[str, ...] = (),
+    owner: tuple[str, str] = ("", ""),
+) -> Shape:
     """Effective requests (upstream PodRequests: app containers and sidecars together, or the largest init step)."""
-    requests, cpu, memory = _effective(spec, nonzero=False), 0.0, 0.0
+    requests = _effective(spec, nonzero=False)
     scored = _effective(spec, nonzero=True)
-    cpu, memory = scored.get("cpu", 0.0), scored.get("memory", 0.0)
     requests["pods"] = 1.0
-    affinity = spec.affinity or {}
+    group = group or Group("")
+    disks = _disks(spec)
     return Shape(
         requests={k: v for k, v in requests.items() if v > 0},
-        score_cpu=cpu,
-        score_memory=memory,
-        selector=tuple(sorted((spec.nodeSelector or {}).items())),
-        affinity=affinity.get("nodeAffinity") or {},
-        tolerations=tuple(spec.tolerations or ()),
+        score_cpu=scored.get("cpu", 0.0),
+        score_memory=scored.get("memory", 0.0),
+        placement=placement or placement_of(spec),
         host_ports=_host_ports(spec),
-        unsupported=_unsupported(spec, affinity),
+        group=group,
+        terms=terms_of(group, spec.affinity or {}, spec.topologySpreadConstraints),
+        images=tuple(tagged(c.image) for c in (*spec.containers, *(spec.initContainers or ())) if c.image),
+        volumes=Volumes(claims, disks) if claims or disks else _NO_VOLUMES,
+        owner=owner,
     )
+
+
+def tagged(image: str) -> str:
+    """An image's name with its tag, as nodes list it."""
+    return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
+
+
+def _disks(spec: Spec) -> frozenset[tuple[str, ...]]:
+    """Volumes that upstream's VolumeRestrictions looks at: types, what identifies the disk, whether it is read-only."""
+    found = set()
+    for v in spec.volumes or ():
+        if v.gcePersistentDisk:
+            found.add(("gce", str(v.gcePersistentDisk.get("pdName")), _mode(v.gcePersistentDisk)))
+        if v.awsElasticBlockStore:
+            found.add(("aws", str(v.awsElasticBlockStore.get("volumeID")), "rw"))
+        if v.iscsi:
+            found.add(("iscsi", str(v.iscsi.get("iqn")), _mode(v.iscsi)))
+        if v.rbd:
+            for monitor in v.rbd.get("monitors") or ():
+                where = f"{monitor} {v.rbd.get('pool', 'rbd')} {v.rbd.get('image')}"
+                found.add(("rbd", where, _mode(v.rbd)))
+    return frozenset(found)
+
+
+def _mode(source: dict[str, Any]) -> str:
+    return "ro" if source.get("readOnly") else "rw"
 
 
 def _effective(spec: Spec, *, nonzero: bool) -> dict[str, float]:
@@ -214,10 +358,3 @@ def _host_ports(spec: Spec) -> frozenset[tuple[str, str, int]]:
         for p in c.ports or ()
         if p.hostPort
     )
-
-
-def _unsupported(spec: Spec, affinity: dict[str, Any]) -> tuple[str, ...]:
-    found = [f"spec.affinity.{k}" for k in ("podAffinity", "podAntiAffinity") if affinity.get(k)]
-    if spec.topologySpreadConstraints:
-        found.append("spec.topologySpreadConstraints")
-    return tuple(found)

@@ -1,4 +1,4 @@
-"""Which plugins run, in which order: upstream's default profile as far as it is built."""
+"""Which plugins run, in which order: upstream's default profile. Other profiles come from configuration (config.py)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,26 @@ from dataclasses import dataclass
 
 from jota.scheduler.framework import Filter, Score
 from jota.scheduler.plugins.balanced_allocation import BalancedAllocation
+from jota.scheduler.plugins.image_locality import ImageLocality
+from jota.scheduler.plugins.inter_pod_affinity import InterPodAffinity
 from jota.scheduler.plugins.node_affinity import NodeAffinity
 from jota.scheduler.plugins.node_ports import NodePorts
 from jota.scheduler.plugins.node_unschedulable import NodeUnschedulable
-from jota.scheduler.plugins.resources_fit import LeastAllocated, ResourcesFit
+from jota.scheduler.plugins.resources_fit import ResourceScore, ResourcesFit
 from jota.scheduler.plugins.taint_toleration import TaintToleration
+from jota.scheduler.plugins.topology_spread import TopologySpread
 from jota.scheduler.pod import DEFAULT_SCHEDULER
+
+WEIGHTS = {
+    "TaintToleration": 3.0,
+    "NodeAffinity": 2.0,
+    "PodTopologySpread": 2.0,
+    "InterPodAffinity": 2.0,
+    "NodeResourcesFit": 1.0,
+    "NodeResourcesBalancedAllocation": 1.0,
+    "ImageLocality": 1.0,
+}
+"""Upstream's default weights of scores."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -20,13 +34,17 @@ class Profile:
 
     name: str
     filters: tuple[Filter, ...]
-    scores: tuple[Score, ...]
+    scores: tuple[tuple[Score, float], ...]
+    """With their weights."""
+    preempts: bool = True
+    """Whether DefaultPreemption is enabled."""
 
 
 def default_profile() -> Profile:
-    taints, affinity = TaintToleration(), NodeAffinity()
+    taints, affinity, spread, pods = TaintToleration(), NodeAffinity(), TopologySpread(), InterPodAffinity()
+    scores = (taints, affinity, spread, pods, ResourceScore(), BalancedAllocation(), ImageLocality())
     return Profile(
         DEFAULT_SCHEDULER,
-        (NodeUnschedulable(), taints, affinity, NodePorts(), ResourcesFit()),
-        (taints, affinity, LeastAllocated(), BalancedAllocation()),
+        (NodeUnschedulable(), taints, affinity, NodePorts(), ResourcesFit(), spread, pods),
+        tuple((s, WEIGHTS[s.name]) for s in scores),
     )

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from random import Random
 from typing import Any
+
+import msgspec
 
 from jota.aio.clock import Clock, rfc3339
 from jota.aio.waiting import wait_event
@@ -17,18 +20,26 @@ from jota.client.client import Client
 from jota.client.events import EventRecorder
 from jota.client.informer import Informer
 from jota.meta.errors import ApiError
-from jota.meta.resource import NODES, PODS
+from jota.meta.resource import NAMESPACES, NODES, PODS
 from jota.scheduler.cycle import Cycle
 from jota.scheduler.pod import Pod, Shape, Shapes
 from jota.scheduler.profile import default_profile
 from jota.scheduler.queue import SchedulingQueue, Waiting
-from jota.scheduler.snapshot import Node, Snapshot
+from jota.scheduler.resources import SELECTING
+from jota.scheduler.snapshot import Node, NodeMeta, Snapshot
+from jota.scheduler.workloads import Selecting
 
 log = logging.getLogger("jota.scheduler")
 
 _GROUP = 256
 """Pods of one shape that are placed between two looks at the event loop."""
 _BINDS_IN_FLIGHT = 512
+
+
+class Namespace(msgspec.Struct):
+    """What is read of a Namespace."""
+
+    metadata: NodeMeta
 
 
 class Scheduler:
@@ -47,17 +58,27 @@ class Scheduler:
         self._events = EventRecorder(client, clock, self._profile.name)
         self._pods = Informer(client, PODS, type=Pod, clock=clock, random=random)
         self._node_informer = Informer(client, NODES, type=Node, clock=clock, random=random)
+        self._namespaces = Informer(client, NAMESPACES, type=Namespace, clock=clock, random=random)
+        self._selecting = {
+            kind: Informer(client, resource, type=Selecting, clock=clock, random=random)
+            for kind, resource in SELECTING.items()
+        }
 
     async def run(self) -> None:
         """Until cancelled."""
         self._pods.add_handler(self._pod_changed)
         self._node_informer.add_handler(self._node_changed)
+        self._namespaces.add_handler(self._namespace_changed)
+        for kind, informer in self._selecting.items():
+            informer.add_handler(partial(self._selecting_changed, kind))
+        informers: list[Informer[Any]] = [self._node_informer, self._namespaces, *self._selecting.values(), self._pods]
+        # Pods last: what decides about them is known by then.
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._pods.run())
-            tasks.create_task(self._node_informer.run())
+            for each in informers:
+                tasks.create_task(each.run())
             tasks.create_task(self._events.run())
-            await self._node_informer.synced()
-            await self._pods.synced()
+            for each in informers:
+                await each.synced()
             while True:
                 await self._wait()
                 await self._schedule_ready(tasks)
@@ -114,10 +135,10 @@ class Scheduler:
 
     def _count(self, pod: Pod) -> None:
         known = self._placed.get(pod.metadata.uid)
-        if known is not None and known[0] == pod.spec.nodeName and known[1] is self._shapes.of(pod):
+        shape = self._shapes.of(pod)
+        if known is not None and known[0] == pod.spec.nodeName and known[1] is shape:
             return
         self._forget(pod.metadata.uid, quietly=True)
-        shape = self._shapes.of(pod)
         self._placed[pod.metadata.uid] = (pod.spec.nodeName, shape)
         self._nodes.add_pod(pod.spec.nodeName, shape)
 
@@ -129,6 +150,20 @@ class Scheduler:
             self._nodes.remove_pod(*known)
             if not quietly:
                 self._retry_refused()
+
+    def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
+        """Affinity may choose namespaces by their labels."""
+        seen = new or old
+        assert seen is not None
+        labels = None if new is None else new.metadata.labels or {}
+        if self._nodes.pods.set_namespace(seen.metadata.name, labels) and old is not None:
+            self._retry_refused()
+
+    def _selecting_changed(self, kind: str, old: Selecting | None, new: Selecting | None) -> None:
+        if new is not None:
+            self._nodes.workloads.put(kind, new)
+        elif old is not None:
+            self._nodes.workloads.remove(kind, old)
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         if new is None:
@@ -171,9 +206,6 @@ class Scheduler:
             self._take_back(waiting, error)
         else:
             self._events.event(_reference(pod), "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
-            for path in waiting.shape.unsupported:
-                text = f"{path} is not applied by this scheduler; the pod was placed without it"
-                self._events.event(_reference(pod), "Warning", "ConstraintIgnored", text)
         finally:
             self._binding.release()
 

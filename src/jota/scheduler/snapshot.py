@@ -6,19 +6,23 @@ memoised until `generation` moves, which it does when such a fact changes and no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from jota.meta.quantity import milli, value
+from jota.scheduler.counts import PodCounts
 from jota.scheduler.pod import Shape
+from jota.scheduler.workloads import Workloads
 
 Mask = NDArray[np.bool_]
 Column = NDArray[np.float64]
-Ports = frozenset[tuple[str, str, int]]
+K = TypeVar("K")
+N = TypeVar("N", bound=np.generic)
 
 
 class Taint(msgspec.Struct, frozen=True, gc=False):
@@ -32,8 +36,14 @@ class NodeSpec(msgspec.Struct):
     taints: list[Taint] | None = None
 
 
+class NodeImage(msgspec.Struct, gc=False):
+    names: list[str] | None = None
+    sizeBytes: int = 0
+
+
 class NodeStatus(msgspec.Struct):
     allocatable: dict[str, str | int | float] | None = None
+    images: list[NodeImage] | None = None
 
 
 class NodeMeta(msgspec.Struct):
@@ -69,6 +79,19 @@ class Snapshot:
         """Slot -> host ports in use, counted."""
         self.softly_tainted: set[int] = set()
         """Slots with a PreferNoSchedule taint (few or none: scores need not look at the others)."""
+        self.images: dict[str, dict[int, int]] = {}
+        """Image name -> slot -> bytes."""
+        self.disks: dict[int, dict[tuple[str, ...], int]] = {}
+        """Slot -> disks that pods there use (Volumes.exclusive), counted."""
+        self.claims: dict[tuple[str, str], dict[int, int]] = {}
+        """(namespace, claim) -> slot -> pods that use it."""
+        self.taint_sets: list[tuple[Taint, ...]] = [()]
+        """What the codes in `taints` stand for; no taints is 0."""
+        self._taint_codes: dict[tuple[Taint, ...], int] = {(): 0}
+        self._taints: NDArray[np.int32] = np.zeros(0, np.int32)
+        self._cordoned: Mask = np.zeros(0, np.bool_)
+        self.pods = PodCounts(self.label)
+        self.workloads = Workloads()
         self._free: list[int] = []
         self._room = 0
         self.alive: Mask = np.zeros(0, np.bool_)
@@ -100,6 +123,20 @@ class Snapshot:
                     _code(labels, slot, (node.metadata.labels or {}).get(key))
         return labels.codes[: self.size], labels.values
 
+    @property
+    def taints(self) -> NDArray[np.int32]:
+        """Per slot, an index into `taint_sets`."""
+        return self._taints[: self.size]
+
+    @property
+    def cordoned(self) -> Mask:
+        """Per slot, spec.unschedulable."""
+        return self._cordoned[: self.size]
+
+    @property
+    def live(self) -> Mask:
+        return self.alive[: self.size]
+
     def _column(self, columns: dict[str, Column], resource: str) -> Column:
         column = columns.get(resource)
         if column is None:
@@ -118,11 +155,15 @@ class Snapshot:
                 self._account(slot, shape, 1)
         before = self.facts[slot]
         self.facts[slot] = node
+        self._set_images(slot, before, node)
         moved = self._set_allocatable(slot, node)
         if before is None or _placing(before) != _placing(node):
             self.generation += 1
             soft = any(t.effect == "PreferNoSchedule" for t in node.spec.taints or ())
             (self.softly_tainted.add if soft else self.softly_tainted.discard)(slot)
+            self._taints[slot] = self._taint_code(tuple(node.spec.taints or ()))
+            self._cordoned[slot] = node.spec.unschedulable
+            self.pods.relabelled()
             for key, labels in self._labels.items():
                 _code(labels, slot, (node.metadata.labels or {}).get(key))
             return True
@@ -133,9 +174,18 @@ class Snapshot:
         if slot is None:
             return
         self.generation += 1
-        self.facts[slot] = None
+        before, self.facts[slot] = self.facts[slot], None
         self.alive[slot] = False
         self.ports.pop(slot, None)
+        self.disks.pop(slot, None)
+        for users in self.claims.values():
+            users.pop(slot, None)
+        self._set_images(slot, before, None)
+        for labels in self._labels.values():
+            labels.codes[slot] = -1
+        self._taints[slot] = 0
+        self._cordoned[slot] = False
+        self.pods.leave(slot)
         self.softly_tainted.discard(slot)
         for columns in (self._allocatable, self._used):
             for column in columns.values():
@@ -168,6 +218,9 @@ class Snapshot:
         alive = np.zeros(self._room, np.bool_)
         alive[: self.size] = self.alive[: self.size]
         self.alive = alive
+        self._cordoned = _widened(self._cordoned, self._room)
+        self._taints = _widened(self._taints, self._room)
+        self.pods.grow(self._room)
         for labels in self._labels.values():
             codes = np.full(self._room, -1, np.int32)
             codes[: self.size] = labels.codes[: self.size]
@@ -184,6 +237,28 @@ class Snapshot:
                 moved = moved or amount > column[slot]
                 column[slot] = amount
         return moved
+
+    def _taint_code(self, taints: tuple[Taint, ...]) -> int:
+        code = self._taint_codes.get(taints)
+        if code is None:
+            code = self._taint_codes[taints] = len(self.taint_sets)
+            self.taint_sets.append(taints)
+        return code
+
+    def _set_images(self, slot: int, old: Node | None, new: Node | None) -> None:
+        before = (old.status.images if old else None) or []
+        after = (new.status.images if new else None) or []
+        if before == after:
+            return
+        self.generation += 1
+        for image in before:
+            for name in image.names or ():
+                self.images[name].pop(slot, None)
+                if not self.images[name]:
+                    del self.images[name]
+        for image in after:
+            for name in image.names or ():
+                self.images.setdefault(name, {})[slot] = image.sizeBytes
 
     # -- pods
 
@@ -206,12 +281,41 @@ class Snapshot:
             self._column(self._used, resource)[slot] += sign * amount
         self.used_cpu[slot] += sign * shape.score_cpu
         self.used_memory[slot] += sign * shape.score_memory
-        if shape.host_ports:
-            ports = self.ports.setdefault(slot, {})
-            for port in shape.host_ports:
-                ports[port] = ports.get(port, 0) + sign
-                if not ports[port]:
-                    del ports[port]
+        self.pods.add(slot, shape.group, shape.terms, sign)
+        for port in shape.host_ports:
+            _tally(self.ports.setdefault(slot, {}), port, sign)
+        for disk in shape.volumes.exclusive:
+            _tally(self.disks.setdefault(slot, {}), disk, sign)
+        for claim in shape.volumes.claims:
+            _tally(self.claims.setdefault((shape.group.namespace, claim), {}), slot, sign)
+
+
+def _tally(counts: dict[K, int], key: K, sign: int) -> None:
+    counts[key] = counts.get(key, 0) + sign
+    if not counts[key]:
+        del counts[key]
+
+
+def _widened(column: NDArray[N], room: int) -> NDArray[N]:
+    bigger = np.zeros(room, column.dtype)
+    bigger[: len(column)] = column
+    return bigger
+
+
+def all_of(masks: Sequence[Mask]) -> Mask:
+    """True where every one is."""
+    out = masks[0].copy()
+    for mask in masks[1:]:
+        out &= mask
+    return out
+
+
+def none_of(masks: Sequence[Mask]) -> Mask:
+    """True where not one is."""
+    out = ~masks[0]
+    for mask in masks[1:]:
+        out &= ~mask
+    return out
 
 
 def _extended(column: Column, room: int, fill: float) -> Column:

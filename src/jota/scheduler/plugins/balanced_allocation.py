@@ -6,14 +6,15 @@ import numpy as np
 
 from jota.scheduler.framework import BEST
 from jota.scheduler.pod import Shape
-from jota.scheduler.snapshot import Column, Snapshot
+from jota.scheduler.snapshot import Column, Mask, Snapshot
 
 
 class BalancedAllocation:
     name = "NodeResourcesBalancedAllocation"
-    weight = 1.0
 
-    def score(self, nodes: Snapshot, shape: Shape) -> Column | None:
+    def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
+        if _best_effort(shape):
+            return None
         cpu = _fraction(nodes.used_cpu[: nodes.size] + shape.score_cpu, nodes.allocatable("cpu"))
         memory = _fraction(nodes.used_memory[: nodes.size] + shape.score_memory, nodes.allocatable("memory"))
         # The standard deviation of two numbers is half their distance.
@@ -23,10 +24,17 @@ class BalancedAllocation:
         cpu += BEST
         return cpu
 
-    def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float:
+    def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
+        if _best_effort(shape):
+            return 0.0
         cpu = _fraction_one(nodes.used_cpu[slot] + shape.score_cpu, nodes.allocatable("cpu")[slot])
         memory = _fraction_one(nodes.used_memory[slot] + shape.score_memory, nodes.allocatable("memory")[slot])
         return float(BEST - abs(cpu - memory) * (BEST / 2))
+
+
+def _best_effort(shape: Shape) -> bool:
+    """A pod that requests nothing leaves the proportions as they are."""
+    return "cpu" not in shape.requests and "memory" not in shape.requests
 
 
 def _fraction(used: Column, capacity: Column) -> Column:

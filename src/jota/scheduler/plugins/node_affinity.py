@@ -14,7 +14,6 @@ from jota.scheduler.snapshot import Column, Mask, Snapshot
 class NodeAffinity:
     name = "NodeAffinity"
     static = True
-    weight = 2.0
 
     def mask(self, nodes: Snapshot, shape: Shape) -> Mask | None:
         required = shape.affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
@@ -29,22 +28,21 @@ class NodeAffinity:
             passed &= np.logical_or.reduce(terms) if terms else False
         return passed
 
-    def reasons(self, nodes: Snapshot, shape: Shape, slot: int) -> list[str]:
-        return ["node(s) didn't match Pod's node affinity/selector"]
+    def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
+        return {"node(s) didn't match Pod's node affinity/selector": int(refused.sum())}
 
-    def score(self, nodes: Snapshot, shape: Shape) -> Column | None:
+    def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
         preferred = shape.affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
         if not preferred:
             return None
         total = np.zeros(nodes.size)
         for entry in preferred:
             total += float(entry.get("weight", 0)) * _term(nodes, entry.get("preference") or {})
-        most = total[nodes.alive[: nodes.size]].max(initial=0.0)
-        return total * (BEST / most) if most else total
+        most = total[feasible].max(initial=0.0)
+        return total * (BEST / most) if most else None
 
-    def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float:
-        column = self.score(nodes, shape)
-        return 0.0 if column is None else float(column[slot])
+    def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
+        return None if shape.affinity.get("preferredDuringSchedulingIgnoredDuringExecution") else 0.0
 
 
 def _term(nodes: Snapshot, term: dict[str, Any]) -> Mask:

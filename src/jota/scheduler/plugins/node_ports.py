@@ -21,8 +21,8 @@ class NodePorts:
         passed[[slot for slot, taken in nodes.ports.items() if _clash(shape, taken)]] = False
         return passed
 
-    def reasons(self, nodes: Snapshot, shape: Shape, slot: int) -> list[str]:
-        return ["node(s) didn't have free ports for the requested pod ports"]
+    def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
+        return {"node(s) didn't have free ports for the requested pod ports": int(refused.sum())}
 
 
 def _clash(shape: Shape, taken: dict[tuple[str, str, int], int]) -> bool:

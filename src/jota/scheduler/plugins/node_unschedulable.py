@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from jota.scheduler.plugins.taint_toleration import tolerates
 from jota.scheduler.pod import Shape
 from jota.scheduler.snapshot import Mask, Snapshot, Taint
@@ -16,9 +14,7 @@ class NodeUnschedulable:
     static = True
 
     def mask(self, nodes: Snapshot, shape: Shape) -> Mask | None:
-        if tolerates(shape.tolerations, _TAINT):
-            return None
-        return np.fromiter((n is not None and not n.spec.unschedulable for n in nodes.facts), np.bool_, nodes.size)
+        return None if tolerates(shape.tolerations, _TAINT) else ~nodes.cordoned
 
-    def reasons(self, nodes: Snapshot, shape: Shape, slot: int) -> list[str]:
-        return ["node(s) were unschedulable"]
+    def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
+        return {"node(s) were unschedulable": int(refused.sum())}

@@ -1,56 +1,135 @@
-"""NodeResourcesFit: what a pod requests must be free on the node; and LeastAllocated, which prefers emptier nodes."""
+"""NodeResourcesFit: what a pod requests must be free on the node; and its scoring strategies, which weigh what is free.
+
+LeastAllocated prefers emptier nodes (spread), MostAllocated fuller ones (pack), RequestedToCapacityRatio follows a curve
+of its own. Scores count cpu and memory of containers that request nothing with upstream's defaults.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
 import numpy as np
+from numpy.typing import NDArray
 
 from jota.scheduler.framework import BEST
 from jota.scheduler.pod import Shape
 from jota.scheduler.snapshot import Column, Mask, Snapshot
+
+Strategy = Literal["LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"]
+_PLAIN = {"cpu": 1.0, "memory": 1.0}
 
 
 class ResourcesFit:
     name = "NodeResourcesFit"
     static = False
 
+    def __init__(self, ignored: frozenset[str] = frozenset(), ignored_groups: frozenset[str] = frozenset()) -> None:
+        """`ignoredResources` and `ignoredResourceGroups` of NodeResourcesFitArgs: extended resources that others manage."""
+        self._ignored, self._groups = ignored, ignored_groups
+
     def mask(self, nodes: Snapshot, shape: Shape) -> Mask | None:
         passed = np.ones(nodes.size, np.bool_)
-        for resource, amount in shape.requests.items():
+        for resource, amount in self._wanted(shape):
             passed &= nodes.used(resource) + amount <= nodes.allocatable(resource)
         return passed
 
-    def reasons(self, nodes: Snapshot, shape: Shape, slot: int) -> list[str]:
-        short = [r for r, amount in shape.requests.items() if nodes.used(r)[slot] + amount > nodes.allocatable(r)[slot]]
-        return ["Too many pods" if r == "pods" else f"Insufficient {r}" for r in short]
+    def fits(self, nodes: Snapshot, shape: Shape, slot: int) -> bool:
+        """The same for one node."""
+        return all(nodes.used(r)[slot] + a <= nodes.allocatable(r)[slot] for r, a in self._wanted(shape))
+
+    def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
+        """One node may lack several things; each counts."""
+        found: dict[str, int] = {}
+        for resource, amount in self._wanted(shape):
+            short = int((refused & (nodes.used(resource) + amount > nodes.allocatable(resource))).sum())
+            if short:
+                found["Too many pods" if resource == "pods" else f"Insufficient {resource}"] = short
+        return found
+
+    def unresolvable(self, nodes: Snapshot, shape: Shape) -> Mask | None:
+        """True where the whole node would be too small."""
+        small = np.zeros(nodes.size, np.bool_)
+        for resource, amount in self._wanted(shape):
+            small |= amount > nodes.allocatable(resource)
+        return small
+
+    def _wanted(self, shape: Shape) -> list[tuple[str, float]]:
+        if not self._ignored and not self._groups:
+            return list(shape.requests.items())
+        return [
+            (r, a)
+            for r, a in shape.requests.items()
+            if r not in self._ignored and ("/" not in r or r.partition("/")[0] not in self._groups)
+        ]
 
 
-class LeastAllocated:
-    """The mean of what is left of cpu and memory, in percent, were the pod placed there."""
+class ResourceScore:
+    """The weighted mean over the strategy's resources, as if the pod were placed there."""
 
-    name = "NodeResourcesLeastAllocated"
-    weight = 1.0
+    name = "NodeResourcesFit"
 
-    def score(self, nodes: Snapshot, shape: Shape) -> Column | None:
-        cpu, memory = nodes.allocatable("cpu"), nodes.allocatable("memory")
-        left = _left(nodes.used_cpu[: nodes.size] + shape.score_cpu, cpu)
-        left += _left(nodes.used_memory[: nodes.size] + shape.score_memory, memory)
-        left *= BEST / 2
-        return left
+    def __init__(
+        self,
+        strategy: Strategy = "LeastAllocated",
+        resources: Mapping[str, float] | None = None,
+        curve: Sequence[tuple[float, float]] = (),
+    ) -> None:
+        """`resources`: name -> weight. `curve`: (utilisation in percent, score 0 to 10) points, rising in utilisation."""
+        self._strategy, self._resources = strategy, dict(resources or _PLAIN)
+        self._curve = [(x / 100, y * BEST / 10) for x, y in curve]
 
-    def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float:
-        cpu, memory = nodes.allocatable("cpu")[slot], nodes.allocatable("memory")[slot]
-        left = _left_one(nodes.used_cpu[slot] + shape.score_cpu, cpu)
-        left += _left_one(nodes.used_memory[slot] + shape.score_memory, memory)
-        return float(left * (BEST / 2))
+    def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
+        total, weights = np.zeros(nodes.size), np.zeros(nodes.size)
+        for resource, weight in self._asked(shape):
+            capacity = nodes.allocatable(resource)
+            has = capacity > 0
+            fraction = np.divide(self._used(nodes, shape, resource), capacity, out=np.ones(nodes.size), where=has)
+            total += np.where(has, weight * self._valued(fraction), 0.0)
+            weights += weight * has
+        return np.divide(total, weights, out=total, where=weights > 0)
 
+    def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
+        total = weights = 0.0
+        for resource, weight in self._asked(shape):
+            capacity = nodes.allocatable(resource)[slot]
+            if capacity > 0:
+                total += weight * self._value(self._used_one(nodes, shape, resource, slot) / capacity)
+                weights += weight
+        return total / weights if weights else 0.0
 
-def _left(used: Column, capacity: Column) -> Column:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        fraction = 1.0 - used / capacity
-    fraction[~np.isfinite(fraction)] = 0.0
-    np.clip(fraction, 0.0, 1.0, out=fraction)
-    return fraction
+    def _asked(self, shape: Shape) -> list[tuple[str, float]]:
+        """Extended resources that the pod does not ask for have no say (upstream)."""
+        return [(r, w) for r, w in self._resources.items() if r in ("cpu", "memory") or r in shape.requests]
 
+    def _used(self, nodes: Snapshot, shape: Shape, resource: str) -> Column:
+        if resource == "cpu":
+            return nodes.used_cpu[: nodes.size] + shape.score_cpu
+        if resource == "memory":
+            return nodes.used_memory[: nodes.size] + shape.score_memory
+        return nodes.used(resource) + shape.requests.get(resource, 0.0)
 
-def _left_one(used: float, capacity: float) -> float:
-    return min(1.0, max(0.0, 1.0 - used / capacity)) if capacity > 0 else 0.0
+    def _used_one(self, nodes: Snapshot, shape: Shape, resource: str, slot: int) -> float:
+        if resource == "cpu":
+            return float(nodes.used_cpu[slot] + shape.score_cpu)
+        if resource == "memory":
+            return float(nodes.used_memory[slot] + shape.score_memory)
+        return float(nodes.used(resource)[slot] + shape.requests.get(resource, 0.0))
+
+    def _valued(self, fraction: NDArray[np.float64]) -> Column:
+        if self._strategy == "RequestedToCapacityRatio":
+            xs, ys = zip(*self._curve, strict=True)
+            curved: Column = np.interp(fraction, xs, ys).astype(np.float64)
+            return curved
+        clipped = np.clip(fraction, 0.0, 1.0)
+        if self._strategy == "LeastAllocated":
+            return (1.0 - clipped) * BEST
+        return clipped * BEST
+
+    def _value(self, fraction: float) -> float:
+        if self._strategy == "RequestedToCapacityRatio":
+            return float(self._valued(np.array([fraction]))[0])
+        clipped = min(1.0, max(0.0, fraction))
+        if self._strategy == "LeastAllocated":
+            return (1.0 - clipped) * BEST
+        return clipped * BEST

@@ -26,43 +26,39 @@ def _matches(toleration: Toleration, taint: Taint) -> bool:
     return bool(toleration.key) and toleration.value == taint.value
 
 
-def _first_untolerated(nodes: Snapshot, shape: Shape, slot: int) -> Taint | None:
-    node = nodes.facts[slot]
-    for taint in (node.spec.taints if node else None) or ():
-        if taint.effect in _HARD and not tolerates(shape.tolerations, taint):
-            return taint
-    return None
+def _first_untolerated(taints: tuple[Taint, ...], shape: Shape) -> Taint | None:
+    return next((t for t in taints if t.effect in _HARD and not tolerates(shape.tolerations, t)), None)
 
 
 class TaintToleration:
     name = "TaintToleration"
     static = True
-    weight = 3.0
 
     def mask(self, nodes: Snapshot, shape: Shape) -> Mask | None:
-        return np.fromiter(
-            (_first_untolerated(nodes, shape, s) is None for s in range(nodes.size)), np.bool_, nodes.size
-        )
+        """Judged once per distinct set of taints."""
+        good = [_first_untolerated(taints, shape) is None for taints in nodes.taint_sets]
+        return None if all(good) else np.array(good, np.bool_)[nodes.taints]
 
-    def reasons(self, nodes: Snapshot, shape: Shape, slot: int) -> list[str]:
-        taint = _first_untolerated(nodes, shape, slot)
-        return [f"node(s) had untolerated taint {{{taint.key}: {taint.value}}}"] if taint else []
+    def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
+        """Each node by the first of its taints that is not tolerated."""
+        found: dict[str, int] = {}
+        codes, counts = np.unique(nodes.taints[refused], return_counts=True)
+        for code, count in zip(codes, counts, strict=True):
+            taint = _first_untolerated(nodes.taint_sets[code], shape)
+            if taint is not None:
+                reason = f"node(s) had untolerated taint {{{taint.key}: {taint.value}}}"
+                found[reason] = found.get(reason, 0) + int(count)
+        return found
 
-    def score(self, nodes: Snapshot, shape: Shape) -> Column | None:
-        counts = {slot: self._soft(nodes, shape, slot) for slot in nodes.softly_tainted}
-        most = max(counts.values(), default=0)
-        if not most:
+    def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
+        if not nodes.softly_tainted:
             return None
-        column = np.full(nodes.size, BEST)
-        for slot, count in counts.items():
-            column[slot] = BEST * (1.0 - count / most)
-        return column
+        counts = np.array([self._soft(shape, taints) for taints in nodes.taint_sets], np.float64)[nodes.taints]
+        most = counts[feasible].max(initial=0.0)
+        return BEST - counts * (BEST / most) if most else None
 
-    def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float:
-        column = self.score(nodes, shape)
-        return 0.0 if column is None else float(column[slot])
+    def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
+        return None if nodes.softly_tainted else 0.0
 
-    def _soft(self, nodes: Snapshot, shape: Shape, slot: int) -> int:
-        node = nodes.facts[slot]
-        taints = (node.spec.taints if node else None) or ()
+    def _soft(self, shape: Shape, taints: tuple[Taint, ...]) -> int:
         return sum(t.effect == "PreferNoSchedule" and not tolerates(shape.tolerations, t) for t in taints)

@@ -1,0 +1,203 @@
+"""How many pods that a selector means are on each node, kept up with every pod; and per topology domain.
+
+Two families. *Selected*: pods that a selector matches (an incoming pod's affinity and spread). *Carried*: pods that carry a
+term (their anti-affinity and preferences bind newcomers too). Each is an array over node slots; domain sums are made from
+it at first use and kept up from then on. Worked example, zones a a b on slots 0 1 2, two matching pods on slots 0 and 2:
+
+    count.slots = [1, 0, 1]     domains("zone") = [1 (a), 1 (b)]     per_node("zone") = [1, 1, 1]
+
+A pod costs one dictionary lookup when nobody has asked about its like. Next: snapshot.py owns one of these.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jota.scheduler.terms import Group, PodSelector, PodTerms, Term
+
+Counts = NDArray[np.int64]
+Codes = NDArray[np.int32]
+Kind = Literal["anti", "hard", "soft"]
+"""Required anti-affinity, required affinity, preferred either way."""
+_MOST_SELECTED = 2048
+"""Selectors that are counted at once; the least recently used is forgotten and counted anew when it is asked for."""
+
+
+class Count:
+    """Pods per node slot, and per domain of the topology keys that were asked for."""
+
+    __slots__ = ("domains", "slots")
+
+    def __init__(self, room: int) -> None:
+        self.slots: Counts = np.zeros(room, np.int64)
+        self.domains: dict[str, Counts] = {}
+
+
+class PodCounts:
+    """`codes(key)`: (domain code per slot, -1 for none; code per value) of a node label."""
+
+    def __init__(self, codes: Callable[[str], tuple[Codes, dict[str, int]]]) -> None:
+        self._codes = codes
+        self._room = 0
+        self._groups: dict[Group, dict[int, int]] = {}
+        """Group -> slot -> pods."""
+        self._selected: OrderedDict[tuple[PodSelector, ...], Count] = OrderedDict()
+        self._carried: dict[tuple[Kind, Term], Count] = {}
+        self._carriers: dict[tuple[Kind, Term], int] = {}
+        """How many pods carry the term; a term that nobody carries is dropped."""
+        self._counting: dict[Group, list[Count]] = {}
+        """Group -> the selected counts that its pods belong to."""
+        self._binding: dict[Group, list[tuple[Kind, Term, Count]]] = {}
+        """Group -> the carried terms that match its pods."""
+        self.namespaces: dict[str, dict[str, str]] = {}
+
+    # -- changes
+
+    def add(self, slot: int, group: Group, terms: PodTerms, sign: int) -> None:
+        """A pod came to (1) or left (-1) the node in `slot`."""
+        here = self._groups.setdefault(group, {})
+        here[slot] = here.get(slot, 0) + sign
+        if not here[slot]:
+            del here[slot]
+            if not here:
+                del self._groups[group]
+        for count in self._matching(group):
+            self._add(count, slot, sign)
+        if terms.affinity or terms.anti_affinity or terms.preferred:
+            self._carry(slot, terms, sign)
+        if not here and sign < 0:
+            self._counting.pop(group, None)
+            self._binding.pop(group, None)
+
+    def _carry(self, slot: int, terms: PodTerms, sign: int) -> None:
+        families: tuple[tuple[Kind, tuple[Term, ...]], ...] = (
+            ("hard", terms.affinity),
+            ("anti", terms.anti_affinity),
+            ("soft", terms.preferred),
+        )
+        for kind, family in families:
+            for term in family:
+                key = (kind, term)
+                count = self._carried.get(key)
+                if count is None:
+                    count = self._carried[key] = Count(self._room)
+                    self._binding.clear()
+                self._add(count, slot, sign)
+                self._carriers[key] = self._carriers.get(key, 0) + sign
+                if not self._carriers[key]:
+                    del self._carried[key], self._carriers[key]
+                    self._binding.clear()
+
+    def _add(self, count: Count, slot: int, sign: int) -> None:
+        count.slots[slot] += sign
+        for key, domains in count.domains.items():
+            code = self._codes(key)[0][slot]
+            if code >= 0:
+                domains[code] += sign
+
+    def leave(self, slot: int) -> None:
+        """The node is gone, and its pods with it."""
+        for group in list(self._groups):
+            here = self._groups[group]
+            here.pop(slot, None)
+            if not here:
+                del self._groups[group]
+        for count in self._selected.values():
+            count.slots[slot] = 0
+        for key, count in list(self._carried.items()):
+            self._carriers[key] -= int(count.slots[slot])
+            count.slots[slot] = 0
+            if not self._carriers[key]:
+                del self._carried[key], self._carriers[key]
+        self._binding.clear()
+        self.relabelled()
+
+    def relabelled(self) -> None:
+        """Nodes came, went, or changed a label: domains are summed anew when they are asked for."""
+        for count in (*self._selected.values(), *self._carried.values()):
+            count.domains.clear()
+
+    def grow(self, room: int) -> None:
+        self._room = room
+        for count in (*self._selected.values(), *self._carried.values()):
+            bigger = np.zeros(room, np.int64)
+            bigger[: len(count.slots)] = count.slots
+            count.slots = bigger
+
+    def set_namespace(self, name: str, labels: dict[str, str] | None) -> bool:
+        """None: it is gone. True when the labels changed; what was counted by them is counted anew."""
+        if self.namespaces.get(name) == labels:
+            return False
+        if labels is None:
+            self.namespaces.pop(name, None)
+        else:
+            self.namespaces[name] = labels
+        self._selected.clear()
+        self._counting.clear()
+        self._binding.clear()
+        return True
+
+    # -- questions
+
+    def selected(self, *selectors: PodSelector) -> Count:
+        """Pods that match all of these."""
+        count = self._selected.get(selectors)
+        if count is not None:
+            self._selected.move_to_end(selectors)
+            return count
+        count = self._selected[selectors] = Count(self._room)
+        for group, here in self._groups.items():
+            if self._matches(selectors, group):
+                for slot, pods in here.items():
+                    count.slots[slot] += pods
+        if len(self._selected) > _MOST_SELECTED:
+            self._selected.popitem(last=False)
+        self._counting.clear()
+        return count
+
+    def carried(self, group: Group) -> list[tuple[Kind, Term, Count]]:
+        """The terms of pods on nodes that match a pod of this group."""
+        known = self._binding.get(group)
+        if known is None:
+            found = [(k, t, c) for (k, t), c in self._carried.items() if t.selector.matches(group, self.namespaces)]
+            known = self._binding[group] = found
+            if len(self._binding) > 4 * _MOST_SELECTED:
+                self._binding.pop(next(iter(self._binding)))
+        return known
+
+    def domains(self, count: Count, key: str) -> Counts:
+        """Pods per domain code of the topology `key`."""
+        codes, values = self._codes(key)
+        known = count.domains.get(key)
+        if known is None or len(known) < len(values):
+            valid = codes >= 0
+            sums = np.bincount(codes[valid], weights=count.slots[: len(codes)][valid], minlength=len(values))
+            known = count.domains[key] = sums.astype(np.int64)
+        return known
+
+    def per_node(self, count: Count, key: str) -> Counts:
+        """Per slot, the pods in the node's own domain; 0 for nodes without the label."""
+        codes, values = self._codes(key)
+        if not values:
+            return np.zeros(len(codes), np.int64)
+        found = self.domains(count, key)[codes]
+        found[codes < 0] = 0
+        return found
+
+    def matches(self, selector: PodSelector, group: Group) -> bool:
+        return selector.matches(group, self.namespaces)
+
+    def _matching(self, group: Group) -> list[Count]:
+        known = self._counting.get(group)
+        if known is None:
+            known = [c for s, c in self._selected.items() if self._matches(s, group)]
+            self._counting[group] = known
+        return known
+
+    def _matches(self, selectors: tuple[PodSelector, ...], group: Group) -> bool:
+        return all(s.matches(group, self.namespaces) for s in selectors)
