@@ -200,9 +200,18 @@ class Engine:
             if self.store.get(key) is not None:
                 raise Conflict(key, None)
             return Outcome(obj, None, created=True)
-        value = at_rest.join(meta, tail) if tail else served.encode(obj)
-        entry = await self.store.put(key, value, expect=0)
+        try:
+            value = at_rest.join(meta, tail) if tail else served.encode(obj)
+            entry = await self.store.put(key, value, expect=0)
+        except BaseException:
+            self._release(served, attrs)
+            raise
         return Outcome(obj, entry, created=True)
+
+    def _release(self, served: Served, attrs: AdmissionAttributes) -> None:
+        """A write that was let in is not made: what plugins reserved for it is free again."""
+        for plugin in self.plugins(served):
+            plugin.release(attrs)
 
     def _prepare(self, call: Call, obj: Object) -> tuple[bytes, Shape | None]:
         """The kind's own preparation and rules for a new object. Kinds known by their bytes get those, too (else b"").
@@ -256,8 +265,10 @@ class Engine:
                 return Outcome(old, entry)
             try:
                 return await self._write(call, new, entry)
-            except Conflict:
-                continue
+            except BaseException as problem:
+                self._release(call.served, self.attributes(call, "UPDATE", new, old, subresource))
+                if not isinstance(problem, Conflict):
+                    raise
         raise conflict(served.resource.plural, name, MODIFIED, served.resource.group)
 
     def _check_identity(self, served: Served, new: Object, old: Object, entry: Entry) -> None:

@@ -30,6 +30,7 @@ from jota.controllers.nodelifecycle import NodeLifecycleController
 from jota.controllers.poddisruptionbudget import PodDisruptionBudgetController
 from jota.controllers.podgc import PodGarbageCollector
 from jota.controllers.replicaset import ReplicaSetController, ReplicationControllerController
+from jota.controllers.resourcequota import ResourceQuotaController
 from jota.controllers.rootca import RootCAPublisher
 from jota.controllers.serviceaccount import ServiceAccountController
 from jota.controllers.statefulset import StatefulSetController
@@ -49,6 +50,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     ServiceAccountController,
     RootCAPublisher,
     ClusterRoleAggregationController,
+    ResourceQuotaController,
     DeploymentController,
     ReplicaSetController,
     ReplicationControllerController,

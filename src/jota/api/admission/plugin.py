@@ -53,3 +53,6 @@ class Plugin:
 
     def allocate(self, attrs: AdmissionAttributes) -> None:
         """Hand out what must be unique (addresses, ports), after everything was found valid. Raises ApiError."""
+
+    def release(self, attrs: AdmissionAttributes) -> None:
+        """A write that `allocate` let through was not made after all: give back what was handed out. Raises nothing."""

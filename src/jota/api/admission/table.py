@@ -12,6 +12,7 @@ from jota.api.admission.node_taint import TaintNodesByCondition
 from jota.api.admission.object_in_use import StorageObjectInUse
 from jota.api.admission.plugin import Plugin
 from jota.api.admission.priority import Priority
+from jota.api.admission.resource_quota import ResourceQuota
 from jota.api.admission.runtime_class import RuntimeClass
 from jota.api.admission.service_account import ServiceAccount
 from jota.api.admission.service_ip import ServiceAddresses
@@ -31,5 +32,6 @@ def plugins(config: ApiConfig) -> tuple[Plugin, ...]:
         DefaultStorageClass(),
         StorageObjectInUse(),
         CertificateRequest(),
+        ResourceQuota(),
         ServiceAddresses(config),
     )

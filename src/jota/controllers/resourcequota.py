@@ -1,0 +1,78 @@
+"""ResourceQuotas -> their status: what the namespace uses of them, counted from the objects themselves.
+
+In: quotas, and the pods, services and claims whose changes move the numbers. Out: status.hard and status.used. Other kinds
+are counted again every few seconds while a quota limits them. Admission does not read this status; people and tests do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from jota.controllers.controller import Context, Controller, Object, own
+from jota.controllers.views import Pod
+from jota.kinds.core import quota as rules
+from jota.kinds.core.pod.totals import Amounts, add
+from jota.kinds.core.quota import QUOTAS
+from jota.kinds.table import KINDS
+from jota.meta.quantity import NANO
+from jota.meta.resource import PODS, SERVICES, Resource
+
+_SOON, _LATER = 2.0, 60.0
+"""Seconds until the next look: with kinds that are not watched, and without."""
+_PAGE = 1
+
+
+def plan(quota: Object, used: Amounts) -> Object:
+    """The status that a quota should show; `used` by resource name, in nano-units."""
+    hard = (quota.get("spec") or {}).get("hard") or {}
+    return {"hard": dict(hard), "used": {name: rules.shown(name, used.get(name, 0)) for name in hard}}
+
+
+def _ends_or_appears(old: Any, new: Any) -> bool:
+    return old is None or new is None or old.finished != new.finished
+
+
+class ResourceQuotaController(Controller):
+    name: ClassVar[str] = "resourcequota"
+    workers: ClassVar[int] = 2
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.quotas = self.watch(QUOTAS, own)
+        self.quotas.add_index("namespace", lambda q: [q["metadata"]["namespace"]])
+        self.watch(PODS, lambda pod: self._quotas_in(pod.metadata.namespace), type=Pod, when=_ends_or_appears)
+        self.watch(SERVICES, lambda service: self._quotas_in(service["metadata"]["namespace"]))
+        self._known = {k.resource.group_resource: k.resource for k in KINDS if k.storage is None}
+
+    def _quotas_in(self, namespace: str) -> Iterable[str]:
+        return [own(q)[0] for q in self.quotas.by_index("namespace", namespace)]
+
+    async def reconcile(self, key: str) -> float | None:
+        quota = self.quotas.get(key)
+        if quota is None:
+            return None
+        status = plan(quota, await self._used(quota))
+        if status != {k: v for k, v in (quota.get("status") or {}).items() if k in status}:
+            self.wrote(key, self.quotas, await self.client.update(QUOTAS, {**quota, "status": status}, "status"))
+        watched = (PODS, SERVICES)
+        counted = {rules.resource_of(name, self._known) for name in status["hard"]}
+        return _SOON if counted - {*watched, None} else _LATER
+
+    async def _used(self, quota: Object) -> Amounts:
+        namespace, names = quota["metadata"]["namespace"], (quota.get("spec") or {}).get("hard") or {}
+        used: Amounts = {}
+        for resource in {rules.resource_of(name, self._known) for name in names}:
+            if resource is None:
+                continue
+            if resource in (PODS, SERVICES, rules.CLAIMS):
+                listed = await self.client.list(resource, namespace)
+                add(used, rules.total(quota, resource, listed["items"]))
+            elif rules.matches(quota, resource, {}):
+                number = await self._count(resource, namespace)
+                add(used, dict.fromkeys(rules.usage(resource, {}), number * NANO))
+        return used
+
+    async def _count(self, resource: Resource, namespace: str) -> int:
+        listed = await self.client.list(resource, namespace, limit=_PAGE)
+        return len(listed["items"]) + int(listed["metadata"].get("remainingItemCount") or 0)
