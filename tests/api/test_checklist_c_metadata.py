@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from uuid import UUID
 
+import orjson
 import pytest
 
 from jota.meta.errors import ApiError
@@ -222,3 +223,16 @@ async def test_namespaces_carry_their_name_as_a_label(api: ApiServer) -> None:
     made = await api.client.create(NAMESPACES, {"metadata": {"generateName": "n-"}})
     assert made["metadata"]["labels"]["kubernetes.io/metadata.name"] == made["metadata"]["name"]
     assert (made["spec"]["finalizers"], made["status"]["phase"]) == (["kubernetes"], "Active")
+
+
+@story
+async def test_21_a_new_object_has_the_status_of_nobody_yet(api: ApiServer) -> None:
+    labels = {"a": "b"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    sent = {"metadata": {"name": "x"}, "spec": spec, "status": {"replicas": 9}}
+    for plural, status in (("deployments", {}), ("replicasets", {"replicas": 0})):
+        made = await api.request("POST", f"/apis/apps/v1/namespaces/default/{plural}", sent)
+        obj = orjson.loads(made.body)  # type: ignore[arg-type]
+        assert (made.status, obj["status"]) == (201, status)
+        assert all("f:status" not in m["fieldsV1"] for m in obj["metadata"]["managedFields"])

@@ -32,7 +32,9 @@ def _entry(call: Call, now: str) -> Object:
 
 def _track(new: Object, call: Call, old: Object | None, subresource: str, now: str) -> None:
     kind = call.served.kind
-    same = [key for key, value in new.items() if old is not None and key != "metadata" and old.get(key) == value]
+    # a status on create is not the client's doing; on updates through the main endpoint it is as before
+    same = ["status"] if old is None and kind.status else []
+    same += [key for key, value in new.items() if old is not None and key != "metadata" and old.get(key) == value]
     fields = track_update(
         old,
         new,

@@ -24,6 +24,7 @@ from jota.api.registry import Registry
 from jota.api.served import Served
 from jota.api.shapes import BY_BYTES, Shape, Shapes, Templates
 from jota.kinds.kind import Object
+from jota.kinds.status import initial
 from jota.meta import decode, names
 from jota.meta.errors import (
     MODIFIED,
@@ -223,6 +224,8 @@ class Engine:
         errors = metadata.validate(kind, meta)
         if shape is None:
             kind.prepare_create(obj)
+            if "status" not in obj and (status := initial(kind)) is not None:
+                obj["status"] = status
             errors += kind.validate(obj) + kind.validate_create(obj)
         elif shape.status:
             obj["status"] = orjson.loads(shape.status)
