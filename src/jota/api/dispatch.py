@@ -37,6 +37,8 @@ def find_verb(call: Call) -> Verb:
     verb = VERBS.get(target.verb)
     if call.served.answer is not None and target.verb == "create":
         verb = call.served.answer
+    if call.served.reads is not None:
+        verb = call.served.reads.get(target.verb)
     if verb is None or target.verb not in kind.verbs:
         raise method_not_allowed(target.resource, target.verb, target.group)
     if target.name:

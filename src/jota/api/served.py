@@ -26,7 +26,18 @@ Verb = Callable[["Engine", "Call"], Awaitable[Response]]
 
 
 class Served:
-    __slots__ = ("answer", "channel", "converted", "head", "kind", "list_head", "prefix", "resource", "stored_head")
+    __slots__ = (
+        "answer",
+        "channel",
+        "converted",
+        "head",
+        "kind",
+        "list_head",
+        "prefix",
+        "reads",
+        "resource",
+        "stored_head",
+    )
 
     def __init__(self, kind: Kind, feed: Feed) -> None:
         self.kind = kind
@@ -39,6 +50,8 @@ class Served:
         """Kept in another version's form: reads decode and convert, there are no bytes to splice."""
         self.answer: Verb | None = None
         """For kinds that are never stored (reviews, bindings): what a POST does."""
+        self.reads: dict[str, Verb] | None = None
+        """For kinds that are computed when they are asked for (metrics.k8s.io): their verbs, instead of the store's."""
         self.channel: Channel = feed.channel(self.prefix, registry.index(kind))
 
     @property

@@ -22,6 +22,7 @@ from jota.api.documents import Documents
 from jota.api.feed import Feed
 from jota.api.filters.attributes import Authenticator, Authorizer
 from jota.api.metrics import Metrics
+from jota.api.metricsapi import serve as metrics_api
 from jota.api.registry import Registry
 from jota.api.resource import Engine
 from jota.api.served import Served, Verb
@@ -66,6 +67,7 @@ class Api:
             if self.config.serves(kind):
                 self.install(kind)
         self.answer("", "bindings", binding.create)
+        metrics_api.install(self)
         self.custom = CustomResources(self)
         self._keeper: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
