@@ -2,7 +2,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test check bench types setup clean
+.PHONY: demo test check clients bench types setup clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,11 +27,18 @@ demo: setup
 	@scripts/setup demo
 	@$(PY) examples/demo.py
 
-test: setup
+# Client libraries for tests/clients; without them those tests are skipped and say so.
+clients: $(VENV)/.clients
+$(VENV)/.clients: pyproject.toml | setup
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[clients]' \
+		|| echo "make: the client libraries could not be installed; their tests will be skipped"
+	@touch $@
+
+test: setup clients
 	@scripts/setup test
 	@$(PY) -m pytest
 
-check: setup
+check: setup clients
 	@scripts/setup test
 	$(VENV)/bin/ruff format --check src tests bench examples
 	$(VENV)/bin/ruff check src tests bench examples
