@@ -40,6 +40,8 @@ def test_a_nodes_text_is_read() -> None:
         (Reading(10, 1, 100), Reading(3, 1, 105), None),
         (Reading(10, 1, 100), Reading(10, 1, 100), None),
         (None, Reading(10, 1, 100), None),
+        (None, Reading(10, 1, 100, 80), 0.5),
+        (Reading(90, 1, 99, 5), Reading(10, 1, 100, 80), 0.5),
     ],
 )
 def test_the_rate(before: Reading | None, after: Reading, cores: float | None) -> None:

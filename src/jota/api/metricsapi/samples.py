@@ -14,11 +14,12 @@ _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 class Reading(NamedTuple):
-    """One counter and gauge: CPU seconds since the start, bytes in use, when (epoch seconds)."""
+    """One counter and gauge: CPU seconds since the start, bytes in use, when, and when it started (epoch seconds, or 0)."""
 
     cpu: float
     memory: float
     at: float
+    started: float = 0.0
 
 
 class Use(NamedTuple):
@@ -56,14 +57,17 @@ def parse(text: str, now: float) -> Sample:
     for (name, whose), (cpu, at) in values.items():
         if name == "container_cpu_usage_seconds_total":
             memory = values.get(("container_memory_working_set_bytes", whose), (0.0, at))[0]
-            out.containers[whose] = Reading(cpu, memory, at)
+            started = values.get(("container_start_time_seconds", whose), (0.0, at))[0]
+            out.containers[whose] = Reading(cpu, memory, at, started)
         elif name == "node_cpu_usage_seconds_total":
             out.node = Reading(cpu, values.get(("node_memory_working_set_bytes", whose), (0.0, at))[0], at)
     return out
 
 
 def use(before: Reading | None, after: Reading | None) -> Use | None:
-    """None when there is no earlier reading, or when the counter began anew (a restart)."""
+    """What began after the earlier reading (or began anew) is rated from its start; None without any earlier point."""
+    if after is not None and after.started and (before is None or before.started != after.started):
+        before = Reading(0.0, 0.0, after.started)
     if before is None or after is None or after.at <= before.at or after.cpu < before.cpu:
         return None
     window = after.at - before.at
