@@ -17,6 +17,7 @@ from jota.aio.clock import Clock, rfc3339
 from jota.api import metadata, ownership
 from jota.api import object as at_rest
 from jota.api.admission.plugin import AdmissionAttributes, Operation, Plugin
+from jota.api.admission.webhooks import Webhooks
 from jota.api.call import Call
 from jota.api.config import ApiConfig
 from jota.api.feed import Feed
@@ -80,6 +81,7 @@ class Engine:
         self.served: dict[tuple[str, str, str], Served] = {}
         """(group, version, plural) -> what is served there; shared with the Api, which fills it."""
         self._plugins = tuple(plugins)
+        self.webhooks = Webhooks(registry, self.served, self.new_uid)
         self._shapes = Shapes()
         self._templates = Templates()
         self._handling: dict[int, tuple[Plugin, ...]] = {}
@@ -184,11 +186,16 @@ class Engine:
         plugins = self.plugins(served)
         for plugin in plugins:
             plugin.admit(attrs)
+        hooked = self.webhooks.concern(kind)
+        if hooked and await self.webhooks.mutate(attrs, call.warn):
+            meta = self._mutated(call, obj, meta)
         if kind.status and served.resource not in KEEP_STATUS:
             obj.pop("status", None)
         tail, shape = self._prepare(call, obj)
         for plugin in plugins:
             plugin.validate(attrs)
+        if hooked:
+            await self.webhooks.validate(attrs, call.warn)
         for plugin in plugins:
             plugin.allocate(attrs)
         if shape is None or not shape.quiet or meta.get("annotations"):
@@ -264,15 +271,44 @@ class Engine:
             old = served.decode(entry.value, entry.revision)
             new = change(served.decode(entry.value, entry.revision))
             self._check_identity(served, new, old, entry)
+            hooked = self.webhooks.concern(served.kind) and not removable(served, new)
+            if hooked:
+                await self._mutate(call, new, old, subresource, finish)
             if self._finish(call, new, old, subresource, finish, owned):
                 return Outcome(old, entry)
             try:
+                if hooked:
+                    await self.webhooks.validate(self.attributes(call, "UPDATE", new, old, subresource), call.warn)
                 return await self._write(call, new, entry)
             except BaseException as problem:
                 self._release(call.served, self.attributes(call, "UPDATE", new, old, subresource))
                 if not isinstance(problem, Conflict):
                     raise
         raise conflict(served.resource.plural, name, MODIFIED, served.resource.group)
+
+    async def _mutate(self, call: Call, new: Object, old: Object, subresource: str, finish: Finish | None) -> None:
+        """Let webhooks change an update (in place), with its defaults, before the kind's rules see it. Raises ApiError."""
+        if finish is not None:
+            return
+        metadata.carry(new["metadata"], old["metadata"])
+        new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        if subresource == "status":
+            self._keep_all_but_status(new, old)
+        call.served.kind.default(new)
+        was = new["metadata"]
+        if await self.webhooks.mutate(self.attributes(call, "UPDATE", new, old, subresource), call.warn):
+            self._mutated(call, new, was)
+
+    def _mutated(self, call: Call, obj: Object, was: dict[str, Any]) -> dict[str, Any]:
+        """What webhooks left: its metadata, checked and with the identity that it had; defaults again. Raises ApiError."""
+        meta = metadata.check(obj)
+        for field in ("name", "namespace", "uid", "creationTimestamp", "generation"):
+            if field in was:
+                meta[field] = was[field]
+        self.check_type(call.served, obj)
+        self.check_fields(call, obj)
+        call.served.kind.default(obj)
+        return meta
 
     def _check_identity(self, served: Served, new: Object, old: Object, entry: Entry) -> None:
         """The same object, and not an older state of it. Raises ApiError 400, 409."""

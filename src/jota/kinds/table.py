@@ -5,6 +5,7 @@ In: nothing; importing this must stay cheap (no schemas are read). Out: `KINDS` 
 
 from __future__ import annotations
 
+from jota.kinds.admission import mutatingwebhookconfiguration, validatingwebhookconfiguration
 from jota.kinds.apiextensions import crd
 from jota.kinds.apps import controllerrevision, daemonset, deployment, replicaset, statefulset
 from jota.kinds.autoscaling import horizontalpodautoscaler, horizontalpodautoscaler_v1
@@ -77,6 +78,8 @@ KINDS: tuple[Kind, ...] = (
     clusterrolebinding.KIND,
     role.KIND,
     rolebinding.KIND,
+    mutatingwebhookconfiguration.KIND,
+    validatingwebhookconfiguration.KIND,
     csidriver.KIND,
     csinode.KIND,
     csistoragecapacity.KIND,

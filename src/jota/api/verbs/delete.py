@@ -125,6 +125,9 @@ async def remove(engine: Engine, call: Call, namespace: str, name: str, options:
         attrs = engine.attributes(call, "DELETE", None, obj)
         for plugin in engine.plugins(served):
             plugin.validate(attrs)
+        if engine.webhooks.concern(served.kind):
+            await engine.webhooks.mutate(attrs, call.warn)
+            await engine.webhooks.validate(attrs, call.warn)
         changed = plan(served, obj, options, engine.clock.now())
         gone = may_go(served, obj, changed)
         try:

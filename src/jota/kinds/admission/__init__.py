@@ -1,0 +1,1 @@
+"""admissionregistration.k8s.io: who else has a say in writes."""
