@@ -237,3 +237,42 @@ async def test_service_patches_by_port(api: ApiServer) -> None:
             SERVICES, "s", "default", {"spec": {"clusterIP": "10.96.9.9", "clusterIPs": ["10.96.9.9"]}}
         )
     assert refused.value.code == 422
+
+
+@story
+async def test_50_keyed_lists_merge_by_their_keys_with_defaults(api: ApiServer) -> None:
+    """Ports of a container are keyed by number and protocol; a protocol that was left out is TCP."""
+    path = "/apis/apps/v1/namespaces/default/deployments/keyed"
+
+    def wish(*ports: dict[str, Any]) -> dict[str, Any]:
+        labels = {"a": "b"}
+        container = {"name": "c", "image": "i", "ports": list(ports)}
+        spec = {"containers": [container]}
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "keyed"},
+            "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": spec}},
+        }
+
+    async def apply(manager: str, body: dict[str, Any]) -> Any:
+        media = "application/apply-patch+yaml"
+        return await api.request("PATCH", f"{path}?fieldManager={manager}", body, content_type=media)
+
+    def ports(response: Any) -> set[tuple[int, str]]:
+        (container,) = orjson.loads(response.body)["spec"]["template"]["spec"]["containers"]
+        return {(p["containerPort"], p["protocol"]) for p in container["ports"]}
+
+    dns = {"containerPort": 53, "protocol": "UDP"}
+    assert (await apply("one", wish({"containerPort": 53}, dns))).status == 201
+    second = await apply("two", wish({"containerPort": 80, "name": "web"}))
+    assert (second.status, ports(second)) == (200, {(53, "TCP"), (53, "UDP"), (80, "TCP")})
+    assert ports(await apply("one", wish(dns))) == {(53, "UDP"), (80, "TCP")}
+    named = await apply("one", wish(dns, {"containerPort": 80, "protocol": "TCP", "name": "other"}))
+    (cause,) = orjson.loads(named.body)["details"]["causes"]  # type: ignore[arg-type]
+    assert (named.status, cause["field"]) == (
+        409,
+        '.spec.template.spec.containers[name="c"].ports[containerPort=80,protocol="TCP"].name',
+    )
+    twice = await apply("one", wish(dns, dns))
+    assert twice.status in (400, 422)

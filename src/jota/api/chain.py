@@ -119,7 +119,9 @@ async def _dispatch(api: Api, request: Request, target: Target, params: dict[str
     if served is None:
         raise path_not_found()
     accepted = (
-        negotiate.PLAIN if target.subresource in LONG_RUNNING else negotiate.accept(request.headers.get("accept", ""))
+        negotiate.PLAIN
+        if target.subresource in LONG_RUNNING
+        else negotiate.accept(request.headers.get("accept", ""), served.answer is None)
     )
     call = Call(request, target, params, user, served, accepted)
     verb = find_verb(call)

@@ -45,8 +45,8 @@ def _quality(text: str) -> float:
 
 
 @lru_cache(maxsize=256)
-def accept(header: str) -> Accepted:
-    """The form to answer in. Raises ApiError 406."""
+def accept(header: str, objects: bool = True) -> Accepted:
+    """The form to answer in. `objects` False: the answer is no stored object and has one form. Raises ApiError 406."""
     if not header:
         return PLAIN
     for media, params in clauses(header):
@@ -56,6 +56,8 @@ def accept(header: str) -> Accepted:
         as_ = params.get("as", "")
         if not as_:
             return Accepted("", "v1", yaml)
+        if not objects:
+            continue
         version = params.get("v", "v1")
         if params.get("g", "meta.k8s.io") != "meta.k8s.io" or version not in ("v1", "v1beta1"):
             continue
