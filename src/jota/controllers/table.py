@@ -22,6 +22,7 @@ from jota.controllers.deployment import DeploymentController
 from jota.controllers.endpoints import EndpointsController
 from jota.controllers.endpointslice import EndpointSliceController
 from jota.controllers.garbagecollector import GarbageCollector
+from jota.controllers.hpa import HorizontalPodAutoscalerController
 from jota.controllers.job import JobController
 from jota.controllers.jobttl import JobTtlController
 from jota.controllers.namespace import NamespaceController
@@ -59,6 +60,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     ClaimProtectionController,
     VolumeProtectionController,
     PodDisruptionBudgetController,
+    HorizontalPodAutoscalerController,
     JobController,
     CronJobController,
     JobTtlController,

@@ -74,8 +74,13 @@ class Port(msgspec.Struct, gc=False):
     protocol: str | None = None
 
 
+class Requests(msgspec.Struct, gc=False):
+    requests: dict[str, str | int | float] | None = None
+
+
 class Container(msgspec.Struct, gc=False):
     name: str
+    resources: Requests | None = None
     ports: list[Port] | None = None
     restartPolicy: str | None = None
 
@@ -151,6 +156,7 @@ class ContainerStatus(msgspec.Struct, gc=False):
 
 class PodStatus(msgspec.Struct, gc=False):
     phase: str = ""
+    startTime: str | None = None
     podIP: str | None = None
     podIPs: list[PodIP] | None = None
     conditions: list[Condition] | None = None

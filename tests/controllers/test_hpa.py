@@ -1,0 +1,203 @@
+"""HorizontalPodAutoscaler: tables for the arithmetic and the limits; stories with a node agent that tells loads."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from jota.aio.clock import rfc3339
+from jota.api.metricsapi import scrape
+from jota.controllers.deployment import DeploymentController
+from jota.controllers.hpa import AUTOSCALERS, HorizontalPodAutoscalerController
+from jota.controllers.hpa_metrics import MetricFault, Proposal, Tolerance, amount, resource_metric, value_metric
+from jota.controllers.hpa_plan import Memory, plan
+from jota.controllers.replicaset import ReplicaSetController
+from jota.controllers.views import Pod
+from jota.meta.resource import DEPLOYMENTS, EVENTS, NODES, PODS
+from jota.testing.cluster import ApiServer
+from jota.wire.message import Response
+
+from .builders import NOW
+from .stories import Kubelet, running, web
+
+Object = dict[str, Any]
+
+
+def pod(
+    name: str, *, ready: bool = True, phase: str = "Running", requests: str | None = "100m", age: float = 900
+) -> Pod:
+    condition = {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": rfc3339(NOW - age + 5)}
+    resources = {"requests": {"cpu": requests}} if requests else {}
+    raw = {
+        "metadata": {"name": name, "namespace": "ns"},
+        "spec": {"containers": [{"name": "c", "resources": resources}]},
+        "status": {"phase": phase, "startTime": rfc3339(NOW - age), "conditions": [condition]},
+    }
+    return msgspec.convert(raw, Pod)
+
+
+CPU = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}
+AVERAGE = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "200m"}}}
+PODS3 = [pod("a"), pod("b"), pod("c")]
+
+
+@pytest.mark.parametrize(
+    ("metric", "pods", "uses", "wanted"),
+    [
+        (CPU, PODS3, {"a": 90, "b": 90, "c": 90}, 6),
+        (CPU, PODS3, {"a": 50, "b": 52, "c": 50}, 3),
+        (CPU, PODS3, {"a": 10, "b": 10, "c": 10}, 1),
+        (CPU, PODS3, {"a": 90, "b": 90}, 4),
+        (CPU, PODS3, {"a": 10, "b": 10}, 2),
+        (CPU, [*PODS3[:2], pod("c", phase="Pending")], {"a": 100, "b": 100}, 4),
+        (CPU, [*PODS3[:2], pod("c", ready=False, age=20)], {"a": 10, "b": 10, "c": 900}, 1),
+        (AVERAGE, PODS3, {"a": 400, "b": 400, "c": 400}, 6),
+    ],
+)
+def test_what_a_resource_metric_asks_for(metric: Object, pods: list[Pod], uses: dict[str, int], wanted: int) -> None:
+    assert resource_metric(metric, 3, pods, uses, Tolerance(), NOW).replicas == wanted
+
+
+def test_a_missing_request_is_named() -> None:
+    with pytest.raises(MetricFault, match="missing request for cpu in container c of Pod x"):
+        resource_metric(CPU, 1, [pod("x", requests=None)], {"x": 1}, Tolerance(), NOW)
+
+
+def test_other_metrics() -> None:
+    each = {"type": "Pods", "pods": {"metric": {"name": "rps"}, "target": {"averageValue": "10"}}}
+    assert value_metric(each, 2, 2, [30000, 10000], Tolerance()).replicas == 4
+    queue = {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"value": "100"}}}
+    assert value_metric(queue, 2, 2, [250000], Tolerance()).replicas == 5
+    assert amount(1500) == "1500m"
+    assert amount(2000) == "2"
+
+
+def scaler(low: int = 1, high: int = 10, **spec: Any) -> Object:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+    return {
+        "metadata": {"name": "web", "namespace": "ns"},
+        "spec": {"scaleTargetRef": target, "minReplicas": low, "maxReplicas": high, "metrics": [CPU], **spec},
+    }
+
+
+def asks(n: int) -> list[Proposal | MetricFault]:
+    return [Proposal(n, "cpu", {})]
+
+
+@pytest.mark.parametrize(
+    ("owner", "current", "wanted", "memory", "size", "limited"),
+    [
+        (scaler(), 2, 5, Memory(), 5, "DesiredWithinRange"),
+        (scaler(), 1, 9, Memory(), 5, "ScaleUpLimit"),
+        (scaler(high=4), 2, 9, Memory(), 4, "TooManyReplicas"),
+        (scaler(), 5, 2, Memory(), 2, "DesiredWithinRange"),
+        (scaler(), 5, 2, Memory([(NOW - 100, 4)]), 4, "DesiredWithinRange"),
+        (scaler(low=3), 5, 1, Memory(), 3, "TooFewReplicas"),
+        (scaler(behavior={"scaleDown": {"selectPolicy": "Disabled"}}), 5, 1, Memory(), 5, "ScaleDownLimit"),
+        (scaler(), 5, 9, Memory(changes=[(NOW - 5, 4)]), 5, "ScaleUpLimit"),
+    ],
+)
+def test_the_limits(owner: Object, current: int, wanted: int, memory: Memory, size: int, limited: str) -> None:
+    decided = plan(owner, current, asks(wanted), memory, NOW)
+    assert decided.replicas == size
+    reasons = {c["type"]: c["reason"] for c in decided.status["conditions"]}
+    assert reasons["ScalingLimited"] == limited
+    assert reasons["ScalingActive"] == "ValidMetricFound"
+
+
+def test_nothing_is_taken_away_while_a_metric_is_missing() -> None:
+    fault = MetricFault("FailedGetResourceMetric", "gone")
+    assert plan(scaler(), 5, [*asks(2), fault], Memory(), NOW).replicas == 5
+    assert plan(scaler(), 5, [*asks(8), fault], Memory(), NOW).replicas == 8
+    decided = plan(scaler(), 5, [fault], Memory(), NOW)
+    active = next(c for c in decided.status["conditions"] if c["type"] == "ScalingActive")
+    assert (active["status"], active["reason"]) == ("False", "FailedGetResourceMetric")
+
+
+class Loaded(Kubelet):
+    """Containers report that they run, and since when."""
+
+    async def start(self, pod: Object) -> None:
+        await super().start(pod)
+        meta, now = pod["metadata"], rfc3339(self.api.clock.now())
+        status = {"name": "c", "state": {"running": {}}, "ready": True, "restartCount": 0, "image": "x", "imageID": ""}
+        patch = {"status": {"containerStatuses": [status], "startTime": now}}
+        await self.api.client.patch(PODS, meta["name"], meta["namespace"], patch, subresource="status")
+
+
+async def work(api: ApiServer, kubelet: Kubelet, seconds: float) -> int:
+    """Let time pass; the deployment's size then."""
+    for _ in range(int(seconds)):
+        await api.advance(1)
+        await kubelet.tick()
+    return int((await api.client.get(DEPLOYMENTS, "web", "ns"))["spec"]["replicas"])
+
+
+def test_a_deployment_follows_its_load_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = {"total": 0.05}
+    cpu: dict[str, float] = {}
+
+    async def story() -> None:
+        controllers = (DeploymentController, ReplicaSetController, HorizontalPodAutoscalerController)
+        async with running(*controllers) as api:
+            last = {"at": api.clock.now()}
+
+            async def node_agent(*_: Any) -> Response:
+                now = api.clock.now()
+                pods = [p["metadata"]["name"] for p in (await api.client.list(PODS, "ns"))["items"]]
+                lines = []
+                for name in pods:
+                    cpu[name] = cpu.get(name, 0.0) + (now - last["at"]) * load["total"] / len(pods)
+                    whose = f'{{container="c",namespace="ns",pod="{name}"}}'
+                    lines.append(f"container_cpu_usage_seconds_total{whose} {cpu[name]} {int(now * 1000)}")
+                last["at"] = now
+                return Response(200, [], "\n".join(lines).encode())
+
+            monkeypatch.setattr(scrape, "hand_over", node_agent)
+            await api.client.create(NODES, {"metadata": {"name": "n1"}})
+            body = web(1)
+            body["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "100m"}}
+            await api.client.create(DEPLOYMENTS, body)
+            kubelet = Loaded(api)
+            await kubelet.settle()
+            quick = {"scaleDown": {"stabilizationWindowSeconds": 30}}
+            await api.client.create(AUTOSCALERS, scaler(high=6, behavior=quick))
+            assert await work(api, kubelet, 30) == 1
+            load["total"] = 0.2
+            grown = await work(api, kubelet, 16)
+            assert grown > 1
+            assert await work(api, kubelet, 40) == 4
+            load["total"] = 0.01
+            assert await work(api, kubelet, 120) == 1
+            status = (await api.client.get(AUTOSCALERS, "web", "ns"))["status"]
+            assert status["lastScaleTime"]
+            assert status["currentMetrics"][0]["resource"]["current"]["averageValue"]
+            reasons = {e["reason"] for e in (await api.client.list(EVENTS, "ns"))["items"]}
+            assert "SuccessfulRescale" in reasons
+
+    asyncio.run(story())
+
+
+def test_what_nobody_serves_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with running(DeploymentController, ReplicaSetController, HorizontalPodAutoscalerController) as api:
+            await api.client.create(DEPLOYMENTS, web(2))
+            metric = {
+                "type": "Pods",
+                "pods": {"metric": {"name": "rps"}, "target": {"type": "AverageValue", "averageValue": "1"}},
+            }
+            await api.client.create(AUTOSCALERS, scaler(metrics=[metric]))
+            await api.advance(12)
+            status = (await api.client.get(AUTOSCALERS, "web", "ns"))["status"]
+            active = next(c for c in status["conditions"] if c["type"] == "ScalingActive")
+            assert (active["status"], active["reason"]) == ("False", "FailedGetPodsMetric")
+            await api.client.delete(DEPLOYMENTS, "web", "ns")
+            await api.advance(12)
+            status = (await api.client.get(AUTOSCALERS, "web", "ns"))["status"]
+            able = next(c for c in status["conditions"] if c["type"] == "AbleToScale")
+            assert (able["status"], able["reason"]) == ("False", "FailedGetScale")
+
+    asyncio.run(story())
