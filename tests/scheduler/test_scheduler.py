@@ -81,7 +81,10 @@ def test_a_pod_that_fits_nowhere_says_why_and_is_placed_when_room_appears() -> N
             big = await api.client.get(PODS, "big", "default")
             condition = next(c for c in big["status"]["conditions"] if c["type"] == "PodScheduled")
             assert condition["reason"] == "Unschedulable"
-            assert condition["message"] == "0/1 nodes are available: 1 Insufficient cpu."
+            assert condition["message"] == (
+                "0/1 nodes are available: 1 Insufficient cpu. "
+                "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+            )
             await add_node(api, node("b", cpu="4"))
             await api.advance(15)
             assert (await where(api))["big"] == "b"

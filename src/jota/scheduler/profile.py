@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jota.scheduler.framework import Filter, Score
 from jota.scheduler.plugins.balanced_allocation import BalancedAllocation
@@ -11,9 +11,13 @@ from jota.scheduler.plugins.inter_pod_affinity import InterPodAffinity
 from jota.scheduler.plugins.node_affinity import NodeAffinity
 from jota.scheduler.plugins.node_ports import NodePorts
 from jota.scheduler.plugins.node_unschedulable import NodeUnschedulable
+from jota.scheduler.plugins.node_volume_limits import NodeVolumeLimits
 from jota.scheduler.plugins.resources_fit import ResourceScore, ResourcesFit
 from jota.scheduler.plugins.taint_toleration import TaintToleration
 from jota.scheduler.plugins.topology_spread import TopologySpread
+from jota.scheduler.plugins.volume_binding import VolumeBinding
+from jota.scheduler.plugins.volume_restrictions import VolumeRestrictions
+from jota.scheduler.plugins.volume_zone import VolumeZone
 from jota.scheduler.pod import DEFAULT_SCHEDULER
 
 WEIGHTS = {
@@ -45,6 +49,27 @@ def default_profile() -> Profile:
     scores = (taints, affinity, spread, pods, ResourceScore(), BalancedAllocation(), ImageLocality())
     return Profile(
         DEFAULT_SCHEDULER,
-        (NodeUnschedulable(), taints, affinity, NodePorts(), ResourcesFit(), spread, pods),
+        (
+            NodeUnschedulable(),
+            taints,
+            affinity,
+            NodePorts(),
+            ResourcesFit(),
+            VolumeRestrictions(),
+            NodeVolumeLimits(),
+            VolumeBinding(),
+            VolumeZone(),
+            spread,
+            pods,
+        ),
         tuple((s, WEIGHTS[s.name]) for s in scores),
     )
+
+
+@dataclass(slots=True, frozen=True)
+class Settings:
+    """What a scheduler process runs: its profiles (one per schedulerName) and the backoff of refused pods in seconds."""
+
+    profiles: tuple[Profile, ...] = field(default_factory=lambda: (default_profile(),))
+    initial_backoff: float = 1.0
+    max_backoff: float = 10.0

@@ -1,13 +1,14 @@
 """Pods that wait for a node: ready ones by priority and age, refused ones until something changes or their backoff ends.
 
-Three places (upstream's names): active, backoff, unschedulable. `move_all` is called when the cluster changed in a way that
-may help; a refused pod is tried again then, but not before its backoff (1 s doubling to 10 s) has passed. Pods come out
-grouped: all neighbours in order that share a shape.
+Three places (upstream's names): active, backoff, unschedulable. `move` is called when the cluster changed in a way that may
+help pods which certain plugins refused (queueing hints); such a pod is tried again, but not before its backoff (1 s doubling
+to 10 s) has passed. Pods come out grouped: all neighbours in order that share a shape, a priority and a profile.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jota.scheduler.pod import Pod, Shape
@@ -24,12 +25,28 @@ class Waiting:
     order: tuple[int, float, int]
     attempts: int = 0
     due: float = 0.0
+    rejected: frozenset[str] = frozenset()
+    """The plugins that refused it last; none: it is tried again whatever happens."""
+
+    def alike(self, other: Waiting) -> bool:
+        """Whether one decision serves both."""
+        mine, theirs = self.pod.spec, other.pod.spec
+        return (self.shape, mine.priority, mine.schedulerName, mine.preemptionPolicy) == (
+            other.shape,
+            theirs.priority,
+            theirs.schedulerName,
+            theirs.preemptionPolicy,
+        )
 
 
 class SchedulingQueue:
     """Keyed by pod key. All times are monotonic seconds that the caller gives."""
 
-    def __init__(self) -> None:
+    def __init__(self, backoff_base: float = _BACKOFF_BASE, backoff_cap: float = _BACKOFF_CAP) -> None:
+        """Seconds."""
+        self._base, self._cap = backoff_base, backoff_cap
+        self._by_plugin: dict[str, dict[str, None]] = {}
+        """Plugin -> the refused keys that it had a part in; "" for those that anything may help."""
         self._active: list[tuple[tuple[int, float, int], str]] = []
         self._waiting: dict[str, Waiting] = {}
         self._refused: dict[str, None] = {}
@@ -53,13 +70,13 @@ class SchedulingQueue:
         else:
             self._sequence += 1
             known = self._waiting[key] = Waiting(pod, shape, (-pod.spec.priority, now, self._sequence))
-        self._refused.pop(key, None)
+        self._unrefuse(key)
         self._activate(key, known)
 
     def remove(self, key: str) -> None:
         """Deleted, bound, or not ours any more."""
+        self._unrefuse(key)
         self._waiting.pop(key, None)
-        self._refused.pop(key, None)
         self._ready.discard(key)
 
     def next_group(self, now: float, most: int) -> list[Waiting]:
@@ -72,7 +89,7 @@ class SchedulingQueue:
             if waiting is None or key not in self._ready or waiting.order != order:
                 heapq.heappop(self._active)
                 continue
-            if group and waiting.shape is not group[0].shape:
+            if group and not waiting.alike(group[0]):
                 break
             heapq.heappop(self._active)
             self._ready.discard(key)
@@ -83,26 +100,36 @@ class SchedulingQueue:
     def refuse(self, waiting: Waiting, now: float) -> None:
         """Put back a pod that fits nowhere."""
         waiting.attempts += 1
-        waiting.due = now + min(_BACKOFF_CAP, _BACKOFF_BASE * 2.0 ** min(waiting.attempts - 1, 10))
+        waiting.due = now + min(self._cap, self._base * 2.0 ** min(waiting.attempts - 1, 10))
         key = waiting.pod.key
         self._waiting.setdefault(key, waiting)
         self._refused[key] = None
+        for plugin in self._waiting[key].rejected or ("",):
+            self._by_plugin.setdefault(plugin, {})[key] = None
 
     def retry(self, waiting: Waiting, now: float) -> None:
         """Put back a pod whose binding failed: tried again after its backoff, whatever happens meanwhile."""
         self.refuse(waiting, now)
-        del self._refused[waiting.pod.key]
+        self._unrefuse(waiting.pod.key)
         heapq.heappush(self._backoff, (waiting.due, waiting.pod.key))
 
-    def move_all(self, now: float) -> None:
-        """Something changed that may make room: every refused pod gets another try."""
-        for key in self._refused:
+    def move(self, plugins: Iterable[str], now: float) -> bool:
+        """Something changed that may help pods which these plugins refused; whether any is tried again for it."""
+        keys: dict[str, None] = {}
+        for plugin in (*plugins, ""):
+            keys |= self._by_plugin.get(plugin, {})
+        for key in keys:
+            self._unrefuse(key)
             waiting = self._waiting[key]
             if waiting.due <= now:
                 self._activate(key, waiting)
             else:
                 heapq.heappush(self._backoff, (waiting.due, key))
-        self._refused.clear()
+        return bool(keys)
+
+    def refused_by(self) -> Iterable[str]:
+        """The plugins that pods wait for."""
+        return self._by_plugin.keys()
 
     def wait(self, now: float) -> float | None:
         """Seconds until something becomes ready by itself; 0 when something is; None when only a change can help."""
@@ -124,8 +151,18 @@ class SchedulingQueue:
             key = next(iter(self._refused))
             if self._waiting[key].due + _FORGOTTEN > now:
                 break
-            del self._refused[key]
+            self._unrefuse(key)
             self._activate(key, self._waiting[key])
+
+    def _unrefuse(self, key: str) -> None:
+        if key not in self._refused:
+            return
+        del self._refused[key]
+        for plugin in self._waiting[key].rejected or ("",):
+            keys = self._by_plugin.get(plugin, {})
+            keys.pop(key, None)
+            if not keys:
+                self._by_plugin.pop(plugin, None)
 
     def _activate(self, key: str, waiting: Waiting) -> None:
         if key not in self._ready:

@@ -1,33 +1,35 @@
 """The scheduler: watches pods and nodes, decides with `cycle.py`, binds through the API. Safe to kill at any line.
 
 Pods that it has placed but not yet seen bound are assumed in the snapshot; a failed binding takes the assumption back. A
-new scheduler needs nothing of the old one: bound pods are in the API, all others are simply scheduled again.
+new scheduler needs nothing of the old one: bound pods are in the API, all others are simply scheduled again. What happens
+outside comes in through feed.py; refused pods may displace others through preemption.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
+from collections import Counter
 from random import Random
 from typing import Any
 
-import msgspec
+import numpy as np
 
 from jota.aio.clock import Clock, rfc3339
 from jota.aio.waiting import wait_event
 from jota.client.client import Client
 from jota.client.events import EventRecorder
-from jota.client.informer import Informer
 from jota.meta.errors import ApiError
-from jota.meta.resource import NAMESPACES, NODES, PODS
-from jota.scheduler.cycle import Cycle
+from jota.meta.resource import PODS
+from jota.scheduler import preemption
+from jota.scheduler.cycle import Cycle, explanation
+from jota.scheduler.feed import Feed
 from jota.scheduler.pod import Pod, Shape, Shapes
-from jota.scheduler.profile import default_profile
+from jota.scheduler.preemption import Candidate, Placed
+from jota.scheduler.profile import Settings
 from jota.scheduler.queue import SchedulingQueue, Waiting
-from jota.scheduler.resources import SELECTING
-from jota.scheduler.snapshot import Node, NodeMeta, Snapshot
-from jota.scheduler.workloads import Selecting
+from jota.scheduler.snapshot import Node, Snapshot
+from jota.scheduler.volumebinder import VolumeBinder, VolumesNotBound
 
 log = logging.getLogger("jota.scheduler")
 
@@ -36,49 +38,36 @@ _GROUP = 256
 _BINDS_IN_FLIGHT = 512
 
 
-class Namespace(msgspec.Struct):
-    """What is read of a Namespace."""
-
-    metadata: NodeMeta
-
-
 class Scheduler:
-    def __init__(self, client: Client, *, clock: Clock, random: Random) -> None:
-        self._client, self._clock = client, clock
-        self._profile = default_profile()
+    def __init__(self, client: Client, *, clock: Clock, random: Random, settings: Settings | None = None) -> None:
+        settings = settings or Settings()
+        self._client, self._clock, self._random = client, clock, random
         self._nodes = Snapshot()
         self._shapes = Shapes()
-        self._queue = SchedulingQueue()
-        self._cycle = Cycle(self._profile, self._nodes, random.getrandbits(63))
-        self._placed: dict[str, tuple[str, Shape]] = {}
-        """Pod uid -> (node, shape) of every pod that the snapshot counts, bound or assumed."""
+        self._queue = SchedulingQueue(settings.initial_backoff, settings.max_backoff)
+        self._profiles = {p.name: p for p in settings.profiles}
+        self._cycles = {p.name: Cycle(p, self._nodes, random.getrandbits(63)) for p in settings.profiles}
+        self._placed: dict[str, Placed] = {}
+        """Pod uid -> every pod that the snapshot counts, bound or assumed."""
+        self._on_node: dict[str, dict[str, Placed]] = {}
+        self._priorities: Counter[int] = Counter()
+        """Of the placed pods."""
         self._assumed: set[str] = set()
+        self._nominated: dict[str, Placed] = {}
+        """Pod uid -> the room that is kept for it; counted in the snapshot as if the pod were there."""
         self._wake = asyncio.Event()
         self._binding = asyncio.Semaphore(_BINDS_IN_FLIGHT)
-        self._events = EventRecorder(client, clock, self._profile.name)
-        self._pods = Informer(client, PODS, type=Pod, clock=clock, random=random)
-        self._node_informer = Informer(client, NODES, type=Node, clock=clock, random=random)
-        self._namespaces = Informer(client, NAMESPACES, type=Namespace, clock=clock, random=random)
-        self._selecting = {
-            kind: Informer(client, resource, type=Selecting, clock=clock, random=random)
-            for kind, resource in SELECTING.items()
-        }
+        self._events = {p.name: EventRecorder(client, clock, p.name) for p in settings.profiles}
+        self._volumes = VolumeBinder(client, self._nodes, clock)
+        self._feed = Feed(client, self._nodes, self, clock=clock, random=random)
 
     async def run(self) -> None:
         """Until cancelled."""
-        self._pods.add_handler(self._pod_changed)
-        self._node_informer.add_handler(self._node_changed)
-        self._namespaces.add_handler(self._namespace_changed)
-        for kind, informer in self._selecting.items():
-            informer.add_handler(partial(self._selecting_changed, kind))
-        informers: list[Informer[Any]] = [self._node_informer, self._namespaces, *self._selecting.values(), self._pods]
-        # Pods last: what decides about them is known by then.
         async with asyncio.TaskGroup() as tasks:
-            for each in informers:
-                tasks.create_task(each.run())
-            tasks.create_task(self._events.run())
-            for each in informers:
-                await each.synced()
+            for recorder in self._events.values():
+                tasks.create_task(recorder.run())
+            tasks.create_task(self._feed.run())
+            await self._feed.synced()
             while True:
                 await self._wait()
                 await self._schedule_ready(tasks)
@@ -92,103 +81,227 @@ class Scheduler:
 
     async def _schedule_ready(self, tasks: asyncio.TaskGroup) -> None:
         while group := self._queue.next_group(self._clock.monotonic(), _GROUP):
-            shape = group[0].shape
-            slots = self._cycle.place(shape, len(group))
-            for waiting, slot in zip(group, slots, strict=False):
-                self._assume(waiting, self._nodes.names[slot])
+            placed, refused = self._decide(group)
+            for waiting, slot in placed:
+                node = self._nodes.names[slot]
+                self._assume(waiting, node)
+                if waiting.shape.volumes.claims:
+                    tasks.create_task(self._bind_with_volumes(waiting, node))
+                    continue
                 await self._binding.acquire()
-                tasks.create_task(self._bind(waiting, self._nodes.names[slot]))
-            refused = group[len(slots) :]
+                tasks.create_task(self._bind(waiting, node))
+            if placed:
+                self.stir("InterPodAffinity", "PodTopologySpread")
             if refused:
-                message = self._cycle.explain(shape)
-                for waiting in refused:
-                    self._queue.refuse(waiting, self._clock.monotonic())
-                    await self._binding.acquire()
-                    tasks.create_task(self._report(waiting.pod, message))
+                await self._refuse(refused, tasks)
             await asyncio.sleep(0)
 
-    # -- what happens outside
+    # -- deciding
 
-    def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+    def _decide(self, group: list[Waiting]) -> tuple[list[tuple[Waiting, int]], list[Waiting]]:
+        """(placed with their slots, refused). Pods with volumes or a nomination are looked at one by one."""
+        first = group[0]
+        if not first.shape.volumes.claims and not self._nominated:
+            slots = self._cycle(first).place(first.shape, len(group))
+            return list(zip(group, slots, strict=False)), group[len(slots) :]
+        placed: list[tuple[Waiting, int]] = []
+        refused: list[Waiting] = []
+        for waiting in group:
+            slot = self._place_one(waiting)
+            if slot is None:
+                refused.append(waiting)
+                continue
+            if waiting.shape.volumes.claims:
+                self._volumes.reserve(waiting.shape, slot)
+            placed.append((waiting, slot))
+        return placed, refused
+
+    def _place_one(self, waiting: Waiting) -> int | None:
+        """Its own nominated node first; room kept for less important pods is not respected."""
+        own, priority = waiting.pod.metadata.uid, waiting.pod.spec.priority
+        ignored = [n for uid, n in self._nominated.items() if uid == own or n.priority < priority]
+        for n in ignored:
+            self._nodes.remove_pod(n.node, n.shape)
+        try:
+            cycle, shape = self._cycle(waiting), waiting.shape
+            kept = self._nominated.get(own)
+            slots: list[int] = []
+            if kept is not None and (slot := self._nodes.slots.get(kept.node)) is not None:
+                within = np.zeros(self._nodes.size, np.bool_)
+                within[slot] = True
+                slots = cycle.place(shape, 1, within)
+            slots = slots or cycle.place(shape, 1)
+        finally:
+            for n in ignored:
+                self._nodes.add_pod(n.node, n.shape)
+        if slots:
+            self._unnominate(own)
+        return slots[0] if slots else None
+
+    async def _refuse(self, refused: list[Waiting], tasks: asyncio.TaskGroup) -> None:
+        first = refused[0]
+        cycle = self._cycle(first)
+        refusals = cycle.refusals(first.shape)
+        total = int(self._nodes.live.sum())
+        text = explanation(refusals, total)
+        hopeless = ""
+        for waiting in refused:
+            waiting.rejected = frozenset(refusals)
+            self._queue.refuse(waiting, self._clock.monotonic())
+            candidate, why = (None, hopeless) if hopeless else self._preempt(waiting, total)
+            if candidate is None and waiting.pod.metadata.uid not in self._nominated:
+                hopeless = why  # the same for its likes
+            message = f"{text} preemption: {why}" if why else text
+            await self._binding.acquire()
+            tasks.create_task(self._report(waiting.pod, message, candidate))
+
+    def _preempt(self, waiting: Waiting, total: int) -> tuple[Candidate | None, str]:
+        """Choose victims and keep the room for the pod; the reason when that is not possible."""
+        pod, profile = waiting.pod, self._profiles[waiting.pod.spec.schedulerName]
+        if not profile.preempts or not total:
+            return None, ""
+        if pod.spec.preemptionPolicy == "Never":
+            return None, "not eligible due to preemptionPolicy=Never."
+        uid, priority = pod.metadata.uid, pod.spec.priority
+        kept = self._nominated.get(uid)
+        if kept is not None and any(
+            p.terminating and p.priority < priority for p in self._on_node.get(kept.node, {}).values()
+        ):
+            return None, "not eligible due to a terminating pod on the nominated node."
+        cycle = self._cycle(waiting)
+        self._unnominate(uid)
+        if not any(p < priority for p in self._priorities):
+            return None, preemption.no_victims(total, int((self._nodes.live & cycle.hopeless(waiting.shape)).sum()))
+        start = self._random.randrange(max(1, self._nodes.size))
+        budgets = self._feed.budgets()
+        candidate, why = preemption.find(cycle, self._nodes, waiting.shape, priority, self._on_node, budgets, start)
+        if candidate is not None:
+            self._keep_room(pod, candidate.node)
+        return candidate, why
+
+    def _keep_room(self, pod: Pod, node: str) -> None:
+        kept = _placed(pod, node, self._shapes.of(pod))
+        for uid in [u for u, n in self._nominated.items() if n.node == node and n.priority < kept.priority]:
+            self._unnominate(uid)
+        self._nominated[pod.metadata.uid] = kept
+        self._nodes.add_pod(node, kept.shape)
+
+    def _unnominate(self, uid: str) -> None:
+        kept = self._nominated.pop(uid, None)
+        if kept is not None:
+            self._nodes.remove_pod(kept.node, kept.shape)
+
+    def _cycle(self, waiting: Waiting) -> Cycle:
+        return self._cycles[waiting.pod.spec.schedulerName]
+
+    # -- what happens outside (called by the feed)
+
+    def pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
             self._queue.remove(old.key)
+            self._unnominate(old.metadata.uid)
             self._forget(old.metadata.uid)
         if new is None:
             return
         uid = new.metadata.uid
         if new.over:
             self._queue.remove(new.key)
+            self._unnominate(uid)
             self._forget(uid)
         elif new.spec.nodeName:
             self._queue.remove(new.key)
+            self._unnominate(uid)
             self._assumed.discard(uid)
             self._count(new)
         elif uid not in self._assumed and self._wants(new):
             self._queue.add(new, self._shapes.of(new), self._clock.monotonic())
+            if old is None and new.status.nominatedNodeName in self._nodes.slots and uid not in self._nominated:
+                self._keep_room(new, new.status.nominatedNodeName)  # an earlier scheduler made room for it
             self._wake.set()
         elif uid not in self._assumed:
             self._queue.remove(new.key)
+            self._unnominate(uid)
 
     def _wants(self, pod: Pod) -> bool:
-        ours = pod.spec.schedulerName == self._profile.name
+        ours = pod.spec.schedulerName in self._profiles
         return ours and not pod.spec.schedulingGates and pod.metadata.deletionTimestamp is None
 
     def _count(self, pod: Pod) -> None:
         known = self._placed.get(pod.metadata.uid)
         shape = self._shapes.of(pod)
-        if known is not None and known[0] == pod.spec.nodeName and known[1] is shape:
+        if known is not None and known.node == pod.spec.nodeName and known.shape is shape:
+            if bool(known.started) != bool(pod.status.startTime):
+                self._hold(_placed(pod, pod.spec.nodeName, shape))
             return
-        self._forget(pod.metadata.uid, quietly=True)
-        self._placed[pod.metadata.uid] = (pod.spec.nodeName, shape)
+        if known is not None:
+            self._forget(pod.metadata.uid, quietly=True)
+        self._hold(_placed(pod, pod.spec.nodeName, shape))
         self._nodes.add_pod(pod.spec.nodeName, shape)
+        # A new pod may be the one to be near to; one that is going no longer counts for spreading.
+        self.stir("InterPodAffinity", "PodTopologySpread")
+
+    def _hold(self, placed: Placed) -> None:
+        if placed.uid not in self._placed:
+            self._priorities[placed.priority] += 1
+        self._placed[placed.uid] = placed
+        self._on_node.setdefault(placed.node, {})[placed.uid] = placed
 
     def _forget(self, uid: str, *, quietly: bool = False) -> None:
-        """The pod holds no resources any more; unless `quietly`, refused pods get another try."""
+        """The pod holds no resources any more; unless `quietly`, refused pods whom that may help get another try."""
         self._assumed.discard(uid)
         known = self._placed.pop(uid, None)
         if known is not None:
-            self._nodes.remove_pod(*known)
+            self._priorities[known.priority] -= 1
+            if not self._priorities[known.priority]:
+                del self._priorities[known.priority]
+            self._on_node[known.node].pop(uid, None)
+            if not self._on_node[known.node]:
+                del self._on_node[known.node]
+            self._nodes.remove_pod(known.node, known.shape)
             if not quietly:
-                self._retry_refused()
+                self.stir(*WHEN_A_POD_GOES)
 
-    def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
-        """Affinity may choose namespaces by their labels."""
-        seen = new or old
-        assert seen is not None
-        labels = None if new is None else new.metadata.labels or {}
-        if self._nodes.pods.set_namespace(seen.metadata.name, labels) and old is not None:
-            self._retry_refused()
-
-    def _selecting_changed(self, kind: str, old: Selecting | None, new: Selecting | None) -> None:
-        if new is not None:
-            self._nodes.workloads.put(kind, new)
-        elif old is not None:
-            self._nodes.workloads.remove(kind, old)
-
-    def _node_changed(self, old: Node | None, new: Node | None) -> None:
+    def node_changed(self, old: Node | None, new: Node | None) -> None:
         if new is None:
             if old is not None:
                 self._lose_node(old.metadata.name)
         elif self._nodes.put_node(new):
-            self._retry_refused()
+            self.stir_all()
 
     def _lose_node(self, name: str) -> None:
         """Its pods keep their place in the accounts: the node may come back under its name before they are gone."""
+        for uid in [u for u, n in self._nominated.items() if n.node == name]:
+            self._unnominate(uid)
         self._nodes.remove_node(name)
-        for node, shape in self._placed.values():
-            if node == name:
-                self._nodes.add_pod(name, shape)
+        for placed in self._on_node.get(name, {}).values():
+            self._nodes.add_pod(name, placed.shape)
+        self.stir("PodTopologySpread")
 
-    def _retry_refused(self) -> None:
-        self._queue.move_all(self._clock.monotonic())
-        self._wake.set()
+    def stir(self, *plugins: str) -> None:
+        """Something changed that may help pods which these plugins refused."""
+        if self._queue.move(plugins, self._clock.monotonic()):
+            self._wake.set()
+
+    def stir_all(self) -> None:
+        self.stir(*list(self._queue.refused_by()))
 
     # -- what we do
 
     def _assume(self, waiting: Waiting, node: str) -> None:
-        uid = waiting.pod.metadata.uid
-        self._assumed.add(uid)
-        self._placed[uid] = (node, waiting.shape)
+        self._assumed.add(waiting.pod.metadata.uid)
+        self._hold(_placed(waiting.pod, node, waiting.shape))
+
+    async def _bind_with_volumes(self, waiting: Waiting, node: str) -> None:
+        """Volumes first; that may take long, so it holds none of the places for bindings."""
+        try:
+            await self._volumes.bind(waiting.shape, node)
+        except (ApiError, VolumesNotBound, ConnectionError, TimeoutError) as error:
+            self._take_back(waiting, error)
+            return
+        finally:
+            self._volumes.release(waiting.shape)
+        await self._binding.acquire()
+        await self._bind(waiting, node)
 
     async def _bind(self, waiting: Waiting, node: str) -> None:
         pod = waiting.pod
@@ -200,12 +313,10 @@ class Scheduler:
         }
         try:
             await self._client.create(PODS, body, pod.metadata.namespace, subresource="binding", name=pod.metadata.name)
-        except ApiError as error:
-            self._take_back(waiting, error)
-        except (ConnectionError, TimeoutError) as error:
+        except (ApiError, ConnectionError, TimeoutError) as error:
             self._take_back(waiting, error)
         else:
-            self._events.event(_reference(pod), "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
+            self._tell(pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
         finally:
             self._binding.release()
 
@@ -213,30 +324,29 @@ class Scheduler:
         pod = waiting.pod
         self._forget(pod.metadata.uid)
         gone = isinstance(error, ApiError) and error.code in (404, 409)
-        current = self._pods.get(pod.key)
+        current = self._feed.pod(pod.key)
         if current is None or current.metadata.uid != pod.metadata.uid or (gone and current.spec.nodeName):
             return
         log.warning("binding %s failed and will be tried again: %s", pod.key, error)
+        waiting.rejected = frozenset()
         self._queue.retry(waiting, self._clock.monotonic())
         self._wake.set()
 
-    async def _report(self, pod: Pod, message: str) -> None:
-        """Say why in the pod's own condition and in an event, so that every client shows it; quiet when nothing changed."""
+    async def _report(self, pod: Pod, message: str, candidate: Candidate | None) -> None:
+        """Say why in the pod's own condition and in an event, so that every client shows it; quiet when nothing changed.
+
+        With a candidate, its victims are sent away once the pod is nominated.
+        """
         try:
             known = next((c for c in pod.status.conditions or () if c.type == "PodScheduled"), None)
-            if known is not None and known.status == "False" and known.message == message:
+            same = known is not None and known.status == "False" and known.message == message
+            nominated = candidate.node if candidate is not None else ""
+            if same and (not nominated or pod.status.nominatedNodeName == nominated):
                 return
-            self._events.event(_reference(pod), "Warning", "FailedScheduling", message)
-            condition = {
-                "type": "PodScheduled",
-                "status": "False",
-                "reason": "Unschedulable",
-                "message": message,
-                "lastTransitionTime": rfc3339(self._clock.now()),
-            }
-            patch = {"status": {"conditions": [condition]}}
-            meta = pod.metadata
-            await self._client.patch(PODS, meta.name, meta.namespace, patch, type="strategic", subresource="status")
+            self._tell(pod, "Warning", "FailedScheduling", message)
+            await self._write_condition(pod, message, nominated)
+            if candidate is not None:
+                await self._evict(pod, candidate)
         except ApiError as error:
             if error.code != 404:
                 log.warning("condition of %s was not written: %s", pod.key, error)
@@ -244,6 +354,81 @@ class Scheduler:
             log.warning("condition of %s was not written: %s", pod.key, error)
         finally:
             self._binding.release()
+
+    async def _write_condition(self, pod: Pod, message: str, nominated: str) -> None:
+        condition = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": message,
+            "lastTransitionTime": rfc3339(self._clock.now()),
+        }
+        status: dict[str, Any] = {"conditions": [condition]}
+        if nominated:
+            status["nominatedNodeName"] = nominated
+        meta = pod.metadata
+        patch = {"status": status}
+        await self._client.patch(PODS, meta.name, meta.namespace, patch, type="strategic", subresource="status")
+
+    async def _evict(self, pod: Pod, candidate: Candidate) -> None:
+        """Mark and delete the victims; they get their own grace period."""
+        for victim in candidate.victims:
+            if victim.terminating:
+                continue
+            condition = {
+                "type": "DisruptionTarget",
+                "status": "True",
+                "reason": "PreemptionByScheduler",
+                "message": f"{pod.spec.schedulerName}: preempting to accommodate a higher priority pod",
+                "lastTransitionTime": rfc3339(self._clock.now()),
+            }
+            patch = {"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}
+            try:
+                await self._client.patch(
+                    PODS, victim.name, victim.namespace, patch, type="strategic", subresource="status"
+                )
+                await self._client.delete(PODS, victim.name, victim.namespace, uid=victim.uid)
+            except ApiError as error:
+                if error.code not in (404, 409):  # gone, or another pod by now
+                    raise
+                continue
+            reference = {
+                "kind": "Pod",
+                "apiVersion": "v1",
+                "namespace": victim.namespace,
+                "name": victim.name,
+                "uid": victim.uid,
+            }
+            text = f"Preempted by pod {pod.metadata.uid} on node {candidate.node}"
+            self._events[pod.spec.schedulerName].event(reference, "Normal", "Preempted", text)
+
+    def _tell(self, pod: Pod, kind: str, reason: str, message: str) -> None:
+        self._events[pod.spec.schedulerName].event(_reference(pod), kind, reason, message)
+
+
+WHEN_A_POD_GOES = (
+    "NodeResourcesFit",
+    "NodePorts",
+    "PodTopologySpread",
+    "InterPodAffinity",
+    "VolumeRestrictions",
+    "NodeVolumeLimits",
+)
+"""Plugins that a pod's going may satisfy."""
+
+
+def _placed(pod: Pod, node: str, shape: Shape) -> Placed:
+    meta = pod.metadata
+    return Placed(
+        node,
+        shape,
+        meta.uid,
+        meta.namespace,
+        meta.name,
+        pod.spec.priority,
+        pod.status.startTime,
+        meta.deletionTimestamp is not None,
+    )
 
 
 def _reference(pod: Pod) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from jota.meta.quantity import milli, value
 from jota.scheduler.counts import PodCounts
 from jota.scheduler.pod import Shape
+from jota.scheduler.storage import Storage
 from jota.scheduler.workloads import Workloads
 
 Mask = NDArray[np.bool_]
@@ -92,6 +93,7 @@ class Snapshot:
         self._cordoned: Mask = np.zeros(0, np.bool_)
         self.pods = PodCounts(self.label)
         self.workloads = Workloads()
+        self.storage = Storage()
         self._free: list[int] = []
         self._room = 0
         self.alive: Mask = np.zeros(0, np.bool_)

@@ -1,0 +1,60 @@
+"""NodeSelectorTerms over all nodes at once: (snapshot, term) -> mask. Used by node affinity, volumes and topologies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jota.scheduler.snapshot import Mask, Snapshot
+
+
+def term_mask(nodes: Snapshot, term: dict[str, Any]) -> Mask:
+    """One nodeSelectorTerm; an empty one matches nothing (Kubernetes API)."""
+    expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
+    if not expressions and not fields:
+        return np.zeros(nodes.size, np.bool_)
+    passed = np.ones(nodes.size, np.bool_)
+    for expression in expressions:
+        passed &= _expression(nodes, expression)
+    for expression in fields:
+        passed &= _field(nodes, expression)
+    return passed
+
+
+def _expression(nodes: Snapshot, expression: dict[str, Any]) -> Mask:
+    codes, values = nodes.label(expression["key"])
+    operator, wanted = expression["operator"], expression.get("values") or ()
+    if operator == "Exists":
+        return codes >= 0
+    if operator == "DoesNotExist":
+        return codes < 0
+    if operator in ("Gt", "Lt"):
+        return _compare(codes, values, operator, wanted)
+    found = np.isin(codes, [values[w] for w in wanted if w in values])
+    return found if operator == "In" else ~found
+
+
+def _compare(codes: Any, values: dict[str, int], operator: str, wanted: Any) -> Mask:
+    try:
+        bound = int(wanted[0])
+    except (ValueError, IndexError):
+        return np.zeros(len(codes), np.bool_)
+    fitting = [c for text, c in values.items() if _beyond(text, operator, bound)]
+    return np.isin(codes, fitting)
+
+
+def _beyond(text: str, operator: str, bound: int) -> bool:
+    try:
+        number = int(text)
+    except ValueError:
+        return False
+    return number > bound if operator == "Gt" else number < bound
+
+
+def _field(nodes: Snapshot, expression: dict[str, Any]) -> Mask:
+    """matchFields knows metadata.name with In and NotIn (Kubernetes API)."""
+    slots = [nodes.slots[n] for n in expression.get("values") or () if n in nodes.slots]
+    found = np.zeros(nodes.size, np.bool_)
+    found[slots] = True
+    return found if expression["operator"] == "In" else ~found

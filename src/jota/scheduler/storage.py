@@ -1,0 +1,178 @@
+"""Claims, volumes and classes as the scheduler sees them, and which volume a claim could take where. Fed from informers.
+
+Decisions that are made but not yet in the API are assumed here: the node that a claim's volume will be made on, the claim
+that a volume will be bound to. Next: plugins/volume_binding.py asks, binding.py carries out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from jota.meta.quantity import value
+from jota.scheduler.terms import label_selector
+
+SELECTED_NODE = "volume.kubernetes.io/selected-node"
+NO_PROVISIONER = "kubernetes.io/no-provisioner"
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+
+
+class Meta(msgspec.Struct, gc=False):
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    deletionTimestamp: str | None = None
+
+
+class _Requests(msgspec.Struct, gc=False):
+    requests: dict[str, str | int | float] | None = None
+
+
+class _ClaimSpec(msgspec.Struct):
+    volumeName: str = ""
+    storageClassName: str | None = None
+    accessModes: list[str] | None = None
+    resources: _Requests | None = None
+    selector: dict[str, Any] | None = None
+    volumeMode: str = "Filesystem"
+
+
+class _Phase(msgspec.Struct, gc=False):
+    phase: str = ""
+
+
+class Claim(msgspec.Struct):
+    metadata: Meta
+    spec: _ClaimSpec = msgspec.field(default_factory=_ClaimSpec)
+    status: _Phase = msgspec.field(default_factory=_Phase)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.metadata.namespace, self.metadata.name
+
+    @property
+    def bound(self) -> bool:
+        return bool(self.spec.volumeName) and self.status.phase == "Bound"
+
+    @property
+    def size(self) -> int:
+        asked = ((self.spec.resources.requests if self.spec.resources else None) or {}).get("storage", 0)
+        return int(value(str(asked)))
+
+
+class _Reference(msgspec.Struct, gc=False):
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+
+class _Csi(msgspec.Struct, gc=False):
+    driver: str = ""
+
+
+class _VolumeSpec(msgspec.Struct):
+    capacity: dict[str, str | int | float] | None = None
+    accessModes: list[str] | None = None
+    storageClassName: str = ""
+    nodeAffinity: dict[str, Any] | None = None
+    claimRef: _Reference | None = None
+    volumeMode: str = "Filesystem"
+    csi: _Csi | None = None
+
+
+class Volume(msgspec.Struct):
+    metadata: Meta
+    spec: _VolumeSpec = msgspec.field(default_factory=_VolumeSpec)
+    status: _Phase = msgspec.field(default_factory=_Phase)
+
+
+class Class(msgspec.Struct):
+    metadata: Meta
+    provisioner: str = ""
+    volumeBindingMode: str = "Immediate"
+    allowedTopologies: list[dict[str, Any]] | None = None
+
+
+class _Limit(msgspec.Struct, gc=False):
+    count: int | None = None
+
+
+class _Driver(msgspec.Struct, gc=False):
+    name: str
+    allocatable: _Limit | None = None
+
+
+class _CsiSpec(msgspec.Struct):
+    drivers: list[_Driver] | None = None
+
+
+class CsiNode(msgspec.Struct):
+    metadata: Meta
+    spec: _CsiSpec = msgspec.field(default_factory=_CsiSpec)
+
+
+class Storage:
+    def __init__(self) -> None:
+        self.claims: dict[tuple[str, str], Claim] = {}
+        self.volumes: dict[str, Volume] = {}
+        self.classes: dict[str, Class] = {}
+        self.limits: dict[str, dict[str, int]] = {}
+        """Node -> CSI driver -> volumes that it can hold."""
+        self.chosen_nodes: dict[tuple[str, str], str] = {}
+        """Claim -> the node that a pod which is being placed chose for it."""
+        self.chosen_volumes: dict[str, tuple[str, str]] = {}
+        """Volume -> the claim that is going to take it."""
+
+    def waits(self, claim: Claim) -> bool:
+        """Whether the claim waits for its first consumer to be placed."""
+        found = self.class_of(claim)
+        return found is not None and found.volumeBindingMode == "WaitForFirstConsumer"
+
+    def class_of(self, claim: Claim) -> Class | None:
+        name = claim.spec.storageClassName
+        if name is None:
+            return next((c for c in self.classes.values() if _is_default(c)), None)
+        return self.classes.get(name)
+
+    def selected_node(self, claim: Claim) -> str:
+        return self.chosen_nodes.get(claim.key) or (claim.metadata.annotations or {}).get(SELECTED_NODE, "")
+
+    def candidates(self, claim: Claim) -> list[Volume]:
+        """Volumes that the claim could take somewhere, the smallest first."""
+        selector = label_selector(claim.spec.selector) if claim.spec.selector is not None else None
+        wanted = claim.spec.storageClassName or ""
+        found = []
+        for volume in self.volumes.values():
+            spec = volume.spec
+            if spec.storageClassName != wanted or spec.volumeMode != claim.spec.volumeMode:
+                continue
+            if not set(claim.spec.accessModes or ()) <= set(spec.accessModes or ()):
+                continue
+            if selector is not None and not selector.matches(volume.metadata.labels):
+                continue
+            if (
+                volume.metadata.deletionTimestamp is None
+                and capacity(volume) >= claim.size
+                and self._free(volume, claim)
+            ):
+                found.append(volume)
+        return sorted(found, key=lambda v: (capacity(v), v.metadata.name))
+
+    def _free(self, volume: Volume, claim: Claim) -> bool:
+        if self.chosen_volumes.get(volume.metadata.name, claim.key) != claim.key:
+            return False
+        holder = volume.spec.claimRef
+        if holder is not None and holder.name:
+            return (holder.namespace, holder.name) == claim.key and holder.uid in ("", claim.metadata.uid)
+        return volume.status.phase in ("", "Available")
+
+
+def capacity(volume: Volume) -> int:
+    return int(value(str((volume.spec.capacity or {}).get("storage", 0))))
+
+
+def _is_default(found: Class) -> bool:
+    return (found.metadata.annotations or {}).get(_DEFAULT_CLASS) == "true"
