@@ -10,7 +10,7 @@ from typing import cast
 
 from bench.figure import Figure
 
-NAMES = ("start", "podstart", "idle", "api", "watch", "store", "scheduler")
+NAMES = ("start", "podstart", "idle", "api", "watch", "store", "scheduler", "endtoend")
 
 
 @dataclass(frozen=True, slots=True)

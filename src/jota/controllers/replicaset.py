@@ -89,7 +89,8 @@ def status_of(
     template = (owner["spec"].get("template") or {}).get("metadata") or {}
     labels: dict[str, str] = template.get("labels") or {}
     minimum = owner["spec"].get("minReadySeconds") or 0
-    waits = [pod.ready_since + minimum - now for pod in active if pod.ready]
+    ready = [pod for pod in active if pod.ready]
+    waits = [pod.ready_since + minimum - now for pod in ready] if minimum else []
     old = owner.get("status") or {}
     conds = old.get("conditions") or []
     if failure is not None:
@@ -101,20 +102,19 @@ def status_of(
     counts = {
         "replicas": len(active),
         "fullyLabeledReplicas": sum(_labelled(pod, labels) for pod in active),
-        "readyReplicas": len(waits),
-        "availableReplicas": sum(wait <= 0 for wait in waits) if minimum else len(waits),
+        "readyReplicas": len(ready),
+        "availableReplicas": sum(wait <= 0 for wait in waits) if minimum else len(ready),
     }
     status: Object = {k: v for k, v in counts.items() if v or k == "replicas"}
     status["observedGeneration"] = owner["metadata"].get("generation", 0)
     if conds:
         status["conditions"] = conds
-    pending = [wait for wait in waits if wait > 0] if minimum else []
+    pending = [wait for wait in waits if wait > 0]
     return status, (min(pending) if pending else None)
 
 
 def _labelled(pod: Pod, labels: dict[str, str]) -> bool:
-    have = pod.metadata.labels or {}
-    return all(have.get(k) == v for k, v in labels.items())
+    return labels.items() <= (pod.metadata.labels or {}).items()
 
 
 def pod_from(owner: Object, resource: Resource) -> Object:
@@ -178,9 +178,8 @@ class ReplicaSetController(Controller):
         here = [p for i in (uid, f"orphans of {namespace}") for p in self.pods.by_index("controller", i) if p.active]
         if gone:
             gone &= {p.metadata.uid for p in here}
-        found = claim.plan(
-            owner, self.selector(owner), (podclaim.candidate(p) for p in here if p.metadata.uid not in gone)
-        )
+            here = [p for p in here if p.metadata.uid not in gone]
+        found = podclaim.plan(owner, self.selector(owner), here)
         adopted = [c.item for c in found.adopt]
         for patched in await claim.apply(self.client, PODS, self.resource, owner, found):
             self.wrote(key, self.pods, patched)

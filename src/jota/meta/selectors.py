@@ -80,7 +80,10 @@ class LabelSelector:
         if self.nothing:
             return False
         have: Labels = labels or {}
-        return all(requirement.matches(have) for requirement in self.requirements)
+        for requirement in self.requirements:  # noqa: SIM110 - a generator takes twice as long
+            if not requirement.matches(have):
+                return False
+        return True
 
     def __str__(self) -> str:
         return ",".join(str(r) for r in self.requirements)
