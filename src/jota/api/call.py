@@ -18,7 +18,7 @@ MANAGER_LIMIT = 128
 
 
 class Call:
-    __slots__ = ("accepted", "params", "request", "served", "target", "user", "warnings")
+    __slots__ = ("accepted", "audit", "params", "request", "served", "target", "user", "warnings")
 
     def __init__(
         self, request: Request, target: Target, params: dict[str, str], user: User, served: Served, accepted: Accepted
@@ -27,6 +27,8 @@ class Call:
         self.served, self.accepted = served, accepted
         self.warnings: list[str] = []
         """Texts for Warning headers."""
+        self.audit: dict[str, str] = {}
+        """Annotations of the audit event."""
 
     @property
     def dry_run(self) -> bool:

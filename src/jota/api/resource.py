@@ -463,6 +463,8 @@ class Engine:
             old,
             subresource,
             call.dry_run,
+            call.warnings,
+            call.audit,
         )
 
     def new_uid(self) -> str:

@@ -6,7 +6,7 @@ ApiError, 403 as a rule, and see the cluster through the registry.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
@@ -36,6 +36,10 @@ class AdmissionAttributes:
     """What it replaces or what is deleted; None on CREATE."""
     subresource: str = ""
     dry_run: bool = False
+    warnings: list[str] = field(default_factory=list)
+    """Texts for Warning headers."""
+    audit: dict[str, str] = field(default_factory=dict)
+    """Annotations of the audit event."""
 
 
 class Plugin:

@@ -11,6 +11,7 @@ from jota.api.admission.node_restriction import NodeRestriction
 from jota.api.admission.node_taint import TaintNodesByCondition
 from jota.api.admission.object_in_use import StorageObjectInUse
 from jota.api.admission.plugin import Plugin
+from jota.api.admission.pod_security import PodSecurity
 from jota.api.admission.priority import Priority
 from jota.api.admission.resource_quota import ResourceQuota
 from jota.api.admission.runtime_class import RuntimeClass
@@ -26,6 +27,7 @@ def plugins(config: ApiConfig) -> tuple[Plugin, ...]:
         ServiceAccount(),
         NodeRestriction(),
         TaintNodesByCondition(),
+        PodSecurity(),
         Priority(),
         RuntimeClass(),
         DefaultTolerations(),
