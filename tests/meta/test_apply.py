@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -476,7 +478,11 @@ def _leaves(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {k: _leaves(v) for k, v in value.items()}
         return {k: v for k, v in kept.items() if v not in ({}, [])}
-    return sorted((_leaves(v) for v in value), key=str) if isinstance(value, list) else value
+    return (
+        sorted((_leaves(v) for v in value), key=partial(json.dumps, sort_keys=True))
+        if isinstance(value, list)
+        else value
+    )
 
 
 def _holds(value: Any, part: Any) -> bool:
