@@ -17,6 +17,7 @@ COMMANDS = {
     "down": "stop a cluster and remove every trace of it",
     "status": "show a cluster's processes and nodes",
     "why": "explain what is the matter with an object, and what would mend it",
+    "plan": "show where the pods of a manifest would go, and why",
     "hollow": "simulate nodes: how many, how their pods live, which fail",
     "doctor": "check what this machine has and lacks",
     "kubeconfig": "print or merge a cluster's credentials",

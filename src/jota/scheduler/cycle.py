@@ -22,6 +22,8 @@ Slots = NDArray[np.intp]
 _JITTER = 1e-3
 """Breaks ties at random without ever outweighing a real difference in score."""
 _MOST_MEMOISED = 4096
+_ABOUT_THE_POD = ("persistentvolumeclaim ", "pod has unbound ")
+"""Reasons that no node is to blame for are told without a number (upstream's PreFilter messages)."""
 
 
 class Cycle:
@@ -178,6 +180,15 @@ class Cycle:
                 return False
         return True
 
+    def scorecard(self, shape: Shape, feasible: Mask) -> dict[str, Column]:
+        """Plugin -> weighted score per node; plugins without a say are left out."""
+        found = {}
+        for plugin, weight in self._profile.scores:
+            column = plugin.score(self._nodes, shape, feasible)
+            if column is not None:
+                found[plugin.name] = weight * column
+        return found
+
     # -- parts
 
     def allowed(self, shape: Shape) -> Mask:
@@ -219,5 +230,6 @@ def explanation(refusals: dict[str, dict[str, int]], total: int) -> str:
     counts: Counter[str] = Counter()
     for tally in refusals.values():
         counts.update(tally)
-    parts = ", ".join(sorted(f"{n} {reason}" for reason, n in counts.items()))
+    whole = sorted(reason for reason in counts if reason.startswith(_ABOUT_THE_POD))
+    parts = ", ".join(whole + sorted(f"{n} {reason}" for reason, n in counts.items() if reason not in whole))
     return f"0/{total} nodes are available: {parts}."

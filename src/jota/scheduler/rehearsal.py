@@ -1,0 +1,89 @@
+"""A rehearsal: the real scheduler's decision for pods that do not exist yet, on a copy of the cluster's state. Nothing is written.
+
+In: lists of the API's objects, then pods one after another. Out: an Outcome each: the node and why, or what is in the way.
+Pods that were rehearsed stay in the copy, so a whole application is tried together. Used by `jota plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from jota.scheduler import preemption
+from jota.scheduler.cycle import Cycle, explanation
+from jota.scheduler.pod import Pod, Shapes
+from jota.scheduler.preemption import Budget, Placed
+from jota.scheduler.profile import Profile, default_profile
+from jota.scheduler.snapshot import Node, Snapshot
+
+
+@dataclass(slots=True)
+class Outcome:
+    pod: str
+    """namespace/name"""
+    node: str = ""
+    feasible: int = 0
+    """Nodes that would have done."""
+    total: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
+    """Plugin -> weighted score of the chosen node."""
+    refusals: dict[str, int] = field(default_factory=dict)
+    """Upstream's reason -> nodes kept out."""
+    message: str = ""
+    """FailedScheduling's text, when it fits nowhere."""
+    victims: list[str] = field(default_factory=list)
+    """Pods that preemption would send away for it."""
+
+
+class Rehearsal:
+    def __init__(self, profile: Profile | None = None, seed: int = 0) -> None:
+        self.nodes = Snapshot()
+        self._shapes = Shapes()
+        self._profile = profile or default_profile()
+        self._cycle = Cycle(self._profile, self.nodes, seed)
+        self._on_node: dict[str, dict[str, Placed]] = {}
+        self.budgets: list[Budget] = []
+
+    def load(self, nodes: Iterable[Node], pods: Iterable[Pod]) -> None:
+        """The cluster as it is."""
+        for node in nodes:
+            self.nodes.put_node(node)
+        for pod in pods:
+            if pod.spec.nodeName and not pod.over:
+                self._hold(pod, pod.spec.nodeName)
+
+    def try_pod(self, pod: Pod) -> Outcome:
+        """Place the pod in the copy."""
+        shape = self._shapes.of(pod)
+        outcome = Outcome(pod.key, total=int(self.nodes.live.sum()))
+        refusals = self._cycle.refusals(shape)
+        for tally in refusals.values():
+            for reason, count in tally.items():
+                outcome.refusals[reason] = outcome.refusals.get(reason, 0) + count
+        feasible = self._cycle.feasible(shape)
+        outcome.feasible = int(feasible.sum())
+        if outcome.feasible:
+            scores = self._cycle.scorecard(shape, feasible)
+            slot = self._cycle.place(shape, 1)[0]
+            outcome.node = self.nodes.names[slot]
+            outcome.scores = {name: round(float(column[slot]), 2) for name, column in scores.items()}
+            self._on_node.setdefault(outcome.node, {})[pod.metadata.uid or pod.key] = self._placed(pod, outcome.node)
+            return outcome
+        outcome.message = explanation(refusals, outcome.total)
+        if outcome.total and pod.spec.preemptionPolicy != "Never":
+            candidate, _ = preemption.find(
+                self._cycle, self.nodes, shape, pod.spec.priority, self._on_node, self.budgets, 0
+            )
+            if candidate is not None:
+                outcome.victims = sorted(f"{v.namespace}/{v.name}" for v in candidate.victims)
+        return outcome
+
+    def _hold(self, pod: Pod, node: str) -> None:
+        self.nodes.add_pod(node, self._shapes.of(pod))
+        self._on_node.setdefault(node, {})[pod.metadata.uid or pod.key] = self._placed(pod, node)
+
+    def _placed(self, pod: Pod, node: str) -> Placed:
+        meta = pod.metadata
+        return Placed(
+            node, self._shapes.of(pod), meta.uid, meta.namespace, meta.name, pod.spec.priority, pod.status.startTime
+        )

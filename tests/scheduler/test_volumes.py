@@ -1,0 +1,162 @@
+"""Pods follow their volumes; claims that wait for a consumer get a volume or a node before the pod is bound."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tests.scheduler.test_scheduler import cluster, node, pod, where
+
+from jota.meta.resource import PODS
+from jota.scheduler.resources import CLAIMS, CLASSES, VOLUMES
+from jota.testing.cluster import ApiServer
+
+SELECTED = "volume.kubernetes.io/selected-node"
+
+
+def on(node_name: str) -> dict[str, Any]:
+    expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node_name]}
+    return {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}
+
+
+def volume(name: str, node_name: str, size: str = "1Gi") -> dict[str, Any]:
+    spec = {
+        "capacity": {"storage": size},
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "disks",
+        "nodeAffinity": on(node_name),
+        "local": {"path": "/x"},
+    }
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+
+
+def claim(name: str, storage_class: str) -> dict[str, Any]:
+    spec = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": storage_class,
+        "resources": {"requests": {"storage": "1Gi"}},
+    }
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+
+
+def mounting(name: str, claim_name: str) -> dict[str, Any]:
+    return pod(name, volumes=[{"name": "d", "persistentVolumeClaim": {"claimName": claim_name}}])
+
+
+def hosts(*names: str) -> list[dict[str, Any]]:
+    made = [node(n) for n in names]
+    for n in made:
+        n["metadata"]["labels"] = {"kubernetes.io/hostname": n["metadata"]["name"]}
+    return made
+
+
+async def classes(api: ApiServer) -> None:
+    for name, provisioner in (("disks", "kubernetes.io/no-provisioner"), ("made", "example.com/p")):
+        wanted = {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": name},
+            "provisioner": provisioner,
+            "volumeBindingMode": "WaitForFirstConsumer",
+        }
+        await api.client.create(CLASSES, wanted)
+
+
+async def offer(api: ApiServer, wanted: dict[str, Any]) -> None:
+    """A volume that is free, as the volume controller marks it."""
+    made = await api.client.create(VOLUMES, wanted)
+    made["status"] = {"phase": "Available"}
+    await api.client.update(VOLUMES, made, subresource="status")
+
+
+async def bound(api: ApiServer, name: str, volume_name: str) -> None:
+    """What the volume controller does."""
+    found = await api.client.get(CLAIMS, name, "default")
+    found["spec"]["volumeName"] = volume_name
+    found = await api.client.update(CLAIMS, found)
+    found["status"] = {"phase": "Bound"}
+    await api.client.update(CLAIMS, found, subresource="status")
+
+
+def test_a_waiting_claim_takes_the_volume_of_the_only_node_that_has_one() -> None:
+    async def story() -> None:
+        async with cluster(*hosts("a", "b", "c")) as api:
+            await classes(api)
+            await offer(api, volume("v", "b"))
+            await api.client.create(CLAIMS, claim("data", "disks"), "default")
+            await api.client.create(PODS, mounting("p", "data"), "default")
+            await api.advance(2)
+            holder = (await api.client.get(VOLUMES, "v"))["spec"]["claimRef"]
+            assert (holder["namespace"], holder["name"]) == ("default", "data")
+            assert (await where(api))["p"] == "", "the pod waits until its volume is bound"
+            await bound(api, "data", "v")
+            await api.advance(2)
+            assert (await where(api))["p"] == "b"
+
+    asyncio.run(story())
+
+
+def test_a_claim_whose_volume_must_be_made_is_told_the_node() -> None:
+    async def story() -> None:
+        async with cluster(*hosts("a")) as api:
+            await classes(api)
+            await api.client.create(CLAIMS, claim("data", "made"), "default")
+            await api.client.create(PODS, mounting("p", "data"), "default")
+            await api.advance(2)
+            found = await api.client.get(CLAIMS, "data", "default")
+            assert found["metadata"]["annotations"][SELECTED] == "a"
+            made = volume("v", "a")
+            made["spec"]["storageClassName"] = "made"
+            await api.client.create(VOLUMES, made)
+            await bound(api, "data", "v")
+            await api.advance(2)
+            assert (await where(api))["p"] == "a"
+
+    asyncio.run(story())
+
+
+def test_a_provisioner_that_cannot_sends_the_pod_elsewhere() -> None:
+    async def story() -> None:
+        async with cluster(*hosts("a", "b")) as api:
+            await classes(api)
+            await api.client.create(CLAIMS, claim("data", "made"), "default")
+            await api.client.create(PODS, mounting("p", "data"), "default")
+            await api.advance(2)
+            await api.client.patch(CLAIMS, "data", "default", {"metadata": {"annotations": {SELECTED: None}}})
+            await api.advance(15)
+            found = await api.client.get(CLAIMS, "data", "default")
+            assert found["metadata"]["annotations"][SELECTED] in ("a", "b"), "it was not tried again"
+
+    asyncio.run(story())
+
+
+def test_a_missing_claim_is_told_and_the_pod_goes_on_when_it_comes() -> None:
+    async def story() -> None:
+        async with cluster(*hosts("a", "b")) as api:
+            await classes(api)
+            await offer(api, volume("v", "a"))
+            await api.client.create(PODS, mounting("p", "data"), "default")
+            await api.advance(2)
+            found = await api.client.get(PODS, "p", "default")
+            message = next(c["message"] for c in found["status"]["conditions"] if c["type"] == "PodScheduled")
+            assert message.startswith('0/2 nodes are available: persistentvolumeclaim "data" not found. preemption: ')
+            await api.client.create(CLAIMS, claim("data", "disks"), "default")
+            await api.advance(15)
+            assert (await api.client.get(VOLUMES, "v"))["spec"]["claimRef"]["name"] == "data"
+
+    asyncio.run(story())
+
+
+def test_a_bound_claim_ties_the_pod_to_its_volume_and_two_pods_share_it() -> None:
+    async def story() -> None:
+        async with cluster(*hosts("a", "b")) as api:
+            await classes(api)
+            await offer(api, volume("v", "b"))
+            await api.client.create(CLAIMS, claim("data", "disks"), "default")
+            await bound(api, "data", "v")
+            for n in range(2):
+                await api.client.create(PODS, mounting(f"p{n}", "data"), "default")
+            await api.advance(3)
+            assert set((await where(api)).values()) == {"b"}
+
+    asyncio.run(story())
