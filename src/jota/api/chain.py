@@ -21,6 +21,7 @@ from jota.store.protocol import StoreError
 from jota.wire.message import Request, Response
 
 if TYPE_CHECKING:
+    from jota.api.audit import Trail
     from jota.api.server import Api
 
 log = logging.getLogger("jota.api")
@@ -31,10 +32,14 @@ WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 async def handle(api: Api, request: Request) -> Response:
     """Raises nothing but CancelledError."""
     began = api.clock.monotonic()
-    target = None
+    target = trail = None
+    wire = request.user is None
+    audit_id = _audit_id(api, request) if wire or api.audit is not None else ""
     try:
         params = parameters(request.query)
         target = parse(request.method, request.path, params)
+        if api.audit is not None:
+            trail = request.extra["audit"] = api.audit.begin(request, target, audit_id)
         response = await _filtered(api, request, target, params)
     except ApiError as problem:
         response = respond.error(problem)
@@ -46,6 +51,10 @@ async def handle(api: Api, request: Request) -> Response:
     except Exception as problem:
         log.exception("%s %s failed", request.method, request.path)
         response = respond.error(internal(f"{type(problem).__name__}: {problem}"))
+    if trail is not None:
+        response = trail.finish(response)
+    if wire:
+        response.headers = [*response.headers, ("Audit-Id", audit_id)]
     if "accept-encoding" in request.headers and compress.wanted(request, response):
         response = await compress.compressed(response)
     if request.method == "HEAD" and response.stream is None:
@@ -54,14 +63,32 @@ async def handle(api: Api, request: Request) -> Response:
     return response
 
 
+def _audit_id(api: Api, request: Request) -> str:
+    """The client's own, when it sends one that fits (upstream's rule), else a new one."""
+    given = request.headers.get("audit-id", "")
+    return given if given and len(given) <= 64 and given.isprintable() and given.isascii() else api.new_uid()
+
+
 async def _filtered(api: Api, request: Request, target: Target, params: dict[str, str]) -> Response:
-    user = await _authenticate(api, request)
-    if impersonation.asked(request):
-        user = impersonation.impersonate(api.authorizer, user, request)
+    real = user = await _authenticate(api, request)
+    trail: Trail | None = request.extra.get("audit")
+    try:
+        if impersonation.asked(request):
+            user = impersonation.impersonate(api.authorizer, user, request)
+    finally:
+        if trail is not None:
+            trail.known(real, user)
     counted = target.verb != "watch" and target.subresource not in LONG_RUNNING
     if counted and api.inflight >= api.config.max_inflight:
         raise too_many_requests("The server is busy: too many requests at work, please try again later.")
-    authorize(api, user, target, params.get("fieldSelector", ""))
+    try:
+        authorize(api, user, target, params.get("fieldSelector", ""))
+    except ApiError:
+        if trail is not None:
+            trail.decided(False)
+        raise
+    if trail is not None:
+        trail.decided(True)
     if not counted:
         return await _dispatch(api, request, target, params, user)
     api.inflight += 1
@@ -124,6 +151,9 @@ async def _dispatch(api: Api, request: Request, target: Target, params: dict[str
         else negotiate.accept(request.headers.get("accept", ""), served.answer is None)
     )
     call = Call(request, target, params, user, served, accepted)
+    trail: Trail | None = request.extra.get("audit")
+    if trail is not None:
+        call.audit = trail.annotations
     verb = find_verb(call)
     if target.verb not in WRITES or target.subresource in LONG_RUNNING:
         return await verb(api.engine, call)

@@ -33,6 +33,9 @@ from jota.kinds.virtual import VIRTUAL
 from jota.store.protocol import Store
 from jota.wire.message import Request, Response
 
+if TYPE_CHECKING:
+    from jota.api.audit import Audit
+
 __all__ = ["Api", "ApiConfig"]
 
 
@@ -53,6 +56,8 @@ class Api:
         self.store, self.clock, self.random = store, clock, random
         self.authenticator, self.authorizer = authenticator, authorizer
         self.config = config or ApiConfig()
+        self.audit: Audit | None = None
+        """Set before `start` to have requests noted (audit.py)."""
         self.metrics = Metrics()
         self.inflight = 0
         self.feed = Feed(store)

@@ -15,16 +15,19 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_name(parser)
     parser.add_argument("--data-dir", help="where the cluster keeps its data (default: under /var/lib/jota)")
     parser.add_argument("--bind", default="0.0.0.0", help="address to listen on (default: all)")
+    parser.add_argument("--audit-policy", metavar="FILE", help="what to note in the audit log (audit.k8s.io/v1 Policy)")
+    parser.add_argument("--audit-log", metavar="FILE", help="the audit log (default: logs/audit.log, with a policy)")
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
     import uvloop
 
-    from jota.run.server import serve
+    from jota.run.server import AuditFiles, serve
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     instance = Registry.default().create(args.name, args.data_dir, 0)
     with pidfile.held(instance.pid_file("server"), "the server", args.ready_fd) as own:
-        uvloop.run(serve(instance, bind=args.bind, ready=own.announce))
+        audit = AuditFiles(args.audit_policy, args.audit_log)
+        uvloop.run(serve(instance, bind=args.bind, ready=own.announce, audit=audit))
     return 0

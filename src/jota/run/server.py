@@ -13,9 +13,10 @@ import gc
 import logging
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from jota.aio.clock import SystemClock
 from jota.api.config import ApiConfig
@@ -38,6 +39,9 @@ from jota.store.drivers.sqlite import Damaged, SqliteStore
 from jota.store.protocol import Unavailable
 from jota.wire.http import HttpServer
 
+if TYPE_CHECKING:
+    from jota.api.audit import Audit
+
 log = logging.getLogger("jota.server")
 
 DOMAIN = "cluster.local"
@@ -47,7 +51,15 @@ _GRACE = 3.0
 """Seconds that open requests get at a stop; watches are ended at once and resume elsewhere."""
 
 
-async def serve(instance: Instance, *, bind: str, ready: Callable[[], None]) -> None:
+@dataclass(slots=True, frozen=True)
+class AuditFiles:
+    """Paths that the operator gave; without both there is no audit log."""
+
+    policy: str | None = None
+    log: str | None = None
+
+
+async def serve(instance: Instance, *, bind: str, ready: Callable[[], None], audit: AuditFiles = AuditFiles()) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once everything serves. Raises Refused when it cannot start."""
     clock = SystemClock()
     advertised = instance.bridge_ip if instance.bridged else host_address()
@@ -58,6 +70,7 @@ async def serve(instance: Instance, *, bind: str, ready: Callable[[], None]) -> 
     lock = _lock(instance.root)
     store = _open_store(instance.root, material)
     api = _api(instance, store, material, advertised, clock)
+    api.audit = _audit(instance, audit, clock)
     await api.start()
     await write_roles(api)
     edge = HttpServer(api.handle, ssl=material.serving_context(), clock=clock)
@@ -92,6 +105,21 @@ async def serve(instance: Instance, *, bind: str, ready: Callable[[], None]) -> 
         await api.close()
         await store.close()
         lock.close()
+
+
+def _audit(instance: Instance, files: AuditFiles, clock: SystemClock) -> Audit | None:
+    """Raises Refused."""
+    if files.policy is None and files.log is None:
+        return None
+    from jota.api.audit import EVERYTHING, Audit, AuditFile, BadPolicy, read_policy
+
+    try:
+        policy = read_policy(Path(files.policy).read_text()) if files.policy else EVERYTHING
+        return Audit(policy, AuditFile(Path(files.log) if files.log else instance.log_file("audit")), clock)
+    except BadPolicy as error:
+        raise Refused(f"--audit-policy {files.policy}: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"the audit log cannot be kept: {error}") from None
 
 
 def _lock(root: Path) -> IO[str]:
