@@ -52,6 +52,7 @@ class AuditFile:
 
     def __init__(self, path: Path, largest: int = LARGEST) -> None:
         """Raises OSError."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._largest = path, largest
         self._file = self._open()
 

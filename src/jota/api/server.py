@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from random import Random
+from typing import TYPE_CHECKING
 
 from jota.aio.clock import Clock
 from jota.api import bootstrap, chain
