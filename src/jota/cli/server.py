@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jota.cli.common import add_name
 from jota.run import pidfile
-from jota.run.instance import Registry
+from jota.run.instance import Refused, Registry
+
+
+if TYPE_CHECKING:
+    from jota.scheduler.profile import Settings
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bind", default="0.0.0.0", help="address to listen on (default: all)")
     parser.add_argument("--audit-policy", metavar="FILE", help="what to note in the audit log (audit.k8s.io/v1 Policy)")
     parser.add_argument("--audit-log", metavar="FILE", help="the audit log (default: logs/audit.log, with a policy)")
+    parser.add_argument("--scheduler-config", metavar="FILE", help="a KubeSchedulerConfiguration: profiles and plugins")
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
 
 
@@ -29,5 +36,26 @@ def run(args: argparse.Namespace) -> int:
     instance = Registry.default().create(args.name, args.data_dir, 0)
     with pidfile.held(instance.pid_file("server"), "the server", args.ready_fd) as own:
         audit = AuditFiles(args.audit_policy, args.audit_log)
-        uvloop.run(serve(instance, bind=args.bind, ready=own.announce, audit=audit))
+        uvloop.run(
+            serve(
+                instance, bind=args.bind, ready=own.announce, audit=audit, scheduling=_scheduling(args.scheduler_config)
+            )
+        )
     return 0
+
+
+def _scheduling(name: str | None) -> Settings | None:
+    """The scheduler's settings from a file. Raises Refused."""
+    if not name:
+        return None
+    import yaml
+
+    from jota.scheduler.config import BadConfiguration, parse
+
+    try:
+        given = yaml.safe_load(Path(name).read_text())
+        return parse(given if isinstance(given, dict) else {})
+    except OSError as error:
+        raise Refused(f"{name}: {error.strerror}") from error
+    except (yaml.YAMLError, BadConfiguration) as error:
+        raise Refused(f"{name}: {error}") from error

@@ -33,6 +33,7 @@ from jota.meta.resource import CONFIGMAPS, SECRETS, SERVICES, Resource
 from jota.run import kubeconfig, tokens
 from jota.run.instance import Instance, Refused, host_address, host_addresses, write_file
 from jota.run.material import Material, ensure
+from jota.scheduler.profile import Settings
 from jota.scheduler.scheduler import Scheduler
 from jota.store.compactor import run_compactor
 from jota.store.drivers.sqlite import Damaged, SqliteStore
@@ -59,7 +60,14 @@ class AuditFiles:
     log: str | None = None
 
 
-async def serve(instance: Instance, *, bind: str, ready: Callable[[], None], audit: AuditFiles = AuditFiles()) -> None:
+async def serve(
+    instance: Instance,
+    *,
+    bind: str,
+    ready: Callable[[], None],
+    audit: AuditFiles = AuditFiles(),
+    scheduling: Settings | None = None,
+) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once everything serves. Raises Refused when it cannot start."""
     clock = SystemClock()
     advertised = instance.bridge_ip if instance.bridged else host_address()
@@ -89,7 +97,7 @@ async def serve(instance: Instance, *, bind: str, ready: Callable[[], None], aud
         async with asyncio.TaskGroup() as tasks:
             loops = [
                 tasks.create_task(run_controllers(client, clock, _controller_config(instance, material), stop)),
-                tasks.create_task(Scheduler(client, clock=clock, random=Random()).run()),
+                tasks.create_task(Scheduler(client, clock=clock, random=Random(), settings=scheduling).run()),
                 tasks.create_task(run_compactor(store, clock)),
                 tasks.create_task(_collect_garbage(clock)),
             ]

@@ -1,0 +1,222 @@
+"""KubeSchedulerConfiguration files: the upstream format in, Settings out. What is not supported is refused by name.
+
+Plugins of other packages: an entry point of the group "jota.scheduler.plugins" names a factory that takes the args of the
+plugin's pluginConfig (a dict) and returns an object with `name` and the methods of framework.Filter, framework.Score or
+both. It is enabled in a profile like any other plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any
+
+from jota.scheduler.framework import Filter, Score
+from jota.scheduler.plugins.balanced_allocation import BalancedAllocation
+from jota.scheduler.plugins.image_locality import ImageLocality
+from jota.scheduler.plugins.inter_pod_affinity import InterPodAffinity
+from jota.scheduler.plugins.node_affinity import NodeAffinity
+from jota.scheduler.plugins.node_ports import NodePorts
+from jota.scheduler.plugins.node_unschedulable import NodeUnschedulable
+from jota.scheduler.plugins.node_volume_limits import NodeVolumeLimits
+from jota.scheduler.plugins.resources_fit import ResourceScore, ResourcesFit
+from jota.scheduler.plugins.taint_toleration import TaintToleration
+from jota.scheduler.plugins.topology_spread import TopologySpread
+from jota.scheduler.plugins.volume_binding import VolumeBinding
+from jota.scheduler.plugins.volume_restrictions import VolumeRestrictions
+from jota.scheduler.plugins.volume_zone import VolumeZone
+from jota.scheduler.pod import DEFAULT_SCHEDULER
+from jota.scheduler.profile import WEIGHTS, Profile, Settings
+
+GROUP = "jota.scheduler.plugins"
+_API = "kubescheduler.config.k8s.io/v1"
+_PREEMPTION = "DefaultPreemption"
+_BUILT_IN = frozenset({"PrioritySort", "DefaultBinder", "SchedulingGates"})
+"""Always at work here; naming them changes nothing, disabling them is refused."""
+_POINTS = (
+    "multiPoint",
+    "preFilter",
+    "filter",
+    "postFilter",
+    "preScore",
+    "score",
+    "reserve",
+    "permit",
+    "preBind",
+    "bind",
+)
+_IGNORED = frozenset({"parallelism", "percentageOfNodesToScore", "leaderElection", "clientConnection", "profiles",
+                      "apiVersion", "kind", "podInitialBackoffSeconds", "podMaxBackoffSeconds", "enableProfiling",
+                      "enableContentionProfiling", "delayCacheUntilActive"})  # fmt: skip
+"""Understood, or without meaning here: every node is always looked at, in one thread, through the in-process client."""
+
+Made = tuple[Filter | None, Score | None]
+
+
+class BadConfiguration(ValueError):
+    """The message names the field and what is wrong with it."""
+
+
+@dataclass(slots=True)
+class _Enabled:
+    filters: list[str] = field(default_factory=list)
+    scores: dict[str, float] = field(default_factory=dict)
+    preempts: bool = True
+
+
+_ORDER = ("NodeUnschedulable", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit", "VolumeRestrictions",
+          "NodeVolumeLimits", "VolumeBinding", "VolumeZone", "PodTopologySpread", "InterPodAffinity")  # fmt: skip
+
+
+def parse(config: Mapping[str, Any]) -> Settings:
+    """Raises BadConfiguration."""
+    if config.get("kind") != "KubeSchedulerConfiguration" or config.get("apiVersion") != _API:
+        raise BadConfiguration(f"this is not a KubeSchedulerConfiguration of {_API}")
+    for key in config:
+        if key not in _IGNORED:
+            raise BadConfiguration(f"{key}: not supported")
+    profiles = tuple(_profile(p, n) for n, p in enumerate(config.get("profiles") or [{}]))
+    names = [p.name for p in profiles]
+    if len(set(names)) != len(names):
+        raise BadConfiguration("profiles: two have the same schedulerName")
+    first = _number(config.get("podInitialBackoffSeconds", 1), "podInitialBackoffSeconds")
+    most = _number(config.get("podMaxBackoffSeconds", 10), "podMaxBackoffSeconds")
+    if not 0 < first <= most:
+        raise BadConfiguration("podMaxBackoffSeconds: must not be less than podInitialBackoffSeconds, which is above 0")
+    return Settings(profiles, first, most)
+
+
+def _profile(given: Mapping[str, Any], index: int) -> Profile:
+    path = f"profiles[{index}]"
+    for key in given:
+        if key not in ("schedulerName", "plugins", "pluginConfig"):
+            raise BadConfiguration(f"{path}.{key}: not supported")
+    args = {c.get("name", ""): c.get("args") or {} for c in given.get("pluginConfig") or ()}
+    enabled = _Enabled(list(_ORDER), dict(WEIGHTS))
+    for point, change in (given.get("plugins") or {}).items():
+        if point not in _POINTS:
+            raise BadConfiguration(f"{path}.plugins.{point}: not supported")
+        _change(enabled, point, change or {}, f"{path}.plugins.{point}")
+    made = {name: _make(name, args, path) for name in dict.fromkeys((*enabled.filters, *enabled.scores))}
+    for name in args:
+        if name not in made and name not in (*WEIGHTS, *_ORDER, _PREEMPTION, *_BUILT_IN):
+            raise BadConfiguration(f"{path}.pluginConfig: {name} is not enabled")
+    filters = tuple(f for name in enabled.filters if (f := made[name][0]) is not None)
+    scores = tuple((s, w) for name, w in enabled.scores.items() if (s := made[name][1]) is not None)
+    return Profile(given.get("schedulerName") or DEFAULT_SCHEDULER, filters, scores, enabled.preempts)
+
+
+def _change(enabled: _Enabled, point: str, change: Mapping[str, Any], path: str) -> None:
+    """Disabled first, then enabled, as upstream merges them."""
+    for entry in change.get("disabled") or ():
+        name = entry.get("name", "")
+        if name in _BUILT_IN:
+            raise BadConfiguration(f"{path}.disabled: {name} cannot be disabled")
+        if point in ("multiPoint", "filter"):
+            enabled.filters = [f for f in enabled.filters if name not in ("*", f)]
+        if point in ("multiPoint", "score"):
+            enabled.scores = {s: w for s, w in enabled.scores.items() if name not in ("*", s)}
+        if point in ("multiPoint", "postFilter") and name in ("*", _PREEMPTION):
+            enabled.preempts = False
+    for entry in change.get("enabled") or ():
+        name, weight = entry.get("name", ""), float(entry.get("weight") or WEIGHTS.get(entry.get("name", ""), 1.0))
+        if name == _PREEMPTION:
+            enabled.preempts = True
+        elif name not in _BUILT_IN:
+            if point in ("multiPoint", "filter") and name not in enabled.filters:
+                enabled.filters.append(name)
+            if point in ("multiPoint", "score"):
+                enabled.scores[name] = weight
+
+
+def _make(name: str, args: Mapping[str, Mapping[str, Any]], path: str) -> Made:
+    where = f"{path}.pluginConfig[{name}]"
+    factory = _FACTORIES.get(name)
+    try:
+        if factory is not None:
+            return factory(args.get(name, {}))
+        found = next(iter(entry_points(group=GROUP, name=name)), None)
+        if found is None:
+            raise BadConfiguration(
+                f"{path}.plugins: there is no plugin {name}, neither here nor as an entry point of {GROUP}"
+            )
+        made = found.load()(dict(args.get(name, {})))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise BadConfiguration(f"{where}: {error}") from error
+    is_filter, is_score = isinstance(made, Filter), isinstance(made, Score)
+    if not is_filter and not is_score:
+        raise BadConfiguration(f"{where}: the plugin is neither a Filter nor a Score")
+    return made if is_filter else None, made if is_score else None
+
+
+def _fit(args: Mapping[str, Any]) -> Made:
+    strategy = args.get("scoringStrategy") or {}
+    kind = strategy.get("type", "LeastAllocated")
+    if kind not in ("LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"):
+        raise BadConfiguration(f"NodeResourcesFit: {kind} is not a scoring strategy")
+    weights = {r["name"]: float(r.get("weight") or 1) for r in strategy.get("resources") or ()}
+    points = (strategy.get("requestedToCapacityRatio") or {}).get("shape") or ()
+    curve = [(float(p.get("utilization", 0)), float(p.get("score", 0))) for p in points]
+    if kind == "RequestedToCapacityRatio" and (not curve or sorted({x for x, _ in curve}) != [x for x, _ in curve]):
+        raise BadConfiguration("NodeResourcesFit: the shape needs points of rising utilization")
+    ignored = frozenset(args.get("ignoredResources") or ()), frozenset(args.get("ignoredResourceGroups") or ())
+    return ResourcesFit(*ignored), ResourceScore(kind, weights or None, curve)
+
+
+def _spread(args: Mapping[str, Any]) -> Made:
+    kind = args.get("defaultingType", "System")
+    given = args.get("defaultConstraints") or ()
+    if kind == "System" and given:
+        raise BadConfiguration("PodTopologySpread: defaultConstraints need defaultingType List")
+    defaults = [
+        (c["topologyKey"], int(c["maxSkew"]), c.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule")
+        for c in given
+    ]
+    plugin = TopologySpread(None if kind == "System" else defaults)
+    return plugin, plugin
+
+
+def _pods(args: Mapping[str, Any]) -> Made:
+    weight = int(args.get("hardPodAffinityWeight", 1))
+    if not 0 <= weight <= 100:
+        raise BadConfiguration(f"InterPodAffinity: hardPodAffinityWeight: {weight} is not between 0 and 100")
+    plugin = InterPodAffinity(weight, bool(args.get("ignorePreferredTermsOfExistingPods", False)))
+    return plugin, plugin
+
+
+def _plain(
+    filter_: Callable[[], Filter] | None, score: Callable[[], Score] | None = None
+) -> Callable[[Mapping[str, Any]], Made]:
+    """A plugin without arguments of its own."""
+
+    def make(args: Mapping[str, Any]) -> Made:
+        unknown = [k for k in args if k not in ("apiVersion", "kind")]
+        if unknown:
+            raise BadConfiguration(f"arguments {', '.join(unknown)} are not supported")
+        return filter_() if filter_ else None, score() if score else None
+
+    return make
+
+
+_FACTORIES: dict[str, Callable[[Mapping[str, Any]], Made]] = {
+    "NodeUnschedulable": _plain(NodeUnschedulable),
+    "TaintToleration": _plain(TaintToleration, TaintToleration),
+    "NodeAffinity": _plain(NodeAffinity, NodeAffinity),
+    "NodePorts": _plain(NodePorts),
+    "NodeResourcesFit": _fit,
+    "NodeResourcesBalancedAllocation": _plain(None, BalancedAllocation),
+    "VolumeRestrictions": _plain(VolumeRestrictions),
+    "NodeVolumeLimits": _plain(NodeVolumeLimits),
+    "VolumeBinding": _plain(VolumeBinding),
+    "VolumeZone": _plain(VolumeZone),
+    "PodTopologySpread": _spread,
+    "InterPodAffinity": _pods,
+    "ImageLocality": _plain(None, ImageLocality),
+}
+
+
+def _number(given: Any, path: str) -> float:
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise BadConfiguration(f"{path}: {given!r} is not a number")
+    return float(given)
