@@ -12,7 +12,6 @@ from jota.cli.common import add_name
 from jota.run import pidfile
 from jota.run.instance import Refused, Registry
 
-
 if TYPE_CHECKING:
     from jota.scheduler.profile import Settings
 
