@@ -87,6 +87,9 @@ async def test_claims_have_bounds_too(api: ApiServer) -> None:
 @story
 async def test_a_claim_without_a_class_gets_the_default_one(api: ApiServer) -> None:
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    built_in = await api.client.create(CLAIMS, {"metadata": {"name": "first"}, "spec": dict(spec)}, "default")
+    assert built_in["spec"]["storageClassName"] == "local"
+    await api.client.delete(CLASSES, "local")
     early = await api.client.create(CLAIMS, {"metadata": {"name": "early"}, "spec": dict(spec)}, "default")
     assert "storageClassName" not in early["spec"]
     mark = {"storageclass.kubernetes.io/is-default-class": "true"}

@@ -1,5 +1,6 @@
 """What every cluster has from the first moment, made at start if it is not there: namespaces, the Service `kubernetes` with
-its endpoints, and the two system priority classes. All through the front door, as the server's own identity."""
+its endpoints, the two system priority classes, and the default storage class. All through the front door, as the
+server's own identity."""
 
 from __future__ import annotations
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from jota.api.server import Api
 
 AGENT = {"user-agent": "apiserver"}
+STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", False)
+LOCAL_STORAGE = {
+    "metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+    "provisioner": "jota.dev/local",
+    "reclaimPolicy": "Delete",
+    "volumeBindingMode": "WaitForFirstConsumer",
+    "allowVolumeExpansion": True,
+}
+"""Directories on nodes, made where the first pod that wants one is placed."""
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
@@ -27,6 +37,7 @@ async def run(api: Api) -> None:
     for name, value in SYSTEM.items():
         about = "Used for system critical pods that must " + _ABOUT[name]
         await ensure(api, CLASSES, {"metadata": {"name": name}, "value": value, "description": about})
+    await ensure(api, STORAGE_CLASSES, LOCAL_STORAGE)
     await _kubernetes_service(api)
 
 

@@ -36,6 +36,7 @@ from jota.controllers.rootca import RootCAPublisher
 from jota.controllers.serviceaccount import ServiceAccountController
 from jota.controllers.statefulset import StatefulSetController
 from jota.controllers.tainteviction import TaintEvictionController
+from jota.controllers.volumebinder import VolumeBinder
 from jota.controllers.volumeprotection import ClaimProtectionController, VolumeProtectionController
 
 CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
@@ -57,6 +58,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     ReplicationControllerController,
     StatefulSetController,
     DaemonSetController,
+    VolumeBinder,
     ClaimProtectionController,
     VolumeProtectionController,
     PodDisruptionBudgetController,

@@ -36,6 +36,7 @@ from jota.node.plan import (
 )
 from jota.node.resources import container_resources
 from jota.node.volumes import keeper
+from jota.node.volumes.persistent import VOLUMES
 from jota.node.volumes.volume import Context, Mounted, VolumeFault
 from jota.runtime.protocol import Image, RuntimeFault, Sandbox
 
@@ -190,7 +191,11 @@ class Operations:
             volatile=os.path.join(config.volatile_dir, self.worker.uid),
             fs_group=int(fs_group) if fs_group is not None else None,
             fs_user=keeper.fs_user(pod),
+            volume=self.read_volume,
         )
+
+    async def read_volume(self, name: str) -> Object:
+        return await self.kit.client.get(VOLUMES, name)
 
     def place(self) -> Place:
         config = self.kit.config

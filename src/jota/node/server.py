@@ -21,6 +21,7 @@ from jota.aio.clock import Clock, parse_rfc3339
 from jota.meta.errors import ApiError, bad_request, path_not_found, unauthorized
 from jota.node import summary
 from jota.node.logs import LogOptions, follow
+from jota.node.volumes import persistent
 from jota.runtime.protocol import Container, Exec, Runtime, RuntimeFault, Stats
 from jota.wire import portforward, remotecommand, websocket
 from jota.wire.message import Duplex, Request, Response, Writer
@@ -46,10 +47,12 @@ class KubeletServer:
         clock: Clock,
         node_name: str,
         allow: Callable[[Request], bool],
+        local_volumes: str = "",
     ) -> None:
         """`pods`: the pods of this node as the API gave them. `allow` sees requests with a verified certificate only."""
         self._runtime, self._pods, self._clock = runtime, pods, clock
         self._node_name, self._allow = node_name, allow
+        self._local_volumes = local_volumes
         self._before: dict[str, Stats] = {}
 
     async def handle(self, request: Request) -> Response:
@@ -77,11 +80,23 @@ class KubeletServer:
             if head != "portForward" and len(rest) in (3, 4):
                 return await self._session(request, head, rest[0], rest[1], rest[-1], query)
             raise path_not_found()
+        if head == "localVolumes" and len(rest) == 1 and request.method == "DELETE":
+            return await self._remove_volume(rest[0])
         if request.method not in ("GET", "HEAD"):
             raise _not_allowed(request)
         if head == "containerLogs" and len(rest) == 3:
             return await self._logs(request, rest[0], rest[1], rest[2], query)
         return await self._report("/" + "/".join((head, *rest)))
+
+    async def _remove_volume(self, name: str) -> Response:
+        """The directory of a local volume that the control plane reclaims."""
+        try:
+            found = await asyncio.to_thread(persistent.remove, self._local_volumes, name)
+        except ValueError as e:
+            raise bad_request(str(e)) from None
+        if not found:
+            raise ApiError(404, "NotFound", f"no local volume {name} on this node")
+        return Response(200, [JSON], b"{}")
 
     async def _report(self, path: str) -> Response:
         if path == "/healthz":

@@ -30,6 +30,7 @@ from jota.node.dns import run_dns
 from jota.node.proxy import run_proxy
 from jota.node.routes import run_routes
 from jota.node.server import KubeletServer
+from jota.node.volumes.persistent import LOCAL_ROOT
 from jota.run.instance import Refused, write_file
 from jota.run.join import Identity, join
 from jota.run.tokens import JoinToken
@@ -151,9 +152,17 @@ async def _node(
         pod_cidr=own,
         cgroup_parent=f"jota-{plan.instance}",
         curve=Curve.from_environment(),
+        annotations={LOCAL_ROOT: str(plan.directory / "local-volumes")},
     )
     agent = NodeAgent(client, runtime, network, config=config, clock=clock, random=Random(), informers=informers)
-    kubelet = KubeletServer(runtime, agent.pods.list, clock=clock, node_name=plan.node, allow=_Gate().allows)
+    kubelet = KubeletServer(
+        runtime,
+        agent.pods.list,
+        clock=clock,
+        node_name=plan.node,
+        allow=_Gate().allows,
+        local_volumes=config.annotations[LOCAL_ROOT],
+    )
     edge = HttpServer(kubelet.handle, ssl=identity.serving_context(), clock=clock)
     try:
         await edge.start(plan.address, plan.kubelet_port)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jota.node.volumes import configmap, downwardapi, emptydir, hostpath, projected, secret
+from jota.node.volumes import configmap, downwardapi, emptydir, hostpath, persistent, projected, secret
 from jota.node.volumes.volume import Driver
 
 DRIVERS: dict[str, Driver] = {
@@ -12,4 +12,5 @@ DRIVERS: dict[str, Driver] = {
     "downwardAPI": downwardapi.DRIVER,
     "projected": projected.DRIVER,
     "hostPath": hostpath.DRIVER,
+    "persistentVolumeClaim": persistent.DRIVER,
 }

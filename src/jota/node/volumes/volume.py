@@ -48,6 +48,8 @@ class Context:
     refresh_at: float = 0.0
     """Epoch seconds of the earliest moment at which a mounted volume must be written again (tokens); 0: never."""
     warnings: list[str] = field(default_factory=list)
+    volume: Callable[[str], Awaitable[Object]] | None = None
+    """Reads a PersistentVolume by name. Raises ApiError."""
 
     def again(self, when: float) -> None:
         self.refresh_at = min(self.refresh_at, when) if self.refresh_at else when

@@ -1,0 +1,81 @@
+"""persistentVolumeClaim: the node's side of local and hostPath volumes. In: a claim's name. Out: the volume's directory.
+
+The claim comes from the pod's references, the volume is read by name. A directory that the provisioner of class `local`
+promised is made here, at the first mount; `remove` takes it away when the volume is reclaimed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from jota.meta.errors import ApiError
+from jota.meta.resource import Resource
+from jota.node.model import Object
+from jota.node.volumes import hostpath
+from jota.node.volumes.volume import Context, Driver, Mounted, VolumeFault
+
+CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", False)
+LOCAL = "jota.dev/local"
+LOCAL_ROOT = "jota.dev/local-storage"
+"""Annotation of this node: where it keeps the directories of local volumes."""
+
+
+async def mount(name: str, source: Object, ctx: Context) -> Mounted:
+    claim = ctx.lookup(CLAIMS, source["claimName"])
+    if claim is None:
+        raise VolumeFault(f'persistentvolumeclaim "{source["claimName"]}" not found')
+    wanted = claim["spec"].get("volumeName")
+    if not wanted or (claim.get("status") or {}).get("phase") != "Bound":
+        raise VolumeFault(f'persistentvolumeclaim "{source["claimName"]}" is not bound to a volume yet')
+    if ctx.volume is None:
+        raise VolumeFault("this node cannot read PersistentVolumes")
+    try:
+        volume = await ctx.volume(wanted)
+    except ApiError as e:
+        raise VolumeFault(f'persistentvolume "{wanted}" could not be read: {e}') from e
+    holder = volume["spec"].get("claimRef") or {}
+    if holder.get("uid") != claim["metadata"]["uid"]:
+        raise VolumeFault(f'persistentvolume "{wanted}" is bound to another claim')
+    path = await _path(name, volume, ctx)
+    return Mounted(path, bool(source.get("readOnly")))
+
+
+async def _path(name: str, volume: Object, ctx: Context) -> str:
+    spec = volume["spec"]
+    if spec.get("hostPath"):
+        return (await hostpath.mount(name, spec["hostPath"], ctx)).path
+    if not spec.get("local"):
+        kinds = ", ".join(k for k, v in spec.items() if isinstance(v, dict) and k not in _NO_SOURCES)
+        raise VolumeFault(
+            f'persistentvolume "{volume["metadata"]["name"]}": type {kinds} is not supported on this node'
+        )
+    path = str(spec["local"]["path"])
+    annotations = volume["metadata"].get("annotations") or {}
+    if annotations.get("pv.kubernetes.io/provisioned-by") == LOCAL and not os.path.isdir(path):
+        os.makedirs(path, exist_ok=True)
+        os.chmod(path, 0o777)
+    if not os.path.exists(path):
+        raise VolumeFault(f"local volume: path {path} does not exist on this node")
+    if ctx.fs_group is not None:
+        os.chown(path, -1, ctx.fs_group)
+        os.chmod(path, os.stat(path).st_mode & 0o7777 | 0o2770)
+    return path
+
+
+_NO_SOURCES = frozenset({"capacity", "claimRef", "nodeAffinity"})
+
+
+def remove(root: str, name: str) -> bool:
+    """Delete the directory of a reclaimed volume; False when there is none. Raises ValueError for a name that is none."""
+    if not name or name != os.path.basename(name) or name in (".", ".."):
+        raise ValueError(f"not a volume's name: {name!r}")
+    path = os.path.join(root, name)
+    if not os.path.isdir(path) or os.path.islink(path):
+        return False
+    shutil.rmtree(path)
+    return True
+
+
+DRIVER = Driver(mount, lambda source: [(CLAIMS, source["claimName"])])

@@ -1,0 +1,192 @@
+"""Claims and volumes: tables for the choice, stories for binding, provisioning, growing and reclaiming."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from jota.controllers import volumebinder_plan as rules
+from jota.controllers.statefulset_pods import PVCS
+from jota.controllers.volumebinder import CLASSES, VolumeBinder
+from jota.controllers.volumeprotection import PVS, ClaimProtectionController, VolumeProtectionController
+from jota.meta.resource import EVENTS, NAMESPACES, NODES
+from jota.testing.cluster import ApiServer
+
+from .stories import exists, running
+from .test_crash_at_every_step import Process
+
+Object = dict[str, Any]
+
+
+def claim(name: str = "data", size: str = "3Gi", class_: str | None = "", **spec: Any) -> Object:
+    body = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, **spec}
+    if class_ is not None:
+        body["storageClassName"] = class_
+    return {"metadata": {"name": name, "namespace": "ns", "uid": f"uid-{name}"}, "spec": body}
+
+
+def volume(name: str, size: str = "5Gi", class_: str = "", **spec: Any) -> Object:
+    return {
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": size},
+            "accessModes": ["ReadWriteOnce"],
+            "hostPath": {"path": f"/tmp/{name}"},
+            "storageClassName": class_,
+            **spec,
+        },
+    }
+
+
+LOCAL = {"metadata": {"name": "local"}, "provisioner": rules.LOCAL, "volumeBindingMode": "WaitForFirstConsumer"}
+NOW = {"metadata": {"name": "now"}, "provisioner": rules.LOCAL, "volumeBindingMode": "Immediate"}
+FOREIGN = {"metadata": {"name": "csi"}, "provisioner": "example.com/csi", "volumeBindingMode": "Immediate"}
+PLACED = {"metadata": {**claim()["metadata"], "annotations": {rules.SELECTED_NODE: "n1"}}}
+
+
+@pytest.mark.parametrize(
+    ("one", "volumes", "found", "takes", "provision", "reason"),
+    [
+        (claim(), [volume("big", "10Gi"), volume("mid"), volume("small", "1Gi")], None, "mid", False, ""),
+        (claim(), [volume("other", class_="x")], None, None, False, "FailedBinding"),
+        (claim(), [volume("taken", claimRef={"namespace": "ns", "name": "else"})], None, None, False, "FailedBinding"),
+        (claim(), [volume("mine", "1Gi", claimRef={"namespace": "ns", "name": "data"})], None, "mine", False, ""),
+        (claim(volumeMode="Block"), [volume("files")], None, None, False, "FailedBinding"),
+        (claim(class_="local"), [], LOCAL, None, False, "WaitForFirstConsumer"),
+        ({**claim(class_="local"), **PLACED}, [], LOCAL, None, True, ""),
+        (claim(class_="now"), [], NOW, None, True, ""),
+        (claim(class_="csi"), [], FOREIGN, None, False, "ExternalProvisioning"),
+        (claim(class_="gone"), [], None, None, False, "ProvisioningFailed"),
+    ],
+)
+def test_what_a_claim_takes(
+    one: Object, volumes: list[Object], found: Object | None, takes: str | None, provision: bool, reason: str
+) -> None:
+    choice = rules.choose(one, volumes, found)
+    assert (choice.volume["metadata"]["name"] if choice.volume else None) == takes
+    assert (choice.provision, choice.reason) == (provision, reason)
+
+
+def told(story: Callable[[ApiServer], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with running(VolumeBinder, ClaimProtectionController, VolumeProtectionController) as api:
+            await story(api)
+
+    asyncio.run(run())
+
+
+async def phases(api: ApiServer, name: str, of: str) -> tuple[str, str]:
+    one = await api.client.get(PVCS, of, "ns")
+    return one["status"]["phase"], (await api.client.get(PVS, name))["status"]["phase"]
+
+
+def test_a_claim_is_bound_and_its_volume_released_with_it() -> None:
+    async def story(api: ApiServer) -> None:
+        await api.client.create(PVS, volume("v"))
+        await api.advance(1)
+        assert (await api.client.get(PVS, "v"))["status"]["phase"] == "Available"
+        await api.client.create(PVCS, claim())
+        await api.advance(1)
+        assert await phases(api, "v", "data") == ("Bound", "Bound")
+        got = await api.client.get(PVCS, "data", "ns")
+        assert got["spec"]["volumeName"] == "v"
+        assert got["status"]["capacity"] == {"storage": "5Gi"}
+        assert got["metadata"]["annotations"][rules.BIND_COMPLETED] == "yes"
+        await api.client.delete(PVS, "v")
+        await api.advance(1)
+        assert await exists(api, PVS, "v"), "a bound volume is protected"
+        await api.client.delete(PVCS, "data", "ns")
+        await api.advance(1)
+        assert not await exists(api, PVCS, "data", "ns")
+        assert not await exists(api, PVS, "v")
+
+    told(story)
+
+
+def test_a_waiting_claim_is_bound_when_a_volume_appears_and_lost_with_it() -> None:
+    async def story(api: ApiServer) -> None:
+        await api.client.create(PVCS, claim())
+        await api.advance(1)
+        reasons = {e["reason"] for e in (await api.client.list(EVENTS, "ns"))["items"]}
+        assert "FailedBinding" in reasons
+        await api.client.create(PVS, volume("late"))
+        await api.advance(1)
+        assert await phases(api, "late", "data") == ("Bound", "Bound")
+        await api.client.patch(PVS, "late", "", {"metadata": {"finalizers": None}})
+        await api.client.delete(PVS, "late")
+        await api.advance(20)
+        assert (await api.client.get(PVCS, "data", "ns"))["status"]["phase"] == "Lost"
+
+    told(story)
+
+
+def test_a_directory_is_promised_on_the_selected_node_grows_and_is_reclaimed() -> None:
+    async def story(api: ApiServer) -> None:
+        labels = {"kubernetes.io/hostname": "n1"}
+        notes = {rules.LOCAL_ROOT: "/data/local-volumes"}
+        await api.client.create(NODES, {"metadata": {"name": "n1", "labels": labels, "annotations": notes}})
+        assert (await api.client.get(CLASSES, "local"))["provisioner"] == rules.LOCAL
+        await api.client.create(PVCS, claim(class_=None))
+        await api.advance(1)
+        got = await api.client.get(PVCS, "data", "ns")
+        assert (got["spec"]["storageClassName"], got["status"]["phase"]) == ("local", "Pending")
+        patch = {"metadata": {"annotations": {rules.SELECTED_NODE: "n1"}}}
+        await api.client.patch(PVCS, "data", "ns", patch)
+        await api.advance(1)
+        name = f"pvc-{got['metadata']['uid']}"
+        assert await phases(api, name, "data") == ("Bound", "Bound")
+        made = await api.client.get(PVS, name)
+        assert made["spec"]["local"] == {"path": f"/data/local-volumes/{name}"}
+        assert rules.node_of(made) == "n1"
+        more = {"spec": {"resources": {"requests": {"storage": "8Gi"}}}}
+        await api.client.patch(PVCS, "data", "ns", more)
+        await api.advance(1)
+        assert (await api.client.get(PVCS, "data", "ns"))["status"]["capacity"] == {"storage": "8Gi"}
+        await api.client.delete(PVCS, "data", "ns")
+        await api.advance(2)
+        assert (await api.client.get(PVS, name))["status"]["phase"] == "Released", "the node does not answer"
+        await api.client.delete(NODES, "n1")
+        await api.advance(60)
+        assert not await exists(api, PVS, name), "with its node the directory is gone"
+
+    told(story)
+
+
+async def died(at: int, after: bool) -> tuple[Any, bool]:
+    async with ApiServer() as api:
+        await api.client.create(NAMESPACES, {"metadata": {"name": "ns"}})
+        process = Process(api, at, after, (VolumeBinder,))
+        try:
+            for n, size in enumerate(("5Gi", "4Gi")):
+                await api.client.create(PVS, volume(f"v{n}", size))
+                await api.client.create(PVCS, claim(f"c{n}", size))
+            for _ in range(3):
+                await api.advance(40)
+                await process.revive()
+            claims = (await api.client.list(PVCS, "ns"))["items"]
+            volumes = (await api.client.list(PVS))["items"]
+            taken = sorted(v["spec"].get("claimRef", {}).get("name", "") for v in volumes)
+            return (
+                [c["status"]["phase"] for c in claims],
+                taken,
+                [v["status"]["phase"] for v in volumes],
+            ), process.died
+        finally:
+            await process.end()
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("after", [False, True])
+def test_no_volume_is_lost_or_taken_twice_wherever_the_process_dies(after: bool) -> None:
+    async def tell() -> None:
+        for at in range(1, 40):
+            end, dead = await died(at, after)
+            assert end == (["Bound", "Bound"], ["c0", "c1"], ["Bound", "Bound"]), f"died at write {at}"
+            if not dead:
+                break
+        assert at > 6
+
+    asyncio.run(tell())
