@@ -14,7 +14,7 @@ class Skipped(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One line of a table. `why` explains a missed target and what would mend it; it is shown only when it is missed."""
+    """One line of a table. `why` explains a missed target, or why a peer is ahead, and what would mend it; it is shown only then."""
 
     name: str
     value: float

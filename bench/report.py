@@ -67,14 +67,14 @@ def _table(figures: Sequence[Figure]) -> list[str]:
     lines = ["| figure | value | target | peer | ratio |", "|---|---|---|---|---|"]
     lines += [f"| {f.name} | {_value(f)} | {_target(f)} | {_peer(f)} | {_ratio(f)} |" for f in figures]
     notes = [f"- {f.name}: {f.note}" for f in figures if f.note]
-    missed = [
-        f"- **{f.name}** missed its target of {_number(f.target or 0)} {f.unit}: {f.why}" for f in _missed(figures)
-    ]
+    missed = [f"- **{f.name}** {_shortfall(f)}: {f.why}." for f in figures if f.why and _shortfall(f)]
     return lines + (["", *notes] if notes else []) + (["", *missed] if missed else [])
 
 
-def _missed(figures: Sequence[Figure]) -> list[Figure]:
-    return [f for f in figures if f.met is False]
+def _shortfall(figure: Figure) -> str:
+    if figure.met is False:
+        return f"missed its target of {_number(figure.target or 0)} {figure.unit}"
+    return "is behind its peer" if figure.ratio is not None and figure.ratio < 1 else ""
 
 
 def _value(figure: Figure) -> str:

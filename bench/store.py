@@ -1,9 +1,10 @@
 """The store: durable creates per second beside etcd
 
 Values of 3,000 bytes, each created under the condition that its key is new, acknowledged after the fsync, by 1, 16 and 64
-writers at once, in five rounds of 1 s in turn; the embedded SQLite driver against one member of etcd on the same disk. The driver is called
-in its own process, as the server does. etcd is called over gRPC (grpc.aio, 4 channels, no decoding of messages), as every
-client of etcd must; what the Python client costs is in its figure, a client in Go would see more of etcd's own speed.
+writers at once, in five rounds of 1 s in turn; the embedded SQLite driver against one member of etcd on the same disk. The
+driver is called in its own process, as the server does. etcd is called over gRPC (grpc.aio, 4 channels, no decoding of
+messages), as every client of etcd must; what the Python client costs is in its figure, a client in Go would see more of
+etcd's own speed.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def test_the_page_explains_what_was_missed_and_says_what_was_not_measured():
     page = report.as_markdown(results, "python -m bench --all")
     assert "| delay | 5 ms | <= 10 met | 20 (etcd) | 4x |" in page
     assert "| rate | 50 requests/s | >= 100 MISSED |  |  |" in page
-    assert "**rate** missed its target of 100 requests/s: one core; more cores mend it" in page
+    assert "**rate** missed its target of 100 requests/s: one core; more cores mend it." in page
     assert "never seen" not in page
     assert "Not measured: no etcd on this machine." in page
     rows = report.as_json(results)
