@@ -14,6 +14,7 @@ from typing import Any
 
 from jota.scheduler.framework import Filter, Score
 from jota.scheduler.plugins.balanced_allocation import BalancedAllocation
+from jota.scheduler.plugins.dynamic_resources import DynamicResources
 from jota.scheduler.plugins.image_locality import ImageLocality
 from jota.scheduler.plugins.inter_pod_affinity import InterPodAffinity
 from jota.scheduler.plugins.node_affinity import NodeAffinity
@@ -66,7 +67,7 @@ class _Enabled:
 
 
 _ORDER = ("NodeUnschedulable", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit", "VolumeRestrictions",
-          "NodeVolumeLimits", "VolumeBinding", "VolumeZone", "PodTopologySpread", "InterPodAffinity")  # fmt: skip
+          "NodeVolumeLimits", "VolumeBinding", "VolumeZone", "PodTopologySpread", "InterPodAffinity", "DynamicResources")  # fmt: skip
 
 
 def parse(config: Mapping[str, Any]) -> Settings:
@@ -212,6 +213,7 @@ _FACTORIES: dict[str, Callable[[Mapping[str, Any]], Made]] = {
     "VolumeZone": _plain(VolumeZone),
     "PodTopologySpread": _spread,
     "InterPodAffinity": _pods,
+    "DynamicResources": _plain(DynamicResources),
     "ImageLocality": _plain(None, ImageLocality),
 }
 

@@ -93,6 +93,7 @@ class Spec(msgspec.Struct):
     priority: int = 0
     preemptionPolicy: str = "PreemptLowerPriority"
     volumes: list[Volume] | None = None
+    resourceClaims: list[dict[str, Any]] | None = None
 
 
 class Condition(msgspec.Struct, gc=False):
@@ -164,6 +165,8 @@ class Shape:
     volumes: Volumes = _NO_VOLUMES
     owner: tuple[str, str] = ("", "")
     """(kind, name) of the controller, whose selector the cluster's default spread constraints take."""
+    devices: bool = False
+    """Whether the pod has resource claims."""
 
     @property
     def selector(self) -> tuple[tuple[str, str], ...]:
@@ -207,6 +210,7 @@ class Shapes:
                 spec.tolerations,
                 spec.topologySpreadConstraints,
                 spec.volumes,
+                spec.resourceClaims,
                 claims,
                 group_key,
                 owner,
@@ -278,6 +282,7 @@ def shape_of(
         images=tuple(tagged(c.image) for c in (*spec.containers, *(spec.initContainers or ())) if c.image),
         volumes=Volumes(claims, disks) if claims or disks else _NO_VOLUMES,
         owner=owner,
+        devices=bool(spec.resourceClaims),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from jota.scheduler.framework import Filter, Score
 from jota.scheduler.plugins.balanced_allocation import BalancedAllocation
+from jota.scheduler.plugins.dynamic_resources import DynamicResources
 from jota.scheduler.plugins.image_locality import ImageLocality
 from jota.scheduler.plugins.inter_pod_affinity import InterPodAffinity
 from jota.scheduler.plugins.node_affinity import NodeAffinity
@@ -61,6 +62,7 @@ def default_profile() -> Profile:
             VolumeZone(),
             spread,
             pods,
+            DynamicResources(),
         ),
         tuple((s, WEIGHTS[s.name]) for s in scores),
     )

@@ -102,6 +102,8 @@ class Snapshot:
         self.used_memory: Column = np.zeros(0)
         self._allocatable: dict[str, Column] = {}
         self._used: dict[str, Column] = {}
+        self._inverse: dict[str, tuple[Column, bool]] = {}
+        """Kept until a node's allocatable changes."""
         self._labels: dict[str, _Labels] = {}
         self._pending: dict[str, list[Shape]] = {}
         """Pods that are bound to nodes which we have not seen yet."""
@@ -111,6 +113,15 @@ class Snapshot:
     def allocatable(self, resource: str) -> Column:
         """Per slot; cpu in milli-units. Zeros for a resource that no node has."""
         return self._column(self._allocatable, resource)[: self.size]
+
+    def inverse(self, resource: str) -> tuple[Column, bool]:
+        """(1 / allocatable per slot, 0 where there is none; whether every live node has some). Not to be changed."""
+        known = self._inverse.get(resource)
+        if known is None or len(known[0]) != self.size:
+            capacity = self.allocatable(resource)
+            inverse = np.divide(1.0, capacity, out=np.zeros(self.size), where=capacity > 0)
+            known = self._inverse[resource] = inverse, bool((inverse[self.live] > 0).all())
+        return known
 
     def used(self, resource: str) -> Column:
         return self._column(self._used, resource)[: self.size]
@@ -177,6 +188,7 @@ class Snapshot:
             return
         self.generation += 1
         before, self.facts[slot] = self.facts[slot], None
+        self._inverse.clear()
         self.alive[slot] = False
         self.ports.pop(slot, None)
         self.disks.pop(slot, None)
@@ -208,6 +220,7 @@ class Snapshot:
             self.facts.append(None)
         self.slots[name] = slot
         self.alive[slot] = True
+        self._inverse.clear()
         return slot
 
     def _grow(self) -> None:
@@ -237,6 +250,7 @@ class Snapshot:
             column = self._column(self._allocatable, resource)
             if column[slot] != amount:
                 moved = moved or amount > column[slot]
+                self._inverse.clear()
                 column[slot] = amount
         return moved
 

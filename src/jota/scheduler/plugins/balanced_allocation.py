@@ -15,8 +15,8 @@ class BalancedAllocation:
     def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
         if _best_effort(shape):
             return None
-        cpu = _fraction(nodes.used_cpu[: nodes.size] + shape.score_cpu, nodes.allocatable("cpu"))
-        memory = _fraction(nodes.used_memory[: nodes.size] + shape.score_memory, nodes.allocatable("memory"))
+        cpu = _fraction(nodes.used_cpu[: nodes.size] + shape.score_cpu, nodes.inverse("cpu"))
+        memory = _fraction(nodes.used_memory[: nodes.size] + shape.score_memory, nodes.inverse("memory"))
         # The standard deviation of two numbers is half their distance.
         cpu -= memory
         np.abs(cpu, out=cpu)
@@ -37,12 +37,13 @@ def _best_effort(shape: Shape) -> bool:
     return "cpu" not in shape.requests and "memory" not in shape.requests
 
 
-def _fraction(used: Column, capacity: Column) -> Column:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        fraction = used / capacity
-    fraction[~np.isfinite(fraction)] = 1.0
-    np.minimum(fraction, 1.0, out=fraction)
-    return fraction
+def _fraction(used: Column, inverse: tuple[Column, bool]) -> Column:
+    """A node without the resource counts as full."""
+    used *= inverse[0]
+    if not inverse[1]:
+        used[inverse[0] == 0] = 1.0
+    np.minimum(used, 1.0, out=used)
+    return used
 
 
 def _fraction_one(used: float, capacity: float) -> float:

@@ -29,9 +29,10 @@ class ResourcesFit:
         self._ignored, self._groups = ignored, ignored_groups
 
     def mask(self, nodes: Snapshot, shape: Shape) -> Mask | None:
-        passed = np.ones(nodes.size, np.bool_)
+        passed: Mask | None = None
         for resource, amount in self._wanted(shape):
-            passed &= nodes.used(resource) + amount <= nodes.allocatable(resource)
+            fits = nodes.used(resource) + amount <= nodes.allocatable(resource)
+            passed = fits if passed is None else passed & fits
         return passed
 
     def fits(self, nodes: Snapshot, shape: Shape, slot: int) -> bool:
@@ -80,14 +81,23 @@ class ResourceScore:
         self._curve = [(x / 100, y * BEST / 10) for x, y in curve]
 
     def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
-        total, weights = np.zeros(nodes.size), np.zeros(nodes.size)
+        total, weights, partial = np.zeros(nodes.size), 0.0, np.zeros(0)
         for resource, weight in self._asked(shape):
-            capacity = nodes.allocatable(resource)
-            has = capacity > 0
-            fraction = np.divide(self._used(nodes, shape, resource), capacity, out=np.ones(nodes.size), where=has)
-            total += np.where(has, weight * self._valued(fraction), 0.0)
-            weights += weight * has
-        return np.divide(total, weights, out=total, where=weights > 0)
+            inverse, everywhere = nodes.inverse(resource)
+            valued = self._valued(self._used(nodes, shape, resource) * inverse)
+            valued *= weight
+            weights += weight
+            if not everywhere:  # nodes without the resource: it has no say there
+                has = inverse > 0
+                valued *= has
+                partial = (partial if len(partial) else np.zeros(nodes.size)) + weight * ~has
+            total += valued
+        if not weights:
+            return None
+        if not len(partial):
+            total *= 1.0 / weights
+            return total
+        return np.divide(total, weights - partial, out=total, where=partial < weights)
 
     def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
         total = weights = 0.0
@@ -121,10 +131,11 @@ class ResourceScore:
             xs, ys = zip(*self._curve, strict=True)
             curved: Column = np.interp(fraction, xs, ys).astype(np.float64)
             return curved
-        clipped = np.clip(fraction, 0.0, 1.0)
+        np.minimum(fraction, 1.0, out=fraction)
+        fraction *= BEST
         if self._strategy == "LeastAllocated":
-            return (1.0 - clipped) * BEST
-        return clipped * BEST
+            np.subtract(BEST, fraction, out=fraction)
+        return fraction
 
     def _value(self, fraction: float) -> float:
         if self._strategy == "RequestedToCapacityRatio":
