@@ -94,6 +94,15 @@ BODIES: dict[str, Object] = {
     "rbac.authorization.k8s.io/v1/rolebindings": {"roleRef": ROLE, "subjects": []},
     "admissionregistration.k8s.io/v1/mutatingwebhookconfigurations": {"webhooks": [HOOK]},
     "admissionregistration.k8s.io/v1/validatingwebhookconfigurations": {"webhooks": [HOOK]},
+    "admissionregistration.k8s.io/v1/validatingadmissionpolicies": {
+        "spec": {
+            "matchConstraints": {"resourceRules": HOOK["rules"]},
+            "validations": [{"expression": "true"}],
+        }
+    },
+    "admissionregistration.k8s.io/v1/validatingadmissionpolicybindings": {
+        "spec": {"policyName": "none", "validationActions": ["Deny"]}
+    },
     "storage.k8s.io/v1/csidrivers": {"spec": {"attachRequired": False}},
     "storage.k8s.io/v1/csinodes": {"spec": {"drivers": []}},
     "storage.k8s.io/v1/csistoragecapacities": {"storageClassName": "s", "capacity": "1Gi"},

@@ -5,7 +5,12 @@ In: nothing; importing this must stay cheap (no schemas are read). Out: `KINDS` 
 
 from __future__ import annotations
 
-from jota.kinds.admission import mutatingwebhookconfiguration, validatingwebhookconfiguration
+from jota.kinds.admission import (
+    mutatingwebhookconfiguration,
+    validatingadmissionpolicy,
+    validatingadmissionpolicybinding,
+    validatingwebhookconfiguration,
+)
 from jota.kinds.apiextensions import crd
 from jota.kinds.apps import controllerrevision, daemonset, deployment, replicaset, statefulset
 from jota.kinds.autoscaling import horizontalpodautoscaler, horizontalpodautoscaler_v1
@@ -80,6 +85,8 @@ KINDS: tuple[Kind, ...] = (
     rolebinding.KIND,
     mutatingwebhookconfiguration.KIND,
     validatingwebhookconfiguration.KIND,
+    validatingadmissionpolicy.KIND,
+    validatingadmissionpolicybinding.KIND,
     csidriver.KIND,
     csinode.KIND,
     csistoragecapacity.KIND,

@@ -17,6 +17,7 @@ import orjson
 
 from jota.api.admission import webhook_match as match
 from jota.api.admission.plugin import AdmissionAttributes
+from jota.api.admission.policies import Policies
 from jota.api.registry import Registry
 from jota.api.served import Served
 from jota.api.webhook_client import WebhookClient, WebhookFailed
@@ -47,6 +48,7 @@ class Webhooks:
     def __init__(self, registry: Registry, served: Versions, new_id: Callable[[], str]) -> None:
         self._registry, self._served, self._new_id = registry, served, new_id
         self._client = WebhookClient(registry)
+        self._policies = Policies(registry, self._resource)
         self._hooks: dict[Resource, list[Object] | None] = {MUTATING: None, VALIDATING: None}
         for resource in self._hooks:
             registry.subscribe(resource, self._forget(resource))
@@ -59,7 +61,7 @@ class Webhooks:
 
     def concern(self, kind: Kind) -> bool:
         """Whether any webhook at all might want writes of this kind: cheap, asked for each write."""
-        if not self._all(MUTATING) and not self._all(VALIDATING):
+        if not self._all(MUTATING) and not self._all(VALIDATING) and not self._policies.bound():
             return False
         return kind.resource.group != GROUP or kind.resource.plural not in EXEMPT
 
@@ -69,6 +71,10 @@ class Webhooks:
             found = [h for config in self._registry.objects(resource) for h in parts(config, "webhooks")]
             self._hooks[resource] = found
         return found
+
+    def _resource(self, api_version: str, kind: str) -> Resource | None:
+        found = (s.kind.stored for s in self._served.values())
+        return next((r for r in found if (r.api_version, r.kind) == (api_version, kind)), None)
 
     async def mutate(self, attrs: AdmissionAttributes, warn: Warn) -> bool:
         """Change `attrs.object` in place. True: somebody did. Raises ApiError."""
@@ -113,7 +119,9 @@ class Webhooks:
         return changed
 
     async def validate(self, attrs: AdmissionAttributes, warn: Warn) -> None:
-        """Raises ApiError of the first webhook, in order, that refuses."""
+        """Policies first, then webhooks. Raises ApiError of the first, in order, that refuses."""
+        if self._policies.bound():
+            self._policies.validate(attrs, self._request(attrs, attrs.kind.resource))
         hooks = self._all(VALIDATING)
         if not hooks:
             return

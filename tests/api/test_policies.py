@@ -1,0 +1,116 @@
+"""ValidatingAdmissionPolicy: CEL rules on writes, bindings, parameters, variables, actions and failures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jota.api.admission.policies import BINDINGS, POLICIES
+from jota.meta.errors import ApiError
+from jota.meta.resource import CONFIGMAPS, DEPLOYMENTS, NAMESPACES
+from jota.testing.cluster import ApiServer, story
+
+pytest.importorskip("cel_expr_python")
+RULE = {"operations": ["CREATE", "UPDATE"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"]}
+
+
+async def enforce(
+    api: ApiServer, *validations: dict[str, Any], binding: dict[str, Any] | None = None, **spec: Any
+) -> None:
+    rules = {"resourceRules": [RULE]}
+    policy = {"matchConstraints": rules, "validations": list(validations), **spec}
+    await api.client.create(POLICIES, {"metadata": {"name": "p"}, "spec": policy})
+    bound = {"policyName": "p", "validationActions": ["Deny"], **(binding or {})}
+    await api.client.create(BINDINGS, {"metadata": {"name": "b"}, "spec": bound})
+    await api.settle()
+
+
+async def deploy(api: ApiServer, name: str, replicas: int, namespace: str = "default", **meta: Any) -> Any:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"replicas": replicas, "selector": {"matchLabels": {"a": "b"}}, "template": template}
+    return await api.request("POST", DEPLOYMENTS.path(namespace), {"metadata": {"name": name, **meta}, "spec": spec})
+
+
+@story
+async def test_what_breaks_the_rule_is_refused(api: ApiServer) -> None:
+    await enforce(api, {"expression": "object.spec.replicas <= 5"})
+    assert (await deploy(api, "fine", 5)).status == 201
+    refused = await deploy(api, "big", 6)
+    assert refused.status == 422
+    words = (
+        "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: failed expression: object.spec.replicas <= 5"
+    )
+    assert words.encode() in refused.body
+    with pytest.raises(ApiError, match="denied request"):
+        await api.client.patch(DEPLOYMENTS, "fine", "default", {"spec": {"replicas": 9}})
+    await api.client.create(CONFIGMAPS, {"metadata": {"name": "c"}}, "default")
+
+
+@story
+async def test_messages_reasons_variables_and_conditions(api: ApiServer) -> None:
+    await enforce(
+        api,
+        {
+            "expression": "variables.n < 3 || has(request.dryRun) && request.dryRun",
+            "messageExpression": "'no more than 2, not ' + string(variables.n)",
+            "reason": "Forbidden",
+        },
+        variables=[{"name": "n", "expression": "object.spec.replicas"}],
+        matchConditions=[{"name": "not-free", "expression": "object.metadata.name != 'free'"}],
+    )
+    refused = await deploy(api, "x", 4)
+    assert refused.status == 403
+    assert b"denied request: no more than 2, not 4" in refused.body
+    assert (await deploy(api, "free", 4)).status == 201
+
+
+@story
+async def test_parameters_and_selectors(api: ApiServer) -> None:
+    await api.client.create(CONFIGMAPS, {"metadata": {"name": "limits"}, "data": {"most": "2"}}, "default")
+    await api.client.create(NAMESPACES, {"metadata": {"name": "strict", "labels": {"strict": "yes"}}})
+    binding = {
+        "paramRef": {"name": "limits", "namespace": "default", "parameterNotFoundAction": "Deny"},
+        "matchResources": {"namespaceSelector": {"matchLabels": {"strict": "yes"}}},
+    }
+    kind = {"apiVersion": "v1", "kind": "ConfigMap"}
+    await enforce(api, {"expression": "object.spec.replicas <= int(params.data.most)"}, paramKind=kind, binding=binding)
+    assert (await deploy(api, "x", 4)).status == 201, "another namespace"
+    assert (await deploy(api, "x", 4, "strict")).status == 422
+    await api.client.patch(CONFIGMAPS, "limits", "default", {"data": {"most": "4"}})
+    assert (await deploy(api, "x", 4, "strict")).status == 201
+    await api.client.delete(CONFIGMAPS, "limits", "default")
+    assert b"no params found" in (await deploy(api, "y", 1, "strict")).body
+
+
+@story
+async def test_warn_lets_through_and_says_so(api: ApiServer) -> None:
+    await enforce(api, {"expression": "false", "message": "mind"}, binding={"validationActions": ["Warn", "Audit"]})
+    made = await deploy(api, "x", 1)
+    assert made.status == 201
+    said = [value for name, value in made.headers if name == "Warning"]
+    assert said == ["299 - \"Validation failed for ValidatingAdmissionPolicy 'p' with binding 'b': mind\""]
+
+
+@pytest.mark.parametrize(("policy", "status"), [("Fail", 422), ("Ignore", 201)])
+def test_a_rule_that_fails_counts_by_its_policy(policy: str, status: int) -> None:
+    @story
+    async def run(api: ApiServer) -> None:
+        await enforce(api, {"expression": "object.spec.nothing.here == 1"}, failurePolicy=policy)
+        assert (await deploy(api, "x", 1)).status == status
+
+    run()
+
+
+@story
+async def test_incomplete_policies_are_refused(api: ApiServer) -> None:
+    with pytest.raises(ApiError) as caught:
+        await api.client.create(POLICIES, {"metadata": {"name": "p"}, "spec": {}})
+    assert {c.field for c in caught.value.causes} == {
+        "spec.matchConstraints",
+        "spec.validations",
+        "spec.auditAnnotations",
+    }
+    with pytest.raises(ApiError, match="both Deny and Warn"):
+        spec = {"policyName": "p", "validationActions": ["Deny", "Warn"]}
+        await api.client.create(BINDINGS, {"metadata": {"name": "b"}, "spec": spec})
