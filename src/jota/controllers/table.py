@@ -21,6 +21,8 @@ from jota.controllers.daemonset import DaemonSetController
 from jota.controllers.deployment import DeploymentController
 from jota.controllers.endpoints import EndpointsController
 from jota.controllers.endpointslice import EndpointSliceController
+from jota.controllers.endpointslicemirroring import EndpointSliceMirroring
+from jota.controllers.ephemeralvolume import EphemeralVolumeController
 from jota.controllers.garbagecollector import GarbageCollector
 from jota.controllers.hpa import HorizontalPodAutoscalerController
 from jota.controllers.job import JobController
@@ -59,6 +61,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     StatefulSetController,
     DaemonSetController,
     VolumeBinder,
+    EphemeralVolumeController,
     ClaimProtectionController,
     VolumeProtectionController,
     PodDisruptionBudgetController,
@@ -68,6 +71,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     JobTtlController,
     EndpointSliceController,
     EndpointsController,
+    EndpointSliceMirroring,
 )
 
 

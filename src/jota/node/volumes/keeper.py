@@ -11,7 +11,7 @@ from typing import Any
 from jota.meta.resource import Resource
 from jota.node.env import expand
 from jota.node.model import Object, parts
-from jota.node.volumes import subpath
+from jota.node.volumes import persistent, subpath
 from jota.node.volumes.table import DRIVERS
 from jota.node.volumes.volume import Context, Driver, Mounted, VolumeFault
 from jota.runtime import sys
@@ -29,12 +29,14 @@ def source_of(volume: Object) -> tuple[str, Object]:
 
 
 def references(pod: Object) -> set[tuple[Resource, str]]:
-    """The ConfigMaps and Secrets that the pod's volumes name."""
+    """The ConfigMaps, Secrets and claims that the pod's volumes name."""
     out: set[tuple[Resource, str]] = set()
     for volume in pod["spec"].get("volumes") or []:
         kind, source = source_of(volume)
         if driver := DRIVERS.get(kind):
             out.update(driver.references(source))
+        if kind == "ephemeral":  # the one type whose object is named after the pod
+            out.add((persistent.CLAIMS, persistent.ephemeral_claim(pod, volume["name"])))
     return out
 
 

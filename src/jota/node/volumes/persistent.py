@@ -79,3 +79,15 @@ def remove(root: str, name: str) -> bool:
 
 
 DRIVER = Driver(mount, lambda source: [(CLAIMS, source["claimName"])])
+
+
+async def _mount_ephemeral(name: str, source: Object, ctx: Context) -> Mounted:
+    """A generic ephemeral volume: its claim is named after the pod and the volume."""
+    return await mount(name, {"claimName": ephemeral_claim(ctx.pod, name)}, ctx)
+
+
+def ephemeral_claim(pod: Object, volume: str) -> str:
+    return f"{pod['metadata']['name']}-{volume}"
+
+
+EPHEMERAL = Driver(_mount_ephemeral)

@@ -13,4 +13,5 @@ DRIVERS: dict[str, Driver] = {
     "projected": projected.DRIVER,
     "hostPath": hostpath.DRIVER,
     "persistentVolumeClaim": persistent.DRIVER,
+    "ephemeral": persistent.EPHEMERAL,
 }

@@ -1,0 +1,69 @@
+"""Generic ephemeral volumes: a claim for each, owned by the pod and gone with it. In: pods. Out: claims named <pod>-<volume>."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from jota.client.informer import key_of
+from jota.controllers import claim
+from jota.controllers.controller import Context, Controller
+from jota.controllers.statefulset_pods import PVCS
+from jota.controllers.views import Pod
+from jota.meta.errors import ApiError
+from jota.meta.resource import PODS
+
+Object = dict[str, Any]
+
+
+def plan(pod: Pod) -> list[Object]:
+    """The claims that the pod needs."""
+    if pod.terminating or pod.finished:
+        return []
+    meta = pod.metadata
+    owner = {"metadata": {"name": meta.name, "uid": meta.uid}}
+    out = []
+    for volume in pod.spec.volumes or ():
+        template: Any = (volume.ephemeral or {}).get("volumeClaimTemplate")
+        if not template:
+            continue
+        given = template.get("metadata") or {}
+        metadata = {k: given[k] for k in ("labels", "annotations") if given.get(k)}
+        metadata |= {"name": f"{meta.name}-{volume.name}", "namespace": meta.namespace}
+        metadata["ownerReferences"] = [claim.reference(owner, PODS.api_version, PODS.kind)]
+        out.append({"apiVersion": "v1", "kind": PVCS.kind, "metadata": metadata, "spec": template["spec"]})
+    return out
+
+
+class EphemeralVolumeController(Controller):
+    name: ClassVar[str] = "ephemeral-volume"
+    workers: ClassVar[int] = 2
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.pods = self.watch(PODS, lambda pod: [pod.key], when=_asks, type=Pod)
+        self.claims = self.watch(PVCS)
+        self.events = context.recorder("ephemeral_volume")
+
+    async def reconcile(self, key: str) -> float | None:
+        pod = self.pods.get(key)
+        for wanted in plan(pod) if pod is not None else ():
+            assert pod is not None
+            meta = wanted["metadata"]
+            found = self.claims.get(key_of(meta["namespace"], meta["name"]))
+            try:
+                if found is None:
+                    self.wrote(key, self.claims, await self.client.create(PVCS, wanted))
+                    continue
+            except ApiError as e:
+                if e.code != 409 or e.reason != "AlreadyExists":
+                    self.events.event(pod.reference(), "Warning", "FailedBinding", f"ephemeral volume: {e}")
+                    raise
+                found = await self.client.get(PVCS, meta["name"], meta["namespace"])
+            if not any(r["uid"] == pod.metadata.uid for r in found["metadata"].get("ownerReferences") or ()):
+                text = f'PVC "{meta["name"]}" was not created for the pod: delete it, or give the pod another name'
+                self.events.event(pod.reference(), "Warning", "FailedBinding", text)
+        return None
+
+
+def _asks(_old: Pod | None, new: Pod | None) -> bool:
+    return new is not None and any(v.ephemeral is not None for v in new.spec.volumes or ())
