@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -276,3 +277,15 @@ async def test_50_keyed_lists_merge_by_their_keys_with_defaults(api: ApiServer) 
     )
     twice = await apply("one", wish(dns, dns))
     assert twice.status in (400, 422)
+
+
+@story
+async def test_updates_without_a_version_all_succeed_in_some_order(api: ApiServer) -> None:
+    where = "/api/v1/namespaces/default/configmaps"
+    await api.request("POST", where, {"metadata": {"name": "raced"}})
+    bodies = [{"metadata": {"name": "raced", "labels": {"n": str(n)}}, "data": {"n": str(n)}} for n in range(4)]
+    answers = await asyncio.gather(*(api.request("PUT", f"{where}/raced", body) for body in bodies))
+    assert [a.status for a in answers] == [200] * 4
+    left = orjson.loads((await api.request("GET", f"{where}/raced")).body)  # type: ignore[arg-type]
+    assert left["data"]["n"] == left["metadata"]["labels"]["n"]
+    assert len({orjson.loads(a.body)["metadata"]["resourceVersion"] for a in answers}) == 4  # type: ignore[arg-type]

@@ -256,11 +256,13 @@ class Engine:
         tries: int = UPDATE_TRIES,
         finish: Finish | None = None,
         owned: bool = False,
+        whole: bool = False,
     ) -> Outcome:
         """Read, `change` (a new object from a copy of the stored one), write; again on a lost race, `tries` times in all.
 
         `finish` replaces the rules of the main endpoint for subresources that write a part of their own. `owned`: the
-        managedFields that `change` gives are right already (apply).
+        managedFields that `change` gives are right already (apply). `whole`: `change` replaces the object and does not look
+        at the stored one.
         Raises ApiError 404, 409, 422 and what `change` raises; KeyError never.
         """
         served = call.served
@@ -269,7 +271,7 @@ class Engine:
             if entry is None or entry.value is None:
                 raise served.not_found(name)
             old = served.decode(entry.value, entry.revision)
-            new = change(served.decode(entry.value, entry.revision))
+            new = change({} if whole else served.decode(entry.value, entry.revision))
             self._check_identity(served, new, old, entry)
             hooked = self.webhooks.concern(served.kind) and not removable(served, new)
             if hooked:

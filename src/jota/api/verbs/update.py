@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jota.api import metadata, respond
 from jota.api.call import Call
-from jota.api.resource import Engine, copy
+from jota.api.resource import Engine
 from jota.kinds.kind import Object
 from jota.meta.errors import bad_request
 from jota.wire.message import Response
@@ -26,10 +26,15 @@ async def update(engine: Engine, call: Call) -> Response:
     unconditional = not metadata.revision_of(obj["metadata"])
     tries = 5 if unconditional else 1
 
+    sent = [obj]
+
     def change(_: Object) -> Object:
-        return copy(obj)
+        # what is returned is changed further on: a second try reads the body again
+        new = sent.pop() if sent else engine.object_from(call)
+        metadata.check(new)
+        return new
 
     result = await engine.update(
-        call, target.name, target.namespace, change, subresource=target.subresource, tries=tries
+        call, target.name, target.namespace, change, subresource=target.subresource, tries=tries, whole=True
     )
     return respond.outcome(call, result, engine.clock.now())
