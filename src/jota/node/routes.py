@@ -35,6 +35,12 @@ class _Meta(msgspec.Struct):
 class _Spec(msgspec.Struct):
     podCIDR: str | None = None
     podCIDRs: list[str] | None = None
+    providerID: str = ""
+
+    @property
+    def simulated(self) -> bool:
+        """A hollow node: nothing answers at its addresses."""
+        return self.providerID.startswith("hollow://")
 
 
 class _Address(msgspec.Struct):
@@ -67,7 +73,7 @@ def wanted_routes(nodes: Iterable[NodeRoute], own: str) -> dict[str, str]:
         address = next(
             (a.address for a in node.status.addresses or () if a.type == "InternalIP" and _v4(a.address)), ""
         )
-        if node.metadata.name == own or not address:
+        if node.metadata.name == own or not address or node.spec.simulated:
             continue
         for cidr in node.spec.podCIDRs or filter(None, [node.spec.podCIDR]):
             if _v4(cidr):

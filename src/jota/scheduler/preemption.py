@@ -104,6 +104,7 @@ def find(
     possible = np.flatnonzero(nodes.live & ~cycle.hopeless(shape))
     chosen: Candidate | None = None
     tried, enough = 0, max(_LEAST, int(total * _SHARE))
+    first: tuple[Any, ...] = ()
     budgets = list(budgets)
     for slot in np.roll(possible, -(start % len(possible))) if len(possible) else ():
         candidate = _try(cycle, nodes, shape, int(slot), priority, on_node.get(nodes.names[slot], {}), budgets)
@@ -112,7 +113,9 @@ def find(
         if chosen is None or candidate.cost() < chosen.cost():
             chosen = candidate
         tried += 1
-        if tried >= enough:
+        first = first or candidate.cost()[:-1]
+        # A hundred nodes and not one better than the first: they are all alike, and more of them tell nothing new.
+        if tried >= enough or (tried >= _LEAST and chosen.cost()[:-1] == first):
             break
     return chosen, "" if chosen else no_victims(total, total - len(possible))
 
