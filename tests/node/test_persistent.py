@@ -1,0 +1,107 @@
+"""Persistent volumes on the node: what a claim becomes, what is refused with which words, and what is removed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jota.meta.errors import not_found
+from jota.node.fields import Place
+from jota.node.volumes import keeper
+from jota.node.volumes.persistent import CLAIMS, remove
+from jota.node.volumes.volume import Context, Mounted, VolumeFault
+from jota.testing.virtual import VirtualClock
+
+from .shapes import pod
+
+Object = dict[str, Any]
+LOCAL = {"pv.kubernetes.io/provisioned-by": "jota.dev/local"}
+
+
+def mount(
+    tmp_path: Path, source: Object, volume: Object | None, *, phase: str = "Bound", uid: str = "u", **fields: Any
+) -> Mounted:
+    claim = {"metadata": {"name": "data", "uid": "u"}, "spec": {"volumeName": "v"}, "status": {"phase": phase}}
+    name = "vol"
+    obj = pod(volumes=[{"name": name, **source}])
+
+    async def read(wanted: str) -> Object:
+        if volume is None:
+            raise not_found("persistentvolumes", wanted)
+        spec = {**volume["spec"], "claimRef": {"uid": uid}}
+        return {"metadata": {"name": wanted, "annotations": volume.get("annotations", {})}, "spec": spec}
+
+    names = ("data", f"{obj['metadata']['name']}-{name}")
+    ctx = Context(
+        obj,
+        lambda resource, n: claim if resource == CLAIMS and n in names else None,
+        Place("n1", (), (), {}),
+        None,  # type: ignore[arg-type]
+        VirtualClock(),
+        str(tmp_path),
+        str(tmp_path),
+        volume=read,
+        **fields,
+    )
+    return asyncio.run(keeper.mount_all(obj, ctx))[name]
+
+
+BY_CLAIM = {"persistentVolumeClaim": {"claimName": "data"}}
+
+
+def test_a_provisioned_directory_is_made_once_and_keeps_its_content(tmp_path: Path) -> None:
+    path = str(tmp_path / "root" / "v")
+    volume = {"spec": {"local": {"path": path}}, "annotations": LOCAL}
+    assert mount(tmp_path, BY_CLAIM, volume) == Mounted(path)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o777
+    Path(path, "kept").write_text("x")
+    assert mount(tmp_path, {"ephemeral": {"volumeClaimTemplate": {}}}, volume).path == path
+    assert Path(path, "kept").read_text() == "x"
+    read_only = {"persistentVolumeClaim": {"claimName": "data", "readOnly": True}}
+    assert mount(tmp_path, read_only, volume).read_only
+    assert remove(str(tmp_path / "root"), "v")
+    assert not remove(str(tmp_path / "root"), "v")
+    assert not os.path.exists(path)
+
+
+def test_a_host_path_volume(tmp_path: Path) -> None:
+    volume = {"spec": {"hostPath": {"path": str(tmp_path / "h"), "type": "DirectoryOrCreate"}}}
+    assert mount(tmp_path, BY_CLAIM, volume).path == str(tmp_path / "h")
+    assert (tmp_path / "h").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("source", "volume", "given", "complaint"),
+    [
+        ({"persistentVolumeClaim": {"claimName": "none"}}, None, {}, 'persistentvolumeclaim "none" not found'),
+        (BY_CLAIM, None, {"phase": "Pending"}, "is not bound to a volume yet"),
+        (BY_CLAIM, None, {}, 'persistentvolume "v" could not be read'),
+        (BY_CLAIM, {"spec": {"local": {"path": "/x"}}}, {"uid": "other"}, "is bound to another claim"),
+        (BY_CLAIM, {"spec": {"local": {"path": "/no/such/path"}}}, {}, "does not exist on this node"),
+        (BY_CLAIM, {"spec": {"nfs": {"server": "s"}}}, {}, "type nfs is not supported on this node"),
+    ],
+)
+def test_what_cannot_be_mounted_says_why(
+    tmp_path: Path, source: Object, volume: Object | None, given: Object, complaint: str
+) -> None:
+    with pytest.raises(VolumeFault, match=complaint):
+        mount(tmp_path, source, volume, **given)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../etc", "a/b"])
+def test_only_a_volumes_own_directory_is_ever_removed(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="not a volume's name"):
+        remove(str(tmp_path), name)
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "v").symlink_to(tmp_path / "precious")
+    assert not remove(str(tmp_path / "root"), "v")
+    assert (tmp_path / "precious").is_dir()
