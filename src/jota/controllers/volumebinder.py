@@ -232,6 +232,7 @@ class VolumeBinder(Controller):
                 n["metadata"]["name"]
                 for n in self.nodes.list()
                 if (n["metadata"].get("labels") or {}).get("kubernetes.io/hostname", n["metadata"]["name"]) == host
+                and rules.HOLLOW not in (n["metadata"].get("labels") or {})  # simulated: there is no directory
             ),
             "",
         )

@@ -23,6 +23,8 @@ LOCAL = "jota.dev/local"
 """The provisioner that makes directories on nodes."""
 LOCAL_ROOT = "jota.dev/local-storage"
 """Annotation of a Node: where it keeps those directories."""
+HOLLOW = "jota.dev/hollow"
+"""Label of a simulated Node."""
 
 
 @dataclass(slots=True, frozen=True)

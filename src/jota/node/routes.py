@@ -86,7 +86,9 @@ def wanted_host_routes(nodes: Iterable[NodeRoute], service_cidr: str) -> dict[st
 
     The first ready node by name serves; when none is ready the first one, whose kernel may still serve without its agent.
     """
-    known = sorted((node for node in nodes if _internal_ip(node)), key=lambda node: node.metadata.name)
+    known = sorted(
+        (node for node in nodes if _internal_ip(node) and not node.spec.simulated), key=lambda node: node.metadata.name
+    )
     routes = wanted_routes(known, "")
     servers = [node for node in known if _ready(node)] or known
     if servers:

@@ -22,6 +22,7 @@ from jota.meta.resource import LEASES, NODES
 from jota.node.hollow.addresses import Addresses, number
 from jota.node.hollow.settings import LABEL, Settings, is_lost
 from jota.node.nodestatus import conditions
+from jota.node.volumes.persistent import LOCAL_ROOT
 
 log = logging.getLogger(__name__)
 
@@ -267,6 +268,7 @@ def node_object(name: str, settings: Settings, addresses: Addresses, now: float)
         "kind": "Node",
         "metadata": {
             "name": name,
+            "annotations": {LOCAL_ROOT: "/var/lib/hollow"},  # so that claims of the default class are provisioned
             "labels": {
                 LABEL: "true",
                 "kubernetes.io/hostname": name,
