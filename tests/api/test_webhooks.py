@@ -227,6 +227,25 @@ async def test_configurations_are_checked(api: ApiServer, hooks: Hooks) -> None:
     assert fields == {f"webhooks[0].{f}" for f in ("name", "sideEffects", "timeoutSeconds", "clientConfig.url")}
 
 
+@told
+async def test_attaching_can_be_denied(api: ApiServer, hooks: Hooks) -> None:
+    hooks.answers["/attach"] = lambda r: {"allowed": False, "status": {"message": "attaching to pod is not allowed"}}
+    rule = {"operations": ["CONNECT"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/attach"]}
+    await register(api, VALIDATING, "v", hooks.hook("/attach", rules=[rule]))
+    await api.client.create(
+        PODS, {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}, "default"
+    )
+    path = "/api/v1/namespaces/default/pods/p"
+    answer = await api.request("POST", f"{path}/attach?stdin=true&tty=false&container=c")
+    assert b'"attach.example.com\\" denied the request: attaching to pod is not allowed' in answer.body
+    request = hooks.asked[0][1]
+    assert request["kind"] == {"group": "", "version": "v1", "kind": "PodAttachOptions"}
+    assert (request["subResource"], request["operation"], request["name"]) == ("attach", "CONNECT", "p")
+    wanted = {"kind": "PodAttachOptions", "apiVersion": "v1", "stdin": True, "tty": False, "container": "c"}
+    assert request["object"] == wanted
+    assert b"denied" not in (await api.request("POST", f"{path}/exec?command=ls")).body
+
+
 def test_rules() -> None:
     def covers(*resources: str, sub: str = "", operation: str = "CREATE", **more: Any) -> bool:
         rule = {

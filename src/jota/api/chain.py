@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from jota.api import compress, negotiate, respond
+from jota.api.admission import connect
 from jota.api.call import Call
 from jota.api.dispatch import find_verb
 from jota.api.filters import impersonation
@@ -155,6 +156,8 @@ async def _dispatch(api: Api, request: Request, target: Target, params: dict[str
     if trail is not None:
         call.audit = trail.annotations
     verb = find_verb(call)
+    if target.subresource in LONG_RUNNING:
+        await connect.admit(api.engine, call)
     if target.verb not in WRITES or target.subresource in LONG_RUNNING:
         return await verb(api.engine, call)
     try:

@@ -173,6 +173,8 @@ class Webhooks:
         if user.extra:
             info["extra"] = user.extra
         request: Object = {"uid": self._new_id(), **_names("", seen), **_names("request", own)}
+        if attrs.operation == "CONNECT" and attrs.object is not None:
+            request["kind"] = request["requestKind"] = {"group": "", "version": "v1", "kind": attrs.object["kind"]}
         if attrs.subresource:
             request["subResource"] = request["requestSubResource"] = attrs.subresource
         request |= {"name": attrs.name, "operation": attrs.operation, "userInfo": info, "dryRun": attrs.dry_run}
