@@ -276,7 +276,7 @@ class Engine:
             hooked = self.webhooks.concern(served.kind) and not removable(served, new)
             if hooked:
                 await self._mutate(call, new, old, subresource, finish)
-            if self._finish(call, new, old, subresource, finish, owned):
+            if self._finish(call, new, old, subresource, finish, owned) and not served.stale(entry):
                 return Outcome(old, entry)
             try:
                 if hooked:

@@ -54,6 +54,13 @@ class Served:
         """For kinds that are computed when they are asked for (metrics.k8s.io): their verbs, instead of the store's."""
         self.channel: Channel = feed.channel(self.prefix, registry.index(kind))
 
+    terminating = False
+    """The definition of a custom resource is being deleted: nothing new may come."""
+
+    def stale(self, entry: Entry) -> bool:
+        """Whether writing the same object again would change its bytes (a custom resource of an older schema)."""
+        return False
+
     @property
     def custom(self) -> bool:
         """A custom resource: no strategic merge, list items carry kind and apiVersion."""

@@ -83,7 +83,6 @@ class CustomResources:
         self._remove(name)
         storage, api = storage_version(crd), self._api
         stored = kind_for(crd, storage, storage)
-        converter = self._converter(crd)
         resources = []
         for version in parts(spec, "versions"):
             if version.get("served") is not True:
@@ -95,7 +94,7 @@ class CustomResources:
                     "%s is served already: CustomResourceDefinition %s is ignored", resource.group_resource, name
                 )
                 continue
-            served = CustomServed(kind, stored, api.feed, converter)
+            served = CustomServed(kind, stored, api.feed)
             served.terminating = terminating
             api.install(kind, served)
             resources.append(resource)
@@ -104,13 +103,6 @@ class CustomResources:
     def _served(self, name: str) -> list[CustomServed]:
         found = (self._api.served.get((r.group, r.version, r.plural)) for r in self._installed[name][1])
         return [served for served in found if isinstance(served, CustomServed)]
-
-    def _converter(self, crd: Object) -> Any:
-        if text(part(part(crd, "spec"), "conversion"), "strategy") != "Webhook":
-            return None
-        from jota.api.custom.convert import Converter
-
-        return Converter(self._api, crd)
 
     def _remove(self, name: str) -> None:
         _, resources = self._installed.pop(name, (None, []))

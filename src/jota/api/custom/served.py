@@ -2,13 +2,13 @@
 
 At rest an object carries one more segment, first of all: `,"~":"v1 0c5f..."`. When it is that of the version that is asked for,
 the bytes are spliced as for any kind. When it is not (another version, or the schema changed since), the object is decoded,
-converted, pruned and defaulted: that is upstream's "defaulting on read". Next: convert.py for conversion webhooks.
+converted, pruned and defaulted: that is upstream's "defaulting on read".
+Versions differ in nothing but their name and schema (conversion strategy None). Next: manager.py installs these.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import orjson
 
@@ -18,9 +18,6 @@ from jota.api.served import Served
 from jota.kinds.kind import Kind, Object
 from jota.store.protocol import Entry
 
-if TYPE_CHECKING:
-    from jota.api.custom.convert import Converter
-
 
 def form_of(kind: Kind) -> bytes:
     """The segment of objects written by this version."""
@@ -28,27 +25,15 @@ def form_of(kind: Kind) -> bytes:
     return b',"%b":"%b %b"' % (at_rest.FORM.encode(), kind.resource.version.encode(), digest.encode())
 
 
-def version_in(value: bytes) -> str:
-    """The version that an object's bytes were written in, "" when they do not say."""
-    opening = b',"%b":"' % at_rest.FORM.encode()
-    start = value.index(at_rest.NEWLINE) + 1
-    if not value.startswith(opening, start):
-        return ""
-    start += len(opening)
-    return value[start : value.index(b" ", start)].decode()
-
-
 class CustomServed(Served):
     """Served versions of one definition share the storage version's Kind."""
 
-    __slots__ = ("_form", "_stored_form", "converter", "stored_kind", "terminating")
+    __slots__ = ("_form", "_stored_form", "stored_kind", "terminating")
 
-    def __init__(self, kind: Kind, stored_kind: Kind, feed: Feed, converter: Converter | None = None) -> None:
-        """`converter` None: versions differ in nothing but their name."""
+    def __init__(self, kind: Kind, stored_kind: Kind, feed: Feed) -> None:
         super().__init__(kind, feed)
         self.converted = True
         self.stored_kind = stored_kind
-        self.converter = converter
         self.terminating = False
         """The definition is being deleted: nothing new may come."""
         self._form, self._stored_form = form_of(kind), form_of(stored_kind)
@@ -67,22 +52,17 @@ class CustomServed(Served):
         return not value.startswith(self._stored_form, value.index(at_rest.NEWLINE) + 1)
 
     def decode(self, value: bytes, revision: int) -> Object:
-        """A fresh object in this version's form. Raises ApiError 500 when it needs a webhook that was not asked."""
+        """A fresh object in this version's form."""
         obj = at_rest.decode(value, revision, self.head)
         if self.current(value):
             return obj
-        if self.converter is not None:
-            obj = self.converter.converted(obj, version_in(value), self.resource.version, revision)
         self.kind.default(obj)
         return obj
 
     def encode(self, obj: Object) -> bytes:
-        """Raises ApiError 500 when it needs a webhook that was not asked."""
         form, stored = self._stored_form, obj
         if self.kind.resource != self.stored_kind.resource:
             stored = orjson.loads(orjson.dumps(obj))
-            if self.converter is not None:
-                stored = self.converter.for_storage(obj)
             self.stored_kind.default(stored)
         return at_rest.join(stored["metadata"], form + at_rest.tail(stored))
 

@@ -6,11 +6,15 @@ from jota.api import respond
 from jota.api.call import Call
 from jota.api.resource import Engine
 from jota.api.shapes import BY_BYTES
+from jota.meta.errors import ApiError
 from jota.wire.message import Response
 
 
 async def create(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 403, 409, 415, 422."""
+    if call.served.terminating:
+        text = "create not allowed while custom resource definition is terminating"
+        raise ApiError(405, "MethodNotAllowed", text)
     obj = engine.new_object_from(call)
     defaulted = call.served.resource in BY_BYTES
     result = await engine.create(call, obj, call.target.namespace, defaulted=defaulted)

@@ -36,7 +36,7 @@ def validate(crd: Object) -> list[FieldError]:
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
         )
         errors.append(invalid("spec.preserveUnknownFields", True, detail))
-    return errors + _versions(spec) + _conversion(part(spec, "conversion"))
+    return errors + _versions(spec) + _conversion(part(spec, "conversion"), len(parts(spec, "versions")))
 
 
 def validate_create(crd: Object) -> list[FieldError]:
@@ -228,7 +228,7 @@ def _selectable_problem(path: str, schema: Object) -> str:
     return ""
 
 
-def _conversion(conversion: Object) -> list[FieldError]:
+def _conversion(conversion: Object, versions: int) -> list[FieldError]:
     at, strategy, webhook = "spec.conversion", text(conversion, "strategy"), conversion.get("webhook")
     if strategy not in ("None", "Webhook"):
         return [
@@ -242,15 +242,18 @@ def _conversion(conversion: Object) -> list[FieldError]:
         )
     if not isinstance(webhook, dict):
         return [required(f"{at}.webhook.clientConfig", "required when strategy is set to Webhook")]
+    if versions > 1:
+        detail = "conversion webhooks are not supported yet: keep to one version, or use the strategy None"
+        return [forbidden_field(f"{at}.strategy", detail)]
     errors = client_config(webhook.get("clientConfig"), f"{at}.webhook.clientConfig")
-    versions = texts(webhook, "conversionReviewVersions")
+    reviews = texts(webhook, "conversionReviewVersions")
     where = f"{at}.webhook.conversionReviewVersions"
-    if not versions:
+    if not reviews:
         errors.append(required(where, "required when strategy is set to Webhook"))
-    elif not any(v in _REVIEWS for v in versions):
-        shown = "[" + " ".join(versions) + "]"
+    elif not any(v in _REVIEWS for v in reviews):
+        shown = "[" + " ".join(reviews) + "]"
         errors.append(invalid(where, shown, f"must include at least one of {', '.join(_REVIEWS)}"))
-    for index, version in enumerate(versions):
+    for index, version in enumerate(reviews):
         errors += [invalid(f"{where}[{index}]", version, d) for d in rules.dns_1035_label(version)]
     return errors
 

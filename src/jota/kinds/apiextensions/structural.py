@@ -263,7 +263,7 @@ def compile_rules(crd: Object) -> list[FieldError]:
     for index, version in enumerate(parts(part(crd, "spec"), "versions")):
         schema = part(part(version, "schema"), "openAPIV3Schema")
         if _has_rules(schema):
-            from jota.meta.structural import rules
+            import jota.meta.structural.rules as rules
 
             errors += rules.validate(schema, f"spec.versions[{index}].schema.openAPIV3Schema")
     return errors

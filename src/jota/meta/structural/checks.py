@@ -121,19 +121,12 @@ def _string(schema: Schema, value: str, path: str, found: list[FieldError]) -> N
         found.append(too_long(path or ROOT, most))
     if isinstance(least, int) and len(value) < least:
         found.append(_bad(path, value, f"should be at least {least} chars long"))
-    if isinstance(pattern, str) and pattern and not _matches(pattern, value):
+    if isinstance(pattern, str) and pattern and not patterns.matches(pattern, value):
         found.append(_bad(path, value, f"should match '{pattern}'"))
     form = schema.get("format")
     if isinstance(form, str) and not formats.holds(form, value):
         text = f'{_body(path)} must be of type {form}: "{value}"'
         found.append(FieldError("FieldValueInvalid", path or ROOT, f"Invalid value: {_json(value)}: {text}"))
-
-
-def _matches(pattern: str, value: str) -> bool:
-    try:
-        return patterns.compile(pattern).search(value) is not None
-    except patterns.PatternError:
-        return False
 
 
 _RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1), "uint32": (0, 2**32 - 1)}

@@ -34,6 +34,26 @@ class PatternError(ValueError):
     """Not a regular expression, or one that needs more than RE2 has."""
 
 
+_NESTED = re.compile(r"\)[*+?{]|[*+}].*[*+}]")
+"""A pattern that backtracking may take long for."""
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether the pattern is found in the text; a bad pattern never is. RE2 itself is asked when Python might not end."""
+    try:
+        compiled = compile(pattern)
+    except PatternError:
+        return False
+    if len(text) <= 16 or _NESTED.search(pattern) is None:
+        return compiled.search(text) is not None
+    from jota.meta import cel
+
+    try:
+        return cel.matches(pattern, text)
+    except cel.CelError:
+        return False
+
+
 @lru_cache(maxsize=1024)
 def compile(pattern: str) -> re.Pattern[str]:
     """Raises PatternError."""
