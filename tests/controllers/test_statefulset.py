@@ -11,6 +11,7 @@ import pytest
 from jota.controllers.garbagecollector import GarbageCollector
 from jota.controllers.history import CONTROLLERREVISIONS, HASH
 from jota.controllers.statefulset import StatefulSetController
+from jota.controllers.statefulset_plan import BURST, plan
 from jota.controllers.statefulset_pods import PVCS, STATEFULSETS, ordinal_of
 from jota.controllers.volumeprotection import ClaimProtectionController
 from jota.meta.resource import NAMESPACES, PODS
@@ -228,6 +229,13 @@ def test_max_unavailable_lets_several_go_at_once() -> None:
         assert [p["metadata"]["name"] for p in pods if "deletionTimestamp" in p["metadata"]] == ["web-2", "web-3"]
 
     told(story)
+
+
+def test_a_million_replicas_come_in_bounded_steps() -> None:
+    meta = {"name": "web", "namespace": "ns", "uid": "u", "generation": 1}
+    owner = {"metadata": meta, "spec": {"replicas": 1_000_000, "podManagementPolicy": "Parallel"}}
+    decided = plan(owner, [], "r", "r", 0.0)
+    assert [o for o, _ in decided.create] == list(range(BURST))
 
 
 def test_names_tell_members() -> None:

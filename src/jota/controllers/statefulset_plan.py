@@ -17,6 +17,9 @@ from jota.controllers.views import Pod
 
 Object = dict[str, Any]
 
+BURST = 500
+"""Pods created in one step; seeing them is what starts the next."""
+
 
 @dataclass(slots=True)
 class Plan:
@@ -71,7 +74,7 @@ class _Step:
                     self.out.failed.append(pod)
             elif self._available(pod) and not pod.terminating:
                 continue
-            if self.ordered:
+            if self.ordered or len(self.out.create) >= BURST:
                 return False
         return True
 
