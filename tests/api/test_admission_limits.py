@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from jota.api.admission import default_ingress_class as ingress
 from jota.api.admission.limit_ranger import ANNOTATION, CLAIMS, LIMIT_RANGES
 from jota.kinds.core.pod.totals import totals
 from jota.meta.errors import ApiError
@@ -123,3 +124,15 @@ def test_totals_of_a_pod() -> None:
     assert totals(spec, "requests") == {"cpu": 4_600_000_000}
     assert totals({**spec, "initContainers": []}, "requests") == {"cpu": 2_100_000_000}
     assert totals({**spec, "resources": {"requests": {"cpu": "1"}}}, "requests") == {"cpu": 1_100_000_000}
+
+
+@story
+async def test_an_ingress_without_a_class_gets_the_default_one(api: ApiServer) -> None:
+    for name, marks in (("plain", {}), ("b", {ingress.DEFAULT: "true"}), ("a", {ingress.DEFAULT: "true"})):
+        made = {"metadata": {"name": name, "annotations": marks}, "spec": {"controller": "example.com/c"}}
+        await api.client.create(ingress.CLASSES, made)
+    backend = {"service": {"name": "s", "port": {"number": 80}}}
+    for name, spec, wanted in (("x", {}, "a"), ("y", {"ingressClassName": "plain"}, "plain")):
+        obj = {"metadata": {"name": name}, "spec": {"defaultBackend": backend, **spec}}
+        got = await api.client.create(ingress.INGRESSES, obj, "default")
+        assert got["spec"]["ingressClassName"] == wanted

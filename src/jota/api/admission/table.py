@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jota.api.admission.certificate_request import CertificateRequest
+from jota.api.admission.default_ingress_class import DefaultIngressClass
 from jota.api.admission.default_storage_class import DefaultStorageClass
 from jota.api.admission.default_tolerations import DefaultTolerations
 from jota.api.admission.limit_ranger import LimitRanger
@@ -34,6 +35,7 @@ def plugins(config: ApiConfig) -> tuple[Plugin, ...]:
         DefaultStorageClass(),
         StorageObjectInUse(),
         CertificateRequest(),
+        DefaultIngressClass(),
         ResourceQuota(),
         ServiceAddresses(config),
     )
