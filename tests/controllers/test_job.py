@@ -252,6 +252,18 @@ def test_matching_orphans_are_adopted_and_non_matching_pods_released() -> None:
     told(story, lambda _: None)
 
 
+def test_a_running_pod_that_lost_its_finalizer_is_tracked_again() -> None:
+    async def story(api: ApiServer, runner: Runner) -> None:
+        await ended(api, runner, job(), 3)
+        (pod,) = await pods(api)
+        name = pod["metadata"]["name"]
+        await api.client.patch(PODS, name, "ns", {"metadata": {"finalizers": None}})
+        await runner.rest(2)
+        assert (await api.client.get(PODS, name, "ns"))["metadata"]["finalizers"] == [FINALIZER]
+
+    told(story, lambda _: None)
+
+
 def test_deleting_a_job_sets_its_pods_free() -> None:
     async def story(api: ApiServer, runner: Runner) -> None:
         await ended(api, runner, job(), 3)

@@ -94,7 +94,13 @@ class JobController(Controller):
             finalizers = [f for f in pod["metadata"].get("finalizers") or () if f != FINALIZER]
             wanted = [*finalizers, FINALIZER] if pod["metadata"]["uid"] in adopted else finalizers
             self.wrote(key, self.pods, await self._finalizers(pod["metadata"], wanted) or pod)
-        return found.owned, bool(done)
+        # A crash between adoption and its finalizer would leave a pod that runs for us and is never counted.
+        loose = [p.metadata for p in found.owned if p.active and FINALIZER not in (p.metadata.finalizers or ())]
+        for m in loose:
+            meta = {"name": m.name, "namespace": m.namespace, "uid": m.uid, "resourceVersion": m.resourceVersion}
+            if tracked := await self._finalizers(meta, [*(m.finalizers or ()), FINALIZER]):
+                self.wrote(key, self.pods, tracked)
+        return found.owned, bool(done or loose)
 
     # -- doing
 
