@@ -86,6 +86,30 @@ def test_a_plugin_of_another_package_is_an_entry_point(monkeypatch: pytest.Monke
     assert scheduled(settings, pod("p0"), pod("p1")) == {"p0": "b", "p1": "b"}
 
 
+class Broken:
+    name = "Broken"
+    failures = 2
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        pass
+
+    def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> None:
+        if Broken.failures:
+            Broken.failures -= 1
+            raise RuntimeError("a mistake")
+
+    def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
+        return None
+
+
+def test_a_plugin_that_fails_delays_its_pods_and_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("Broken", f"{__name__}:Broken", config.GROUP)
+    monkeypatch.setattr(config, "entry_points", lambda group, name: [point] if name == "Broken" else [])
+    settings = parse({**HEAD, "profiles": [{"plugins": {"score": {"enabled": [{"name": "Broken"}]}}}]})
+    placed = scheduled(settings, *(pod(f"p{n}") for n in range(8)))
+    assert sorted(placed.values()) == ["a"] * 4 + ["b"] * 4
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -62,9 +62,17 @@ class Cycle:
         related = [(p, w) for p, w in self._profile.scores if (p, w) not in alone]
         scores = self._jitter()
         self._add(scores, shape, base, alone)
-        if count == 1 or coupled or related:
-            return self._place_each(shape, count, base, scores, coupled, alone, related)
-        return self._place_batch(shape, count, base, scores)
+        chosen: list[int] = []
+        try:
+            if count == 1 or coupled or related:
+                self._place_each(shape, count, base, scores, coupled, alone, related, chosen)
+            else:
+                self._place_batch(shape, count, base, scores, chosen)
+        except BaseException:  # a plugin's mistake must not leave pods in the accounts that nobody will bind
+            for slot in chosen:
+                self._nodes.remove_pod(self._nodes.names[slot], shape)
+            raise
+        return chosen
 
     def _place_each(
         self,
@@ -75,9 +83,10 @@ class Cycle:
         coupled: list[Filter],
         alone: list[tuple[Score, float]],
         related: list[tuple[Score, float]],
-    ) -> list[int]:
+        chosen: list[int],
+    ) -> None:
         """`base`, `own`: the mask and the scores that a placement changes on its own node alone."""
-        nodes, chosen = self._nodes, list[int]()
+        nodes = self._nodes
         while len(chosen) < count:
             passed = self._passed(shape, base.copy(), coupled) if coupled else base
             if not passed.any():
@@ -92,16 +101,14 @@ class Cycle:
             if len(chosen) < count:
                 base[slot] = self._still_fits(shape, slot)
                 own[slot] = self._again(shape, slot, alone)
-        return chosen
 
-    def _place_batch(self, shape: Shape, count: int, base: Mask, scores: Column) -> list[int]:
+    def _place_batch(self, shape: Shape, count: int, base: Mask, scores: Column, chosen: list[int]) -> None:
         nodes, candidates = self._nodes, np.flatnonzero(base)
         if len(candidates) > 4 * count:  # `count` pods can use at most `count` distinct nodes
             best = np.argpartition(-scores[candidates], count)[: count + 1]
             candidates = candidates[best]
         heap = [(-scores[slot], int(slot)) for slot in candidates]
         heapq.heapify(heap)
-        chosen: list[int] = []
         while heap and len(chosen) < count:
             slot = heap[0][1]
             nodes.add_pod(nodes.names[slot], shape)
@@ -110,7 +117,6 @@ class Cycle:
                 heapq.heapreplace(heap, (-self._again(shape, slot, self._profile.scores), slot))
             else:
                 heapq.heappop(heap)
-        return chosen
 
     def _again(
         self, shape: Shape, slot: int, plugins: list[tuple[Score, float]] | tuple[tuple[Score, float], ...]

@@ -141,23 +141,26 @@ def _try(
     lower = [p for p in here.values() if p.priority < priority]
     if not lower:
         return None
-    candidate = Candidate(nodes.names[slot])
-    for pod in lower:
-        nodes.remove_pod(pod.node, pod.shape)
-    if not cycle.fits(shape, slot):
+    candidate, protected = Candidate(nodes.names[slot]), _protected(lower, budgets)
+    away: dict[str, Placed] = {}
+    """Who is taken off the node at this moment of the trial."""
+    try:
         for pod in lower:
-            nodes.add_pod(pod.node, pod.shape)
-        return None
-    protected = _protected(lower, budgets)
-    ordered = sorted(lower, key=lambda p: (p.uid not in protected, -p.priority, p.started or "~"))
-    for pod in ordered:
-        nodes.add_pod(pod.node, pod.shape)
-        if not cycle.fits(shape, slot):
             nodes.remove_pod(pod.node, pod.shape)
-            candidate.victims.append(pod)
-            candidate.violations += pod.uid in protected
-    for pod in candidate.victims:
-        nodes.add_pod(pod.node, pod.shape)
+            away[pod.uid] = pod
+        if not cycle.fits(shape, slot):
+            return None
+        for pod in sorted(lower, key=lambda p: (p.uid not in protected, -p.priority, p.started or "~")):
+            nodes.add_pod(pod.node, pod.shape)
+            del away[pod.uid]
+            if not cycle.fits(shape, slot):
+                nodes.remove_pod(pod.node, pod.shape)
+                away[pod.uid] = pod
+                candidate.victims.append(pod)
+                candidate.violations += pod.uid in protected
+    finally:
+        for pod in away.values():
+            nodes.add_pod(pod.node, pod.shape)
     return candidate if candidate.victims else None
 
 

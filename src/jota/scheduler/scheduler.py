@@ -81,7 +81,11 @@ class Scheduler:
 
     async def _schedule_ready(self, tasks: asyncio.TaskGroup) -> None:
         while group := self._queue.next_group(self._clock.monotonic(), _GROUP):
-            placed, refused = self._decide(group)
+            try:
+                placed, refused = self._decide(group)
+            except Exception:  # a plugin failed (they may be other people's): these pods wait, all others go on
+                self._put_off(group)
+                continue
             for waiting, slot in placed:
                 node = self._nodes.names[slot]
                 self._assume(waiting, node)
@@ -93,8 +97,16 @@ class Scheduler:
             if placed:
                 self.stir("InterPodAffinity", "PodTopologySpread")
             if refused:
-                await self._refuse(refused, tasks)
+                try:
+                    await self._refuse(refused, tasks)
+                except Exception:
+                    self._put_off(refused)
             await asyncio.sleep(0)
+
+    def _put_off(self, group: list[Waiting]) -> None:
+        log.exception("no decision about %s and %d like it", group[0].pod.key, len(group) - 1)
+        for waiting in group:
+            self._queue.retry(waiting, self._clock.monotonic())
 
     # -- deciding
 
