@@ -124,4 +124,5 @@ def test_a_custom_resource_with_a_timer(operated: HostCluster) -> None:
         return [e for e in found if "too large" in e["message"]]
 
     until(refused, what="the refusal is told as an event")
-    operated.kubectl("delete", "garden", "--all", "-n", "kopf", "--timeout=20s")
+    gone = operated.run("kubectl", "delete", "garden", "--all", "-n", "kopf", "--timeout=20s", check=False)
+    assert gone.returncode == 0, gone.stderr + (operated.directory / "kopf.log").read_text()[-6000:]

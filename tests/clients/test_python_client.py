@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -292,30 +294,56 @@ def test_a_service_account_token(api: Any, plane: HostCluster, namespace: Namesp
     assert (refused.value.status, f"system:serviceaccount:{where}:robot" in refused.value.body) == (403, True)
 
 
+ELECTION = """
+import sys
+from kubernetes import config
+from kubernetes.leaderelection import electionconfig, leaderelection
+from kubernetes.leaderelection.resourcelock.leaselock import LeaseLock
+
+where, me = sys.argv[1:]
+config.load_kube_config()
+leaderelection.LeaderElection(
+    electionconfig.Config(
+        LeaseLock("boss", where, me),
+        lease_duration=4,
+        renew_deadline=3,
+        retry_period=1,
+        onstarted_leading=lambda: print("leads", flush=True),
+        onstopped_leading=lambda: print("stops", flush=True),
+    )
+).run()
+"""
+
+
 def test_one_leader_at_a_time(api: Any, plane: HostCluster, namespace: Namespace) -> None:
-    from kubernetes.leaderelection import electionconfig, leaderelection
-    from kubernetes.leaderelection.resourcelock.leaselock import LeaseLock
+    where, leases = namespace(plane), client.CoordinationV1Api(api)
 
-    where, led = namespace(plane), []
-    config.load_kube_config(str(plane.kubeconfig))
+    def holder() -> str:
+        try:
+            return str(leases.read_namespaced_lease("boss", where).spec.holder_identity or "")
+        except ApiException:
+            return ""
 
-    def run(me: str) -> None:
-        election = electionconfig.Config(
-            LeaseLock("boss", where, me),
-            lease_duration=4,
-            renew_deadline=3,
-            retry_period=1,
-            onstarted_leading=lambda: led.append(me),
-            onstopped_leading=lambda: led.append("-"),
+    candidates = {
+        me: subprocess.Popen(
+            [sys.executable, "-c", ELECTION, where, me],
+            env=plane.environment,
+            stdout=(plane.directory / me).open("w"),
+            stderr=subprocess.DEVNULL,
         )
-        leaderelection.LeaderElection(election).run()
-
-    for me in ("one", "two"):
-        threading.Thread(target=run, args=(me,), daemon=True).start()
-    until(lambda: led, what="somebody leads")
-    time.sleep(1.5)
-    lease = client.CoordinationV1Api(api).read_namespaced_lease("boss", where)
-    assert (len(led), lease.spec.holder_identity) == (1, led[0])
+        for me in ("one", "two")
+    }
+    try:
+        first = until(holder, what="somebody leads")
+        time.sleep(2)
+        assert (holder(), [(plane.directory / me).read_text() for me in candidates].count("leads\n")) == (first, 1)
+        candidates[first].kill()
+        (other,) = candidates.keys() - {first}
+        until(lambda: holder() == other, what="the other takes over when the lease is not renewed")
+    finally:
+        for process in candidates.values():
+            process.kill()
+            process.wait()
 
 
 def test_exec(pods: Any, cluster: HostCluster, namespace: Namespace) -> None:
