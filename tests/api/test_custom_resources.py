@@ -192,6 +192,20 @@ async def test_patches_selectors_and_columns(api: ApiServer) -> None:
 
 
 @story
+async def test_apply_takes_declared_fields_alone(api: ApiServer) -> None:
+    await established(api)
+    wanted = {"apiVersion": "example.com/v1", "kind": "Widget", "zz": 1, "spec": {"size": 5, "foo": 1}}
+    status, refused = await do(api, "PATCH", WIDGETS + "/b?fieldManager=one", wanted, content_type=APPLY)
+    assert status == 400
+    assert ".zz: field not declared in schema, .spec.foo: field not declared in schema" in refused["message"]
+    twice = b"apiVersion: example.com/v1\nkind: Widget\nspec:\n  size: 1\n  size: 2\n"
+    path = WIDGETS + "/b?fieldManager=one&fieldValidation=Strict"
+    status, refused = await do(api, "PATCH", path, twice, content_type=APPLY)
+    assert status == 400
+    assert 'line 5: key "size" already set in map' in refused["message"]
+
+
+@story
 async def test_an_update_names_the_version_that_it_replaces(api: ApiServer) -> None:
     await established(api)
     await do(api, "POST", WIDGETS, widget())

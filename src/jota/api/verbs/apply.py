@@ -11,8 +11,9 @@ from jota.api.path import flag
 from jota.api.resource import Engine
 from jota.kinds.kind import Object
 from jota.meta import apply as ssa
-from jota.meta import decode
+from jota.meta import decode, schema
 from jota.meta.errors import MODIFIED, ApiError, bad_request, conflict, required
+from jota.meta.schema import Type
 from jota.wire.message import Response
 
 
@@ -44,10 +45,11 @@ def require_manager(call: Call) -> None:
 
 def _read(engine: Engine, call: Call) -> Object:
     """The configuration to apply. Raises ApiError 400."""
+    kind = call.served.kind
     applied, problems = decode.decode_body(
         call.request.headers.get("content-type", ""),
         call.request.body,
-        call.served.kind.definition,
+        kind.schema or None,
         strict=call.field_validation,
     )
     if not isinstance(applied, dict) or not applied.get("kind") or not applied.get("apiVersion"):
@@ -55,11 +57,23 @@ def _read(engine: Engine, call: Call) -> Object:
     for problem in problems:
         call.warn(problem)
     engine.check_type(call.served, applied)
+    if kind.structure is not None:
+        _declared(call, applied, kind.structure)
     meta = metadata.check(applied)
     name = call.target.name
     if meta.setdefault("name", name) != name:
         raise bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
     return applied
+
+
+def _declared(call: Call, applied: Object, structure: Type) -> None:
+    """A custom resource's configuration names only fields of its schema, whatever the field validation. Raises ApiError 400."""
+    unknown = [p.path for p in schema.check(structure, applied) if p.kind == "unknown"]
+    if not unknown:
+        return
+    text = ", ".join(f".{path}: field not declared in schema" for path in unknown)
+    what = f"{call.target.namespace}/{call.target.name}; {applied['apiVersion']}, Kind={applied['kind']}"
+    raise bad_request(f"failed to create typed patch object ({what}): {text}")
 
 
 async def _create(engine: Engine, call: Call, applied: Object) -> Response:
