@@ -115,10 +115,13 @@ class GarbageCollector(Controller):
             return  # the next look is soon
         self._found = found
         wanted = {r for r in found.with_verbs("list", "watch", "delete") if (r.group, r.plural) not in _IGNORED}
-        for resource in wanted - self._caches.keys():
+        fresh = wanted - self._caches.keys()
+        for resource in fresh:
             cache = self.context.informers.of(resource, type=Owned, metadata=True)
             self._caches[resource] = cache
             cache.add_handler(self._handler(resource))
+        if fresh:
+            self._look(self.graph.owned())  # an owner's kind may be known only now
         for resource in self._caches.keys() - wanted:
             if resource.api_version not in found.failed:
                 self.context.informers.drop(self._caches.pop(resource))
