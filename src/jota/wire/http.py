@@ -585,16 +585,18 @@ class _Connection(asyncio.Protocol):
         self._begin(item, keep, upgrade, old)
 
     def _close_after_answer(self) -> None:
-        """Close at once when nothing can be unread, else half-close and let the client finish what it is sending."""
+        """Close at once when nothing can be unread, else let the client finish what it is sending: to close before that
+        would reset the connection, and our answer with it. TLS cannot be half-closed; there the answer's length tells."""
         self._queue.clear()
         self._done = True
-        if self._refusal is None or self._tls or self._eof or not self._transport.can_write_eof():
+        if self._refusal is None or self._eof:
             self.deadline = self._server.now + self._limits.write_time
             self._transport.close()
             return
         self._lingering = True
         self._resume_reading()
-        self._transport.write_eof()
+        if not self._tls and self._transport.can_write_eof():
+            self._transport.write_eof()
         self.deadline = self._server.now + LINGER
 
     # -- streams --
@@ -727,9 +729,9 @@ class _Connection(asyncio.Protocol):
         elif waiting and waiting != self._last_buffered and not self._lingering:
             self._last_buffered = waiting
             self.deadline = self._server.now + self._limits.write_time  # slow, but it takes something
-        elif waiting or self._lingering or self._transport.is_closing():
+        elif waiting or self._transport.is_closing():
             self._transport.abort()
-        elif self._in_header or self._in_body:
+        elif not self._lingering and (self._in_header or self._in_body):
             self._refuse(TOO_SLOW)
         else:
             self._transport.close()
