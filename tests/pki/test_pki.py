@@ -10,7 +10,16 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jota.pki.ca import BadRequest, CertificateAuthority, Subject, create_csr, expiry, fingerprint, read_certificate, read_csr
+from jota.pki.ca import (
+    BadRequest,
+    CertificateAuthority,
+    Subject,
+    create_csr,
+    expiry,
+    fingerprint,
+    read_certificate,
+    read_csr,
+)
 from jota.pki.jwt import BadToken, TokenSigner
 
 NOW = 1_800_000_000.0
@@ -42,7 +51,9 @@ def test_a_request_is_signed_for_what_it_asks(authority: CertificateAuthority) -
     certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.certificate_pem))
 
 
-@pytest.mark.parametrize("garbage", [b"", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"])
+@pytest.mark.parametrize(
+    "garbage", [b"", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"]
+)
 def test_a_malformed_request_is_refused(authority: CertificateAuthority, garbage: bytes) -> None:
     with pytest.raises(BadRequest):
         authority.sign_csr(garbage, days=1, client=True, server=False, now=NOW)
