@@ -1,0 +1,117 @@
+"""Ports, ranges and the registry: many clusters side by side, and files that are damaged or belong to others."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from jota.run import instance as module
+from jota.run.instance import Refused, Registry, free_port, load, write_file
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "home")
+
+
+def test_instances_share_no_port_and_no_range(registry: Registry) -> None:
+    made = [registry.create(f"c{n}", None, n % 3) for n in range(6)]
+    assert len({i.index for i in made}) == 6
+    ports = [i.api_port for i in made] + [n.kubelet_port for i in made for n in i.nodes if not n.ip]
+    assert len(set(ports)) == len(ports)
+    ranges = [IPv4Network(r) for i in made for r in (i.pod_cidr, i.service_cidr, i.node_cidr)]
+    assert not any(a.overlaps(b) for k, a in enumerate(ranges) for b in ranges[k + 1 :])
+
+
+def test_what_is_saved_is_loaded(registry: Registry) -> None:
+    made = registry.create("c", None, 2)
+    assert load(made.root) == made
+    assert registry.find("c") == made
+    assert registry.create("c", None, 5) == made, "an existing instance keeps its plan"
+
+
+def test_a_freed_index_is_taken_again(registry: Registry) -> None:
+    registry.create("a", None, 0)
+    registry.create("b", None, 0)
+    registry.forget("a")
+    assert registry.create("c", None, 0).index == 0
+
+
+@pytest.mark.parametrize("name", ["", "A", "a_b", "-a", "a-", "a" * 33, "a/b", "..", "a.b"])
+def test_names_that_are_refused(registry: Registry, name: str) -> None:
+    with pytest.raises(Refused, match="not a cluster name"):
+        registry.create(name, None, 0)
+    assert registry.names() == []
+
+
+def test_a_directory_of_another_cluster_is_refused(registry: Registry, tmp_path: Path) -> None:
+    registry.create("a", str(tmp_path / "d"), 0)
+    with pytest.raises(Refused, match='belongs to the cluster "a"'):
+        registry.create("b", str(tmp_path / "d"), 0)
+
+
+def test_an_unknown_name_lists_the_known(registry: Registry) -> None:
+    registry.create("here", None, 0)
+    with pytest.raises(Refused, match="known: here"):
+        registry.get("gone")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"nodes": 1}', '{"nodes": [{"color": 1}]}'])
+def test_a_damaged_file_is_named(registry: Registry, text: str) -> None:
+    made = registry.create("a", None, 0)
+    (made.root / "instance.json").write_text(text)
+    with pytest.raises(Refused, match=r"instance\.json is damaged"):
+        registry.find("a")
+    assert registry.create("b", None, 0).name == "b", "one damaged instance does not keep others from being made"
+
+
+def test_an_abandoned_entry_can_be_forgotten(registry: Registry) -> None:
+    made = registry.create("a", None, 0)
+    (made.root / "instance.json").unlink()
+    assert registry.abandoned("a")
+    assert not registry.abandoned("nobody")
+
+
+def test_routes_of_the_host_are_left_alone(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_host_networks", lambda: [IPv4Network("10.64.0.0/15"), IPv4Network("10.130.7.0/24")])
+    made = registry.create("a", None, 0)
+    assert made.index == 3
+
+
+def test_a_port_that_is_taken_is_passed_over() -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert free_port(port, set()) > port
+        assert free_port(port, {port + 1}) > port + 1
+
+
+def test_files_are_private_from_their_first_moment_and_replaced_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "sub" / "file"
+    write_file(file, b"old", 0o600)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="space"):
+        write_file(file, b"new", 0o600)
+    assert file.read_bytes() == b"old"
+    assert [p.name for p in file.parent.iterdir()] == ["file"]
+
+
+def test_unknown_fields_of_a_newer_version_are_ignored(registry: Registry) -> None:
+    made = registry.create("a", None, 1)
+    raw = json.loads((made.root / "instance.json").read_text())
+    (made.root / "instance.json").write_text(json.dumps({**raw, "color": "blue"}))
+    assert load(made.root) == made
