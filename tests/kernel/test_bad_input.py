@@ -441,6 +441,7 @@ READING = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
 """The test's Python may lie in root's home: reading is allowed, nothing else."""
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become nobody")
 def test_not_root(tmp_path: Path) -> None:
     home = Path("/tmp") / f"jota-nobody-{os.getpid()}"
     home.mkdir(mode=0o755)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -396,6 +397,7 @@ def test_labels_reach_the_downward_api(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to bind-mount the sub-path")
 def test_a_start_that_depends_on_an_annotation_recovers(tmp_path: Path) -> None:
     async def story() -> None:
         async with World(tmp_path) as w:
