@@ -33,7 +33,7 @@ Keys = Callable[[Any], Iterable[str]]
 
 CATCH_UP_SECONDS = 5.0
 """How long a key waits for the caches to reflect its own last write; then it goes to the back of the queue."""
-CHEAP_SECONDS, REST_SECONDS = 0.001, 0.02
+CHEAP_SECONDS, REST_SECONDS = 0.001, 0.05
 """A reconcile longer than the first is followed by a rest of at most the second, in which events of its key gather."""
 MAX_BACKOFF = 30.0
 

@@ -15,6 +15,8 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import orjson
+
 from jota.controllers import claim, conditions, podclaim
 from jota.controllers.controller import Context, Controller, own
 from jota.controllers.views import Pod, controlled_by
@@ -197,10 +199,10 @@ class ReplicaSetController(Controller):
 
     async def _create(self, key: str, owner: Object, count: int) -> tuple[str, str, Exception] | None:
         """Create in batches of 1, 2, 4, ...: a template that cannot work fails once, not `count` times."""
-        batch = 1
+        batch, body = 1, orjson.dumps(pod_from(owner, self.resource)) if count > 0 else b""
         while count > 0:
             results = await asyncio.gather(
-                *(self._create_one(key, owner) for _ in range(min(batch, count))), return_exceptions=True
+                *(self._create_one(key, owner, body) for _ in range(min(batch, count))), return_exceptions=True
             )
             failed = [r for r in results if isinstance(r, BaseException)]
             if failed:
@@ -209,8 +211,8 @@ class ReplicaSetController(Controller):
             batch *= 2
         return None
 
-    async def _create_one(self, key: str, owner: Object) -> None:
-        pod = await self.client.create(PODS, pod_from(owner, self.resource))
+    async def _create_one(self, key: str, owner: Object, body: bytes) -> None:
+        pod = await self.client.create(PODS, body, owner["metadata"]["namespace"])
         self.wrote(key, self.pods, pod)
         self.events.event(owner, "Normal", "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
 
