@@ -748,6 +748,13 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
 
 
+class _Refused(asyncio.Protocol):
+    """A connection that is not even shaken hands with: so many have begun and do not go on."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).abort()
+
+
 class _Handover(asyncio.Protocol):
     """After an upgrade: everything goes to the duplex, except that the server must learn of the end."""
 
@@ -800,6 +807,8 @@ class HttpServer:
         self.handler = handler
         self.limits = limits or Limits()
         self.connections: set[_Connection] = set()
+        self.unfinished: set[TlsProtocol] = set()
+        """TLS connections whose handshake is not done."""
         self.tasks: set[asyncio.Task[Any]] = set()
         self.closing = False
         self.now = clock.monotonic()
@@ -827,6 +836,8 @@ class HttpServer:
         self.closing = True
         for server in self._servers:
             server.close()
+        for handshake in list(self.unfinished):
+            handshake.abort()
         for conn in list(self.connections):
             conn.shut()
         if self.connections and grace > 0:
@@ -869,7 +880,9 @@ class HttpServer:
     def _connection(self) -> asyncio.Protocol:
         if self._ssl is None:
             return _Connection(self)
-        return TlsProtocol(self._ssl, lambda: _Connection(self), self.limits.handshake)
+        if self.closing or len(self.unfinished) >= self.limits.connections:
+            return _Refused()
+        return TlsProtocol(self._ssl, lambda: _Connection(self), self.limits.handshake, self.unfinished)
 
     def forget(self, conn: _Connection) -> None:
         self.connections.discard(conn)

@@ -21,16 +21,24 @@ class TlsProtocol(asyncio.Protocol):
     """The protocol on the plain transport; makes the inner one when the handshake is done."""
 
     def __init__(
-        self, context: ssl.SSLContext, inner: Callable[[], asyncio.Protocol], handshake_timeout: float
+        self,
+        context: ssl.SSLContext,
+        inner: Callable[[], asyncio.Protocol],
+        handshake_timeout: float,
+        unfinished: set[TlsProtocol] | None = None,
     ) -> None:
+        """`unfinished` holds this connection until its handshake is done or it is gone."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._make = inner
         self.inner: asyncio.BaseProtocol | None = None
         self._timeout = handshake_timeout
+        self._unfinished: set[TlsProtocol] = set() if unfinished is None else unfinished
         self._timer: asyncio.TimerHandle | None = None
         self._reading = True
         self._ended = False
+        self._late_end = False
+        """The peer has ended the connection while its last bytes wait here for a reader that has paused."""
         self._plain: asyncio.Transport
         self._transport: TlsTransport
 
@@ -40,6 +48,7 @@ class TlsProtocol(asyncio.Protocol):
         self._plain = cast(asyncio.Transport, transport)
         self._transport = TlsTransport(self, self._plain, self._tls)
         self._timer = asyncio.get_running_loop().call_later(self._timeout, self._plain.abort)
+        self._unfinished.add(self)
 
     def data_received(self, data: bytes) -> None:
         self._incoming.write(data)
@@ -54,6 +63,9 @@ class TlsProtocol(asyncio.Protocol):
     def eof_received(self) -> bool:
         """TLS has no half-close that HTTP could use: an end of file ends the connection."""
         if self.inner is not None and not self._ended:
+            if not self._reading and self._incoming.pending:
+                self._late_end = True
+                return True
             self._ended = True
             cast(asyncio.Protocol, self.inner).eof_received()
         return False
@@ -69,6 +81,7 @@ class TlsProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._unfinished.discard(self)
         if self.inner is not None:
             self.inner.connection_lost(exc)
 
@@ -84,6 +97,7 @@ class TlsProtocol(asyncio.Protocol):
         self._flush()
         if self._timer is not None:
             self._timer.cancel()
+        self._unfinished.discard(self)
         self.inner = self._make()
         self.inner.connection_made(self._transport)
         return True
@@ -113,7 +127,11 @@ class TlsProtocol(asyncio.Protocol):
     # -- what the inner transport asks for
 
     def encrypt(self, data: bytes | bytearray | memoryview) -> None:
-        self._tls.write(data)
+        try:
+            self._tls.write(data)
+        except ssl.SSLError:  # nothing can be said on it any more; the writer learns it as from any lost connection
+            self._plain.abort()
+            return
         self._flush()
 
     def goodbye(self) -> None:
@@ -132,12 +150,27 @@ class TlsProtocol(asyncio.Protocol):
         if self._reading:
             return
         self._reading = True
-        self._plain.resume_reading()
         asyncio.get_running_loop().call_soon(self._again)
 
     def _again(self) -> None:
-        if self._reading and not self._plain.is_closing():
-            self.data_received(b"")
+        """First what is held here, then the socket: else each pause would hold a socket's fill more."""
+        if not self._reading or self._plain.is_closing():
+            return
+        self.data_received(b"")
+        if not self._reading or self._plain.is_closing():
+            return
+        if self._late_end:
+            self.eof_received()
+            self._plain.close()
+        else:
+            self._plain.resume_reading()
+
+    def abort(self) -> None:
+        self._plain.abort()
+
+    @property
+    def reading(self) -> bool:
+        return self._reading
 
 
 class TlsTransport(asyncio.Transport):
@@ -187,7 +220,7 @@ class TlsTransport(asyncio.Transport):
         self._protocol.resume()
 
     def is_reading(self) -> bool:
-        return self._plain.is_reading()
+        return self._protocol.reading and not self.is_closing()
 
     def is_closing(self) -> bool:
         return self._closing or self._plain.is_closing()
