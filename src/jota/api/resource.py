@@ -24,7 +24,7 @@ from jota.api.feed import Feed
 from jota.api.registry import Registry
 from jota.api.served import Served
 from jota.api.shapes import BY_BYTES, Shape, Shapes, Templates
-from jota.kinds.kind import Object
+from jota.kinds.kind import Kind, Object
 from jota.kinds.status import initial
 from jota.meta import decode, names
 from jota.meta.errors import (
@@ -349,13 +349,13 @@ class Engine:
             self.check_fields(call, new)
             kind.default(new)
             kind.prepare_status(new, old)
-            errors = metadata.validate(kind, new["metadata"]) + kind.validate_status(new, old)
+            errors = self._judge_metadata(kind, new, old) + kind.validate_status(new, old)
         else:
             self._prepare_update(call, new, old)
             if _unchanged(new, old):
                 return True
             self._count_generation(served, new, old)
-            errors = metadata.validate(kind, new["metadata"])
+            errors = self._judge_metadata(kind, new, old)
             errors += metadata.validate_update(new["metadata"], old["metadata"])
             errors += kind.validate(new) + kind.validate_update(new, old)
         if errors:
@@ -373,6 +373,11 @@ class Engine:
         if not owned:
             ownership.track(call, new, old, subresource, rfc3339(self.clock.now()))
         return False
+
+    @staticmethod
+    def _judge_metadata(kind: Kind, new: Object, old: Object) -> list[FieldError]:
+        """What is stored was judged when it came: the same again needs no second look."""
+        return [] if new["metadata"] == old["metadata"] else metadata.validate(kind, new["metadata"])
 
     def _prepare_update(self, call: Call, new: Object, old: Object) -> None:
         kind = call.served.kind
