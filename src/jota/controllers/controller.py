@@ -82,6 +82,8 @@ class Controller:
 
     name: ClassVar[str] = ""
     workers: ClassVar[int] = 4
+    cheap: ClassVar[float] = CHEAP_SECONDS
+    """Reconciles up to this long are not followed by a rest."""
     resync: ClassVar[float] = 300.0
     """Seconds after which every key of `all_keys` is looked at again."""
 
@@ -155,7 +157,7 @@ class Controller:
         try:
             await self._one(key)
             took = self.clock.monotonic() - began
-            if took > CHEAP_SECONDS:
+            if took > self.cheap:
                 # A thousand events about the pods of one set are one look, not a thousand: the key stays ours a moment.
                 await self.clock.sleep(min(REST_SECONDS, 4 * took))
         finally:

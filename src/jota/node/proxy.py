@@ -1,7 +1,7 @@
 """The service proxy's loop on a node: Services and EndpointSlices in, `ServiceProxy.apply` out.
 
 Events only say which service to look at. A change is applied at once when the proxy is idle, and under load together with
-all that came meanwhile, at most every 20 ms. A failure is retried with the next change or after a while; now and then the
+all that came meanwhile. A failure is retried with the next change or after a while; now and then the
 kernel's table is checked, in case someone else emptied it. Next: net/nft_proxy.py.
 """
 
@@ -21,7 +21,7 @@ from jota.net.protocol import ServicePort
 log = logging.getLogger(__name__)
 
 GAP = 0.02
-"""Seconds between two applications under load."""
+"""Seconds between two applications under load, at most; quick ones (a millisecond) are followed by a short pause alone."""
 CHECK = 30.0
 """Seconds between two looks at the kernel's table, and between attempts after a failure that no change follows."""
 RETRY = 1.0
@@ -107,13 +107,14 @@ async def run_proxy(
     while True:
         if not await within(index.dirty, wait) and wait == CHECK and await _standing(proxy):
             continue
+        began = clock.monotonic()
         try:
             await proxy.apply([p for p in index.ports() if p.endpoints or p.cluster_ip not in local_addresses])
             wait = CHECK
         except Exception as error:  # nft's and the kernel's errors differ by version; the loop must outlive them all
             log.error("services: %s (next attempt in %g s)", error, RETRY)
             wait = RETRY
-        await clock.sleep(GAP)
+        await clock.sleep(min(GAP, 2 * (clock.monotonic() - began)))
 
 
 async def within(event: asyncio.Event, seconds: float) -> bool:
