@@ -6,7 +6,7 @@ bytes their Kubernetes meaning.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -87,11 +87,32 @@ _event = msgspec.json.Decoder(_Event)
 _status = msgspec.json.Decoder(_Status)
 
 
+_OPENINGS = {b'{"type":"%b","object":' % t.encode(): t for t in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR")}
+_MIDDLE = b'"object":'
+
+
+def whole_events(parts: Sequence[bytes]) -> EventBatch | None:
+    """Events of lines that are whole and spelled as this server spells them, cut without parsing; None when any is not."""
+    batch: EventBatch = []
+    for part in parts:
+        at = part.find(_MIDDLE) + len(_MIDDLE)
+        type_ = _OPENINGS.get(part[:at])
+        if type_ is None or not part.endswith(b"}\n") or part.find(b"\n") != len(part) - 1:
+            return None
+        batch.append((type_, part[at:-2]))
+    return batch
+
+
 class EventLines:
     """Cuts a byte stream into watch events: one JSON object per line, lines cross chunks."""
 
     def __init__(self) -> None:
         self._rest: list[bytes] = []
+
+    @property
+    def empty(self) -> bool:
+        """No part of an event waits for its end."""
+        return not self._rest
 
     def feed(self, chunk: bytes) -> EventBatch:
         """Events that became complete with `chunk`. Raises ConnectionError on bytes that are not an event."""
