@@ -44,6 +44,12 @@ class _Labelled(msgspec.Struct):
     labels: dict[str, str] | None = None
 
 
+class _Named(msgspec.Struct):
+    name: str = ""
+    namespace: str = ""
+
+
+_decode_named = msgspec.json.Decoder(_Named).decode
 _decode_labels = msgspec.json.Decoder(_Labelled).decode
 _decode_segments = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -136,8 +142,17 @@ def fields(entry: Entry, selectable: dict[str, Callable[[Object], str]]) -> dict
     """Every selectable field of a live entry as text, metadata.name and metadata.namespace included."""
     kept = memo(entry)
     if kept.fields is None:
-        kept.fields = selected(decode(entry.value or b"{}\n", entry.revision, b"{"), selectable)
+        kept.fields = selected(_without_most_metadata(entry.value or b"{}\n"), selectable)
     return kept.fields
+
+
+def _without_most_metadata(value: bytes) -> Object:
+    """The decoded object with no more metadata than its name and namespace: managedFields are half of many objects."""
+    line = value.index(NEWLINE)
+    obj: Object = orjson.loads(b"{" + value[line + 2 :] + b"}")
+    named = _decode_named(value[:line])
+    obj["metadata"] = {"name": named.name, "namespace": named.namespace}
+    return obj
 
 
 def selected(obj: Object, selectable: dict[str, Callable[[Object], str]]) -> dict[str, str]:

@@ -87,7 +87,8 @@ class Kind:
     columns: tuple[Column, ...] = ()
     """Name and Age are added by the engine when this is empty."""
     selectable: dict[str, Callable[[Object], str]] = field(default_factory=dict)
-    """Field selectors beyond metadata.name and metadata.namespace: label -> value as text ("" when absent)."""
+    """Field selectors beyond metadata.name and metadata.namespace: label -> value as text ("" when absent).
+    The object that the functions get may lack all metadata but name and namespace."""
     status: bool = False
     """Has a /status subresource: the main endpoint ignores `.status`, /status ignores all else."""
     scale: Scale | None = None
