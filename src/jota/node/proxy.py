@@ -20,8 +20,8 @@ from jota.net.protocol import ServicePort
 
 log = logging.getLogger(__name__)
 
-GAP = 0.02
-"""Seconds between two applications under load, at most; quick ones (a millisecond) are followed by a short pause alone."""
+SHORT_GAP, GAP = 0.005, 0.02
+"""Seconds between two applications under load: twice what the last one took, within these bounds."""
 CHECK = 30.0
 """Seconds between two looks at the kernel's table, and between attempts after a failure that no change follows."""
 RETRY = 1.0
@@ -114,7 +114,7 @@ async def run_proxy(
         except Exception as error:  # nft's and the kernel's errors differ by version; the loop must outlive them all
             log.error("services: %s (next attempt in %g s)", error, RETRY)
             wait = RETRY
-        await clock.sleep(min(GAP, 2 * (clock.monotonic() - began)))
+        await clock.sleep(max(SHORT_GAP, min(GAP, 2 * (clock.monotonic() - began))))
 
 
 async def within(event: asyncio.Event, seconds: float) -> bool:

@@ -11,6 +11,7 @@ import asyncio
 import gc
 import logging
 import signal
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 from jota.aio.clock import Clock, SystemClock
 from jota.client.client import Client
+from jota.client.https import Https
 from jota.client.informers import Informers
 from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, NODES
@@ -34,6 +36,7 @@ from jota.node.volumes.persistent import LOCAL_ROOT
 from jota.run.instance import Refused, write_file
 from jota.run.join import Identity, join
 from jota.run.tokens import JoinToken
+from jota.run.upkeep import bound_log
 from jota.runtime.embedded.runtime import EmbeddedRuntime
 from jota.wire.http import HttpServer
 from jota.wire.message import Request
@@ -90,14 +93,11 @@ async def run(plan: AgentPlan, ready: Callable[[], None]) -> None:
     )
     starting = asyncio.ensure_future(runtime.start())
     identity = await _join(plan, runtime, starting, clock)
-    transport = identity.transport(plan.server)
-    client = Client(transport, user_agent="jota-agent")
+    client = Client(identity.transport(plan.server), user_agent="jota-agent")
     async with asyncio.TaskGroup() as tasks:
         main = tasks.create_task(_node(plan, identity, client, runtime, clock, ready))
-        renewal = tasks.create_task(_renew(plan, transport, clock))
         await stop.wait()
         main.cancel()
-        renewal.cancel()
     await runtime.close()
     await client.close()
 
@@ -163,7 +163,8 @@ async def _node(
         allow=_Gate().allows,
         local_volumes=config.annotations[LOCAL_ROOT],
     )
-    edge = HttpServer(kubelet.handle, ssl=identity.serving_context(), clock=clock)
+    serving = identity.serving_context()
+    edge = HttpServer(kubelet.handle, ssl=serving, clock=clock)
     try:
         await edge.start(plan.address, plan.kubelet_port)
     except OSError as error:
@@ -176,6 +177,8 @@ async def _node(
             tasks.create_task(run_dns(informers, address=cluster.dns, domain=cluster.domain, clock=clock))
             tasks.create_task(run_routes(informers, instance=plan.instance, node_name=plan.node, clock=clock))
             tasks.create_task(agent.run())
+            tasks.create_task(_renew(plan, client, serving, clock))
+            tasks.create_task(_keep_log_short(clock))
             await agent.ready.wait()
             await _shown_ready(client, plan.node, clock)
             gc.collect()
@@ -261,12 +264,23 @@ async def _shown_ready(client: Client, node: str, clock: Clock) -> None:
         pause = min(pause * 1.5, 1.0)
 
 
-async def _renew(plan: AgentPlan, transport: Any, clock: Clock) -> None:
-    """Certificates rotate by themselves, long before they end."""
+async def _renew(plan: AgentPlan, client: Client, serving: ssl.SSLContext, clock: Clock) -> None:
+    """Certificates rotate by themselves, long before they end; new connections use the new ones."""
     while True:
         await clock.sleep(_RENEWAL)
         try:
             identity = await join(plan.server, None, plan.node, [plan.address], plan.directory / "pki", clock)
-            transport.reload(*identity.client)
-        except Refused as refusal:
-            log.warning("certificates could not be renewed: %s", refusal)
+            if isinstance(client.transport, Https):
+                client.transport.reload(*identity.client)
+            serving.load_cert_chain(*identity.serving)
+        except (Refused, OSError) as fault:
+            log.warning("certificates could not be renewed: %s", fault)
+
+
+async def _keep_log_short(clock: Clock) -> None:
+    while True:
+        await clock.sleep(60)
+        try:
+            bound_log()
+        except OSError as fault:
+            log.warning("the log could not be moved aside: %s", fault)

@@ -38,11 +38,15 @@ class Material:
     def ca_pem(self) -> bytes:
         return self.authority.certificate_pem
 
+    def pair(self, name: str) -> tuple[Path, Path]:
+        """(certificate, key) files of one of our leaves: server, kubelet-client, admin."""
+        return self.directory / f"{name}.crt", self.directory / f"{name}.key"
+
     def serving_context(self) -> ssl.SSLContext:
         """TLS for the API: our certificate; client certificates are optional and verified against our CA."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self.directory / "server.crt", self.directory / "server.key")
+        context.load_cert_chain(*self.pair("server"))
         context.load_verify_locations(cadata=self.ca_pem.decode())
         context.verify_mode = ssl.CERT_OPTIONAL
         return context
@@ -51,7 +55,7 @@ class Material:
         """TLS from the API server to node agents, which know us by this client certificate."""
         context = ssl.create_default_context(cadata=self.ca_pem.decode())
         context.check_hostname = False  # nodes are dialled by address; their certificate must still be from our CA
-        context.load_cert_chain(self.directory / "kubelet-client.crt", self.directory / "kubelet-client.key")
+        context.load_cert_chain(*self.pair("kubelet-client"))
         return context
 
 

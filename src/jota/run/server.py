@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from ssl import SSLContext
 from typing import IO, TYPE_CHECKING, Any
 
 from jota.aio.clock import SystemClock
@@ -33,6 +34,7 @@ from jota.meta.resource import CONFIGMAPS, SECRETS, SERVICES, Resource
 from jota.run import kubeconfig, tokens
 from jota.run.instance import Instance, Refused, host_address, host_addresses, write_file
 from jota.run.material import Material, ensure
+from jota.run.upkeep import bound_log, raise_open_files
 from jota.scheduler.profile import Settings
 from jota.scheduler.scheduler import Scheduler
 from jota.store.compactor import run_compactor
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("jota.server")
 
 DOMAIN = "cluster.local"
+_RENEWAL = 86400.0
+"""Seconds between two issues of the server's own certificates."""
 _LOCAL_TOKEN_LIFE = 900.0
 """Seconds that the token for this host's own nodes may be used."""
 _GRACE = 3.0
@@ -70,18 +74,18 @@ async def serve(
 ) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once everything serves. Raises Refused when it cannot start."""
     clock = SystemClock()
+    raise_open_files()
     advertised = instance.bridge_ip if instance.bridged else host_address()
     addresses = list(dict.fromkeys((advertised, *host_addresses())))
-    material = ensure(
-        instance.pki, addresses=addresses, service_cidr=instance.service_cidr, domain=DOMAIN, now=clock.now()
-    )
+    material = _material(instance, addresses, clock)
     lock = _lock(instance.root)
     store = _open_store(instance.root, material)
     api = _api(instance, store, material, advertised, clock)
     api.audit = _audit(instance, audit, clock)
     await api.start()
     await write_roles(api)
-    edge = HttpServer(api.handle, ssl=material.serving_context(), clock=clock)
+    serving = material.serving_context()
+    edge = HttpServer(api.handle, ssl=serving, clock=clock)
     try:
         await edge.start(bind, instance.api_port)
     except OSError as error:
@@ -100,6 +104,7 @@ async def serve(
                 tasks.create_task(Scheduler(client, clock=clock, random=Random(), settings=scheduling).run()),
                 tasks.create_task(run_compactor(store, clock)),
                 tasks.create_task(_collect_garbage(clock)),
+                tasks.create_task(_renew(instance, addresses, serving, api.config.kubelet_tls, clock)),
             ]
             if instance.bridged:
                 loops.append(tasks.create_task(_host_routes(instance, client, clock)))
@@ -113,6 +118,33 @@ async def serve(
         await api.close()
         await store.close()
         lock.close()
+
+
+def _material(instance: Instance, addresses: list[str], clock: SystemClock) -> Material:
+    return ensure(instance.pki, addresses=addresses, service_cidr=instance.service_cidr, domain=DOMAIN, now=clock.now())
+
+
+async def _renew(
+    instance: Instance, addresses: list[str], serving: SSLContext, kubelets: SSLContext | None, clock: SystemClock
+) -> None:
+    """Issue our own certificates anew every day, so that a server that runs for years locks nobody out."""
+    while True:
+        await clock.sleep(_RENEWAL)
+        try:
+            material = _material(instance, addresses, clock)
+            serving.load_cert_chain(*material.pair("server"))
+            if kubelets is not None:
+                kubelets.load_cert_chain(*material.pair("kubelet-client"))
+            _write_credentials(instance, material)
+        except OSError as fault:
+            log.warning("certificates could not be renewed: %s", fault)
+
+
+def _write_credentials(instance: Instance, material: Material) -> None:
+    admin = kubeconfig.Credentials(
+        f"https://127.0.0.1:{instance.api_port}", material.ca_pem, material.admin.certificate, material.admin.key
+    )
+    write_file(instance.admin_kubeconfig, kubeconfig.render(instance.context, admin), 0o600)
 
 
 def _audit(instance: Instance, files: AuditFiles, clock: SystemClock) -> Audit | None:
@@ -166,10 +198,7 @@ def _controller_config(instance: Instance, material: Material) -> ControllerConf
 
 async def _publish(instance: Instance, material: Material, client: Client, clock: SystemClock, advertised: str) -> None:
     """Write what others need to come in: credentials, a join token, facts for joining nodes, the DNS Service."""
-    admin = kubeconfig.Credentials(
-        f"https://127.0.0.1:{instance.api_port}", material.ca_pem, material.admin.certificate, material.admin.key
-    )
-    write_file(instance.admin_kubeconfig, kubeconfig.render(instance.context, admin), 0o600)
+    _write_credentials(instance, material)
     token = tokens.create(material.authority.fingerprint)
     await client.create(SECRETS, tokens.secret(token, now=clock.now(), lifetime=_LOCAL_TOKEN_LIFE), "kube-system")
     write_file(instance.join_token, str(token).encode(), 0o600)
@@ -241,3 +270,7 @@ async def _collect_garbage(clock: SystemClock) -> None:
     while True:
         await clock.sleep(60)
         gc.collect(1)
+        try:
+            bound_log()
+        except OSError as fault:
+            log.warning("the log could not be moved aside: %s", fault)

@@ -1,0 +1,55 @@
+"""Daemons bound their own logs, and a certificate that was renewed is the one that new connections see."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from pathlib import Path
+
+from jota.aio.clock import SystemClock
+from jota.run.material import ensure
+from jota.run.upkeep import bound_log
+from jota.wire.http import HttpServer
+from jota.wire.message import Request, Response
+
+
+def test_a_long_log_is_moved_aside_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(descriptor, b"x" * 100)
+    assert not bound_log(descriptor, limit=100)
+    os.write(descriptor, b"y")
+    assert bound_log(descriptor, limit=100)
+    os.write(descriptor, b"next\n")
+    os.close(descriptor)
+    assert path.read_bytes() == b"next\n"
+    assert (tmp_path / "log.1").read_bytes() == b"x" * 100 + b"y"
+
+
+def test_new_connections_see_a_renewed_certificate(tmp_path: Path) -> None:
+    async def handler(request: Request) -> Response:
+        return Response(200, body=b"ok")
+
+    async def served(port: int, ca: bytes) -> bytes:
+        context = ssl.create_default_context(cadata=ca.decode())
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        der: bytes = writer.get_extra_info("ssl_object").getpeercert(True)
+        writer.close()
+        return der
+
+    async def story() -> None:
+        def issue() -> object:
+            return ensure(tmp_path, addresses=[], service_cidr="10.1.0.0/16", domain="d", now=SystemClock().now())
+
+        material = issue()
+        context = material.serving_context()  # type: ignore[attr-defined]
+        server = HttpServer(handler, ssl=context, clock=SystemClock())
+        await server.start("127.0.0.1", 0)
+        first = await served(server.port, material.ca_pem)  # type: ignore[attr-defined]
+        context.load_cert_chain(*issue().pair("server"))  # type: ignore[attr-defined]
+        second = await served(server.port, material.ca_pem)  # type: ignore[attr-defined]
+        await server.close(0)
+        assert first != second
+
+    asyncio.run(story())
