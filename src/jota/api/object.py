@@ -34,10 +34,10 @@ class Memo:
     __slots__ = ("fields", "labels", "object")
 
     def __init__(self) -> None:
-        self.labels: dict[str, str] | None = None
-        self.fields: dict[str, str] | None = None
         self.object: Object | None = None
         """Decoded, shared: never changed."""
+        self.labels: dict[str, str] | None = None
+        self.fields: dict[str, str] | None = None
 
 
 class _Labelled(msgspec.Struct):
@@ -52,10 +52,10 @@ class _Named(msgspec.Struct):
 _decode_named = msgspec.json.Decoder(_Named).decode
 _decode_labels = msgspec.json.Decoder(_Labelled).decode
 _decode_segments = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
 split = _decode_segments
 """The top-level fields of a JSON object, undecoded. Raises msgspec.DecodeError, ValidationError."""
+
+
 def encode(obj: Object) -> bytes:
     """The bytes at rest. Raises ApiError 400 when the value cannot be JSON (nested deeper than the encoder allows)."""
     return join(obj["metadata"], tail(obj))
