@@ -358,7 +358,7 @@ def test_exec_and_cp(kubectl: Kubectl, tmp_path: Path) -> None:
     assert int(counted) == len(data)
     command = " ".join(kubectl.words("exec", "-it", "box", "--", "sh", "-c", "'tty; stty size'"))
     typed = kubectl.cluster.run("script", "-qec", f"stty rows 33 cols 77; {command}", "/dev/null").stdout
-    assert re.match(r"/dev/\S+\s+33 77\s*$", typed), typed
+    assert re.search(r"/dev/\S+\s+33 77\s*$", typed), typed
     down, up = tmp_path / "down", tmp_path / "up"
     kubectl("cp", "box:/data", str(down))
     assert down.read_bytes() == data
@@ -448,10 +448,11 @@ def test_run_and_wait(kubectl: Kubectl) -> None:
     assert "SHOUT" in said
     assert "deleted" in said
     assert kubectl.ended("get", "pod", "once").returncode == 1
-    failed = kubectl.ended(
-        "run", "bad", "--rm", "-i", f"--image={IMAGE}", "--restart=Never", "--", "sh", "-c", "exit 5"
-    )
+    sad = ("run", "sad", "--rm", "-i", f"--image={IMAGE}", "--restart=Never", "--", "sh", "-c", "cat; exit 5")
+    failed = kubectl.ended(*sad, input="once\n")
+    assert failed.stdout.count("once") == 1
     assert failed.returncode == 5, failed.stderr
+    assert "couldn't attach" not in failed.stderr  # an attach ends well however the container ends
     kubectl("create", "job", "j", f"--image={IMAGE}", "--", "true")
     kubectl("wait", "--for=condition=Complete", "job/j", "--timeout=30s")
     kubectl("run", "p", f"--image={IMAGE}", "--", "sleep", "1000")

@@ -229,6 +229,30 @@ def test_a_session_that_cannot_open_is_an_internal_error_on_the_error_channel():
     assert "no such binary" in json.loads(last[1:])["message"]
 
 
+@pytest.mark.parametrize(("tells_exit", "status"), [(True, "Failure"), (False, "Success")])
+def test_an_attach_ends_well_however_the_container_ends(tells_exit, status):
+    session = Shouting()
+
+    async def opened():
+        return session
+
+    async def main():
+        request = Request("GET", "/attach", "", WS | {"sec-websocket-protocol": "v5.channel.k8s.io"})
+        response = await serve(request, Options(stdin=True, tells_exit=tells_exit), opened)
+        a, b = await pipe()
+        serving = asyncio.ensure_future(response.upgrade(a))
+        socket = WebSocket(b, client=True)
+        socket.send(b"\xff\x00")
+        messages = []
+        while (message := await socket.receive()) is not None:
+            messages.append(message)
+        b.close()
+        await serving
+        return messages
+
+    assert json.loads(run(main())[-1][1:])["status"] == status
+
+
 def test_a_client_that_vanishes_ends_the_session():
     session = Shouting()
 

@@ -166,7 +166,11 @@ class KubeletServer:
         container = await self._running(self._pod(namespace, pod_name), name)
         tty = flag(query, "tty")
         options = remotecommand.Options(
-            flag(query, "input", "stdin"), flag(query, "output", "stdout"), flag(query, "error", "stderr"), tty
+            flag(query, "input", "stdin"),
+            flag(query, "output", "stdout"),
+            flag(query, "error", "stderr"),
+            tty,
+            tells_exit=verb == "exec",
         )
         command = query.get("command", [])
         if verb == "exec" and not command:

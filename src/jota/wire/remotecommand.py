@@ -18,7 +18,7 @@ import base64
 import binascii
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import orjson
@@ -66,6 +66,9 @@ class Options:
     stdout: bool = True
     stderr: bool = True
     tty: bool = False
+    tells_exit: bool = True
+    """Whether the answer names a non-zero exit code. An attach ends well however the container ends (ServeAttach of the
+    kubelet): clients read its exit code from the pod's status, and would take a failure for a broken connection."""
 
 
 class Channels(Protocol):
@@ -97,7 +100,7 @@ async def serve(request: Request, options: Options, open_session: OpenSession) -
     `open_session` is called after the 101, when the client's streams stand; what it raises ends the session as a Failure.
     """
     if options.tty and options.stderr:
-        options = Options(options.stdin, options.stdout, False, True)
+        options = replace(options, stderr=False)
     if not (options.stdin or options.stdout or options.stderr):
         return refusal(400, "BadRequest", "you must specify at least 1 of stdin, stdout, stderr")
     if websocket.wanted(request):
@@ -187,7 +190,9 @@ async def _copy(channels: Channels, options: Options, session: Exec) -> bytes | 
     result = outputs.result()
     if isinstance(result, ConnectionError):
         return None
-    return _internal(channels, result) if isinstance(result, Exception) else _exit_status(channels, result)
+    if isinstance(result, Exception):
+        return _internal(channels, result)
+    return _exit_status(channels, result if options.tells_exit else 0)
 
 
 async def _inputs(channels: Channels, session: Exec) -> None:
