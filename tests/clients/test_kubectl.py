@@ -356,9 +356,11 @@ def test_exec_and_cp(kubectl: Kubectl, tmp_path: Path) -> None:
     data = os.urandom(1 << 20)
     counted = kubectl("exec", "-i", "box", "--", "sh", "-c", "cat > /data; wc -c < /data", input=data)
     assert int(counted) == len(data)
-    command = " ".join(kubectl.words("exec", "-it", "box", "--", "sh", "-c", "'tty; stty size'"))
+    command = " ".join(
+        kubectl.words("exec", "-it", "box", "--", "sh", "-c", "'tty; until stty size 2>&-; do usleep 9999; done'")
+    )
     typed = kubectl.cluster.run("script", "-qec", f"stty rows 33 cols 77; {command}", "/dev/null").stdout
-    assert re.search(r"/dev/\S+\s+33 77\s*$", typed), typed
+    assert re.search(r"/dev/\S+\s+33 77\s", typed), typed  # the size is sent once the session stands
     down, up = tmp_path / "down", tmp_path / "up"
     kubectl("cp", "box:/data", str(down))
     assert down.read_bytes() == data
