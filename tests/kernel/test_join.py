@@ -18,8 +18,9 @@ from jota.testing.host import IMAGE, JOTA, HostCluster, until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
 
-HERE, THERE = "198.51.100.1", "198.51.100.2"
-"""The two ends of the link (TEST-NET-2)."""
+_FIRST = os.getpid() % 64 * 4
+HERE, THERE = f"198.51.100.{_FIRST + 1}", f"198.51.100.{_FIRST + 2}"
+"""The two ends of the link: four addresses of TEST-NET-2, so that several runs get on with each other."""
 NODE = "further"
 
 WORK = f"""
@@ -64,12 +65,12 @@ class Machine:
         """Both ends on one link; the cluster's first node is reached there by the address that it goes by."""
         ip("netns", "add", self.namespace)
         ip("link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
-        ip("address", "add", f"{HERE}/24", "dev", self.link)
+        ip("address", "add", f"{HERE}/30", "dev", self.link)
         ip("link", "set", self.link, "up")
         for words in (
             "link set lo up",
             "link set eth0 up",
-            f"address add {THERE}/24 dev eth0",
+            f"address add {THERE}/30 dev eth0",
             f"route add {host_address()}/32 dev eth0 src {THERE}",
         ):
             ip("-n", self.namespace, *words.split())
