@@ -4,24 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from jota.kinds.core.pod.standards import SAFE_SYSCTLS
 from jota.node.env import ConfigError
 from jota.node.model import Object, full_name
 from jota.runtime.protocol import Image, Security
-
-SAFE_SYSCTLS = {
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
-}
 
 
 def merged(pod: Object, container: Object) -> dict[str, Any]:
