@@ -165,7 +165,7 @@ BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
         (b"a: !!python/object:os.system x", "unknown tag"),
         (b"a: !!int x", "cannot decode"),
         (b"{[a]: b}", "key"),
-        (b"[" * 5000, "max depth"),
+        (b"[" * 5000, "depth"),
         (b"\tx", "line 1"),
         (b"a: b: c", "line 1"),
         (b"\x00", "yaml"),
