@@ -110,15 +110,11 @@ def decode_metadata(value: bytes) -> dict[str, Any]:
     return metadata
 
 
-def replace_segment(value: bytes, name: str, segment: bytes, metadata: bytes = b"") -> bytes:
-    """The same object with one top-level field's bytes replaced (or added), the others untouched."""
-    line = value.index(NEWLINE)
-    tail = value[line + 2 :]
-    segments = _decode_segments(b"{" + tail + b"}") if tail else {}
-    segments[name] = msgspec.Raw(segment)
-    parts = [metadata or value[:line], NEWLINE]
+def with_segments(metadata: bytes, segments: dict[str, msgspec.Raw]) -> bytes:
+    """Encoded metadata and encoded top-level fields as they are kept."""
+    parts = [metadata, NEWLINE]
     for key, raw in segments.items():
-        parts += (b",", orjson.dumps(key), b":", bytes(raw))
+        parts += (b',"%b":' % key.encode(), bytes(raw))
     return b"".join(parts)
 
 

@@ -6,6 +6,7 @@ path that authorization sees as such. The old `/watch/` prefix still works.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import parse_qsl, unquote
 
 from jota.meta.errors import ApiError, bad_request
@@ -31,6 +32,16 @@ def parameters(query: str) -> dict[str, str]:
     """Query parameters; the first of repeated ones counts. Raises ApiError 400 on a hostile number of them."""
     if not query:
         return {}
+    # callers ask with the same few queries over and over; what is read is small and bounded
+    return dict(_parameters(query)) if len(query) <= 256 else dict(_read(query))
+
+
+@lru_cache(maxsize=1024)
+def _parameters(query: str) -> dict[str, str]:
+    return _read(query)
+
+
+def _read(query: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=1000)
     except ValueError as e:

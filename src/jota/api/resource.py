@@ -24,6 +24,7 @@ from jota.api.feed import Feed
 from jota.api.registry import Registry
 from jota.api.served import Served
 from jota.api.shapes import BY_BYTES, Shape, Shapes, Templates
+from jota.api.twins import Twin, Twins
 from jota.kinds.kind import Kind, Object
 from jota.kinds.status import initial
 from jota.meta import decode, names
@@ -84,6 +85,7 @@ class Engine:
         self.webhooks = Webhooks(registry, self.served, self.new_uid)
         self._shapes = Shapes()
         self._templates = Templates()
+        self.twins = Twins(self)
         self._handling: dict[int, tuple[Plugin, ...]] = {}
 
     # -- decoding
@@ -141,6 +143,21 @@ class Engine:
             for problem in decode.validate_object(obj, definition, strict=call.field_validation):
                 call.warn(problem)
 
+    def _check_status(self, call: Call, new: Object) -> None:
+        """Types, unknown fields and defaults of what a write through /status may change. Raises ApiError 400."""
+        kind = call.served.kind
+        if not kind.schema:
+            self.check_fields(call, new)
+            kind.default(new)
+            return
+        # the rest is as it was stored: judged and with its defaults
+        written = {key: new[key] for key in ("kind", "apiVersion", "metadata", "status") if key in new}
+        self.check_fields(call, written)
+        if "status" not in written:
+            new.pop("status", None)
+        if call.served.resource not in BY_BYTES:
+            kind.default(new)
+
     # -- create
 
     async def create(
@@ -160,6 +177,16 @@ class Engine:
         except Conflict:
             resource = served.resource
             raise already_exists(resource.plural, meta["name"], resource.group, int(generated)) from None
+
+    async def create_twin(self, call: Call, twin: Twin) -> Outcome:
+        """Store one more of the objects that this request made before. Raises ApiError 409."""
+        served, namespace = call.served, call.target.namespace
+        name = self._free_name(served, twin.base, namespace)
+        value = twin.value(name, self.new_uid(), rfc3339(self.clock.now()))
+        try:
+            return Outcome({}, await self.store.put(served.key(namespace, name), value, expect=0), created=True)
+        except Conflict:
+            raise already_exists(served.resource.plural, name, served.resource.group, 1) from None
 
     def _free_name(self, served: Served, base: str, namespace: str) -> str:
         for _ in range(GENERATE_TRIES):
@@ -257,12 +284,13 @@ class Engine:
         finish: Finish | None = None,
         owned: bool = False,
         whole: bool = False,
+        pure: bool = False,
     ) -> Outcome:
         """Read, `change` (a new object from a copy of the stored one), write; again on a lost race, `tries` times in all.
 
         `finish` replaces the rules of the main endpoint for subresources that write a part of their own. `owned`: the
         managedFields that `change` gives are right already (apply). `whole`: `change` replaces the object and does not look
-        at the stored one.
+        at the stored one. `pure`: it leaves its argument as it is, and the result may share parts with it.
         Raises ApiError 404, 409, 422 and what `change` raises; KeyError never.
         """
         served = call.served
@@ -271,7 +299,11 @@ class Engine:
             if entry is None or entry.value is None:
                 raise served.not_found(name)
             old = served.decode(entry.value, entry.revision)
-            new = change({} if whole else served.decode(entry.value, entry.revision))
+            if pure and subresource == "status" and finish is None:
+                # of the result, only metadata and status are used and changed further on
+                new = change({**old, "metadata": dict(old["metadata"]), "status": copy(old.get("status") or {})})
+            else:
+                new = change({} if whole else served.decode(entry.value, entry.revision))
             self._check_identity(served, new, old, entry)
             hooked = self.webhooks.concern(served.kind) and not removable(served, new)
             if hooked:
@@ -346,8 +378,7 @@ class Engine:
             errors = finish(call, new, old) + metadata.validate_update(new["metadata"], old["metadata"])
         elif subresource == "status":
             self._keep_all_but_status(new, old)
-            self.check_fields(call, new)
-            kind.default(new)
+            self._check_status(call, new)
             kind.prepare_status(new, old)
             errors = self._judge_metadata(kind, new, old) + kind.validate_status(new, old)
         else:
@@ -440,6 +471,7 @@ class Engine:
     def forget(self) -> None:
         """The set of kinds changed."""
         self._handling.clear()
+        self.twins.forget()
 
     def plugins(self, served: Served) -> tuple[Plugin, ...]:
         found = self._handling.get(id(served))
@@ -450,7 +482,7 @@ class Engine:
     def add_plugin(self, plugin: Plugin) -> None:
         """One more, after those that are there (security.py brings those that ask an authorizer)."""
         self._plugins = (*self._plugins, plugin)
-        self._handling.clear()
+        self.forget()
 
     def attributes(
         self, call: Call, operation: Operation, obj: Object | None, old: Object | None, subresource: str = ""
@@ -509,8 +541,11 @@ def _unchanged(new: Object, old: Object) -> bool:
 
 
 def copy(value: T) -> T:
-    """A deep copy of JSON values (faster than copy.deepcopy)."""
-    return cast(T, _copied(value))
+    """A deep copy of JSON values (the round trip through bytes is three times as fast as a walk)."""
+    try:
+        return cast(T, orjson.loads(orjson.dumps(value)))
+    except (TypeError, orjson.JSONDecodeError):  # numbers beyond 64 bits, or nested deeper than the encoder goes
+        return cast(T, _copied(value))
 
 
 def _copied(value: Any) -> Any:

@@ -6,8 +6,10 @@ serves the in-process and the HTTPS transport. Next: informer.py for anything th
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from functools import lru_cache
 from typing import Any, Literal, TypeVar, overload
 from urllib.parse import quote, urlencode
 
@@ -190,13 +192,28 @@ class Client:
 
     # -- writing
 
+    @overload
     async def create(
         self, resource: Resource, obj: Any, namespace: str = "", subresource: str = "", name: str = ""
-    ) -> Object:
+    ) -> Object: ...
+    @overload
+    async def create(
+        self, resource: Resource, obj: Any, namespace: str = "", subresource: str = "", name: str = "", *, type: type[T]
+    ) -> T: ...
+    async def create(
+        self,
+        resource: Resource,
+        obj: Any,
+        namespace: str = "",
+        subresource: str = "",
+        name: str = "",
+        *,
+        type: Any = None,
+    ) -> Any:
         """POST. The namespace defaults to the object's own; `name` with `subresource` posts to e.g. pods/x/binding."""
         if not namespace and isinstance(obj, dict):
             namespace = obj.get("metadata", {}).get("namespace", "")
-        return await self._write("POST", _path(resource, namespace, name, subresource), obj)
+        return await self._write("POST", _path(resource, namespace, name, subresource), obj, type=type)
 
     async def update(self, resource: Resource, obj: Object, subresource: str = "") -> Object:
         meta = obj["metadata"]
@@ -274,12 +291,12 @@ class Client:
 
     # -- shared
 
-    async def _write(self, method: str, path: str, obj: Any, query: str = "") -> Object:
+    async def _write(self, method: str, path: str, obj: Any, query: str = "", type: Any = None) -> Any:
         body = obj if isinstance(obj, bytes) else orjson.dumps(obj)
         if not query and self._manager:
             query = _query(fieldManager=self._manager)
         reply = await self._do(method, path, query, body, {"content-type": "application/json"})
-        return _decode(reply.body)  # type: ignore[no-any-return]
+        return _decode(reply.body, type)
 
     async def _do(
         self, method: str, path: str, query: str = "", body: bytes = b"", headers: Mapping[str, str] | None = None
@@ -291,15 +308,29 @@ class Client:
         return reply
 
 
+_is_safe = re.compile(r"[A-Za-z0-9.:_~-]*").fullmatch
+
+
 def _path(resource: Resource, namespace: str = "", name: str = "", subresource: str = "") -> str:
-    # Names such as "system:node:x" are legal and must be escaped as a path segment.
-    return resource.path(namespace, quote(name, safe=":") if name else "", subresource)
+    # Names such as "system:node:x/y" are legal and must be escaped as a path segment.
+    return resource.path(namespace, name if _is_safe(name) else quote(name, safe=":"), subresource)
 
 
 def _query(**pairs: Any) -> str:
-    given = {k: v for k, v in pairs.items() if v}
-    return urlencode(given) if given else ""
+    given = tuple(pair for pair in pairs.items() if pair[1])
+    return _encoded(given) if given else ""
+
+
+@lru_cache(maxsize=512)
+def _encoded(pairs: tuple[tuple[str, Any], ...]) -> str:
+    """Queries repeat: a controller sends its fieldManager with every write."""
+    return urlencode(pairs)
 
 
 def _decode(body: bytes, type: Any = None) -> Any:
-    return orjson.loads(body) if type is None else msgspec.json.decode(body, type=type)
+    return orjson.loads(body) if type is None else _decoder(type).decode(body)
+
+
+@lru_cache(maxsize=256)
+def _decoder(type: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(type)

@@ -132,9 +132,10 @@ class Controller:
         """Keys for the slow timer; by default those of the first resource watched."""
         return list(self._informers[0].keys()) if self._informers else []
 
-    def wrote(self, key: str, informer: Informer[Any], obj: Object) -> None:
-        """Remember that `obj` came back from a write of ours: `key` waits until `informer` reflects it."""
-        version = obj.get("metadata", {}).get("resourceVersion", "")
+    def wrote(self, key: str, informer: Informer[Any], written: Object | str) -> None:
+        """Remember what came back from a write of ours (the object, or its resourceVersion): `key` waits until `informer`
+        reflects it."""
+        version = written if isinstance(written, str) else written.get("metadata", {}).get("resourceVersion", "")
         if version.isdigit():
             seen = self._written.setdefault(key, {})
             seen[informer] = max(seen.get(informer, 0), int(version))

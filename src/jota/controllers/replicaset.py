@@ -15,6 +15,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import msgspec
 import orjson
 
 from jota.controllers import claim, conditions, podclaim
@@ -131,6 +132,17 @@ def pod_from(owner: Object, resource: Resource) -> Object:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
 
 
+class _CreatedMeta(msgspec.Struct):
+    name: str
+    resourceVersion: str
+
+
+class _Created(msgspec.Struct):
+    """All that is read of the answer to a creation."""
+
+    metadata: _CreatedMeta
+
+
 class ReplicaSetController(Controller):
     name: ClassVar[str] = "replicaset"
     resource: ClassVar[Resource] = REPLICASETS
@@ -212,9 +224,9 @@ class ReplicaSetController(Controller):
         return None
 
     async def _create_one(self, key: str, owner: Object, body: bytes) -> None:
-        pod = await self.client.create(PODS, body, owner["metadata"]["namespace"])
-        self.wrote(key, self.pods, pod)
-        self.events.event(owner, "Normal", "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
+        made = await self.client.create(PODS, body, owner["metadata"]["namespace"], type=_Created)
+        self.wrote(key, self.pods, made.metadata.resourceVersion)
+        self.events.event(owner, "Normal", "SuccessfulCreate", f"Created pod: {made.metadata.name}")
 
     def _create_failed(self, owner: Object, error: BaseException) -> tuple[str, str, Exception] | None:
         if not isinstance(error, Exception):

@@ -176,21 +176,18 @@ def _changes(
 def _hand_over(managers: list[_Manager], own: _Manager, changed: FieldSet, removed: FieldSet) -> list[_Manager]:
     """`own` takes what changed from everybody else; what was removed is nobody's."""
     out: list[_Manager] = []
-    mine = LEAF
-    mine_time = own.time
+    mine, mine_time, identity = changed, own.time, own.identity
     for m in managers:
         rest = fieldset.subtract(m.fields, removed) if removed else m.fields
-        if m.identity == own.identity:
+        if m.identity == identity:
             mine = fieldset.union_roots(rest, changed)
             mine_time = m.time if mine == m.fields else own.time
             continue
         rest = fieldset.subtract(rest, changed) if changed else rest
         if rest:
             out.append(m if rest is m.fields else replace(m, fields=rest))
-    if not any(m.identity == own.identity for m in managers):
-        mine = changed
     if mine:
-        out.append(replace(own, fields=mine, time=mine_time))
+        out.append(_Manager(*identity, mine_time, mine))
     return out
 
 

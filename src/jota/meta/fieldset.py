@@ -109,7 +109,10 @@ def is_valid(tree: Any, depth: int = 0) -> bool:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # integers beyond 64 bits, lone surrogates
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 # --- how a value divides ---------------------------------------------------------------------------------------------
@@ -194,6 +197,8 @@ def created(value: Any, type: Type, required: bool = False) -> FieldSet:
     if not shape or not value:
         return LEAF
     if shape == _MAP:
+        if not any(isinstance(child, dict | list) for child in value.values()):
+            return _flat(tuple(value), type.kind == "struct")
         out: FieldSet = {} if type.kind == "struct" else {_SELF: LEAF}
         for key, child in value.items():
             out["f:" + key] = created(child, child_type(type, key), key in type.required)
@@ -205,6 +210,15 @@ def created(value: Any, type: Type, required: bool = False) -> FieldSet:
     out = {} if required else {_SELF: LEAF}
     for key, child in items.items():
         out[key] = {_SELF: LEAF, **created(child, type.item or ANY)} if shape == _LIST else LEAF
+    return out
+
+
+@lru_cache(maxsize=1024)
+def _flat(keys: tuple[str, ...], struct: bool) -> FieldSet:
+    """The set of a map of scalars, which its keys alone decide: conditions, labels, addresses."""
+    out: FieldSet = {} if struct else {_SELF: LEAF}
+    for key in keys:
+        out["f:" + key] = LEAF
     return out
 
 

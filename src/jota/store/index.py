@@ -32,11 +32,12 @@ def table_of(key: str) -> str:
 class _Table:
     """Live entries of one resource: a dict for points, a sorted list of keys for ranges."""
 
-    __slots__ = ("keys", "live", "watchers")
+    __slots__ = ("keys", "live", "touched", "watchers")
 
     def __init__(self) -> None:
         self.live: dict[str, Entry] = {}
         self.keys: list[str] = []
+        self.touched = 0
         self.watchers: list[IndexWatch] = []
 
     def span(self, prefix: str, after: str) -> tuple[int, int]:
@@ -146,6 +147,11 @@ class Index:
                 break
         return found
 
+    def touched(self, table: str) -> int:
+        """The revision of the newest write to a table ("/core/pods/"); 0 when there was none."""
+        found = self._tables.get(table)
+        return found.touched if found is not None else 0
+
     def count(self, prefix: str, *, after: str = "", revision: int = 0) -> int:
         if revision and revision != self.revision:
             return len(self.range(prefix, after=after, revision=revision))
@@ -202,6 +208,7 @@ class Index:
                 table.live[entry.key] = entry
                 self.history_bytes += len(entry.value)
             self.history.append(entry)
+            table.touched = entry.revision
             by_table.setdefault(name, []).append(entry)
         self.revision = batch[-1].revision
         for name, entries in by_table.items():
@@ -219,7 +226,7 @@ class Index:
                 table.live[entry.key] = entry
                 self.history_bytes += len(entry.value)
             self.history.append(entry)
-            self.revision = entry.revision
+            self.revision = table.touched = entry.revision
         for table in self._tables.values():
             table.keys = sorted(table.live)
 

@@ -87,6 +87,9 @@ class LogStore:
     def count(self, prefix: str, *, after: str = "", revision: int = 0) -> int:
         return self._index.count(prefix, after=after, revision=revision)
 
+    def touched(self, table: str) -> int:
+        return self._index.touched(table)
+
     def watch(self, prefix: str, *, after: int, limit: int = 10_000) -> IndexWatch:
         return self._index.watch(prefix, after=after, limit=limit)
 

@@ -126,6 +126,12 @@ class Store(Protocol):
 
     def count(self, prefix: str, *, after: str = "", revision: int = 0) -> int: ...
 
+    def touched(self, table: str) -> int:
+        """The revision of the newest visible write (or delete) under a resource's prefix, e.g. "/core/pods/"; 0: none.
+
+        Two equal answers mean that nothing there has changed in between."""
+        ...
+
     async def put(self, key: str, value: bytes, *, expect: int | None = None) -> Entry:
         """Write and wait until durable. `expect`: the key's last revision, 0 for "must not exist", None for any.
 

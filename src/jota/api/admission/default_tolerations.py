@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import part, parts
-from jota.meta.resource import PODS
+from jota.meta.resource import PODS, Resource
 
 TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 SECONDS = 300
 
 
 class DefaultTolerations(Plugin):
+    looks_at: ClassVar[tuple[Resource, ...] | None] = ()
+
     def handles(self, kind: Kind) -> bool:
         return kind.resource == PODS
 

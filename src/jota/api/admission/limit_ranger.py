@@ -6,6 +6,7 @@ Defaults are set before validation and named in the annotation kubernetes.io/lim
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.kinds.core.pod.totals import Amounts, amounts, totals
@@ -22,6 +23,8 @@ ANNOTATION = "kubernetes.io/limit-ranger"
 
 
 class LimitRanger(Plugin):
+    looks_at: ClassVar[tuple[Resource, ...] | None] = (LIMIT_RANGES,)
+
     def handles(self, kind: Kind) -> bool:
         return kind.resource in (PODS, CLAIMS)
 

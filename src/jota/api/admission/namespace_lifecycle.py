@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.kinds.kind import Kind
 from jota.meta.errors import FieldError, forbidden, not_found
-from jota.meta.resource import NAMESPACES
+from jota.meta.resource import NAMESPACES, Resource
 
 IMMORTAL = ("default", "kube-public", "kube-system")
 
 
 class NamespaceLifecycle(Plugin):
+    looks_at: ClassVar[tuple[Resource, ...] | None] = (NAMESPACES,)
+
     def handles(self, kind: Kind) -> bool:
         return kind.resource.namespaced or kind.resource == NAMESPACES
 

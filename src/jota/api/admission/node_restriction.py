@@ -6,6 +6,7 @@ The rules and their words are upstream's plugin of the same name.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.api.filters.node import LEASE_NAMESPACE, PREFIX, node_of
@@ -36,6 +37,8 @@ _LABEL_DOMAINS = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
 
 class NodeRestriction(Plugin):
+    looks_at: ClassVar[tuple[Resource, ...] | None] = ()
+
     def __init__(self) -> None:
         self._rules: dict[Resource, Callable[[AdmissionAttributes, str], None]] = {
             PODS: _pod,

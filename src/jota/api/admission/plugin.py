@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jota.api.filters.attributes import User
 from jota.api.registry import Registry
 from jota.kinds.kind import Kind, Object
+from jota.meta.resource import Resource
 
 Operation = Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
 
@@ -44,6 +45,10 @@ class AdmissionAttributes:
 
 class Plugin:
     """The base of plugins: concerns nothing, does nothing."""
+
+    looks_at: ClassVar[tuple[Resource, ...] | None] = None
+    """Whose objects decide, beside the request and its user, what becomes of a new object; None: who knows. While they do
+    not change, equal requests have equal outcomes (twins.py). What `allocate` looks at does not count."""
 
     def handles(self, kind: Kind) -> bool:
         """Whether writes of this kind concern the plugin at all. Asked once per kind."""

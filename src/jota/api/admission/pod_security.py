@@ -7,13 +7,14 @@ A namespace that is given a stricter level is told which of its pods break it.
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.kinds.core.pod.standards import LEVELS, violations
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import deep, part, parts
 from jota.meta.errors import FieldError, forbidden, invalid, invalid_object
-from jota.meta.resource import NAMESPACES, PODS
+from jota.meta.resource import NAMESPACES, PODS, Resource
 
 PREFIX = "pod-security.kubernetes.io/"
 MODES = ("enforce", "audit", "warn")
@@ -32,6 +33,8 @@ _MOST_NAMED = 10
 
 
 class PodSecurity(Plugin):
+    looks_at: ClassVar[tuple[Resource, ...] | None] = (NAMESPACES,)
+
     def handles(self, kind: Kind) -> bool:
         resource = kind.resource
         return resource in (PODS, NAMESPACES) or (resource.group, resource.plural) in TEMPLATES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import number, part, text
@@ -13,6 +15,8 @@ SYSTEM = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_00
 
 
 class Priority(Plugin):
+    looks_at: ClassVar[tuple[Resource, ...] | None] = (CLASSES,)
+
     def handles(self, kind: Kind) -> bool:
         return kind.resource in (PODS, CLASSES)
 

@@ -7,6 +7,8 @@ same numbers into status. Several servers on one store each count what they see:
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.api.registry import Registry
 from jota.kinds.core import quota as rules
@@ -58,6 +60,8 @@ class _Ledger:
 
 
 class ResourceQuota(Plugin):
+    looks_at: ClassVar[tuple[Resource, ...] | None] = (QUOTAS,)
+
     def __init__(self) -> None:
         self._ledgers: dict[Resource, _Ledger] = {}
         self._counted: dict[tuple[Resource, str], set[str]] = {}

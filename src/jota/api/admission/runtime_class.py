@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import part, parts, text
@@ -12,6 +14,8 @@ CLASSES = Resource("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", False)
 
 
 class RuntimeClass(Plugin):
+    looks_at: ClassVar[tuple[Resource, ...] | None] = (CLASSES,)
+
     def handles(self, kind: Kind) -> bool:
         return kind.resource == PODS
 

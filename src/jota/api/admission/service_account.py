@@ -7,6 +7,7 @@ the volume is filled by the node, later.
 from __future__ import annotations
 
 import zlib
+from typing import ClassVar
 
 import orjson
 
@@ -14,7 +15,7 @@ from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import part, parts, text
 from jota.meta.errors import forbidden
-from jota.meta.resource import PODS, SERVICEACCOUNTS
+from jota.meta.resource import PODS, SERVICEACCOUNTS, Resource
 
 DEFAULT = "default"
 PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -26,6 +27,8 @@ TOKEN_SECONDS = 3607
 
 
 class ServiceAccount(Plugin):
+    looks_at: ClassVar[tuple[Resource, ...] | None] = (SERVICEACCOUNTS,)
+
     def handles(self, kind: Kind) -> bool:
         return kind.resource == PODS
 

@@ -4,16 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+import orjson
+
 from jota.aio.clock import rfc3339
+from jota.api import object as at_rest
 from jota.api import respond
 from jota.api.call import Call
+from jota.api.filters.node import node_of
 from jota.api.resource import Engine
 from jota.api.subresources import body
 from jota.kinds.kind import Object
 from jota.meta import conditions
 from jota.meta.errors import ApiError, FieldError, bad_request, conflict, invalid_object, required
 from jota.meta.resource import PODS
+from jota.store.protocol import Conflict
 from jota.wire.message import Response
+
+_SPLICED = {"name", "namespace", "uid", "creationTimestamp"}
+"""A Binding with other metadata (labels, annotations, a resourceVersion) goes the long way."""
+
+
+class _Meta(msgspec.Struct):
+    uid: str = ""
+    deletionTimestamp: str | None = None
+
+
+class _Spec(msgspec.Struct):
+    nodeName: str | None = None
+    schedulingGates: list[msgspec.Raw] | None = None
+
+
+_decode_meta = msgspec.json.Decoder(_Meta).decode
+_decode_spec = msgspec.json.Decoder(_Spec).decode
 
 
 async def create(engine: Engine, call: Call) -> Response:
@@ -26,15 +49,48 @@ async def create(engine: Engine, call: Call) -> Response:
     _check(name, target)
     now = rfc3339(engine.clock.now())
 
+    on_pods = pod_call(engine, call)
+    if not metadata.keys() - _SPLICED and await _splice(engine, on_pods, name, metadata, target["name"], now):
+        return respond.json(call, body.CREATED, 201)
+
     def change(pod: Object) -> Object:
         return bind(pod, metadata, target["name"], now)
 
-    on_pods = pod_call(engine, call)
     # nobody becomes the owner of spec.nodeName: upstream's binding does not track fields either
     await engine.update(
         on_pods, name, call.target.namespace, change, subresource="binding", finish=no_more_rules, owned=True
     )
     return respond.json(call, body.CREATED, 201)
+
+
+async def _splice(engine: Engine, call: Call, name: str, metadata: Object, node: str, now: str) -> bool:
+    """Bind by adding to the bytes at rest: the common case, in a fifth of the time. False: it is not one; nothing is done.
+
+    No kind's rules and no field owners are touched by a binding, so only those who watch over it must be absent."""
+    served = call.served
+    if call.dry_run or engine.webhooks.concern(served.kind) or node_of(call.user) is not None:
+        return False
+    entry = engine.store.get(served.key(call.target.namespace, name))
+    if entry is None or entry.value is None:
+        return False
+    line = entry.value.index(at_rest.NEWLINE)
+    meta = _decode_meta(entry.value[:line])
+    sections = at_rest.split(b"{" + entry.value[line + 2 :] + b"}")
+    if "spec" not in sections or meta.deletionTimestamp is not None or metadata.get("uid") not in (None, meta.uid):
+        return False
+    spec = bytes(sections["spec"])
+    known = _decode_spec(spec)
+    if known.nodeName or known.schedulingGates or b'"nodeName":""' in spec:
+        return False
+    sections["spec"] = msgspec.Raw(spec[:-1] + b"," + orjson.dumps({"nodeName": node})[1:])
+    status = orjson.loads(bytes(sections["status"])) if "status" in sections else {}
+    status["conditions"] = conditions.set(status.get("conditions"), "PodScheduled", "True", now=now)
+    sections["status"] = msgspec.Raw(orjson.dumps(status))
+    try:
+        await engine.store.put(entry.key, at_rest.with_segments(entry.value[:line], sections), expect=entry.revision)
+    except Conflict:
+        return False  # somebody else was first: look closely, and say why
+    return True
 
 
 def pod_call(engine: Engine, call: Call) -> Call:

@@ -15,7 +15,13 @@ async def create(engine: Engine, call: Call) -> Response:
     if call.served.terminating:
         text = "create not allowed while custom resource definition is terminating"
         raise ApiError(405, "MethodNotAllowed", text)
+    twin = engine.twins.find(call)
+    if twin is not None:
+        return respond.outcome(call, await engine.create_twin(call, twin), engine.clock.now())
+    stamp = engine.twins.stamp(call)
     obj = engine.new_object_from(call)
     defaulted = call.served.resource in BY_BYTES
     result = await engine.create(call, obj, call.target.namespace, defaulted=defaulted)
+    if stamp and result.entry is not None:
+        engine.twins.keep(call, result.entry.value or b"", stamp)
     return respond.outcome(call, result, engine.clock.now())

@@ -29,8 +29,11 @@ async def patch(engine: Engine, call: Call) -> Response:
     target = call.target
     if media_of(call) == APPLY:
         return await apply(engine, call)
-    change = change_for(call, media_of(call))
-    result = await engine.update(call, target.name, target.namespace, change, subresource=target.subresource)
+    media = media_of(call)
+    change = change_for(call, media)
+    result = await engine.update(
+        call, target.name, target.namespace, change, subresource=target.subresource, pure=media in (MERGE, STRATEGIC)
+    )
     return respond.outcome(call, result, engine.clock.now())
 
 
@@ -48,16 +51,19 @@ def change_as(call: Call, media: str, definition: str) -> Change:
     """The same for an object of another schema ("": a custom resource, which knows no strategic merge)."""
     if media not in (JSON, MERGE, STRATEGIC) or (not definition and media == STRATEGIC):
         raise unsupported_media_type([JSON, MERGE, STRATEGIC, APPLY] if definition else [JSON, MERGE, APPLY])
-    parse_json(call.request.body)
+    text = call.request.body
+    sent = [parse_json(text)]
+    plain = media == STRATEGIC and strategic_patch.is_plain(text)
 
     def change(old: Object) -> Object:
-        body = orjson.loads(call.request.body)  # afresh: the result shares parts with it and is changed further on
+        # afresh each time: the result shares parts with it and is changed further on
+        body = sent.pop() if sent else orjson.loads(text)
         if media == JSON:
             new = json_patch.apply(old, body)
         elif media == MERGE:
             new = merge_patch.apply(old, body)
         else:
-            new = strategic_patch.apply(old, body, definition)
+            new = strategic_patch.apply(old, body, definition, plain=plain)
         if not isinstance(new, dict):
             raise bad_request("the patch does not leave an object")
         metadata.check(new)

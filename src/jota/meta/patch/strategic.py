@@ -17,16 +17,39 @@ _PATCH, _RETAIN = "$patch", "$retainKeys"
 _DELETE, _ORDER = "$deleteFromPrimitiveList/", "$setElementOrder/"
 
 
-def apply(obj: dict[str, Any], patch: Any, schema: str | Type) -> dict[str, Any]:
-    """The patched object; neither argument is changed, unchanged parts are shared.
+def is_plain(body: bytes) -> bool:
+    """Whether a patch, as JSON text, surely has no directives and removes nothing: what is new in it is taken as it is."""
+    return b"null" not in body and b'"$' not in body and b"\\" not in body
 
-    `schema` is a definition's name or a Type. Raises ApiError 400."""
+
+def apply(obj: dict[str, Any], patch: Any, schema: str | Type, *, plain: bool = False) -> dict[str, Any]:
+    """The patched object; neither argument is changed, unchanged parts of both are shared.
+
+    `schema` is a definition's name or a Type. `plain`: see `is_plain`; the patch is known not to be nested too deep.
+    Raises ApiError 400."""
     if not isinstance(patch, dict):
         raise bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}")
-    if too_deep(patch):
+    if not plain and too_deep(patch):
         raise bad_request(f"error decoding patch: exceeded max depth {MAX_DEPTH}")
     root = schema if isinstance(schema, Type) else definition(schema)
-    return _merge_map(obj, patch, root or ANY)
+    return (_lay_over if plain else _merge_map)(obj, patch, root or ANY)
+
+
+def _lay_over(original: dict[str, Any], patch: dict[str, Any], type: Type) -> dict[str, Any]:
+    """`_merge_map` for a patch without directives and nulls: what the original lacks is taken as it is."""
+    out = dict(original)
+    for key, value in patch.items():
+        have = original.get(key)
+        if isinstance(value, list):
+            below = _child(type, key)
+            if value and "merge" in below.strategies:
+                value = _merge_list(have if isinstance(have, list) else [], value, below, plain=True)
+        elif isinstance(value, dict) and isinstance(have, dict):
+            below = _child(type, key)
+            if "replace" not in below.strategies:
+                value = _lay_over(have, value, below)
+        out[key] = value
+    return out
 
 
 def _child(type: Type, key: str) -> Type:
@@ -89,7 +112,7 @@ def _without_directives(patch: list[Any], type: Type) -> list[Any]:
     return [_merge_map({}, p, item) if isinstance(p, dict) else p for p in patch]
 
 
-def _merge_list(original: list[Any], patch: list[Any], type: Type) -> list[Any]:
+def _merge_list(original: list[Any], patch: list[Any], type: Type, plain: bool = False) -> list[Any]:
     if not any(isinstance(p, dict) for p in patch):
         # primitives: the union, original order first
         return _unique([*original, *patch])
@@ -99,11 +122,11 @@ def _merge_list(original: list[Any], patch: list[Any], type: Type) -> list[Any]:
         return _without_directives(plain, type)
     out = list(original)
     for item in patch:
-        _merge_item(out, item, type)
+        _merge_item(out, item, type, plain)
     return out
 
 
-def _merge_item(out: list[Any], item: Any, type: Type) -> None:
+def _merge_item(out: list[Any], item: Any, type: Type, plain: bool) -> None:
     """Merge one patch item into `out` (our own list) by the merge key."""
     key = type.merge_key
     if not isinstance(item, dict) or key not in item:
@@ -115,7 +138,7 @@ def _merge_item(out: list[Any], item: Any, type: Type) -> None:
     elif found:
         out[found[0]] = _merge_map(out[found[0]], item, type.item or ANY)
     else:
-        out.append(_merge_map({}, item, type.item or ANY))
+        out.append(item if plain else _merge_map({}, item, type.item or ANY))
 
 
 def _delete_primitives(out: dict[str, Any], key: str, values: Any) -> None:

@@ -64,7 +64,6 @@ def _condition(pod: Pod, name: str, true: bool, reason: str, stamp: str) -> Obje
     out: Object = {
         "type": name,
         "status": "True" if true else "False",
-        "lastProbeTime": None,
         "lastTransitionTime": stamp,
     }
     if reason:
