@@ -79,13 +79,14 @@ class Channel:
         for watcher in list(self.every):
             watcher.deliver(entries)
         for field, by_value in list(self.triggered.items()):
-            chosen: dict[Watcher, list[Entry]] = {}
+            chosen: dict[str, list[Entry]] = {}
             for entry in entries:
                 for value in self._values(entry, field):
-                    for watcher in by_value.get(value, ()):
-                        chosen.setdefault(watcher, []).append(entry)
-            for watcher, few in chosen.items():
-                watcher.deliver(few)
+                    if value in by_value:
+                        chosen.setdefault(value, []).append(entry)
+            for value, few in chosen.items():
+                for watcher in list(by_value.get(value, ())):
+                    watcher.deliver(few)
         for callback in self.callbacks:
             callback()
 
@@ -102,6 +103,8 @@ class Feed:
         self._watch = store.watch("/", after=store.revision, limit=_BACKLOG)
         self.frames: dict[tuple[object, ...], bytes] = {}
         """Encoded events of the batch in hand, shared by its watchers (key: whatever tells encodings apart)."""
+        self.batches: dict[tuple[object, ...], tuple[list[Entry], list[bytes]]] = {}
+        """The same for whole lists of entries. Kept with their frames, so that their `id` stays theirs."""
 
     def channel(self, prefix: str, index: Index) -> Channel:
         """The channel of a stored resource's prefix ("/apps/deployments/"), made on first use."""
@@ -143,7 +146,7 @@ class Feed:
                 backlog.close()
             if entries:
                 watcher.deliver(entries)
-                self.frames.clear()
+                self._forget_frames()
         channel.add(watcher)
 
     def close(self) -> None:
@@ -171,4 +174,8 @@ class Feed:
                 by_channel.setdefault(prefix, []).append(entry)
         for prefix, entries in by_channel.items():
             self._channels[prefix].dispatch(entries)
+        self._forget_frames()
+
+    def _forget_frames(self) -> None:
         self.frames.clear()
+        self.batches.clear()

@@ -151,7 +151,7 @@ class Engine:
             kind.default(new)
             return
         # the rest is as it was stored: judged and with its defaults
-        written = {key: new[key] for key in ("kind", "apiVersion", "metadata", "status") if key in new}
+        written: Object = {key: new[key] for key in ("kind", "apiVersion", "metadata", "status") if key in new}
         self.check_fields(call, written)
         if "status" not in written:
             new.pop("status", None)

@@ -84,7 +84,7 @@ class Twins:
         meta: Object = orjson.loads(value[:line])
         if orjson.loads(call.request.body)["metadata"].get("name"):
             return
-        owners = meta.get("managedFields") or ()
+        owners: list[Object] = meta.get("managedFields") or []
         if not meta.get("generateName") or len(owners) != 1 or owners[0].get("time") != meta["creationTimestamp"]:
             return
         rest = {name: part for name, part in meta.items() if name not in _OWN}

@@ -218,7 +218,8 @@ class Client:
     async def update(self, resource: Resource, obj: Object, subresource: str = "") -> Object:
         meta = obj["metadata"]
         path = _path(resource, meta.get("namespace", ""), meta["name"], subresource)
-        return await self._write("PUT", path, obj)
+        written: Object = await self._write("PUT", path, obj)
+        return written
 
     async def patch(
         self,
@@ -260,7 +261,8 @@ class Client:
             body["preconditions"] = conditions
         if propagation:
             body["propagationPolicy"] = propagation
-        return await self._write("DELETE", _path(resource, namespace, name), body)
+        left: Object = await self._write("DELETE", _path(resource, namespace, name), body)
+        return left
 
     async def delete_collection(
         self,
@@ -277,7 +279,8 @@ class Client:
         if propagation:
             body["propagationPolicy"] = propagation
         query = _query(labelSelector=labels, fieldSelector=fields)
-        return await self._write("DELETE", _path(resource, namespace), body, query)
+        left: Object = await self._write("DELETE", _path(resource, namespace), body, query)
+        return left
 
     async def raw(
         self, method: str, path: str, query: str = "", body: bytes = b"", headers: Mapping[str, str] | None = None

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import aclosing
 from random import Random
 from typing import Any, Generic, TypeVar
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Handler = Callable[[T | None, T | None], None]
 IndexFunction = Callable[[T], Iterable[str]]
+Route = Callable[[T], Hashable]
 
 BACKOFF_BASE, BACKOFF_CAP = 0.1, 10.0
 """Seconds between attempts to reach the server, before jitter."""
@@ -143,6 +144,7 @@ class Informer(Generic[T]):
         self._index_functions: dict[str, IndexFunction[T]] = {}
         self._indexes: dict[str, dict[str, dict[str, None]]] = {}
         self._handlers: list[Handler[T]] = []
+        self._routed: dict[Route[T], dict[Hashable, list[Handler[T]]]] = {}
         self._version = ""
         self._revision = 0
         self._synced = asyncio.Event()
@@ -196,6 +198,17 @@ class Informer(Generic[T]):
         self._handlers.append(handler)
         for held in list(self._objects.values()):
             self._call(handler, None, held.object)
+
+    def add_routed(self, route: Route[T], values: Iterable[Hashable], handler: Handler[T]) -> None:
+        """As `add_handler`, but only for objects that `route` gives, or gave, one of `values`. Many handlers that share a
+        route cost one call of it: the controllers of workloads each see their own pods."""
+        wanted = set(values)
+        table = self._routed.setdefault(route, {})
+        for value in wanted:
+            table.setdefault(value, []).append(handler)
+        for held in list(self._objects.values()):
+            if route(held.object) in wanted:
+                self._call(handler, None, held.object)
 
     # -- progress
 
@@ -367,12 +380,15 @@ class Informer(Generic[T]):
             old = None
         if old is not None and old.version == new.version and new.version:
             return
-        for name in self._index_functions:
+        for name, function in self._index_functions.items():
             if old is not None:
+                if list(function(old.object)) == list(function(new.object)):
+                    continue
                 self._index(name, key, old.object, add=False)
             self._index(name, key, new.object, add=True)
         self._objects[key] = new
-        self._namespaces.setdefault(split_key(key)[0], {})[key] = None
+        if old is None:
+            self._namespaces.setdefault(split_key(key)[0], {})[key] = None
         self._notify(old.object if old else None, new.object)
 
     def _remove(self, key: str, last: T) -> None:
@@ -400,6 +416,15 @@ class Informer(Generic[T]):
     def _notify(self, old: T | None, new: T | None) -> None:
         for handler in self._handlers:
             self._call(handler, old, new)
+        for route, table in self._routed.items():
+            before = table.get(route(old), ()) if old is not None else ()
+            after = table.get(route(new), ()) if new is not None else ()
+            for handler in after:
+                self._call(handler, old, new)
+            if before is not after:
+                for handler in before:
+                    if handler not in after:
+                        self._call(handler, old, new)
 
     def _call(self, handler: Handler[T], old: T | None, new: T | None) -> None:
         try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, ClassVar
@@ -104,10 +104,12 @@ class Controller:
         when: Callable[[Any, Any], bool] | None = None,
         type: Any = None,
         fields: str = "",
+        route: tuple[Callable[[Any], Hashable], Iterable[Hashable]] | None = None,
     ) -> Informer[Any]:
         """Use the shared cache of `resource`; each change enqueues `keys(object)` of both its old and new state.
 
-        Without `keys`: only read it. `when(old, new)` filters changes. The object's own key: `watch(R, own)`.
+        Without `keys`: only read it. `when(old, new)` filters changes. The object's own key: `watch(R, own)`. `route`: see
+        Informer.add_routed.
         """
         informer = self.context.informers.of(resource, type=type, fields=fields)
         self._informers.append(informer)
@@ -121,7 +123,10 @@ class Controller:
                         for key in keys(obj):
                             self.queue.add(key)
 
-            informer.add_handler(handler)
+            if route is None:
+                informer.add_handler(handler)
+            else:
+                informer.add_routed(*route, handler)
         return informer
 
     async def reconcile(self, key: str) -> float | None:

@@ -15,7 +15,7 @@ from jota.client.informer import key_of
 from jota.controllers import claim, job_plan, podclaim
 from jota.controllers.controller import Context, Controller, own
 from jota.controllers.job_pods import FINALIZER, JOBS, build
-from jota.controllers.views import Pod
+from jota.controllers.views import Pod, mine_or_nobodys
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODS
 from jota.meta.selectors import from_object
@@ -33,7 +33,7 @@ class JobController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.jobs = self.watch(JOBS, own)
-        self.pods = self.watch(PODS, self._keys_of_pod, type=Pod)
+        self.pods = self.watch(PODS, self._keys_of_pod, type=Pod, route=mine_or_nobodys("Job", "batch"))
         self.pods.add_index("controller", podclaim.by_controller)
         self.pods.add_index("job", _job_of)
         self.events = context.recorder("job-controller")

@@ -85,7 +85,7 @@ class OwnerGraph:
             self._forget(owner, new.uid)
         for owner in has - had:
             self._dependents.setdefault(owner, {})[new.uid] = None
-        look = {new.uid} if node.owners or node.deleting else set()
+        look = {new.uid} if (node.owners or node.deleting) and _matters(before, node) else set()
         # Owners in foreground deletion may now be free of this object, or newly held by it.
         look |= {o for o in had | has if self._waits(o)}
         if node.held_by(FOREGROUND):
@@ -116,3 +116,15 @@ class OwnerGraph:
     def _waits(self, uid: str) -> bool:
         node = self._nodes.get(uid)
         return node is not None and node.held_by(FOREGROUND)
+
+
+def _matters(before: Node | None, now: Node) -> bool:
+    """Whether a change of an owned or deleted object may have consequences: most events are about its status."""
+    if before is None:
+        return True
+    was, meta = before.meta, now.meta
+    return (was.ownerReferences, was.finalizers, was.deletionTimestamp) != (
+        meta.ownerReferences,
+        meta.finalizers,
+        meta.deletionTimestamp,
+    )

@@ -20,7 +20,7 @@ import orjson
 
 from jota.controllers import claim, conditions, podclaim
 from jota.controllers.controller import Context, Controller, own
-from jota.controllers.views import Pod, controlled_by
+from jota.controllers.views import Pod, controlled_by, mine_or_nobodys
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODS, REPLICASETS, Resource
 from jota.meta.selectors import LabelSelector, from_map, from_object
@@ -150,7 +150,9 @@ class ReplicaSetController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.sets = self.watch(self.resource, own)
-        self.pods = self.watch(PODS, self._keys_of_pod, type=Pod)
+        self.pods = self.watch(
+            PODS, self._keys_of_pod, type=Pod, route=mine_or_nobodys(self.resource.kind, self.resource.group)
+        )
         self.pods.add_index("controller", podclaim.by_controller)
         self.events = context.recorder(f"{self.name}-controller")
         self._deleted: dict[str, set[str]] = {}

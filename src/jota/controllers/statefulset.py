@@ -26,7 +26,7 @@ from jota.controllers.statefulset_pods import (
     ordinal_of,
     revision_of,
 )
-from jota.controllers.views import Pod, controlled_by
+from jota.controllers.views import Pod, controlled_by, mine_or_nobodys
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODS
 from jota.meta.selectors import from_object
@@ -40,7 +40,7 @@ class StatefulSetController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.sets = self.watch(STATEFULSETS, own)
-        self.pods = self.watch(PODS, self._keys_of_pod, type=Pod)
+        self.pods = self.watch(PODS, self._keys_of_pod, type=Pod, route=mine_or_nobodys("StatefulSet", "apps"))
         self.pods.add_index("controller", podclaim.by_controller)
         self.revisions = self.watch(CONTROLLERREVISIONS, owned_by("StatefulSet", "apps"))
         self.revisions.add_index("controller", by_owner)

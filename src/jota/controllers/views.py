@@ -5,7 +5,7 @@ All controllers of a process share one cache of these. Fields keep the API's nam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 import msgspec
 
@@ -255,6 +255,17 @@ class Pod(msgspec.Struct, gc=False):
             "apiVersion": "v1",
             "resourceVersion": meta.resourceVersion,
         }
+
+
+def owner_of(pod: Pod) -> tuple[str, str] | None:
+    """(kind, group) of the object that manages a pod; None for an orphan."""
+    owner = pod.metadata.controller
+    return None if owner is None else (owner.kind, owner.group)
+
+
+def mine_or_nobodys(kind: str, group: str = "") -> tuple[Callable[[Pod], Hashable], Iterable[Hashable]]:
+    """The route of a controller of pods, for Controller.watch: those that a `kind` manages, and orphans to adopt."""
+    return owner_of, ((kind, group), None)
 
 
 def pod_key(pod: Pod) -> tuple[str]:

@@ -172,12 +172,14 @@ class WatchStream:
     def deliver(self, entries: list[Entry]) -> None:
         if self._closing:
             return
-        parts = []
-        for entry in entries:
-            if entry.revision > self._seen and entry.key.startswith(self._selection.prefix):
-                frame = self._event(entry)
-                if frame is not None:
-                    parts.append(frame)
+        parts = self._shared(entries) if self._selection.all and entries[0].revision > self._seen else None
+        if parts is None:
+            parts = []
+            for entry in entries:
+                if entry.revision > self._seen and entry.key.startswith(self._selection.prefix):
+                    frame = self._event(entry)
+                    if frame is not None:
+                        parts.append(frame)
         if not parts:
             return
         self._writer.write(parts)
@@ -189,6 +191,18 @@ class WatchStream:
             self._fail(expired("too old resource version: events were lost"))
 
     # -- frames
+
+    def _shared(self, entries: list[Entry]) -> list[bytes] | None:
+        """The frames of a batch for all who watch the same without selectors: built once, however many they are."""
+        if self._format[1] == "Table":
+            return None  # the first event of each stream differs
+        batches, prefix = self._engine.feed.batches, self._selection.prefix
+        key = (id(entries), self._format, prefix)
+        found = batches.get(key)
+        if found is None:
+            under = (e for e in entries if e.key.startswith(prefix))
+            found = batches[key] = entries, [frame for frame in map(self._event, under) if frame is not None]
+        return found[1]
 
     def _event(self, entry: Entry) -> bytes | None:
         previous = entry.previous

@@ -118,8 +118,8 @@ def _merge_list(original: list[Any], patch: list[Any], type: Type, plain: bool =
         return _unique([*original, *patch])
     if any(isinstance(p, dict) and p.get(_PATCH) == "replace" for p in patch):
         rest = [p for p in patch if not (isinstance(p, dict) and p.get(_PATCH) == "replace" and len(p) == 1)]
-        plain = [{k: v for k, v in p.items() if k != _PATCH} if isinstance(p, dict) else p for p in rest]
-        return _without_directives(plain, type)
+        bare = [{k: v for k, v in p.items() if k != _PATCH} if isinstance(p, dict) else p for p in rest]
+        return _without_directives(bare, type)
     out = list(original)
     for item in patch:
         _merge_item(out, item, type, plain)
