@@ -13,12 +13,13 @@ Next: resource.py, which decides what is written.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import msgspec
 import orjson
 
-from jota.kinds.kind import Object
+from jota.kinds.kind import Kind, Object
 from jota.meta.errors import bad_request
 from jota.store.protocol import Entry
 
@@ -134,18 +135,28 @@ def labels(entry: Entry) -> dict[str, str]:
     return kept.labels
 
 
-def fields(entry: Entry, selectable: dict[str, Callable[[Object], str]]) -> dict[str, str]:
+def fields(entry: Entry, kind: Kind) -> dict[str, str]:
     """Every selectable field of a live entry as text, metadata.name and metadata.namespace included."""
     kept = memo(entry)
     if kept.fields is None:
-        kept.fields = selected(_without_most_metadata(entry.value or b"{}\n"), selectable)
+        kept.fields = selected(_selectable_part(entry.value or b"{}\n", kind.selected_from), kind.selectable)
     return kept.fields
 
 
-def _without_most_metadata(value: bytes) -> Object:
-    """The decoded object with no more metadata than its name and namespace: managedFields are half of many objects."""
+@cache
+def _decoder(type: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(type)
+
+
+def _selectable_part(value: bytes, type: Any) -> Object:
+    """The object as far as fields are selected by: its name and namespace (managedFields are half of many objects) and,
+    of the rest, what `type` names; all of it without one."""
     line = value.index(NEWLINE)
-    obj: Object = orjson.loads(b"{" + value[line + 2 :] + b"}")
+    rest = b"{" + value[line + 2 :] + b"}"
+    try:
+        obj: Object = orjson.loads(rest) if type is None else _decoder(type).decode(rest)
+    except msgspec.ValidationError:  # an old or foreign writer left another type there
+        obj = orjson.loads(rest)
     named = _decode_named(value[:line])
     obj["metadata"] = {"name": named.name, "namespace": named.namespace}
     return obj

@@ -170,6 +170,6 @@ class Selection:
     def _values(self, entry: Entry) -> dict[str, str]:
         served = self._served
         if not served.converted:
-            return at_rest.fields(entry, served.kind.selectable)
+            return at_rest.fields(entry, served.kind)
         obj = served.decode(entry.value or b"", entry.revision)
         return at_rest.selected(obj, served.kind.selectable)

@@ -231,13 +231,16 @@ class Client:
         subresource: str = "",
         manager: str = "",
         force: bool = False,
+        answer: bool = True,
     ) -> Object:
-        """PATCH; `patch` is the document (a list of operations for "json"). An apply needs a `manager`."""
+        """PATCH; `patch` is the document (a list of operations for "json"). An apply needs a `manager`.
+
+        Without `answer` the result is not decoded, and {} comes back."""
         query = _query(fieldManager=manager or self._manager, force="true" if force else "")
         headers = {"content-type": PATCH_TYPES[type]}
         path = _path(resource, namespace, name, subresource)
         reply = await self._do("PATCH", path, query, orjson.dumps(patch), headers)
-        return _decode(reply.body)  # type: ignore[no-any-return]
+        return _decode(reply.body) if answer else {}  # type: ignore[no-any-return]
 
     async def delete(
         self,

@@ -33,7 +33,7 @@ Keys = Callable[[Any], Iterable[str]]
 
 CATCH_UP_SECONDS = 5.0
 """How long a key waits for the caches to reflect its own last write; then it goes to the back of the queue."""
-CHEAP_SECONDS, REST_SECONDS = 0.001, 0.05
+CHEAP_SECONDS, REST_SECONDS = 0.001, 0.25
 """A reconcile longer than the first is followed by a rest of at most the second, in which events of its key gather."""
 MAX_BACKOFF = 30.0
 
@@ -130,7 +130,8 @@ class Controller:
         return informer
 
     async def reconcile(self, key: str) -> float | None:
-        """Make it so. Returns seconds after which to look again, or None. Any exception: again after a back-off."""
+        """Make it so. Returns seconds after which to look again, or None; 0 is at once, there is more to do. Any exception:
+        again after a back-off."""
         raise NotImplementedError
 
     def all_keys(self) -> Iterable[str]:
@@ -161,9 +162,9 @@ class Controller:
         key = await self.queue.get()
         began = self.clock.monotonic()
         try:
-            await self._one(key)
+            again = await self._one(key)
             took = self.clock.monotonic() - began
-            if took > self.cheap:
+            if took > self.cheap and again != 0:
                 # A thousand events about the pods of one set are one look, not a thousand: the key stays ours a moment.
                 await self.clock.sleep(min(REST_SECONDS, 4 * took))
         finally:
@@ -176,10 +177,13 @@ class Controller:
             except QueueClosed:
                 return
 
-    async def _one(self, key: str) -> None:
+    async def _one(self, key: str) -> float | None:
+        """What `reconcile` returned; None when it failed."""
+        again = None
         try:
             if not await self._caught_up(key):
-                return self.queue.add_backoff(key)
+                self.queue.add_backoff(key)
+                return None
             again = await self.reconcile(key)
         except ApiError as e:
             self._failed(key, e, expected=e.code in (409, 429, 503, 504) or e.code == 404)
@@ -191,7 +195,7 @@ class Controller:
             self.queue.forget(key)
             if again is not None:
                 self.queue.add_after(key, again)
-        return None
+        return again
 
     def _failed(self, key: str, error: Exception, *, expected: bool) -> None:
         if expected:

@@ -186,7 +186,7 @@ class ReplicaSetController(Controller):
             self.wrote(key, self.sets, await self.client.update(self.resource, changed, "status"))
         if failure is not None:
             raise failure[2]
-        return again
+        return 0.0 if max(decided.create, len(decided.delete)) >= BURST else again
 
     async def _claim(self, key: str, owner: Object) -> list[Pod]:
         gone = self._deleted.get(key, set())

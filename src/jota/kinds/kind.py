@@ -89,6 +89,8 @@ class Kind:
     selectable: dict[str, Callable[[Object], str]] = field(default_factory=dict)
     """Field selectors beyond metadata.name and metadata.namespace: label -> value as text ("" when absent).
     The object that the functions get may lack all metadata but name and namespace."""
+    selected_from: Any = None
+    """A TypedDict of all that the functions of `selectable` read, for kinds whose events are many: only this is decoded."""
     status: bool = False
     """Has a /status subresource: the main endpoint ignores `.status`, /status ignores all else."""
     scale: Scale | None = None

@@ -133,7 +133,8 @@ def _shape(type: Type, value: Any) -> int:
 def child_type(type: Type, key: str) -> Type:
     """The type of a member of a struct or map."""
     if type.kind == "struct":
-        return type.fields.get(key) or (_DEDUCED if type.open else ANY)
+        found = type.fields.get(key)
+        return found if found is not None else (_DEDUCED if type.open else ANY)
     if type.kind == "any":
         return type
     return type.item or ANY
@@ -143,6 +144,8 @@ def element(type: Type, item: Any) -> str:
     """The path element of a list item. Raises BadList."""
     if type.list_type == "set":
         return "v:" + _json(item)
+    if len(type.keys) == 1 and isinstance(item, dict) and isinstance(value := item.get(type.keys[0]), str):
+        return _keyed(type.keys[0], value)
     keys: dict[str, Any] = {}
     defaults = type.item.defaults if type.item is not None else {}
     for key in sorted(type.keys):
@@ -156,6 +159,12 @@ def element(type: Type, item: Any) -> str:
                 f'associative list with keys has an element that omits key field "{key}" (and doesn\'t have default value)'
             )
     return "k:" + _json(keys)
+
+
+@lru_cache(maxsize=4096)
+def _keyed(key: str, value: str) -> str:
+    """The element of a list with one key: types of conditions, names of containers, the same again and again."""
+    return "k:" + _json({key: value})
 
 
 def index(type: Type, items: list[Any]) -> dict[str, Any]:

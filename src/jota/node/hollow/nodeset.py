@@ -200,7 +200,7 @@ class NodeSet:
     async def _renew(self, name: str) -> None:
         patch = {"spec": {"renewTime": rfc3339_micro(self._clock.now())}}
         try:
-            await self._client.patch(LEASES, name, _LEASE_NAMESPACE, patch)
+            await self._client.patch(LEASES, name, _LEASE_NAMESPACE, patch, answer=False)
         except ApiError as error:
             node = self._nodes.get(name)
             if error.code != 404 or node is None:

@@ -151,7 +151,9 @@ class PodSet:
         patch = patch_for(pod, step, host_ip=host, pod_ip=address, stamp=rfc3339(self._clock.now()))
         self._done[meta.uid] = step.verb
         try:
-            await self._client.patch(PODS, meta.name, meta.namespace, patch, type="strategic", subresource="status")
+            await self._client.patch(
+                PODS, meta.name, meta.namespace, patch, type="strategic", subresource="status", answer=False
+            )
         except BaseException:
             self._done.pop(meta.uid, None)
             raise

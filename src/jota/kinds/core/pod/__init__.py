@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from jota.kinds.core.pod.columns import COLUMNS, TERMINAL
 from jota.kinds.core.pod.defaults import default_pod
 from jota.kinds.core.pod.qos import qos_class
@@ -49,6 +51,30 @@ def _pod_ip(pod: Object) -> str:
     return text(addresses[0], "ip") if addresses else text(part(pod, "status"), "podIP")
 
 
+class _Address(TypedDict, total=False):
+    ip: str
+
+
+class _Spec(TypedDict, total=False):
+    nodeName: str
+    restartPolicy: str
+    schedulerName: str
+    serviceAccountName: str
+    hostNetwork: bool
+
+
+class _Status(TypedDict, total=False):
+    phase: str
+    podIP: str
+    podIPs: list[_Address]
+    nominatedNodeName: str
+
+
+class _Selected(TypedDict, total=False):
+    spec: _Spec
+    status: _Status
+
+
 KIND = Kind(
     PODS,
     schema="io.k8s.api.core.v1.Pod",
@@ -76,6 +102,7 @@ KIND = Kind(
         "status.podIPs": _pod_ip,
         "status.nominatedNodeName": lambda pod: text(part(pod, "status"), "nominatedNodeName"),
     },
+    selected_from=_Selected,
     status=True,
     subresources=(
         "attach",
