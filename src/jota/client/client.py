@@ -240,7 +240,7 @@ class Client:
         headers = {"content-type": PATCH_TYPES[type]}
         path = _path(resource, namespace, name, subresource)
         reply = await self._do("PATCH", path, query, orjson.dumps(patch), headers)
-        return _decode(reply.body) if answer else {}  # type: ignore[no-any-return]
+        return _decode(reply.body) if answer else {}
 
     async def delete(
         self,

@@ -1,0 +1,183 @@
+"""Pods that a set sends in the same bytes take over the first one's outcome; that must never show, whatever changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from jota.api.filters.attributes import User
+from jota.meta.resource import NAMESPACES, PODS, SERVICEACCOUNTS, Resource
+from jota.testing.cluster import ApiServer, story
+
+PATH = PODS.path("default")
+LIMIT_RANGES = Resource("", "v1", "limitranges", "LimitRange")
+QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
+PRIORITY_CLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False)
+RUNTIME_CLASSES = Resource("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", False)
+OWN = ("uid", "name", "resourceVersion", "creationTimestamp")
+
+
+def body(**spec: Any) -> bytes:
+    labels, containers = {"app": "web"}, [{"name": "c", "image": "i"}]
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u", "controller": True}
+    meta = {"generateName": "web-", "labels": labels, "annotations": {"a": '"time":"x"'}, "ownerReferences": [owner]}
+    return orjson.dumps(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": containers, **spec}}
+    )
+
+
+async def make(api: ApiServer, sent: bytes, query: str = "fieldManager=set", **more: Any) -> Any:
+    response = await api.request("POST", PATH, sent, query=query, content_type="application/json", **more)
+    return response.status, orjson.loads(response.body)
+
+
+async def make_several(api: ApiServer, sent: bytes) -> dict[str, Any]:
+    """The last of three, all of which must be good."""
+    made = [await make(api, sent) for _ in range(3)]
+    assert [status for status, _ in made] == [201] * 3
+    return made[-1][1]
+
+
+def comparable(pod: dict[str, Any]) -> dict[str, Any]:
+    meta = {k: v for k, v in pod["metadata"].items() if k not in OWN}
+    meta["managedFields"] = [{**m, "time": ""} for m in meta["managedFields"]]
+    return {**pod, "metadata": meta}
+
+
+def kept(api: ApiServer) -> int:
+    return len(api.api.engine.twins._kept)
+
+
+@story
+async def test_twins_differ_in_name_uid_and_time_alone(api: ApiServer) -> None:
+    _, first = await make(api, body())
+    await api.advance(5)
+    _, second = await make(api, body())
+    assert kept(api) == 1
+    assert comparable(first) == comparable(second)
+    assert all(first["metadata"][field] != second["metadata"][field] for field in OWN)
+    managed = second["metadata"]["managedFields"]
+    assert [m["time"] for m in managed] == [second["metadata"]["creationTimestamp"]]
+    assert await api.client.get(PODS, second["metadata"]["name"], "default") == second
+
+
+@story
+async def test_another_manager_or_another_user_is_another_request(api: ApiServer) -> None:
+    await make_several(api, body())
+    _, pod = await make(api, body(), "fieldManager=other")
+    assert pod["metadata"]["managedFields"][0]["manager"] == "other"
+    node = User("system:node:n1", groups=("system:nodes", "system:masters"))
+    status, refusal = await make(api, body(), user=node)
+    assert (status, "mirror" in refusal["message"]) == (403, True)
+
+
+@story
+async def test_a_dry_run_stores_nothing(api: ApiServer) -> None:
+    await make_several(api, body())
+    before = api.store.count("/core/pods/")
+    status, _ = await make(api, body(), "fieldManager=set&dryRun=All")
+    assert (status, api.store.count("/core/pods/")) == (201, before)
+
+
+@story
+async def test_new_defaults_count_at_once(api: ApiServer) -> None:
+    await make_several(api, body())
+    item = {"type": "Container", "default": {"cpu": "2"}, "defaultRequest": {"cpu": "1"}, "max": {"cpu": "3"}}
+    await api.client.create(LIMIT_RANGES, {"metadata": {"name": "r"}, "spec": {"limits": [item]}}, "default")
+    pod = await make_several(api, body())
+    assert pod["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}
+    await api.client.patch(LIMIT_RANGES, "r", "default", {"spec": {"limits": [{**item, "max": {"memory": "1Gi"}}]}})
+    status, _ = await make(api, body())
+    assert status == 403
+    await api.client.delete(LIMIT_RANGES, "r", "default")
+    assert "limits" not in (await make_several(api, body()))["spec"]["containers"][0].get("resources", {})
+
+
+@story
+async def test_a_changed_account_counts_at_once(api: ApiServer) -> None:
+    await api.client.create(SERVICEACCOUNTS, {"metadata": {"name": "default"}}, "default")
+    assert "imagePullSecrets" not in (await make_several(api, body()))["spec"]
+    await api.client.patch(SERVICEACCOUNTS, "default", "default", {"imagePullSecrets": [{"name": "key"}]})
+    assert (await make_several(api, body()))["spec"]["imagePullSecrets"] == [{"name": "key"}]
+    await api.client.patch(SERVICEACCOUNTS, "default", "default", {"automountServiceAccountToken": False})
+    assert "volumes" not in (await make_several(api, body()))["spec"]
+
+
+@story
+async def test_a_new_default_priority_counts_at_once(api: ApiServer) -> None:
+    assert (await make_several(api, body()))["spec"]["priority"] == 0
+    await api.client.create(PRIORITY_CLASSES, {"metadata": {"name": "p"}, "value": 7, "globalDefault": True})
+    assert (await make_several(api, body()))["spec"]["priority"] == 7
+
+
+@story
+async def test_a_runtime_class_that_goes_takes_its_pods_along(api: ApiServer) -> None:
+    await api.client.create(RUNTIME_CLASSES, {"metadata": {"name": "fast"}, "handler": "fast"})
+    await make_several(api, body(runtimeClassName="fast"))
+    await api.client.delete(RUNTIME_CLASSES, "fast")
+    status, _ = await make(api, body(runtimeClassName="fast"))
+    assert status == 403
+
+
+@story
+async def test_a_quota_is_kept_to_the_pod(api: ApiServer) -> None:
+    await make_several(api, body())
+    await api.client.create(QUOTAS, {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "5"}}}, "default")
+    statuses = [(await make(api, body()))[0] for _ in range(4)]
+    assert statuses == [201, 201, 403, 403]
+
+
+@story
+async def test_nothing_comes_into_a_namespace_that_goes(api: ApiServer) -> None:
+    await make_several(api, body())
+    await api.client.create(NAMESPACES, {"metadata": {"name": "gone"}})
+    path = PODS.path("gone")
+    sent = body()
+    for _ in range(2):
+        made = await api.request("POST", path, sent, content_type="application/json")
+        assert made.status == 201
+    await api.client.delete(NAMESPACES, "gone")
+    refused = await api.request("POST", path, sent, content_type="application/json")
+    assert (refused.status, b"being terminated" in refused.body) == (403, True)
+
+
+@story
+async def test_a_stricter_level_refuses_at_once(api: ApiServer) -> None:
+    sent = body(hostNetwork=True)
+    await make_several(api, sent)
+    await api.client.patch(
+        NAMESPACES, "default", "", {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}}
+    )
+    status, refusal = await make(api, sent)
+    assert (status, "PodSecurity" in refusal["message"]) == (403, True)
+
+
+@story
+async def test_a_policy_is_asked_about_each(api: ApiServer) -> None:
+    pytest.importorskip("cel_expr_python")
+    from jota.api.admission.policies import BINDINGS, POLICIES
+
+    await make_several(api, body())
+    rule = {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
+    spec = {"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": "false", "message": "no"}]}
+    await api.client.create(POLICIES, {"metadata": {"name": "p"}, "spec": spec})
+    bound = {"policyName": "p", "validationActions": ["Deny"]}
+    await api.client.create(BINDINGS, {"metadata": {"name": "b"}, "spec": bound})
+    await api.settle()
+    status, refusal = await make(api, body())
+    assert (status, "no" in refusal["message"]) == (422, True)
+
+
+@story
+async def test_what_is_named_or_warned_of_has_no_twins(api: ApiServer) -> None:
+    named = orjson.loads(body())
+    named["metadata"]["name"] = "one"
+    assert (await make(api, orjson.dumps(named)))[0] == 201
+    assert (await make(api, orjson.dumps(named)))[0] == 409
+    doubtful = body(nodeSelector={"beta.kubernetes.io/os": "linux"})
+    for _ in range(2):
+        response = await api.request("POST", PATH, doubtful, content_type="application/json")
+        assert any(name == "Warning" for name, _ in response.headers)
+    assert kept(api) == 0
