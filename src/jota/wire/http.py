@@ -546,7 +546,7 @@ class _Connection(asyncio.Protocol):
 
     def send(self, parts: Sequence[Part], size: int) -> None:
         """Small: one buffer; large: handed over as they are."""
-        if size <= JOIN or self._tls:
+        if size <= JOIN:
             self._transport.write(b"".join(parts))
         else:
             self._transport.writelines(parts)

@@ -12,8 +12,9 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-_RECORDS = 256 * 1024
-"""Small writes are joined up to this size: each SSL write makes records of its own, at least one."""
+_RECORDS = 128 * 1024
+"""Small writes are joined up to this size: each SSL write makes records of its own, at least one. More than this at once
+leaves the processor's caches: 19 MB take a third longer in one piece."""
 _READ = 256 * 1024
 
 
