@@ -29,6 +29,36 @@ FORM = "~"
 NO_LABELS: dict[str, str] = {}
 
 
+class Fields:
+    """The selectable fields of an object as text, each read when it is first asked for."""
+
+    __slots__ = ("_object", "_read", "_selectable")
+
+    def __init__(self, obj: Object, selectable: dict[str, Callable[[Object], str]]) -> None:
+        self._object, self._selectable = obj, selectable
+        self._read: dict[str, str] = {}
+
+    def __getitem__(self, field: str) -> str:
+        """Raises KeyError for a field that the kind does not select by."""
+        found = self._read.get(field)
+        if found is None:
+            found = self._read[field] = self._value(field)
+        return found
+
+    def _value(self, field: str) -> str:
+        if field.startswith("metadata.") and field not in self._selectable:
+            value: str = self._object["metadata"].get(field[9:], "")
+            return value
+        return self._selectable[field](self._object)
+
+    def all(self) -> Fields:
+        """The same with every field read, and nothing else kept."""
+        for field in (*self._selectable, "metadata.name", "metadata.namespace"):
+            self[field]
+        self._object = {"metadata": {}}
+        return self
+
+
 class Memo:
     """What readers made of an entry's bytes; filled on first use, dies with the entry."""
 
@@ -38,7 +68,7 @@ class Memo:
         self.object: Object | None = None
         """Decoded, shared: never changed."""
         self.labels: dict[str, str] | None = None
-        self.fields: dict[str, str] | None = None
+        self.fields: Fields | None = None
 
 
 class _Labelled(msgspec.Struct):
@@ -135,11 +165,13 @@ def labels(entry: Entry) -> dict[str, str]:
     return kept.labels
 
 
-def fields(entry: Entry, kind: Kind) -> dict[str, str]:
-    """Every selectable field of a live entry as text, metadata.name and metadata.namespace included."""
+def fields(entry: Entry, kind: Kind) -> Fields:
+    """Every selectable field of a live entry, metadata.name and metadata.namespace included."""
     kept = memo(entry)
     if kept.fields is None:
-        kept.fields = selected(_selectable_part(entry.value or b"{}\n", kind.selected_from), kind.selectable)
+        found = Fields(_selectable_part(entry.value or b"{}\n", kind.selected_from), kind.selectable)
+        # without a small part to read from, a whole decoded object would stay in memory
+        kept.fields = found if kind.selected_from is not None else found.all()
     return kept.fields
 
 
@@ -160,11 +192,3 @@ def _selectable_part(value: bytes, type: Any) -> Object:
     named = _decode_named(value[:line])
     obj["metadata"] = {"name": named.name, "namespace": named.namespace}
     return obj
-
-
-def selected(obj: Object, selectable: dict[str, Callable[[Object], str]]) -> dict[str, str]:
-    """The selectable fields of a decoded object."""
-    found = {name: read(obj) for name, read in selectable.items()}
-    found["metadata.name"] = obj["metadata"].get("name", "")
-    found["metadata.namespace"] = obj["metadata"].get("namespace", "")
-    return found

@@ -33,7 +33,7 @@ def index(kind: Kind) -> Callable[[Entry, str], str]:
             return entry.key.rpartition("/")[2]
         if field == "metadata.namespace":
             return entry.key.split("/", 4)[3] if kind.resource.namespaced else ""
-        return at_rest.fields(entry, kind).get(field, "")
+        return at_rest.fields(entry, kind)[field] if field in kind.selectable else ""
 
     return read
 

@@ -167,9 +167,9 @@ class Selection:
             return True
         return self._fields.matches(self._values(entry).__getitem__)
 
-    def _values(self, entry: Entry) -> dict[str, str]:
+    def _values(self, entry: Entry) -> at_rest.Fields:
         served = self._served
         if not served.converted:
             return at_rest.fields(entry, served.kind)
         obj = served.decode(entry.value or b"", entry.revision)
-        return at_rest.selected(obj, served.kind.selectable)
+        return at_rest.Fields(obj, served.kind.selectable)
