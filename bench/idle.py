@@ -23,8 +23,8 @@ def run() -> list[Figure]:
         before = {pid: _seconds(pid) for pid in processes}
         time.sleep(WINDOW)
         used = {pid: _seconds(pid) - before[pid] for pid in processes}
-        rss = {pid: _memory(pid, "Rss") for pid in processes}
-        pss = sum(_memory(pid, "Pss") for pid in processes)
+        rss = {pid: memory(pid, "Rss") for pid in processes}
+        pss = sum(memory(pid, "Pss") for pid in processes)
     parts = ", ".join(f"{role} {rss[pid]:.0f} MB and {used[pid] / WINDOW:.2%}" for pid, role in processes.items())
     return [
         Figure(
@@ -57,7 +57,7 @@ def _seconds(pid: int) -> float:
     return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
-def _memory(pid: int, what: str) -> float:
+def memory(pid: int, what: str) -> float:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith(f"{what}:"):
             return int(line.split()[1]) * 1024 / 1e6

@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,7 +60,7 @@ class Requester(asyncio.Protocol):
         if self._left == 0:
             self._left = -1
             if self._run.answered(time.perf_counter() - self._begin):
-                self.next()
+                self._run.again(self.next)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._run.lost(error)
@@ -71,6 +72,7 @@ class Rate:
     def __init__(self, options: dict[str, Any]) -> None:
         self._seconds = float(options.get("seconds", 0))
         self._total = int(options.get("total", 0))
+        self._pause = float(options.get("pause", 0))
         self._connections = int(options["connections"])
         self._numbers = itertools.count(int(options.get("first", 0)))
         self._path = options["path"]
@@ -103,6 +105,13 @@ class Rate:
                 self._done.set_result(None)
         return more
 
+    def again(self, ask: Callable[[], None]) -> None:
+        """The next request of a connection: at once, or after the pause."""
+        if self._pause:
+            asyncio.get_running_loop().call_later(self._pause, ask)
+        else:
+            ask()
+
     def lost(self, error: Exception | None) -> None:
         if not self._done.done():
             self._done.set_exception(error or ConnectionError("the server closed a connection"))
@@ -117,7 +126,8 @@ class Rate:
         await self._done
         took = time.perf_counter() - begin
         codes = {code.decode(): count for code, count in self.codes.items()}
-        milliseconds = {f"p{p}": 1000 * percentile(self._times, p) for p in (50, 95, 99)}
+        milliseconds = {f"p{p}": 1000 * percentile(self._times, p) for p in (50, 95, 99, 99.9)}
+        milliseconds["max"] = 1000 * max(self._times)
         return {"rate": len(self._times) / took, "count": len(self._times), "codes": codes, **milliseconds}
 
 

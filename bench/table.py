@@ -10,7 +10,7 @@ from typing import cast
 
 from bench.figure import Figure
 
-NAMES = ("start", "podstart", "idle", "api", "watch", "store", "scheduler", "endtoend")
+NAMES = ("start", "podstart", "idle", "api", "watch", "store", "scheduler", "endtoend", "restart", "mixed")
 
 
 @dataclass(frozen=True, slots=True)
