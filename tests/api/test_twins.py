@@ -88,7 +88,9 @@ async def test_new_defaults_count_at_once(api: ApiServer) -> None:
     await api.client.create(LIMIT_RANGES, {"metadata": {"name": "r"}, "spec": {"limits": [item]}}, "default")
     pod = await make_several(api, body())
     assert pod["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}
-    await api.client.patch(LIMIT_RANGES, "r", "default", {"spec": {"limits": [{**item, "maxLimitRequestRatio": {"cpu": "1"}}]}})
+    await api.client.patch(
+        LIMIT_RANGES, "r", "default", {"spec": {"limits": [{**item, "maxLimitRequestRatio": {"cpu": "1"}}]}}
+    )
     status, _ = await make(api, body())
     assert status == 403
     await api.client.delete(LIMIT_RANGES, "r", "default")

@@ -114,7 +114,8 @@ def split_key(key: str) -> tuple[str, str]:
 
 
 class Informer(Generic[T]):
-    """The cache. `type` is a msgspec Struct of the fields that are read, or None for plain dicts."""
+    """The cache. `type` is a msgspec Struct of the fields that are read, or None for plain dicts; one with a class method
+    `from_json(bytes)` decodes itself (see sharing.py)."""
 
     def __init__(
         self,
@@ -134,7 +135,8 @@ class Informer(Generic[T]):
         self._client = client
         self._scope: dict[str, Any] = {"namespace": namespace, "labels": labels, "fields": fields}
         self._metadata = metadata
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(type or dict[str, Any])
+        own = getattr(type, "from_json", None)
+        self._from_json: Callable[[bytes], Any] = own or msgspec.json.Decoder(type or dict[str, Any]).decode
         self._identified = _tells_identity(type)
         self._clock = clock or SystemClock()
         self._random = random or Random()
@@ -348,7 +350,7 @@ class Informer(Generic[T]):
 
     def _decode(self, raw: bytes) -> tuple[T, Any]:
         """The object and its identity (`Meta`, or what has the same fields): one pass over the bytes when it can be."""
-        obj = self._decoder.decode(raw)
+        obj = self._from_json(raw)
         return obj, obj.metadata if self._identified else _head.decode(raw).metadata
 
     def _replace(self, items: dict[str, _Held[T]], version: str) -> None:

@@ -6,11 +6,13 @@ All controllers of a process share one cache of these. Fields keep the API's nam
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
+from copy import copy
 
 import msgspec
 
 from jota.aio.clock import parse_rfc3339
 from jota.client.informer import key_of
+from jota.client.sharing import NOTHING, Shared, without_node
 
 
 class OwnerReference(msgspec.Struct, gc=False):
@@ -165,9 +167,43 @@ class PodStatus(msgspec.Struct, gc=False):
 
 
 class Pod(msgspec.Struct, gc=False):
+    """Labels, owners, conditions and the spec but for its node are shared with the pods that are alike: never change them."""
+
     metadata: ObjectMeta
     spec: PodSpec
     status: PodStatus = msgspec.field(default_factory=PodStatus)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Pod:
+        """Raises msgspec.DecodeError, ValidationError."""
+        raw = _decode_pod(data)
+        meta, status = raw.metadata, raw.status
+        metadata = ObjectMeta(
+            meta.name,
+            meta.namespace,
+            meta.uid,
+            meta.resourceVersion,
+            meta.generation,
+            meta.creationTimestamp,
+            meta.deletionTimestamp,
+            _labels(meta.labels),
+            meta.annotations,
+            _owners(meta.ownerReferences),
+            meta.finalizers,
+        )
+        return cls(
+            metadata,
+            _spec_of(bytes(raw.spec)),
+            PodStatus(
+                status.phase,
+                status.startTime,
+                status.podIP,
+                status.podIPs,
+                _conditions(status.conditions),
+                status.containerStatuses,
+                status.initContainerStatuses,
+            ),
+        )
 
     @property
     def key(self) -> str:
@@ -255,6 +291,55 @@ class Pod(msgspec.Struct, gc=False):
             "apiVersion": "v1",
             "resourceVersion": meta.resourceVersion,
         }
+
+
+class _RawMeta(msgspec.Struct, gc=False):
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resourceVersion: str = ""
+    generation: int = 0
+    creationTimestamp: str | None = None
+    deletionTimestamp: str | None = None
+    labels: msgspec.Raw = NOTHING
+    annotations: dict[str, str] | None = None
+    ownerReferences: msgspec.Raw = NOTHING
+    finalizers: list[str] | None = None
+
+
+class _RawStatus(msgspec.Struct, gc=False):
+    phase: str = ""
+    startTime: str | None = None
+    podIP: str | None = None
+    podIPs: list[PodIP] | None = None
+    conditions: msgspec.Raw = NOTHING
+    containerStatuses: list[ContainerStatus] | None = None
+    initContainerStatuses: list[ContainerStatus] | None = None
+
+
+class _RawPod(msgspec.Struct, gc=False):
+    metadata: _RawMeta
+    spec: msgspec.Raw
+    status: _RawStatus = msgspec.field(default_factory=_RawStatus)
+
+
+_decode_pod = msgspec.json.Decoder(_RawPod).decode
+_labels = Shared[dict[str, str] | None](dict[str, str] | None)
+_owners = Shared[list[OwnerReference] | None](list[OwnerReference] | None)
+_conditions = Shared[list[Condition] | None](list[Condition] | None)
+_specs = Shared[PodSpec](PodSpec)
+
+
+def _spec_of(data: bytes) -> PodSpec:
+    rest, node = without_node(data)
+    if not node:
+        return _specs.of(data)
+    try:
+        spec = copy(_specs.of(rest))
+    except msgspec.DecodeError:
+        return _specs.of(data)
+    spec.nodeName = node
+    return spec
 
 
 def owner_of(pod: Pod) -> tuple[str, str] | None:

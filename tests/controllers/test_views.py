@@ -1,0 +1,79 @@
+"""Pods as controllers read them: what is shared between pods that are alike must not show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jota.client.sharing import Shared, without_node
+from jota.controllers.views import Pod
+
+_plain = msgspec.json.Decoder(Pod).decode
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from([',"nodeName":"x"}', "\\", '"', "n1"])
+SPECS = st.fixed_dictionaries(
+    {"containers": st.lists(st.fixed_dictionaries({"name": TEXT}), max_size=2)},
+    optional={
+        "nodeName": TEXT,
+        "hostname": TEXT,
+        "affinity": st.fixed_dictionaries({"nodeName": TEXT}),
+        "unknown": st.fixed_dictionaries({"a": TEXT, "nodeName": TEXT}),
+    },
+)
+CONDITION = st.fixed_dictionaries({"type": TEXT, "status": st.sampled_from(["True", "False"])})
+PODS = st.fixed_dictionaries(
+    {
+        "metadata": st.fixed_dictionaries(
+            {"name": TEXT, "labels": st.none() | st.dictionaries(TEXT, TEXT, max_size=2)},
+            optional={"ownerReferences": st.none(), "uid": TEXT},
+        ),
+        "spec": SPECS,
+    },
+    optional={
+        "status": st.fixed_dictionaries({}, optional={"conditions": st.none() | st.lists(CONDITION, max_size=2)})
+    },
+)
+
+
+@given(PODS, st.permutations(["containers", "nodeName", "hostname", "affinity", "unknown"]))
+def test_a_shared_pod_is_as_a_plain_one(pod: dict[str, Any], order: list[str]) -> None:
+    pod["spec"] = {key: pod["spec"][key] for key in order if key in pod["spec"]}
+    data = orjson.dumps(pod)
+    assert Pod.from_json(data) == _plain(data)
+    assert Pod.from_json(data) == _plain(data)
+
+
+def test_pods_of_one_template_share_all_but_their_own() -> None:
+    spec = {"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}]}
+    first, second = (
+        Pod.from_json(orjson.dumps({"metadata": {"name": n, "labels": {"a": "b"}}, "spec": {**spec, "nodeName": n}}))
+        for n in ("one", "two")
+    )
+    assert first.spec.containers is second.spec.containers
+    assert first.metadata.labels is second.metadata.labels
+    assert (first.spec.nodeName, second.spec.nodeName) == ("one", "two")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        b'{"a":{"nodeName":"x"}}',
+        b'{"b":[],"a":{"c":1,"nodeName":"x"}}',
+        b'{"nodeName":"x"}',
+        b'{"a":1,"nodeName":"x\\u0041"}',
+        b'{"a":1,"nodeName":"x","b":2}',
+        b'{"a":",\\"nodeName\\":\\"x\\"}"}',
+    ],
+)
+def test_only_a_last_plain_name_is_cut_off(spec: bytes) -> None:
+    assert without_node(spec) == (spec, "")
+
+
+def test_what_is_shared_is_bounded() -> None:
+    shared = Shared[int](int, most=3)
+    assert [shared.of(b"%d" % n) for n in range(10)] == list(range(10))
+    assert len(shared._kept) == 3
