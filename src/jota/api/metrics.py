@@ -13,6 +13,8 @@ BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0)
 
 class Metrics:
     def __init__(self) -> None:
+        self.answered = 0
+        """Requests, of all kinds."""
         self._requests: dict[tuple[str, str, str, str, int], int] = {}
         self._seconds: dict[tuple[str, str, str, str], list[float]] = {}
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
@@ -28,6 +30,7 @@ class Metrics:
             # a path that nobody serves must not grow the table for ever
             resource = resource if len(self._requests) < 5000 else "other"
         key = (verb, group, resource, subresource)
+        self.answered += 1
         counted = (*key, code)
         self._requests[counted] = self._requests.get(counted, 0) + 1
         row = self._seconds.get(key)

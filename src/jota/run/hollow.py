@@ -6,7 +6,6 @@ One process for all of them, apart from the server: on two cores their work is d
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -21,6 +20,7 @@ from jota.node.hollow import nodeset, podset
 from jota.node.hollow.fleet import Fleet, configure
 from jota.node.hollow.settings import CONFIG_NAME, CONFIG_NAMESPACE, LABEL, Settings, parse
 from jota.run import kubeconfig
+from jota.run.garbage import run_collector, settle
 from jota.run.instance import Instance, Refused
 
 log = logging.getLogger("jota.hollow")
@@ -39,15 +39,15 @@ async def serve(instance: Instance, count: int | None, ready: int | None) -> Non
     async with asyncio.TaskGroup() as tasks:
         main = tasks.create_task(fleet.run())
         await fleet.complete()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        settle()
+        collector = tasks.create_task(run_collector(clock, lambda: 0))
         if ready is not None:
             os.write(ready, b"ready\n")
             os.close(ready)
         log.info("%d nodes are ready", fleet.settings.nodes)
         await stop.wait()
         main.cancel()
+        collector.cancel()
     await client.close()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import fcntl
-import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from jota.controllers.table import run_controllers
 from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, SECRETS, SERVICES, Resource
 from jota.run import kubeconfig, tokens
+from jota.run.garbage import run_collector, settle
 from jota.run.instance import Instance, Refused, host_address, host_addresses, write_file
 from jota.run.material import Material, ensure
 from jota.run.upkeep import bound_log, raise_open_files
@@ -103,12 +103,14 @@ async def serve(
                 tasks.create_task(run_controllers(client, clock, _controller_config(instance, material), stop)),
                 tasks.create_task(Scheduler(client, clock=clock, random=Random(), settings=scheduling).run()),
                 tasks.create_task(run_compactor(store, clock)),
-                tasks.create_task(_collect_garbage(clock)),
+                tasks.create_task(_bound_log(clock)),
+                tasks.create_task(run_collector(clock, lambda: api.metrics.answered)),
                 tasks.create_task(_renew(instance, addresses, serving, api.config.kubelet_tls, clock)),
             ]
             if instance.bridged:
                 loops.append(tasks.create_task(_host_routes(instance, client, clock)))
             ready()
+            settle()
             log.info("serving on https://%s:%d", advertised, instance.api_port)
             await stop.wait()
             for loop in loops:
@@ -262,14 +264,9 @@ async def _host_routes(instance: Instance, client: Client, clock: SystemClock) -
         )
 
 
-async def _collect_garbage(clock: SystemClock) -> None:
-    """Python's collector, at moments of our choosing: what the start left behind is frozen, generations stay small."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+async def _bound_log(clock: SystemClock) -> None:
     while True:
         await clock.sleep(60)
-        gc.collect(1)
         try:
             bound_log()
         except OSError as fault:
