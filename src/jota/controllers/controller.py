@@ -56,6 +56,11 @@ class ControllerConfig:
     """Age of a node's last heartbeat at which its Ready condition becomes Unknown."""
     node_startup_grace: float = 60.0
     """The same for a node that has never reported."""
+    node_eviction_rate: float = 10.0
+    """Nodes per second and zone whose pods may be evicted. Upstream's 0.1 spares a control plane that starts some tens of
+    pods a second; what protects against false alarms is the states of zones.py."""
+    secondary_node_eviction_rate: float = 0.1
+    """The same in a zone of more than 50 nodes of which more than half are unhealthy (upstream: 0.01)."""
     terminated_pod_threshold: int = 12500
     """Finished pods kept in the whole cluster."""
     event_ttl: float = 3600.0

@@ -2,10 +2,13 @@
 
 In: nodes and their Leases. Out: conditions, taints, and Ready=False on pods; tainteviction.py then evicts. Heartbeats are
 compared with themselves: what counts is when this process last saw one change, so a wrong clock on a node harms nobody.
+A renewed Lease is noted and nothing more; a healthy node is looked at when it could have fallen silent at the earliest. How
+fast the taints that evict are given out is the zones' business (zones.py).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,6 +19,7 @@ from jota.client.informer import split_key
 from jota.controllers import conditions
 from jota.controllers.controller import Context, Controller, ControllerConfig, own
 from jota.controllers.views import Pod
+from jota.controllers.zones import Zones, zone_of
 from jota.meta.errors import ApiError
 from jota.meta.resource import LEASES, NODES, PODS
 
@@ -23,6 +27,8 @@ Object = dict[str, Any]
 
 LEASE_NAMESPACE = "kube-node-lease"
 NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
+MOMENT = 0.05
+"""Seconds; looks that wait for a deadline come this much after it."""
 WATCHED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 _PRESSURE = {
     ("MemoryPressure", "True"): "node.kubernetes.io/memory-pressure",
@@ -73,7 +79,7 @@ def heard(node: Object, lease: Lease | None, last: Heartbeat | None, monotonic: 
 
 
 def plan(node: Object, silent: float, config: ControllerConfig, evict: bool, now: float) -> Plan:
-    """`silent`: seconds since the last heartbeat. `evict`: NoExecute taints are allowed (not all nodes fell silent)."""
+    """`silent`: seconds since the last heartbeat. `evict`: NoExecute taints are allowed (see zones.py)."""
     conds = (node.get("status") or {}).get("conditions") or []
     ready = conditions.find(conds, "Ready")
     grace = config.node_monitor_grace if ready is not None else config.node_startup_grace
@@ -82,7 +88,7 @@ def plan(node: Object, silent: float, config: ControllerConfig, evict: bool, now
     taints = taints_of(node, wanted, state, evict, now)
     return Plan(
         wanted if wanted != conds else None,
-        taints if taints != ((node.get("spec") or {}).get("taints") or []) else None,
+        taints if taints != taints_on(node) else None,
         state in ("False", "Unknown"),
     )
 
@@ -103,6 +109,17 @@ def _silenced(conds: list[Object], now: float) -> list[Object]:
     return out
 
 
+def ready_state(node: Object) -> str:
+    """Status of the Ready condition; "" when the node has none."""
+    ready = conditions.find((node.get("status") or {}).get("conditions"), "Ready")
+    return str(ready["status"]) if ready is not None else ""
+
+
+def taints_on(node: Object) -> list[Object]:
+    taints: list[Object] = (node.get("spec") or {}).get("taints") or []
+    return taints
+
+
 def taints_of(node: Object, conds: list[Object], ready: str, evict: bool, now: float) -> list[Object]:
     """The node's taints as its conditions want them; taints of others stay where they are."""
     wanted = {(name, "NoSchedule") for c in conds if (name := _PRESSURE.get((c["type"], c["status"])))}
@@ -113,7 +130,7 @@ def taints_of(node: Object, conds: list[Object], ready: str, evict: bool, now: f
         wanted.add((name, "NoSchedule"))
         if evict:
             wanted.add((name, "NoExecute"))
-    have = (node.get("spec") or {}).get("taints") or []
+    have = taints_on(node)
     if not ready:  # admission gave it this taint until it speaks
         wanted |= {(NOT_READY, "NoSchedule")} & {(t["key"], t["effect"]) for t in have}
     kept = [t for t in have if t["key"] not in _OURS or (t["key"], t["effect"]) in wanted]
@@ -127,8 +144,11 @@ class NodeLifecycleController(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
+        self.zones = Zones(self.config.node_eviction_rate, self.config.secondary_node_eviction_rate)
         self.nodes = self.watch(NODES, own)
+        self.nodes.add_handler(self._count)
         self.leases = self.watch(LEASES, type=Lease)
+        self.leases.add_handler(self._renewed)
         self.pods = self.watch(PODS, type=Pod)
         self.pods.add_index("node", lambda p: [p.spec.nodeName] if p.spec.nodeName else [])
         self.events = context.recorder("node-controller")
@@ -143,7 +163,9 @@ class NodeLifecycleController(Controller):
         now = self.clock.monotonic()
         self._heartbeats[key] = heard(node, lease, self._heartbeats.get(key), now)
         silent = now - self._heartbeats[key].seen
-        decided = plan(node, silent, self.config, not self._all_silent(), self.clock.now())
+        self._judge(node, silent)
+        wait = self._may_evict(key, node, now)
+        decided = plan(node, silent, self.config, wait == 0, self.clock.now())
         if decided.conditions is not None:
             node = await self._silence(key, node, decided.conditions)
         if decided.taints is not None:
@@ -152,12 +174,44 @@ class NodeLifecycleController(Controller):
             self.wrote(key, self.nodes, await self.client.patch(NODES, key, "", patch))
         if decided.pods_not_ready:
             await self._unready(key)
-        return self.config.node_monitor_period
+            return max(MOMENT, min(wait, self.config.node_monitor_period)) if wait else self.config.node_monitor_period
+        return max(self.config.node_monitor_period, self._grace(node) - silent + MOMENT)
 
-    def _all_silent(self) -> bool:
-        """When no node at all is heard, the fault is likely here: evicting everything would make it worse."""
-        now, grace = self.clock.monotonic(), self.config.node_monitor_grace
-        return all(now - beat.seen > grace for beat in self._heartbeats.values())
+    # -- who is healthy
+
+    def _renewed(self, _old: Lease | None, new: Lease | None) -> None:
+        """Note a heartbeat: all that most Leases ever mean."""
+        if new is None or new.metadata.namespace != LEASE_NAMESPACE or new.spec is None:
+            return
+        beat = self._heartbeats.get(new.metadata.name)
+        renewed = new.spec.renewTime or ""
+        if beat is not None and beat.said[0] != renewed:
+            self._heartbeats[new.metadata.name] = Heartbeat((renewed, beat.said[1]), self.clock.monotonic())
+
+    def _count(self, old: Object | None, new: Object | None) -> None:
+        if new is not None:
+            self._put(new, ready_state(new) in ("True", ""))
+        elif old is not None:
+            self.zones.drop(old["metadata"]["name"])
+
+    def _judge(self, node: Object, silent: float) -> None:
+        """A silent node counts as unhealthy before its condition says so."""
+        self._put(node, ready_state(node) in ("True", "") and silent <= self._grace(node))
+
+    def _put(self, node: Object, healthy: bool) -> None:
+        meta = node["metadata"]
+        self.zones.put(meta["name"], zone_of(meta.get("labels")), healthy, self.clock.monotonic())
+
+    def _grace(self, node: Object) -> float:
+        return self.config.node_monitor_grace if ready_state(node) else self.config.node_startup_grace
+
+    def _may_evict(self, key: str, node: Object, now: float) -> float:
+        """Seconds until the node may have a NoExecute taint; 0 also when it has one and not every node is silent."""
+        if self.zones.healthy(key):
+            return 0.0
+        if any(t["key"] in (NOT_READY, UNREACHABLE) and t["effect"] == "NoExecute" for t in taints_on(node)):
+            return math.inf if self.zones.all_silent() else 0.0
+        return self.zones.ask(key, now)
 
     async def _silence(self, key: str, node: Object, conds: list[Object]) -> Object:
         status = {**(node.get("status") or {}), "conditions": conds}
