@@ -15,7 +15,8 @@ from typing import Any, cast
 _RECORDS = 128 * 1024
 """Small writes are joined up to this size: each SSL write makes records of its own, at least one. More than this at once
 leaves the processor's caches: 19 MB take a third longer in one piece."""
-_READ = 256 * 1024
+_READ = 16 * 1024
+"""One record: no read gives more, and each allocates what it asks for."""
 
 
 class TlsProtocol(asyncio.Protocol):
@@ -105,9 +106,12 @@ class TlsProtocol(asyncio.Protocol):
 
     def _deliver(self) -> None:
         """Hand on what is decrypted, as long as the inner protocol reads. Raises SSLError."""
+        tls, incoming = self._tls, self._incoming
         while self._reading and not self._ended and not self._plain.is_closing():
+            if not incoming.pending and not incoming.eof and not tls.pending():
+                break
             try:
-                data = self._tls.read(_READ)
+                data = tls.read(_READ)
             except ssl.SSLWantReadError:
                 break
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
