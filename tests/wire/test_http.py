@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import socket
 import struct
@@ -423,8 +424,11 @@ PIECES = st.lists(
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(pieces=PIECES)
 def test_whatever_is_sent_the_server_answers_or_closes_and_lives(pieces):
+    # connections that are being closed count too
+    limits = dataclasses.replace(LIMITS, connections=10)
+
     async def main():
-        async with serving(echo, limits=LIMITS, fast=True) as server:
+        async with serving(echo, limits=limits, fast=True) as server:
             with contextlib.suppress(ConnectionResetError):
                 await exchange(server.port, b"".join(pieces))
             with contextlib.suppress(ConnectionResetError):
