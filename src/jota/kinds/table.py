@@ -6,6 +6,8 @@ In: nothing; importing this must stay cheap (no schemas are read). Out: `KINDS` 
 from __future__ import annotations
 
 from jota.kinds.admission import (
+    mutatingadmissionpolicy,
+    mutatingadmissionpolicybinding,
     mutatingwebhookconfiguration,
     validatingadmissionpolicy,
     validatingadmissionpolicybinding,
@@ -87,6 +89,8 @@ KINDS: tuple[Kind, ...] = (
     validatingwebhookconfiguration.KIND,
     validatingadmissionpolicy.KIND,
     validatingadmissionpolicybinding.KIND,
+    mutatingadmissionpolicy.KIND,
+    mutatingadmissionpolicybinding.KIND,
     csidriver.KIND,
     csinode.KIND,
     csistoragecapacity.KIND,
