@@ -236,8 +236,10 @@ class Engine:
                 raise Conflict(key, None)
             return Outcome(obj, None, created=True)
         try:
-            value = at_rest.join(meta, tail) if tail else served.encode(obj)
-            entry = await self.store.put(key, value, expect=0)
+            if tail:
+                entry = await self.store.put(key, at_rest.join(meta, tail), expect=0)
+            else:
+                entry = await self.put(served, key, obj, expect=0)
         except BaseException:
             self._release(served, attrs)
             raise
@@ -295,9 +297,12 @@ class Engine:
         """
         served = call.served
         for _ in range(tries):
-            entry = self.store.get(served.key(namespace, name))
-            if entry is None or entry.value is None:
+            found = entry = self.store.get(served.key(namespace, name))
+            if found is None or entry is None or entry.value is None:
                 raise served.not_found(name)
+            if served.foreign:
+                (entry,) = await served.readable((found,))
+            assert entry.value is not None
             old = served.decode(entry.value, entry.revision)
             if pure and subresource == "status" and finish is None:
                 # of the result, only metadata and status are used and changed further on
@@ -308,7 +313,7 @@ class Engine:
             hooked = self.webhooks.concern(served.kind) and not removable(served, new)
             if hooked:
                 await self._mutate(call, new, old, subresource, finish)
-            if self._finish(call, new, old, subresource, finish, owned) and not served.stale(entry):
+            if self._finish(call, new, old, subresource, finish, owned) and not served.stale(found):
                 return Outcome(old, entry)
             try:
                 if hooked:
@@ -457,7 +462,15 @@ class Engine:
             gone = await self.store.delete(entry.key, expect=entry.revision)
             new["metadata"]["resourceVersion"] = str(gone.revision)
             return Outcome(new, None, removed=True)
-        return Outcome(new, await self.store.put(entry.key, call.served.encode(new), expect=entry.revision))
+        return Outcome(new, await self.put(call.served, entry.key, new, expect=entry.revision))
+
+    async def put(self, served: Served, key: str, obj: Object, expect: int) -> Entry:
+        """Store an object; its entry, as `served` shows it. Raises Conflict, ApiError 500."""
+        if not served.foreign:
+            return await self.store.put(key, served.encode(obj), expect=expect)
+        value, shown = await served.storable(obj)
+        entry = await self.store.put(key, value, expect=expect)
+        return Entry(entry.key, shown, entry.revision, entry.created)
 
     # -- parts
 

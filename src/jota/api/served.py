@@ -5,7 +5,7 @@ Built once per resource, for built-in kinds at start and for custom resources wh
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from jota.api import object as at_rest
@@ -56,6 +56,26 @@ class Served:
 
     terminating = False
     """The definition of a custom resource is being deleted: nothing new may come."""
+
+    foreign = False
+    """A webhook converts between the versions: await `readable` before reading entries, and write what `storable` gives."""
+
+    async def readable(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Entries whose values `decode` and `render` understand. Raises ApiError 500."""
+        return list(entries)
+
+    async def storable(self, obj: Object) -> tuple[bytes, bytes]:
+        """(bytes to store, the same as this version shows them). Raises ApiError 500."""
+        value = self.encode(obj)
+        return value, value
+
+    async def take(self, obj: Object, source: Served) -> Object:
+        """An object of another version of this kind, as this one has it. Raises ApiError 500."""
+        revision = obj["metadata"].get("resourceVersion")
+        made = self.decode(source.encode(obj), int(revision or 0))
+        if revision is None:
+            made["metadata"].pop("resourceVersion", None)
+        return made
 
     def stale(self, entry: Entry) -> bool:
         """Whether writing the same object again would change its bytes (a custom resource of an older schema)."""
@@ -129,6 +149,10 @@ class Selection:
         )
 
     @property
+    def served(self) -> Served:
+        return self._served
+
+    @property
     def all(self) -> bool:
         """No selectors: everything under the prefix."""
         return self._all
@@ -149,7 +173,8 @@ class Selection:
     def trigger(self) -> tuple[str, str] | None:
         """The cheapest index of the feed that covers this selection."""
         if self._fields is not None:
-            for field in ("metadata.name", "spec.nodeName"):
+            # fields of another version's objects are not where the feed looks for them
+            for field in ("metadata.name",) if self._served.converted else ("metadata.name", "spec.nodeName"):
                 value = self._fields.exact(field)
                 if value is not None:
                     return field, value

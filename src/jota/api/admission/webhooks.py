@@ -106,13 +106,13 @@ class Webhooks:
         if response.get("patchType") != "JSONPatch":
             raise internal(f'admission webhook "{name}" gave a patch of the type {response.get("patchType")}')
         try:
-            steps = orjson.loads(base64.b64decode(patch))
-            new = json_patch.apply(self._in_form(attrs.object, attrs.kind.resource, seen), steps)
+            form = await self._in_form(attrs.object, attrs.kind.resource, seen)
+            new = json_patch.apply(form, orjson.loads(base64.b64decode(patch)))
         except (binascii.Error, orjson.JSONDecodeError, ApiError) as error:
             raise internal(f'admission webhook "{name}" gave a patch that cannot be applied: {error}') from None
         if not isinstance(new, dict) or not isinstance(new.get("metadata"), dict):
             raise internal(f'admission webhook "{name}" left no object')
-        new = self._in_form(new, seen, attrs.kind.resource)
+        new = await self._in_form(new, seen, attrs.kind.resource)
         changed = bool(new != attrs.object)
         attrs.object.clear()
         attrs.object.update(new)
@@ -121,7 +121,7 @@ class Webhooks:
     async def validate(self, attrs: AdmissionAttributes, warn: Warn) -> None:
         """Policies first, then webhooks. Raises ApiError of the first, in order, that refuses."""
         if self._policies.bound():
-            self._policies.validate(attrs, self._request(attrs, attrs.kind.resource))
+            self._policies.validate(attrs, await self._request(attrs, attrs.kind.resource))
         hooks = self._all(VALIDATING)
         if not hooks:
             return
@@ -142,7 +142,7 @@ class Webhooks:
             return None
         name, ignore = text(hook, "name"), text(hook, "failurePolicy") == "Ignore"
         try:
-            request = self._request(attrs, seen)
+            request = await self._request(attrs, seen)
             if not _conditions_hold(hook, request, attrs):
                 return None
             if attrs.dry_run and text(hook, "sideEffects") not in ("None", "NoneOnDryRun"):
@@ -161,11 +161,11 @@ class Webhooks:
             raise _denied(name, part(response, "status"))
         return response
 
-    def _request(self, attrs: AdmissionAttributes, seen: Resource) -> Object:
+    async def _request(self, attrs: AdmissionAttributes, seen: Resource) -> Object:
         own, user = attrs.kind.resource, attrs.user
         objects = {
-            "object": None if attrs.object is None else self._in_form(attrs.object, own, seen),
-            "oldObject": None if attrs.old is None else self._in_form(attrs.old, own, seen),
+            "object": None if attrs.object is None else await self._in_form(attrs.object, own, seen),
+            "oldObject": None if attrs.old is None else await self._in_form(attrs.old, own, seen),
         }
         info: Object = {"username": user.name, "groups": list(user.groups)}
         if user.uid:
@@ -182,16 +182,12 @@ class Webhooks:
             request["namespace"] = attrs.namespace
         return {**request, **objects, "options": {"kind": _options(attrs), "apiVersion": "meta.k8s.io/v1"}}
 
-    def _in_form(self, obj: Object, own: Resource, wanted: Resource) -> Object:
-        """The object as another version of its kind writes it."""
+    async def _in_form(self, obj: Object, own: Resource, wanted: Resource) -> Object:
+        """The object as another version of its kind writes it. Raises ApiError 500."""
         if own == wanted:
             return obj
         here, there = (self._served[(r.group, r.version, r.plural)] for r in (own, wanted))
-        revision = part(obj, "metadata").get("resourceVersion")
-        made = there.decode(here.encode(obj), int(revision or 0))
-        if revision is None:
-            made["metadata"].pop("resourceVersion", None)
-        return made
+        return await there.take(obj, here)
 
 
 def _digest(obj: Object | None) -> bytes:

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from jota.aio.clock import rfc3339
+from jota.api import object as at_rest
 from jota.api import registry
 from jota.api.custom import naming
+from jota.api.custom.conversion import Converter, is_webhook
 from jota.api.custom.kinds import kind_for
-from jota.api.custom.served import CustomServed
+from jota.api.custom.served import CustomServed, version_of
 from jota.api.filters.attributes import COMPONENT
+from jota.api.webhook_client import WebhookClient
 from jota.kinds.apiextensions.crd import CRDS, FINALIZER, is_true, storage_version
 from jota.kinds.kind import Object
 from jota.kinds.shape import meta, part, parts, text
@@ -43,6 +46,7 @@ class CustomResources:
         self._dirty: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._watched: set[str] = set()
+        self._client = WebhookClient(api.registry)
 
     def start(self) -> None:
         """Install what is stored, and follow what comes."""
@@ -83,18 +87,21 @@ class CustomResources:
         self._remove(name)
         storage, api = storage_version(crd), self._api
         stored = kind_for(crd, storage, storage)
+        names = [text(v, "name") for v in parts(spec, "versions")]
+        kinds = {name: stored if name == storage else kind_for(crd, name, storage) for name in names}
+        converter = Converter(crd, self._client, kinds, api.new_uid) if is_webhook(crd) and len(names) > 1 else None
         resources = []
         for version in parts(spec, "versions"):
             if version.get("served") is not True:
                 continue
-            kind = stored if version["name"] == storage else kind_for(crd, version["name"], storage)
+            kind = kinds[version["name"]]
             resource = kind.resource
             if (resource.group, resource.version, resource.plural) in api.served:
                 log.warning(
                     "%s is served already: CustomResourceDefinition %s is ignored", resource.group_resource, name
                 )
                 continue
-            served = CustomServed(kind, stored, api.feed)
+            served = CustomServed(kind, stored, api.feed, converter)
             served.terminating = terminating
             api.install(kind, served)
             resources.append(resource)
@@ -166,8 +173,7 @@ class CustomResources:
                 return await self._put(crd | {"status": status}, "status")
             return await self._put(crd | {"metadata": {**meta(crd), "finalizers": finalizers}})
         self._look_again(name, resource)
-        await self._delete_instances(name, resource)
-        return True
+        return await self._delete_instances(name, resource)
 
     def _finished(self, status: Object) -> list[Any]:
         now = rfc3339(self._api.clock.now())
@@ -194,19 +200,27 @@ class CustomResources:
 
         self._api.registry.subscribe(resource, look)
 
-    async def _delete_instances(self, name: str, resource: Resource) -> None:
-        """Those that deletion has not yet begun for; finalizers hold others, whose end comes as a change."""
-        served = self._installed.get(name, (None, []))[1]
+    async def _delete_instances(self, name: str, resource: Resource) -> bool:
+        """Those that deletion has not yet begun for; finalizers hold others, whose end comes as a change. False: try again.
+
+        Each goes through the version that it is stored in, where that is served: no webhook has to be asked.
+        """
+        served = {r.version: r for r in self._installed.get(name, (None, []))[1]}
         if not served:
-            return
-        via = next((r for r in served if r.version == resource.version), served[0])
-        for found in list(self._api.registry.objects(resource)):
-            if meta(found).get("deletionTimestamp"):
+            return True
+        done = True
+        for entry in self._api.store.range(registry.prefix(resource)):
+            value = entry.value or b"{}\n"
+            found = at_rest.decode_metadata(value)
+            if found.get("deletionTimestamp"):
                 continue
-            path = via.path(text(meta(found), "namespace"), text(meta(found), "name"))
+            via = served.get(version_of(value)) or served.get(resource.version) or next(iter(served.values()))
+            path = via.path(text(found, "namespace"), text(found, "name"))
             response = await self._api.handle(Request("DELETE", path, headers=AGENT, user=COMPONENT))
             if response.status not in (200, 202, 404, 409):
                 log.warning("DELETE %s: %d", path, response.status)
+                done = False
+        return done
 
     @staticmethod
     def _stored(crd: Object) -> Resource:

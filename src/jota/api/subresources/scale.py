@@ -84,7 +84,9 @@ async def get(engine: Engine, call: Call) -> Response:
     entry = engine.store.get(served.key(target.namespace, target.name))
     if entry is None or entry.value is None:
         raise served.not_found(target.name)
-    return respond.json(call, scale_of(_where(call), served.decode(entry.value, entry.revision)))
+    if served.foreign:
+        (entry,) = await served.readable((entry,))
+    return respond.json(call, scale_of(_where(call), served.decode(entry.value or b"", entry.revision)))
 
 
 async def update(engine: Engine, call: Call) -> Response:

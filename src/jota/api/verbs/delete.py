@@ -120,7 +120,9 @@ async def remove(engine: Engine, call: Call, namespace: str, name: str, options:
         entry = engine.store.get(served.key(namespace, name))
         if entry is None or entry.value is None:
             raise served.not_found(name)
-        obj = served.decode(entry.value, entry.revision)
+        if served.foreign:
+            (entry,) = await served.readable((entry,))
+        obj = served.decode(entry.value or b"", entry.revision)
         check_preconditions(served, obj, options)
         attrs = engine.attributes(call, "DELETE", None, obj)
         for plugin in engine.plugins(served):
@@ -138,7 +140,7 @@ async def remove(engine: Engine, call: Call, namespace: str, name: str, options:
                 obj["metadata"]["resourceVersion"] = str(tombstone.revision)
                 return Outcome(obj, None, removed=True)
             if changed:
-                entry = await engine.store.put(entry.key, served.encode(obj), expect=entry.revision)
+                entry = await engine.put(served, entry.key, obj, expect=entry.revision)
             return Outcome(obj, entry)
         except Conflict:
             continue

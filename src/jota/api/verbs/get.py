@@ -10,7 +10,7 @@ from jota.wire.message import Response
 
 
 async def get(engine: Engine, call: Call) -> Response:
-    """Raises ApiError 404, 504 (a resourceVersion from the future)."""
+    """Raises ApiError 404, 500 (a conversion webhook), 504 (a resourceVersion from the future)."""
     version = call.params.get("resourceVersion", "")
     if version:
         await freshness.not_older_than(engine, freshness.parse(version))
@@ -20,4 +20,6 @@ async def get(engine: Engine, call: Call) -> Response:
     entry = engine.store.get(call.served.key(target.namespace, target.name))
     if entry is None:
         raise call.served.not_found(target.name)
+    if call.served.foreign:
+        (entry,) = await call.served.readable((entry,))
     return respond.entry(call, entry, engine.clock.now())

@@ -135,12 +135,12 @@ async def find(engine: Engine, call: Call, selection: Selection) -> Page:
     asked = freshness.parse(version)
     if params.get("resourceVersionMatch") == "Exact":
         await freshness.not_older_than(engine, asked)
-        return _page(engine, selection, "", limit, asked)
+        return await _page(engine, selection, "", limit, asked)
     if not version:
         await store.sync()
     elif asked:
         await freshness.not_older_than(engine, asked)
-    return _page(engine, selection, "", limit, 0)
+    return await _page(engine, selection, "", limit, 0)
 
 
 async def _continued(engine: Engine, selection: Selection, token: Token, limit: int, version: str) -> Page:
@@ -148,16 +148,19 @@ async def _continued(engine: Engine, selection: Selection, token: Token, limit: 
         raise bad_request("specifying resource version is not allowed when using continue")
     if token.rv == LATEST:
         await engine.store.sync()
-    return _page(engine, selection, token.start, limit, max(token.rv, 0))
+    return await _page(engine, selection, token.start, limit, max(token.rv, 0))
 
 
-def _page(engine: Engine, selection: Selection, start: str, limit: int, revision: int) -> Page:
+async def _page(engine: Engine, selection: Selection, start: str, limit: int, revision: int) -> Page:
     """`start`: the key after which to go on, relative to the selection's prefix."""
     prefix = selection.prefix
     after = prefix + start if start else ""
     at = revision or engine.store.revision
     try:
-        found = list(_matching(engine, selection, after, limit, revision))
+        if selection.served.foreign:
+            found = await _converted(engine, selection, after, limit, at)
+        else:
+            found = list(_matching(engine, selection, after, limit, revision))
         if not limit or len(found) <= limit:
             return Page(found, at)
         last = found[limit - 1].key
@@ -203,4 +206,25 @@ def _matching(engine: Engine, selection: Selection, after: str, limit: int, revi
                     return
         if len(chunk) < CHUNK:
             return
+        after = chunk[-1].key
+
+
+async def _converted(engine: Engine, selection: Selection, after: str, limit: int, revision: int) -> list[Entry]:
+    """As `_matching`, where a webhook converts: entries are judged in the form of the version that is asked for.
+
+    One review for all that are of other versions, or for each chunk when a page is selected from many. Raises ApiError 500.
+    """
+    store, served, point = engine.store, selection.served, selection.point
+    if point is not None:
+        entry = store.get(point, revision) if point > after else None
+        live = [entry] if entry is not None and entry.value is not None else []
+        return list(filter(selection.matches, await served.readable(live)))
+    size = limit if not limit else limit + 1 if selection.all else CHUNK
+    found: list[Entry] = []
+    while True:
+        # at one revision: others write while the webhook is asked
+        chunk = store.range(selection.prefix, after=after, limit=size, revision=revision)
+        found += filter(selection.matches, await served.readable(chunk))
+        if not size or len(chunk) < size or len(found) > limit:
+            return found
         after = chunk[-1].key

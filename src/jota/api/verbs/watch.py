@@ -55,6 +55,11 @@ async def watch(engine: Engine, call: Call) -> Response:
     if call.accepted.form == "Table":
         table.include(call)
     stream = WatchStream(engine, call, selection)
+    if call.served.foreign:
+        # only definitions with a conversion webhook need it
+        from jota.api.verbs.converted_watch import ConvertedWatch
+
+        stream = ConvertedWatch(engine, call, selection)
     stream.after, stream.seconds = asked, float(seconds)
     stream.initial = asked == 0 if initial is None else initial
     stream.mark_initial = bool(initial)
@@ -236,24 +241,30 @@ class WatchStream:
             self._first = False
         return b'{"type":"%b","object":%b}\n' % (type_.encode(), body)
 
+    def _present(self) -> list[Entry]:
+        """What is there now and may be selected."""
+        point = self._selection.point
+        if point is None:
+            return self._engine.store.range(self._selection.prefix)
+        entry = self._engine.store.get(point)
+        return [entry] if entry is not None else []
+
     def _send_present(self) -> None:
+        self._send_added(self._present())
+        if self.mark_initial and self.bookmarks:
+            self._bookmark(INITIAL_END)
+
+    def _send_added(self, found: list[Entry]) -> None:
         selection = self._selection
-        point = selection.point
-        if point is not None:
-            entry = self._engine.store.get(point)
-            found = [entry] if entry is not None else []
-        else:
-            found = self._engine.store.range(selection.prefix)
         chosen = found if selection.all else filter(selection.matches, found)
         parts = [self._encode("ADDED", e.value or b"", e.revision) for e in chosen]
         if parts:
             self._writer.write(parts)
-        if self.mark_initial and self.bookmarks:
-            self._bookmark(INITIAL_END)
 
-    def _bookmark(self, annotations: dict[str, str] | None = None) -> None:
+    def _bookmark(self, annotations: dict[str, str] | None = None, revision: int = 0) -> None:
+        """`revision`: what was told up to here, when that is not the present."""
         served = self._call.served
-        revision = max(self._engine.store.revision, self._seen)
+        revision = revision or max(self._engine.store.revision, self._seen)
         metadata: dict[str, object] = {"resourceVersion": str(revision), "creationTimestamp": None}
         if annotations:
             metadata["annotations"] = annotations

@@ -36,7 +36,7 @@ def validate(crd: Object) -> list[FieldError]:
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
         )
         errors.append(invalid("spec.preserveUnknownFields", True, detail))
-    return errors + _versions(spec) + _conversion(part(spec, "conversion"), len(parts(spec, "versions")))
+    return errors + _versions(spec) + _conversion(part(spec, "conversion"))
 
 
 def validate_create(crd: Object) -> list[FieldError]:
@@ -68,6 +68,24 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
             errors.append(invalid(f"status.storedVersions[{index}]", version, detail + "from status.storedVersions"))
     if parts(spec, "versions") != parts(was, "versions"):
         errors += structural.compile_rules(new)
+    return errors
+
+
+def validate_status(new: Object, _old: Object) -> list[FieldError]:
+    """What is stored may only be said to be gone of versions that nothing new is stored in."""
+    stored, at = texts(part(new, "status"), "storedVersions"), "status.storedVersions"
+    versions = parts(part(new, "spec"), "versions")
+    if not stored:
+        return [invalid(at, stored, "must have at least one stored version")]
+    errors = [
+        invalid(at, text(v, "name"), f"must have the storage version {text(v, 'name')}")
+        for v in versions
+        if v.get("storage") is True and text(v, "name") not in stored
+    ]
+    have = {text(v, "name") for v in versions}
+    for index, version in enumerate(stored):
+        if version not in have:
+            errors.append(invalid(f"{at}[{index}]", version, "must appear in spec.versions"))
     return errors
 
 
@@ -228,7 +246,7 @@ def _selectable_problem(path: str, schema: Object) -> str:
     return ""
 
 
-def _conversion(conversion: Object, versions: int) -> list[FieldError]:
+def _conversion(conversion: Object) -> list[FieldError]:
     at, strategy, webhook = "spec.conversion", text(conversion, "strategy"), conversion.get("webhook")
     if strategy not in ("None", "Webhook"):
         return [
@@ -242,9 +260,6 @@ def _conversion(conversion: Object, versions: int) -> list[FieldError]:
         )
     if not isinstance(webhook, dict):
         return [required(f"{at}.webhook.clientConfig", "required when strategy is set to Webhook")]
-    if versions > 1:
-        detail = "conversion webhooks are not supported yet: keep to one version, or use the strategy None"
-        return [forbidden_field(f"{at}.strategy", detail)]
     errors = client_config(webhook.get("clientConfig"), f"{at}.webhook.clientConfig")
     reviews = texts(webhook, "conversionReviewVersions")
     where = f"{at}.webhook.conversionReviewVersions"
