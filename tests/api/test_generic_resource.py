@@ -12,12 +12,33 @@ from typing import Any
 import orjson
 import pytest
 
+from jota.pki.ca import CertificateAuthority, Subject, create_csr
 from jota.testing.cluster import ApiServer, Watching
 
 LABELS = {"run": "driver"}
 SELECT = "labelSelector=run=driver"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 ANY = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+ADMISSION, MIGRATION = "admissionregistration.k8s.io/v1", "storagemigration.k8s.io/v1"
+ROOT = CertificateAuthority.create("root", days=1, now=1.8e9)
+TRUST = {"trustBundle": ROOT.certificate.decode()}
+_SPOKEN = ("podName", "podUID", "serviceAccountName", "serviceAccountUID", "nodeName", "nodeUID")
+ASKED = {
+    **dict.fromkeys(_SPOKEN, "x"),
+    "signerName": "example.com/s",
+    "stubPKCS10Request": "".join(create_csr(Subject("x", ()))[0].decode().splitlines()[1:-1]),
+}
+SPEEDS = {"driverName": "a.b/c", "parameters": {"iops": "1"}}
+TAINT = {"key": "a.b/c", "effect": "NoSchedule"}
+WIDGETS = {"group": "example.com", "resource": "widgets"}
+_RULE = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"]}
+POLICY = {
+    "matchConstraints": {"resourceRules": [_RULE]},
+    "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}],
+    "reinvocationPolicy": "Never",
+}
+BINDING = {"policyName": "it"}
 
 CASES: list[tuple[str, str, str, bool, dict[str, Any], bool]] = [
     ("example.com/v1", "gizmos", "Gizmo", True, {"spec": {"a": 1}}, True),
@@ -33,6 +54,13 @@ CASES: list[tuple[str, str, str, bool, dict[str, Any], bool]] = [
     ("storage.k8s.io/v1", "storageclasses", "StorageClass", False, {"provisioner": "a.b/c"}, False),
     ("scheduling.k8s.io/v1", "priorityclasses", "PriorityClass", False, {"value": 5}, False),
     ("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget", True, {"spec": {"minAvailable": 1}}, True),
+    ("certificates.k8s.io/v1", "clustertrustbundles", "ClusterTrustBundle", False, {"spec": TRUST}, False),
+    ("certificates.k8s.io/v1", "podcertificaterequests", "PodCertificateRequest", True, {"spec": ASKED}, False),
+    ("storage.k8s.io/v1", "volumeattributesclasses", "VolumeAttributesClass", False, SPEEDS, False),
+    ("resource.k8s.io/v1", "devicetaintrules", "DeviceTaintRule", False, {"spec": {"taint": TAINT}}, False),
+    (MIGRATION, "storageversionmigrations", "StorageVersionMigration", False, {"spec": {"resource": WIDGETS}}, False),
+    (ADMISSION, "mutatingadmissionpolicies", "MutatingAdmissionPolicy", False, {"spec": POLICY}, False),
+    (ADMISSION, "mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding", False, {"spec": BINDING}, False),
 ]
 
 

@@ -351,6 +351,13 @@ OBJECTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "kubernetes"}}},
         {"ParentRef": "services/default/kubernetes"},
     ),
+    ("volumeattributesclasses", {"driverName": "a.b"}, {"DriverName": "a.b"}),
+    ("clustertrustbundles", {"spec": {}}, {"SignerName": "<none>"}),
+    (
+        "storageversionmigrations",
+        {"spec": {"resource": {"group": "a.b", "resource": "widgets"}}},
+        {"Resource": "widgets.a.b"},
+    ),
     ("resourceclaims", {"status": {"allocation": {}, "reservedFor": [{}]}}, {"State": "allocated,reserved"}),
 ]
 

@@ -21,6 +21,38 @@ def new(plural: str, obj: dict[str, Any]) -> list[str]:
 
 
 NEW: list[tuple[str, dict[str, Any], str]] = [
+    ("volumeattributesclasses", {"parameters": {"a": "b"}}, "driverName: Required value"),
+    (
+        "volumeattributesclasses",
+        {"driverName": "a.b"},
+        "parameters: Required value: must contain at least one key/value pair",
+    ),
+    (
+        "volumeattributesclasses",
+        {"driverName": "a.b", "parameters": {"": "x"}},
+        'parameters: Invalid value: "": field can not be empty.',
+    ),
+    (
+        "volumeattributesclasses",
+        {"driverName": "a.b", "parameters": {"x": "y" * (256 << 10)}},
+        "parameters: Too long: may not be more than 262144 bytes",
+    ),
+    ("devicetaintrules", {"spec": {"taint": {"key": "a"}}}, "spec.taint.effect: Required value"),
+    (
+        "devicetaintrules",
+        {"spec": {"taint": {"key": "a", "effect": "PreferNoSchedule"}}},
+        'spec.taint.effect: Unsupported value: "PreferNoSchedule": supported values: "NoExecute", "NoSchedule", "None"',
+    ),
+    (
+        "devicetaintrules",
+        {"spec": {"taint": {"key": "a", "effect": "None"}, "deviceSelector": {"pool": ""}}},
+        "spec.deviceSelector.pool: Required value",
+    ),
+    (
+        "storageversionmigrations",
+        {"spec": {}},
+        "spec.resource.resource: Required value: resource is required to be set",
+    ),
     ("services", service(ports=[]), "spec.ports: Required value"),
     ("services", service(ports=[{"port": 1, "name": "a"}, {"port": 2}]), "spec.ports[1].name: Required value"),
     (

@@ -17,7 +17,7 @@ from jota.kinds.apiextensions import crd
 from jota.kinds.apps import controllerrevision, daemonset, deployment, replicaset, statefulset
 from jota.kinds.autoscaling import horizontalpodautoscaler, horizontalpodautoscaler_v1
 from jota.kinds.batch import cronjob, job
-from jota.kinds.certificates import certificatesigningrequest
+from jota.kinds.certificates import certificatesigningrequest, clustertrustbundle, podcertificaterequest
 from jota.kinds.coordination import lease
 from jota.kinds.core import (
     configmap,
@@ -44,9 +44,17 @@ from jota.kinds.networking import ingress, ingressclass, ipaddress, networkpolic
 from jota.kinds.node import runtimeclass
 from jota.kinds.policy import poddisruptionbudget
 from jota.kinds.rbac import clusterrole, clusterrolebinding, role, rolebinding
-from jota.kinds.resource import deviceclass, resourceclaim, resourceclaimtemplate, resourceslice
+from jota.kinds.resource import deviceclass, devicetaintrule, resourceclaim, resourceclaimtemplate, resourceslice
 from jota.kinds.scheduling import priorityclass
-from jota.kinds.storage import csidriver, csinode, csistoragecapacity, storageclass, volumeattachment
+from jota.kinds.storage import (
+    csidriver,
+    csinode,
+    csistoragecapacity,
+    storageclass,
+    volumeattachment,
+    volumeattributesclass,
+)
+from jota.kinds.storagemigration import storageversionmigration
 
 KINDS: tuple[Kind, ...] = (
     configmap.KIND,
@@ -75,6 +83,8 @@ KINDS: tuple[Kind, ...] = (
     cronjob.KIND,
     job.KIND,
     certificatesigningrequest.KIND,
+    clustertrustbundle.KIND,
+    podcertificaterequest.KIND,
     ingress.KIND,
     ingressclass.KIND,
     ipaddress.KIND,
@@ -96,6 +106,7 @@ KINDS: tuple[Kind, ...] = (
     csistoragecapacity.KIND,
     storageclass.KIND,
     volumeattachment.KIND,
+    volumeattributesclass.KIND,
     crd.KIND,
     priorityclass.KIND,
     lease.KIND,
@@ -104,9 +115,11 @@ KINDS: tuple[Kind, ...] = (
     flowschema.KIND,
     prioritylevelconfiguration.KIND,
     deviceclass.KIND,
+    devicetaintrule.KIND,
     resourceclaim.KIND,
     resourceclaimtemplate.KIND,
     resourceslice.KIND,
+    storageversionmigration.KIND,
 )
 
 _BY_RESOURCE = {(k.resource.group, k.resource.version, k.resource.plural): k for k in KINDS}

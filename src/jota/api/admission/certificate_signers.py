@@ -1,6 +1,7 @@
-"""CertificateApproval, CertificateSigning and CertificateSubjectRestriction: who may approve and sign for which signer.
+"""CertificateApproval, CertificateSigning, CertificateSubjectRestriction and ClusterTrustBundleAttest: who may approve, sign
+and attest for which signer.
 
-The verbs `approve` and `sign` on `signers` named "<domain>/<signer>" or "<domain>/*"; nobody gets system:masters by a CSR.
+The verbs `approve`, `sign` and `attest` on `signers` named "<domain>/<signer>" or "<domain>/*"; nobody gets system:masters by a CSR.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import binascii
 
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.api.filters.attributes import Attributes, Authorizer
+from jota.kinds.common import moment
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import part, parts, text
 from jota.meta import conditions
-from jota.meta.errors import forbidden
+from jota.meta.errors import forbidden, forbidden_field, invalid, invalid_object
 from jota.meta.resource import CSRS
 
+CLOCK_SKEW = 300.0
+"""Seconds between the beginning of a pod certificate and now."""
 _CLIENT = "kubernetes.io/kube-apiserver-client"
 
 
@@ -24,12 +28,18 @@ class CertificateSigners(Plugin):
         self._authorizer = authorizer
 
     def handles(self, kind: Kind) -> bool:
-        return kind.resource == CSRS
+        return kind.resource.group == CSRS.group
 
     def validate(self, attrs: AdmissionAttributes) -> None:
-        """Raises ApiError 403."""
+        """Raises ApiError 403, 422."""
         new = attrs.object
         if new is None:
+            return
+        if attrs.kind.resource.plural == "podcertificaterequests":
+            self._pod_certificate(attrs, new, attrs.old or {})
+            return
+        if attrs.kind.resource.plural == "clustertrustbundles":
+            self._trust_bundle(attrs, new, attrs.old)
             return
         signer = text(part(attrs.old or new, "spec"), "signerName")
         if attrs.operation == "CREATE":
@@ -39,11 +49,41 @@ class CertificateSigners(Plugin):
         elif attrs.subresource == "status" and _signs(new, attrs.old or {}):
             self._require(attrs, signer, "sign")
 
-    def _require(self, attrs: AdmissionAttributes, signer: str, verb: str) -> None:
+    def _pod_certificate(self, attrs: AdmissionAttributes, new: Object, old: Object) -> None:
+        """Who changes the status signs; a certificate begins now. Raises ApiError 422."""
+        status = part(new, "status")
+        if attrs.subresource != "status" or status == part(old, "status"):
+            return
+        signer, begins = text(part(old, "spec"), "signerName"), moment(text(status, "notBefore"))
+        errors = []
+        if not self._may(attrs, signer, "sign"):
+            detail = f'User "{attrs.user.name}" is not permitted to "sign" for signer "{signer}"'
+            errors.append(forbidden_field("spec.signerName", detail))
+        if begins is not None and abs(begins - attrs.now) >= CLOCK_SKEW:
+            detail = "must be set to within 5 minutes of kube-apiserver's current time"
+            errors.append(invalid("status.notBefore", text(status, "notBefore"), detail))
+        if errors:
+            raise invalid_object(attrs.kind.resource.kind, attrs.name, errors, CSRS.group)
+
+    def _trust_bundle(self, attrs: AdmissionAttributes, new: Object, old: Object | None) -> None:
+        """Raises ApiError 403."""
+        signer = text(part(new, "spec"), "signerName")
+        if not signer or (old is not None and part(new, "spec") == part(old, "spec")):
+            return
+        if not self._may(attrs, signer, "attest"):
+            detail = f'user not permitted to attest for signerName "{signer}"'
+            raise forbidden(attrs.kind.resource.plural, attrs.name, detail, CSRS.group)
+
+    def _may(self, attrs: AdmissionAttributes, signer: str, verb: str) -> bool:
         for name in (signer, signer.partition("/")[0] + "/*"):
             asked = Attributes(attrs.user, verb, CSRS.group, "*", "signers", name=name)
             if self._authorizer.authorize(attrs.user, asked)[0]:
-                return
+                return True
+        return False
+
+    def _require(self, attrs: AdmissionAttributes, signer: str, verb: str) -> None:
+        if self._may(attrs, signer, verb):
+            return
         detail = f'user not permitted to {verb} requests with signerName "{signer}"'
         raise forbidden(CSRS.plural, attrs.name, detail, CSRS.group)
 

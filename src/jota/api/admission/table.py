@@ -6,6 +6,7 @@ from jota.api.admission.certificate_request import CertificateRequest
 from jota.api.admission.default_ingress_class import DefaultIngressClass
 from jota.api.admission.default_storage_class import DefaultStorageClass
 from jota.api.admission.default_tolerations import DefaultTolerations
+from jota.api.admission.device_taint import DeviceTaint
 from jota.api.admission.limit_ranger import LimitRanger
 from jota.api.admission.namespace_lifecycle import NamespaceLifecycle
 from jota.api.admission.node_restriction import NodeRestriction
@@ -36,6 +37,7 @@ def plugins(config: ApiConfig) -> tuple[Plugin, ...]:
         StorageObjectInUse(),
         CertificateRequest(),
         DefaultIngressClass(),
+        DeviceTaint(),
         ResourceQuota(),
         ServiceAddresses(config),
     )
