@@ -16,6 +16,7 @@ from jota.controllers.deployment import DeploymentController
 from jota.controllers.endpoints import EndpointsController
 from jota.controllers.endpointslice import EndpointSliceController
 from jota.controllers.replicaset import ReplicaSetController
+from jota.controllers.storageversionmigrator import StorageVersionMigrator
 from jota.controllers.table import CONTROLLERS, run_controllers
 from jota.meta.resource import (
     CONFIGMAPS,
@@ -30,6 +31,7 @@ from jota.meta.resource import (
 from jota.testing.cluster import ApiServer
 
 from .stories import Kubelet, exists, names, web
+from .test_storageversionmigrator import CRDS, MIGRATIONS, V2, migration, read, state, stored, widgets
 
 Story = Callable[[ApiServer, Kubelet, Callable[[], Awaitable[None]]], Awaitable[Any]]
 
@@ -158,14 +160,30 @@ async def endings(api: ApiServer, kubelet: Kubelet, rest: Callable[[], Awaitable
     return orphaned, left, await exists(api, NAMESPACES, "ns"), await names(api, CONFIGMAPS)
 
 
+async def migrating(api: ApiServer, kubelet: Kubelet, rest: Callable[[], Awaitable[None]]) -> Any:
+    """Two migrations of ten objects to another storage version."""
+    await widgets(api, 10)
+    for name in ("a", "b"):
+        await api.client.create(MIGRATIONS, migration(name))
+        await rest()
+        await api.advance(10)
+        await rest()
+    crd = await api.client.get(CRDS, "widgets.example.com")
+    generations = [i["metadata"]["generation"] for i in (await api.client.list(V2))["items"]]
+    ends = [state(await read(api, name)) for name in ("a", "b")]
+    marks = {c["type"]: c["reason"] for c in crd["status"]["conditions"]}
+    return stored(api), generations, ends, crd["status"]["storedVersions"], marks
+
+
 WORKING: dict[Any, Any] = {
-    rollout: (DeploymentController, ReplicaSetController, EndpointSliceController, EndpointsController)
+    migrating: (StorageVersionMigrator,),
+    rollout: (DeploymentController, ReplicaSetController, EndpointSliceController, EndpointsController),
 }
 """Who runs in a story; all, when it is not listed."""
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("story", [rollout, endings])
+@pytest.mark.parametrize("story", [rollout, endings, migrating])
 @pytest.mark.parametrize("after", [False, True])
 def test_the_end_is_the_same_wherever_the_process_dies(story: Story, after: bool) -> None:
     async def tell() -> None:

@@ -37,6 +37,7 @@ from jota.controllers.resourcequota import ResourceQuotaController
 from jota.controllers.rootca import RootCAPublisher
 from jota.controllers.serviceaccount import ServiceAccountController
 from jota.controllers.statefulset import StatefulSetController
+from jota.controllers.storageversionmigrator import StorageVersionMigrator
 from jota.controllers.tainteviction import TaintEvictionController
 from jota.controllers.volumebinder import VolumeBinder
 from jota.controllers.volumeprotection import ClaimProtectionController, VolumeProtectionController
@@ -55,6 +56,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     RootCAPublisher,
     ClusterRoleAggregationController,
     ResourceQuotaController,
+    StorageVersionMigrator,
     DeploymentController,
     ReplicaSetController,
     ReplicationControllerController,
