@@ -80,6 +80,8 @@ async def _kubernetes_service(api: Api) -> None:
 async def put(api: Api, resource: Resource, obj: dict[str, Any]) -> None:
     """Create or replace one object."""
     namespace, name = obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+    if (resource.group, resource.version, resource.plural) not in api.served:
+        return
     if api.registry.get(resource, namespace, name) is None:
         await ensure(api, resource, obj)
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ssl import SSLContext
 
+from jota.api.runtime_config import serves
 from jota.kinds.kind import Kind
 
 VERSION = "v1.37.0"
@@ -32,17 +33,8 @@ class ApiConfig:
     kubelet_port: int = 10250
     """Used for nodes that do not report their own."""
     runtime_config: dict[str, bool] = field(default_factory=dict)
-    """Group versions or resources beyond the stable ones: {"api/all": true, "batch/v2alpha1": true}."""
+    """Group versions or resources beyond the stable ones: {"api/all": true, "batch/v2alpha1": true} (runtime_config.py)."""
 
     def serves(self, kind: Kind) -> bool:
         """Stable kinds are served unless switched off, others only when asked for (upstream's --runtime-config)."""
-        resource = kind.resource
-        chosen = kind.stability == "stable"
-        for key in (
-            "api/all",
-            f"api/{kind.stability}",
-            resource.api_version,
-            f"{resource.api_version}/{resource.plural}",
-        ):
-            chosen = self.runtime_config.get(key, chosen)
-        return chosen
+        return serves(self.runtime_config, kind)

@@ -96,6 +96,8 @@ class Api:
         """Serve one of the kinds that are never stored (kinds/virtual.py): `verb` answers a POST."""
         virtual = next(v for v in VIRTUAL if (v.resource.group, v.resource.plural) == (group, plural))
         kind = Kind(virtual.resource, schema=virtual.schema, singular=virtual.singular, verbs=virtual.verbs)
+        if not self.config.serves(kind):
+            return
         served = Served(kind, self.feed)
         served.answer = verb
         self.served[(group, virtual.resource.version, plural)] = served

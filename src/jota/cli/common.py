@@ -5,11 +5,28 @@ from __future__ import annotations
 import argparse
 import os
 
-from jota.run.instance import DEFAULT_NAME, Instance, Registry
+from jota.run.instance import DEFAULT_NAME, Instance, Refused, Registry
 
 
 def add_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default=DEFAULT_NAME, help="which cluster of this host (default: %(default)s)")
+
+
+def add_runtime_config(parser: argparse.ArgumentParser) -> None:
+    about = "group versions to serve or not: api/beta=true, batch/v1=false, ... (as kube-apiserver's)"
+    parser.add_argument("--runtime-config", default="", metavar="K=V,...", help=about)
+
+
+def runtime_config(args: argparse.Namespace) -> dict[str, bool]:
+    """Raises Refused."""
+    if not args.runtime_config:
+        return {}
+    from jota.api.runtime_config import BadRuntimeConfig, parse
+
+    try:
+        return parse(args.runtime_config)
+    except BadRuntimeConfig as error:
+        raise Refused(f"--runtime-config {error}") from None
 
 
 def own_ready_pipe(descriptor: int | None) -> int | None:

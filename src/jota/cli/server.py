@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jota.cli.common import add_name
+from jota.cli.common import add_name, add_runtime_config, runtime_config
 from jota.run import pidfile
 from jota.run.instance import Refused, Registry
 
@@ -23,6 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audit-policy", metavar="FILE", help="what to note in the audit log (audit.k8s.io/v1 Policy)")
     parser.add_argument("--audit-log", metavar="FILE", help="the audit log (default: logs/audit.log, with a policy)")
     parser.add_argument("--scheduler-config", metavar="FILE", help="a KubeSchedulerConfiguration: profiles and plugins")
+    add_runtime_config(parser)
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
 
 
@@ -37,7 +38,12 @@ def run(args: argparse.Namespace) -> int:
         audit = AuditFiles(args.audit_policy, args.audit_log)
         uvloop.run(
             serve(
-                instance, bind=args.bind, ready=own.announce, audit=audit, scheduling=_scheduling(args.scheduler_config)
+                instance,
+                bind=args.bind,
+                ready=own.announce,
+                audit=audit,
+                scheduling=_scheduling(args.scheduler_config),
+                runtime_config=runtime_config(args),
             )
         )
     return 0

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from jota.cli.common import add_name
+from jota.cli.common import add_name, add_runtime_config, runtime_config
 from jota.node.hollow.settings import MOST_NODES
 from jota.run.instance import Instance, Refused, Registry
 from jota.run.up import up
@@ -24,6 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--hollow", type=int, metavar="N", help="simulate N nodes (and no real one, unless --nodes)")
     parser.add_argument("--bind", default="0.0.0.0", help="address that the API listens on (default: all)")
+    add_runtime_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
         raise Refused(f"--nodes {args.nodes}: give a number from 0 (no pods, API only) to 200")
     if args.hollow is not None and not 0 <= args.hollow <= MOST_NODES:
         raise Refused(f"--hollow {args.hollow}: give a number from 0 to {MOST_NODES}")
+    runtime_config(args)
     begin = time.monotonic()
     instance = up(
         Registry.default(),
@@ -40,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         nodes=args.nodes,
         bind=args.bind,
         hollow=args.hollow,
+        runtime_config=args.runtime_config,
         say=lambda text: print(text, file=sys.stderr),
     )
     print(_next_steps(instance, time.monotonic() - begin))

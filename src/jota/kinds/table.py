@@ -5,6 +5,7 @@ In: nothing; importing this must stay cheap (no schemas are read). Out: `KINDS` 
 
 from __future__ import annotations
 
+from jota.kinds import prerelease
 from jota.kinds.admission import (
     mutatingadmissionpolicy,
     mutatingadmissionpolicybinding,
@@ -56,7 +57,7 @@ from jota.kinds.storage import (
 )
 from jota.kinds.storagemigration import storageversionmigration
 
-KINDS: tuple[Kind, ...] = (
+STABLE: tuple[Kind, ...] = (
     configmap.KIND,
     endpoints.KIND,
     event.KIND,
@@ -121,6 +122,7 @@ KINDS: tuple[Kind, ...] = (
     resourceslice.KIND,
     storageversionmigration.KIND,
 )
+KINDS: tuple[Kind, ...] = STABLE + prerelease.of(STABLE)
 
 _BY_RESOURCE = {(k.resource.group, k.resource.version, k.resource.plural): k for k in KINDS}
 _BY_KIND = {(k.resource.group, k.resource.version, k.resource.kind): k for k in KINDS}

@@ -11,7 +11,7 @@ import base64
 import fcntl
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from jota.aio.clock import SystemClock
 from jota.api.config import ApiConfig
 from jota.api.filters.attributes import COMPONENT
+from jota.api.runtime_config import left_out
 from jota.api.security import secure, write_roles
 from jota.api.server import Api
 from jota.client.client import Client
@@ -71,6 +72,7 @@ async def serve(
     ready: Callable[[], None],
     audit: AuditFiles = AuditFiles(),
     scheduling: Settings | None = None,
+    runtime_config: Mapping[str, bool] | None = None,
 ) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once everything serves. Raises Refused when it cannot start."""
     clock = SystemClock()
@@ -80,7 +82,7 @@ async def serve(
     material = _material(instance, addresses, clock)
     lock = _lock(instance.root)
     store = _open_store(instance.root, material)
-    api = _api(instance, store, material, advertised, clock)
+    api = _api(instance, store, material, advertised, clock, dict(runtime_config or {}))
     api.audit = _audit(instance, audit, clock)
     await api.start()
     await write_roles(api)
@@ -181,14 +183,24 @@ def _open_store(root: Path, material: Material) -> SqliteStore:
         raise Refused(f"the store cannot be opened: {error}") from error
 
 
-def _api(instance: Instance, store: SqliteStore, material: Material, advertised: str, clock: SystemClock) -> Api:
+def _api(
+    instance: Instance,
+    store: SqliteStore,
+    material: Material,
+    advertised: str,
+    clock: SystemClock,
+    runtime_config: dict[str, bool],
+) -> Api:
     config = ApiConfig(
         service_cidr=instance.service_cidr,
         cluster_domain=DOMAIN,
         advertise_address=advertised,
         advertise_port=instance.api_port,
         kubelet_tls=material.kubelet_client_context(),
+        runtime_config=runtime_config,
     )
+    for missing in left_out(runtime_config):
+        log.warning("--runtime-config asks for %s, which this server does not have", missing)
     api = Api(store, clock=clock, random=Random(), config=config)
     secure(api, material.signer, f"https://kubernetes.default.svc.{DOMAIN}")
     return api
