@@ -236,3 +236,26 @@ async def test_a_group_that_is_switched_off_is_not_there(api: ApiServer) -> None
     )
     assert made["spec"]["priority"] == 0
     assert (await get(api, POLICIES.path()))[0] == 404, "beta is off"
+
+
+@with_config("")
+async def test_the_parts_of_the_control_plane(api: ApiServer) -> None:
+    api.api.components["scheduler"] = lambda: False
+    response = await api.request("GET", "/api/v1/componentstatuses")
+    assert ("Warning", '299 - "v1 ComponentStatus is deprecated in v1.19+"') in response.headers
+    _, found = await get(api, "/api/v1/componentstatuses")
+    assert [(i["metadata"]["name"], i["conditions"][0]["status"]) for i in found["items"]] == [
+        ("etcd-0", "True"),
+        ("scheduler", "False"),
+    ]
+    _, one = await get(api, "/api/v1/componentstatuses?fieldSelector=metadata.name=scheduler")
+    assert [i["metadata"]["name"] for i in one["items"]] == ["scheduler"]
+    assert (await get(api, "/api/v1/componentstatuses/etcd-0"))[1]["conditions"][0]["message"] == "ok"
+    assert (await get(api, "/api/v1/componentstatuses/other"))[0] == 404
+    table = await api.request("GET", "/api/v1/componentstatuses", accept="application/json;as=Table;v=v1;g=meta.k8s.io")
+    assert isinstance(table.body, bytes)
+    assert [r["cells"] for r in orjson.loads(table.body)["rows"]] == [
+        ["etcd-0", "Healthy", "ok", ""],
+        ["scheduler", "Unhealthy", "it does not run", "stopped"],
+    ]
+    assert (await api.request("DELETE", "/api/v1/componentstatuses/etcd-0")).status == 405

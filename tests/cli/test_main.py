@@ -52,6 +52,12 @@ def test_a_fault_of_the_program_is_not_hidden() -> None:
         run(ExceptionGroup("g", [ValueError()]))
 
 
+@pytest.mark.parametrize("command", ["server", "up"])
+def test_a_group_version_that_there_is_not(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--name", "never-made", "--runtime-config", "aps/v1=true"]) == 1
+    assert f"jota {command}: --runtime-config aps/v1: this server has no API group aps" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

@@ -9,12 +9,12 @@ await api.close()
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
 from jota.aio.clock import Clock
-from jota.api import bootstrap, chain
+from jota.api import bootstrap, chain, componentstatus
 from jota.api.admission.plugin import Plugin
 from jota.api.admission.table import plugins as default_plugins
 from jota.api.config import ApiConfig
@@ -69,11 +69,14 @@ class Api:
         self.served = self.engine.served
         """(group, version, plural) -> what is served there."""
         self.documents = Documents(self)
+        self.components: dict[str, Callable[[], bool]] = {}
+        """Parts of the control plane beside the store, by name: whether they run (componentstatus.py)."""
         for kind in kinds:
             if self.config.serves(kind):
                 self.install(kind)
         self.answer("", "bindings", binding.create)
         metrics_api.install(self)
+        componentstatus.install(self)
         self.custom = CustomResources(self)
         self._keeper: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()

@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
     from jota.run.server import AuditFiles, serve
 
+    versions = runtime_config(args)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     instance = Registry.default().create(args.name, args.data_dir, 0)
     with pidfile.held(instance.pid_file("server"), "the server", args.ready_fd) as own:
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
                 ready=own.announce,
                 audit=audit,
                 scheduling=_scheduling(args.scheduler_config),
-                runtime_config=runtime_config(args),
+                runtime_config=versions,
             )
         )
     return 0

@@ -13,6 +13,7 @@ import logging
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from ssl import SSLContext
@@ -109,6 +110,8 @@ async def serve(
                 tasks.create_task(run_collector(clock, lambda: api.metrics.answered)),
                 tasks.create_task(_renew(instance, addresses, serving, api.config.kubelet_tls, clock)),
             ]
+            for part, loop in zip(("controller-manager", "scheduler"), loops, strict=False):
+                api.components[part] = partial(_runs, loop)
             if instance.bridged:
                 loops.append(tasks.create_task(_host_routes(instance, client, clock)))
             ready()
@@ -122,6 +125,10 @@ async def serve(
         await api.close()
         await store.close()
         lock.close()
+
+
+def _runs(loop: asyncio.Task[None]) -> bool:
+    return not loop.done()
 
 
 def _material(instance: Instance, addresses: list[str], clock: SystemClock) -> Material:
