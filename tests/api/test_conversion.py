@@ -40,6 +40,8 @@ def convert(obj: Object, wanted: str) -> Object:
         out["spec"] = {"hostPort": f"{obj['spec'].get('host', '')}:{obj['spec'].get('port', '')}"}
         labels = {k: v for k, v in obj["metadata"].get("labels", {}).items() if k != "host"}
         out["metadata"]["labels"] = labels
+    if "replicas" in obj["spec"]:
+        out["spec"]["replicas"] = obj["spec"]["replicas"]
     return out
 
 
@@ -70,7 +72,9 @@ class Webhook:
 async def webhook() -> AsyncIterator[Webhook]:
     hook, clock = Webhook(), SystemClock()
     authority = CertificateAuthority(CertificateAuthority.create("hooks", days=1, now=clock.now()))
-    pair = authority.issue(Subject("x", (), ("localhost",)), days=1, client=False, server=True, now=clock.now())
+    pair = authority.issue(
+        Subject("x", (), ("localhost", "conv.default.svc")), days=1, client=False, server=True, now=clock.now()
+    )
     hook.bundle = base64.b64encode(authority.certificate_pem).decode()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with TemporaryDirectory() as directory:
@@ -94,11 +98,14 @@ def version(name: str, properties: Object, **more: Any) -> Object:
 
 
 TEXT = {"type": "string"}
-FIRST = version("v1", {"hostPort": TEXT, "note": {"type": "string", "default": "old"}}, subresources={"status": {}})
+REPLICAS = {"type": "integer"}
+BELOW = {"status": {}, "scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}}
+NOTE = {"type": "string", "default": "old"}
+FIRST = version("v1", {"hostPort": TEXT, "note": NOTE, "replicas": REPLICAS}, subresources=BELOW)
 SECOND = version(
     "v2",
-    {"host": TEXT, "port": TEXT, "zone": {"type": "string", "default": "here"}},
-    subresources={"status": {}},
+    {"host": TEXT, "port": TEXT, "zone": {"type": "string", "default": "here"}, "replicas": REPLICAS},
+    subresources=BELOW,
     selectableFields=[{"jsonPath": ".spec.host"}],
     additionalPrinterColumns=[{"name": "Port", "type": "string", "jsonPath": ".spec.port"}],
 )
@@ -449,6 +456,7 @@ async def test_nothing_is_stored_that_could_not_be_read_again(api: Api) -> None:
 
     api.hook.spoil = no_way_back
     await api.do("POST", V2, second(), 500)
+    await api.do("POST", f"{V2}?dryRun=All", second(), 500)
     await api.do("GET", f"{V1}/b", want=404)
 
 
@@ -471,6 +479,101 @@ async def test_a_webhook_that_is_not_there(api: Api) -> None:
 
     await api.api.until(gone)
     assert api.api.store.count("/example.com/addresses/") == 0, "its instances go, webhook or not"
+
+
+@told
+async def test_a_webhook_behind_a_service_and_one_of_another_authority(api: Api) -> None:
+    await api.do("POST", V1, first(), 201)
+    service = {"metadata": {"name": "conv"}, "spec": {"type": "ExternalName", "externalName": "localhost"}}
+    await api.do("POST", "/api/v1/namespaces/default/services", service, 201)
+    crd = await api.do("GET", CRD)
+    where = {"name": "conv", "namespace": "default", "port": api.hook.port, "path": "/c"}
+    crd["spec"]["conversion"]["webhook"]["clientConfig"] = {"service": where, "caBundle": api.hook.bundle}
+    crd = await api.do("PUT", CRD, crd)
+    await api.api.settle()
+    assert (await api.do("GET", f"{V2}/a"))["spec"]["host"] == "h"
+    other = CertificateAuthority(CertificateAuthority.create("other", days=1, now=SystemClock().now()))
+    client = crd["spec"]["conversion"]["webhook"]["clientConfig"]
+    client["caBundle"] = base64.b64encode(other.certificate_pem).decode()
+    await api.do("PUT", CRD, crd)
+    await api.api.settle()
+    status = await api.do("GET", f"{V2}/a", want=500)
+    url = f"https://conv.default.svc:{api.hook.port}/c?timeout=30s"
+    assert status["message"].startswith(f'{WHICH} failed: Post "{url}": ')
+    assert "certificate verify failed" in status["message"]
+
+
+@told
+async def test_scale_in_the_other_version(api: Api) -> None:
+    body = first()
+    body["spec"]["replicas"] = 2
+    await api.do("POST", V1, body, 201)
+    scale = await api.do("GET", f"{V2}/a/scale")
+    assert scale["spec"] == {"replicas": 2}
+    scale["spec"]["replicas"] = 5
+    assert (await api.do("PUT", f"{V2}/a/scale", scale))["spec"] == {"replicas": 5}
+    assert (await api.do("GET", f"{V1}/a"))["spec"] == {"hostPort": "h:80", "note": "old", "replicas": 5}
+
+
+async def without_v1(api: Api) -> None:
+    """Some objects lie in v1, which is not served any more."""
+    await mixed(api)
+    crd = await api.do("GET", CRD)
+    crd["spec"]["versions"][0]["served"] = False
+    await api.do("PUT", CRD, crd)
+    await api.api.until(lambda: ("example.com", "v1", "addresses") not in api.api.api.served)
+
+
+@told
+async def test_what_lies_in_a_version_that_is_not_served_any_more(api: Api) -> None:
+    await without_v1(api)
+    listed = await api.do("GET", V2)
+    assert [i["spec"]["host"] for i in listed["items"]] == ["a1", "a2", "b1", "b2"]
+    await api.do("GET", V1, want=404)
+
+
+@told
+async def test_a_definition_goes_when_its_webhook_comes_back(api: Api) -> None:
+    await without_v1(api)
+    api.hook.status = 503
+    await api.do("DELETE", CRD)
+    path = "/example.com/addresses/"
+    await api.api.until(lambda: api.api.store.count(path) == 2, within=20)
+    api.hook.status = 200
+    await api.api.until(lambda: api.api.store.count(path) == 0, within=20)
+
+
+@told
+async def test_a_long_list_goes_in_several_reviews(api: Api) -> None:
+    for name in ("a", "b", "c"):
+        await api.do("POST", V1, first(name), 201)
+    size = len(orjson.dumps(await api.do("GET", f"{V1}/a")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jota.api.custom.conversion.LARGEST", 2 * size + 10)
+        assert len((await api.do("GET", V2))["items"]) == 3
+    assert api.reviews() == [("example.com/v2", ["a", "b"]), ("example.com/v2", ["c"])]
+
+
+@told
+async def test_two_writers_in_two_versions_lose_nothing(api: Api) -> None:
+    """Read, change, write with the revision, again on a conflict: as controllers do, one in each version."""
+    body = first(annotations={})
+    body["spec"]["replicas"] = 0
+    await api.do("POST", V1, body, 201)
+
+    async def count(path: str, times: int) -> None:
+        while times:
+            seen = await api.do("GET", f"{path}/a")
+            seen["spec"]["replicas"] += 1
+            response = await api.api.request("PUT", f"{path}/a", seen)
+            assert response.status in (200, 409), response.body
+            times -= response.status == 200
+
+    async with Watching(api.api, f"{V2}?watch=1&resourceVersion=0") as watch:
+        await asyncio.gather(count(V1, 10), count(V2, 10))
+        assert (await api.do("GET", f"{V2}/a"))["spec"]["replicas"] == 20
+        await api.api.until(lambda: len(watch.events) == 21)
+        assert [o["spec"]["replicas"] for _, o in watch.events] == list(range(21))
 
 
 @told

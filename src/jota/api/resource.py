@@ -234,6 +234,8 @@ class Engine:
         if call.dry_run:
             if self.store.get(key) is not None:
                 raise Conflict(key, None)
+            if served.foreign:
+                await served.storable(obj)
             return Outcome(obj, None, created=True)
         try:
             if tail:
@@ -457,6 +459,8 @@ class Engine:
         """Store the update; an object whose deletion waited for its last finalizer goes instead. Raises Conflict."""
         removed = removable(call.served, new)
         if call.dry_run:
+            if call.served.foreign and not removed:
+                await call.served.storable(new)
             return Outcome(new, None, removed=removed)
         if removed:
             gone = await self.store.delete(entry.key, expect=entry.revision)

@@ -118,7 +118,8 @@ class StorageVersionMigrator(Controller):
             except ApiError as problem:
                 if problem.code != 410:
                     raise
-                token = ""  # it took so long that the list has to begin again; what is done is not done again
+                # it took so long that history is gone: what is left, as it is now, and anew without a token
+                token = problem.continue_token
                 continue
             for item in page["items"]:
                 await self._touch(resource, item["metadata"])
