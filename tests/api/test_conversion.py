@@ -348,6 +348,20 @@ async def test_many_readers_of_one_object_ask_once(api: Api) -> None:
     assert len(api.reviews()) == 1
 
 
+@told
+async def test_a_reader_that_goes_away_takes_nobody_with_it(api: Api) -> None:
+    await api.do("POST", V1, first(), 201)
+    api.hook.gate = asyncio.Event()
+    one, two = (asyncio.ensure_future(api.do("GET", f"{V2}/a")) for _ in range(2))
+    await api.api.until(lambda: bool(api.hook.asked))
+    one.cancel()
+    await asyncio.wait({one})
+    assert one.cancelled()
+    await api.api.until(lambda: len(api.hook.asked) == 2)
+    api.hook.gate.set()
+    assert (await two)["spec"]["host"] == "h"
+
+
 def response(**changes: Any) -> Callable[[Object], Any]:
     return lambda review: {**review, "response": {**review["response"], **changes}}
 

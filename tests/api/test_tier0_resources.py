@@ -16,6 +16,7 @@ import pytest
 
 from jota.api.config import ApiConfig
 from jota.kinds.kind import Kind
+from jota.kinds.status import only_status
 from jota.kinds.table import KINDS
 from jota.pki.ca import CertificateAuthority, Subject, create_csr
 from jota.testing.cluster import ApiServer, Watching
@@ -41,6 +42,13 @@ REQUEST = base64.b64encode(b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END
 
 ROOT = CertificateAuthority.create("root", days=1, now=1.8e9).certificate.decode()
 STUB = "".join(create_csr(Subject("x", ()))[0].decode().splitlines()[1:-1])
+CONDITION = {
+    "type": "Denied",
+    "status": "True",
+    "reason": "R",
+    "message": "m",
+    "lastTransitionTime": "2026-01-01T00:00:00Z",
+}
 ASKED = ("podName", "podUID", "serviceAccountName", "serviceAccountUID", "nodeName", "nodeUID")
 
 BODIES: dict[str, Object] = {
@@ -252,9 +260,13 @@ class Driver:
     async def status(self) -> None:
         shown = await self.ask("GET", f"{self.one}/status")
         shown["metadata"].setdefault("annotations", {})["by-status"] = "yes"
+        alone = self.kind.prepare_status is only_status
+        if alone:
+            shown["status"] = {"conditions": [CONDITION]}
         done = self.newer(await self.ask("PUT", f"{self.one}/status", shown))
         self.expected.append("MODIFIED")
-        assert done["metadata"]["annotations"]["by-status"] == "yes"
+        assert ("by-status" in done["metadata"]["annotations"]) is not alone
+        assert not alone or done["status"]["conditions"] == [CONDITION]
 
     async def patched(self, media: str) -> None:
         await self.create()

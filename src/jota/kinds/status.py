@@ -41,3 +41,9 @@ def initial(kind: Kind) -> dict[str, Any] | None:
         return None
     zero = _ZERO.get((kind.resource.group, kind.resource.plural), {})
     return {key: dict(value) if isinstance(value, dict) else value for key, value in zero.items()}
+
+
+def only_status(new: dict[str, Any], old: dict[str, Any]) -> None:
+    """For `prepare_status` of kinds whose /status changes no metadata, not even labels (`ResetObjectMetaForStatus`)."""
+    kept = {k: new["metadata"][k] for k in ("resourceVersion", "managedFields") if k in new["metadata"]}
+    new["metadata"] = {**old["metadata"], **kept}

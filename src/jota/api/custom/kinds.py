@@ -12,6 +12,7 @@ from typing import Any
 from jota.kinds.common import AGE, NAME, moment, since
 from jota.kinds.kind import Column, Kind, Object, Scale
 from jota.kinds.shape import part, parts, text, texts
+from jota.kinds.status import only_status
 from jota.meta import jsonpath, schema
 from jota.meta.errors import FieldError
 from jota.meta.resource import Resource
@@ -47,7 +48,7 @@ def kind_for(crd: Object, version: str, storage: str) -> Kind:
         validate_create=rules.check_new,
         validate_update=rules.check_update,
         validate_status=rules.check_update,
-        prepare_status=_status_only,
+        prepare_status=only_status,
         columns=tuple(_columns(entry)),
         selectable={_label(f): _selector(f) for f in parts(entry, "selectableFields")},
         status=status,
@@ -113,12 +114,6 @@ def _mentions(raw: Any, key: str) -> bool:
     if isinstance(raw, dict):
         return bool(raw.get(key)) or any(_mentions(v, key) for v in raw.values())
     return isinstance(raw, list) and any(_mentions(v, key) for v in raw)
-
-
-def _status_only(new: Object, old: Object) -> None:
-    """/status of a custom resource changes nothing else: not even labels."""
-    kept = {k: new["metadata"][k] for k in ("resourceVersion", "managedFields") if k in new["metadata"]}
-    new["metadata"] = {**old["metadata"], **kept}
 
 
 # --- columns -------------------------------------------------------------------------------------------------------------

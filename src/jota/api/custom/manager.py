@@ -87,7 +87,9 @@ class CustomResources:
         self._remove(name)
         storage, api = storage_version(crd), self._api
         stored = kind_for(crd, storage, storage)
-        names = [text(v, "name") for v in parts(spec, "versions")]
+        # only a webhook is asked about versions that are not served any more
+        versions = [v for v in parts(spec, "versions") if v.get("served") is True or is_webhook(crd)]
+        names = [text(v, "name") for v in versions]
         kinds = {name: stored if name == storage else kind_for(crd, name, storage) for name in names}
         converter = Converter(crd, self._client, kinds, api.new_uid) if is_webhook(crd) and len(names) > 1 else None
         resources = []

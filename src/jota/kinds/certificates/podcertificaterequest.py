@@ -13,6 +13,7 @@ from jota.kinds.common import AGE, NAME, moment, path_cell, plain
 from jota.kinds.kind import Kind
 from jota.kinds.numbers import IMMUTABLE
 from jota.kinds.shape import Object, attach, number, part, parts, put_missing, strings, text
+from jota.kinds.status import only_status
 from jota.meta.errors import FieldError, invalid, not_supported, required, too_long
 from jota.meta.names import ANNOTATIONS_LIMIT
 from jota.meta.resource import Resource
@@ -219,6 +220,7 @@ KIND = Kind(
     validate_create=validate_create,
     validate_update=validate_update,
     validate_status=validate_status,
+    prepare_status=only_status,
     columns=(
         NAME,
         plain("PodName", path_cell("spec", "podName", missing="")),

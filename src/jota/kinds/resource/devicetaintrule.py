@@ -6,6 +6,7 @@ from jota.kinds import conditions, names
 from jota.kinds.common import AGE, NAME
 from jota.kinds.kind import Kind
 from jota.kinds.shape import Object, deep, part, parts, text
+from jota.kinds.status import only_status
 from jota.meta.errors import FieldError, invalid, not_supported, required, too_long
 from jota.meta.resource import Resource
 
@@ -71,6 +72,7 @@ KIND = Kind(
     singular="devicetaintrule",
     validate=validate,
     validate_status=validate_status,
+    prepare_status=only_status,
     columns=(NAME, AGE),
     status=True,
     generation=True,

@@ -7,6 +7,7 @@ from jota.kinds.common import NAME, plain
 from jota.kinds.kind import Kind
 from jota.kinds.numbers import IMMUTABLE
 from jota.kinds.shape import Object, deep, part, parts, text
+from jota.kinds.status import only_status
 from jota.meta.conditions import is_true
 from jota.meta.errors import FieldError, invalid, required
 from jota.meta.resource import Resource
@@ -72,6 +73,7 @@ KIND = Kind(
     validate=validate,
     validate_update=validate_update,
     validate_status=validate_status,
+    prepare_status=only_status,
     columns=(NAME, plain("Resource", _resource, about="Fully qualified resource to migrate")),
     status=True,
 )
