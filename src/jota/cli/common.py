@@ -13,8 +13,8 @@ def add_name(parser: argparse.ArgumentParser) -> None:
 
 
 def add_runtime_config(parser: argparse.ArgumentParser) -> None:
-    about = "group versions to serve or not: api/beta=true, batch/v1=false, ... (as kube-apiserver's)"
-    parser.add_argument("--runtime-config", default="", metavar="K=V,...", help=about)
+    about = "group versions to serve or not, as kube-apiserver's: api/beta=true,batch/v1=false; kept by `jota up`"
+    parser.add_argument("--runtime-config", metavar="K=V,...", help=about)
 
 
 def runtime_config(args: argparse.Namespace) -> dict[str, bool]:

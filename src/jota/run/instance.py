@@ -54,6 +54,8 @@ class Instance:
     """Whether a process that simulates nodes belongs to it; how many is in the API (ConfigMap kube-system/hollow-nodes)."""
     kubeconfig: str = ""
     """Where `up` merged the credentials, so that `down` can take them out again."""
+    runtime_config: str = ""
+    """What the server was told to serve (`--runtime-config`), so that it is told the same when it is started again."""
 
     # -- where things are
 

@@ -36,7 +36,7 @@ class _Started:
 
 def up(
     registry: Registry, name: str, *, data_dir: str | None, config: str | None, nodes: int | None, bind: str,
-    hollow: int | None = None, runtime_config: str = "", say: Callable[[str], None],
+    hollow: int | None = None, runtime_config: str | None = None, say: Callable[[str], None],
 ) -> Instance:  # fmt: skip
     """The running instance. Raises Refused with what to do."""
     with registry.locked(name):
@@ -49,7 +49,7 @@ def up(
         _check_same(instance, existing is not None, data_dir, nodes)
         _check_new(instance, runtime_config)
         try:
-            _bring_up(registry, instance, bind, runtime_config)
+            _bring_up(registry, instance, bind)
             if instance.hollow:
                 _hollow(instance, hollow, processes.running(instance))
         except BaseException:
@@ -78,13 +78,16 @@ def _check_same(instance: Instance, existed: bool, data_dir: str | None, nodes: 
         )
 
 
-def _check_new(instance: Instance, runtime_config: str) -> None:
-    """What a server is told at its start cannot be told to one that runs."""
-    if runtime_config and any(p.role == "server" for p in processes.running(instance)):
+def _check_new(instance: Instance, runtime_config: str | None) -> None:
+    """What a server is told at its start cannot be told to one that runs. None: as before."""
+    if runtime_config is None or runtime_config == instance.runtime_config:
+        return
+    if any(p.role == "server" for p in processes.running(instance)):
         raise Refused(
             f'the server of "{instance.name}" runs already; for another --runtime-config: jota down --name '
-            f"{instance.name}, then jota up --name {instance.name} --runtime-config {runtime_config}"
+            f"{instance.name}, then jota up --name {instance.name} --runtime-config '{runtime_config}'"
         )
+    instance.runtime_config = runtime_config
 
 
 def _check_machine() -> None:
@@ -97,26 +100,24 @@ def _check_machine() -> None:
     host_address()
 
 
-def _bring_up(registry: Registry, instance: Instance, bind: str, runtime_config: str) -> None:
+def _bring_up(registry: Registry, instance: Instance, bind: str) -> None:
     """Start what is missing and wait for what an earlier `up` began: should that end instead, it is started anew."""
     for _ in range(_ATTEMPTS):
         processes.end(processes.strays(instance), grace=0.0)
         live = [p for p in processes.running(instance) if p.role in ("server", "agent")]
         server = [p for p in live if p.role == "server" and processes.settle(p, instance, _PATIENCE)]
         agents = [p for p in live if p.role == "agent"]
-        _start_missing(registry, instance, server + agents, bind, runtime_config)
+        _start_missing(registry, instance, server + agents, bind)
         if all(processes.settle(p, instance, _PATIENCE) for p in agents):
             return
     raise Refused(f"the processes of {instance.name} end while they start; their logs are in {instance.root / 'logs'}")
 
 
-def _start_missing(
-    registry: Registry, instance: Instance, live: list[processes.Process], bind: str, runtime_config: str
-) -> None:
+def _start_missing(registry: Registry, instance: Instance, live: list[processes.Process], bind: str) -> None:
     running = {(p.role, p.node) for p in live}
     if instance.bridged:
         _make_bridge(instance)
-    server = None if ("server", "") in running else _start_server(instance, bind, runtime_config)
+    server = None if ("server", "") in running else _start_server(instance, bind)
     agents = [
         _start_agent(registry, instance, n, i) for i, n in enumerate(instance.nodes) if ("agent", n.name) not in running
     ]
@@ -166,9 +167,9 @@ def _make_bridge(instance: Instance) -> None:
         )
 
 
-def _start_server(instance: Instance, bind: str, runtime_config: str) -> _Started:
+def _start_server(instance: Instance, bind: str) -> _Started:
     command = ["server", "--name", instance.name, "--data-dir", instance.data_dir, "--bind", bind]
-    command += ["--runtime-config", runtime_config] if runtime_config else []
+    command += ["--runtime-config", instance.runtime_config] if instance.runtime_config else []
     log = instance.log_file("server")
     process, ready = processes.start(command, log)
     assert process.stdin is not None
