@@ -362,6 +362,40 @@ async def test_a_reader_that_goes_away_takes_nobody_with_it(api: Api) -> None:
     assert (await two)["spec"]["host"] == "h"
 
 
+def owners(obj: Object) -> dict[str, set[str]]:
+    """manager and version -> the fields of spec that it owns."""
+    found: dict[str, set[str]] = {}
+    for entry in obj["metadata"]["managedFields"]:
+        where = f"{entry['manager']} {entry['apiVersion'].rpartition('/')[2]}"
+        found[where] = {f.removeprefix("f:") for f in entry["fieldsV1"].get("f:spec", {})}
+    return found
+
+
+def wanted(version: str, **spec: Any) -> Object:
+    return {"apiVersion": f"example.com/{version}", "kind": "Address", "metadata": {"name": "a"}, "spec": spec}
+
+
+@told
+async def test_owners_of_one_version_hear_of_changes_in_another(api: Api) -> None:
+    v1 = await api.do("PATCH", f"{V1}/a?fieldManager=one", wanted("v1", hostPort="h:80"), 201, content_type=APPLY)
+    assert owners(v1) == {"one v1": {"hostPort"}}
+    refused = await api.do("PATCH", f"{V2}/a?fieldManager=two", wanted("v2", host="x"), 409, content_type=APPLY)
+    assert refused["details"]["causes"] == [
+        {"reason": "FieldManagerConflict", "field": ".spec.hostPort", "message": 'conflict with "one"'}
+    ]
+    same = await api.do("PATCH", f"{V2}/a?fieldManager=two", wanted("v2", host="h"), content_type=APPLY)
+    assert owners(same) == {"one v1": {"hostPort"}, "two v2": {"host"}}, "who wants the same shares it"
+    forced = await api.do("PATCH", f"{V2}/a?fieldManager=two&force=1", wanted("v2", host="x"), content_type=APPLY)
+    assert owners(forced) == {"two v2": {"host"}}
+    refused = await api.do("PATCH", f"{V1}/a?fieldManager=one", wanted("v1", hostPort="h:80"), 409, content_type=APPLY)
+    assert refused["details"]["causes"][0]["field"] == ".spec.host"
+    patched = await api.do("PATCH", f"{V1}/a?fieldManager=k", {"spec": {"hostPort": "z:1"}}, content_type=MERGE)
+    assert owners(patched) == {"k v1": {"hostPort"}}
+    assert (await api.do("GET", f"{V2}/a"))["spec"] == {"host": "z", "port": "1"}
+    status = await api.do("PATCH", f"{V2}/a/status?fieldManager=s", {"status": {"a": 1}}, content_type=MERGE)
+    assert owners(status)["k v1"] == {"hostPort"}
+
+
 def response(**changes: Any) -> Callable[[Object], Any]:
     return lambda review: {**review, "response": {**review["response"], **changes}}
 

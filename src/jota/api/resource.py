@@ -21,6 +21,7 @@ from jota.api.admission.webhooks import Webhooks
 from jota.api.call import Call
 from jota.api.config import ApiConfig
 from jota.api.feed import Feed
+from jota.api.path import flag
 from jota.api.registry import Registry
 from jota.api.served import Served
 from jota.api.shapes import BY_BYTES, Shape, Shapes, Templates
@@ -318,6 +319,8 @@ class Engine:
             if self._finish(call, new, old, subresource, finish, owned) and not served.stale(found):
                 return Outcome(old, entry)
             try:
+                if served.foreign:
+                    await served.hand_over(new, old, judged=owned and not flag(call.params, "force"))
                 if hooked:
                     await self.webhooks.validate(self.attributes(call, "UPDATE", new, old, subresource), call.warn)
                 return await self._write(call, new, entry)

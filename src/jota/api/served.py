@@ -77,6 +77,10 @@ class Served:
             made["metadata"].pop("resourceVersion", None)
         return made
 
+    async def hand_over(self, new: Object, old: Object, *, judged: bool) -> None:
+        """Bring the managedFields of a changed object (in place) up to date for owners who wrote in other versions, where
+        fields have other paths. `judged`: an apply that does not force. Raises ApiError 409, 500."""
+
     def stale(self, entry: Entry) -> bool:
         """Whether writing the same object again would change its bytes (a custom resource of an older schema)."""
         return False

@@ -257,6 +257,31 @@ def apply(
     return merged, entries
 
 
+def hand_over_elsewhere(
+    entries: list[Object],
+    api_version: str,
+    live: Object,
+    new: Object,
+    *,
+    schema: str | Type | None,
+    judged: bool,
+) -> list[Object]:
+    """managedFields after a write in one version, for the entries of another: both objects as `api_version` has them.
+
+    What changed there is no longer its owners'; `judged`: an apply that does not force may not take anything from them.
+    The list itself when nothing does. Raises ApiError 409 with FieldManagerConflict causes.
+    """
+    managers = _decode(entries)
+    there = [m for m in managers if m.api_version == api_version]
+    changed, removed = fieldset.compare(_strip(live), _strip(new), _root(schema))
+    if not there or (changed is None and removed is None):
+        return entries
+    reduced = _without_conflicts(there, changed or {}, force=not judged)
+    if removed:
+        reduced = [replace(m, fields=fieldset.subtract(m.fields, removed)) for m in reduced]
+    return _encode([m for m in managers if m.api_version != api_version] + [m for m in reduced if m.fields])
+
+
 def _mergeable(applied: Object, configuration: Object) -> Object:
     """What is laid over the live object: the owned fields, and the names, which must stay."""
     out = dict(configuration)

@@ -23,6 +23,7 @@ from jota.api.custom.conversion import Converter
 from jota.api.feed import Feed
 from jota.api.served import Served
 from jota.kinds.kind import Kind, Object
+from jota.meta.apply import hand_over_elsewhere
 from jota.meta.errors import ApiError
 from jota.store.protocol import Entry
 
@@ -141,6 +142,20 @@ class CustomServed(Served):
             return await super().take(obj, source)
         sent = orjson.loads(orjson.dumps(obj))
         return (await self.converter.convert([sent], self.resource.version))[0]
+
+    async def hand_over(self, new: Object, old: Object, *, judged: bool) -> None:
+        entries = new["metadata"].get("managedFields") or []
+        if self.converter is None:
+            return
+        for version, kind in self.converter.kinds.items():
+            there = kind.resource.api_version
+            if version == self.resource.version or not any(e.get("apiVersion") == there for e in entries):
+                continue
+            sent = orjson.loads(orjson.dumps([old, new]))
+            was, now = await self.converter.convert(sent, version)
+            entries = hand_over_elsewhere(entries, there, was, now, schema=kind.definition, judged=judged)
+        if entries:
+            new["metadata"]["managedFields"] = entries
 
     def _other(self, value: bytes) -> bool:
         """Kept in another version than this one: an older schema of this version needs no webhook."""
