@@ -709,3 +709,31 @@ async def test_admission_webhooks_see_the_version_that_they_want(api: Api) -> No
     await api.do("POST", V1, first(), 201)
     assert [r["object"]["spec"] for r in seen] == [{"host": "h", "port": "80"}]
     assert seen[0]["object"]["apiVersion"] == "example.com/v2"
+
+
+JUNK: tuple[Any, ...] = (None, True, -1, 2.5, "", "x", [], [None], [1, "a"], {}, {"host": []}, {"host": {"a": 1}}, [[]])
+
+
+@told
+async def test_junk_from_a_webhook_is_shown_or_refused_and_nothing_breaks(api: Api) -> None:
+    await api.do("POST", V1, first(), 201)
+    places = ("spec", "status", "metadata", "apiVersion", "kind", "extra")
+    for number, (where, junk) in enumerate((w, j) for w in places for j in JUNK):
+        # a new state each time: what was converted well is remembered
+        note = {"metadata": {"annotations": {"n": str(number)}}}
+        api.hook.spoil = changed(lambda o, where=where, junk=junk: o.update({where: junk}))
+        await api.do("PATCH", f"{V1}/a", note, content_type=MERGE)
+        for method, path, body in (
+            ("GET", f"{V2}/a", b""),
+            ("GET", f"{V2}?fieldSelector=spec.host=h", b""),
+            ("PATCH", f"{V2}/a?dryRun=All", {"spec": {"port": "1"}}),
+        ):
+            kind = {"content_type": MERGE} if method == "PATCH" else {}
+            response = await api.api.request(method, path, body, **kind)
+            data = response.body if isinstance(response.body, bytes) else b"".join(response.body)
+            found = orjson.loads(data)
+            if response.status == 500:
+                assert found["message"].startswith("conversion webhook for "), (where, junk, found)
+            else:
+                assert response.status in (200, 422), (where, junk, found)
+    assert (await api.do("GET", f"{V1}/a"))["spec"]["hostPort"] == "h:80"
