@@ -20,9 +20,9 @@ def run() -> list[Figure]:
     with cluster() as made:
         time.sleep(SETTLE)
         processes = {int(p["pid"]): str(p["role"]) for p in made.status()["processes"]}
-        before = {pid: _seconds(pid) for pid in processes}
+        before = {pid: seconds(pid) for pid in processes}
         time.sleep(WINDOW)
-        used = {pid: _seconds(pid) - before[pid] for pid in processes}
+        used = {pid: seconds(pid) - before[pid] for pid in processes}
         rss = {pid: memory(pid, "Rss") for pid in processes}
         pss = sum(memory(pid, "Pss") for pid in processes)
     parts = ", ".join(f"{role} {rss[pid]:.0f} MB and {used[pid] / WINDOW:.2%}" for pid, role in processes.items())
@@ -52,7 +52,7 @@ def run() -> list[Figure]:
     ]
 
 
-def _seconds(pid: int) -> float:
+def seconds(pid: int) -> float:
     """Processor time of all threads so far, to the nanosecond (/proc/PID/task/TID/schedstat); `stat` only counts ticks."""
     return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 

@@ -10,7 +10,20 @@ from typing import cast
 
 from bench.figure import Figure
 
-NAMES = ("start", "podstart", "idle", "api", "watch", "store", "scheduler", "endtoend", "restart", "mixed")
+NAMES = (
+    "start",
+    "podstart",
+    "idle",
+    "api",
+    "watch",
+    "store",
+    "scheduler",
+    "endtoend",
+    "growth",
+    "large",
+    "restart",
+    "mixed",
+)
 
 
 @dataclass(frozen=True, slots=True)
