@@ -22,8 +22,8 @@ from jota.meta.resource import NAMESPACES, PODS, Resource
 Object = dict[str, Any]
 
 FINALIZER = "kubernetes"
-LOOK_AGAIN = 2.0
-"""Seconds between looks at a namespace in which something lingers."""
+FIRST_LOOK, LAST_LOOK = 0.1, 2.0
+"""Seconds between looks at a namespace in which something lingers: at first, doubling, and at most."""
 
 
 class _Item(msgspec.Struct):
@@ -102,6 +102,9 @@ class NamespaceController(Controller):
         self.namespaces = self.watch(NAMESPACES, own)
         self.pods = self.watch(PODS, lambda p: (p.metadata.namespace,), when=self._last_pod, type=Pod)
 
+        self._looks: dict[str, int] = {}
+        """Namespace -> how often it was found not to be empty."""
+
     def _last_pod(self, old: Pod | None, new: Pod | None) -> bool:
         """The last pod of a closing namespace went: the rest may go now."""
         if new is not None or old is None:
@@ -113,6 +116,7 @@ class NamespaceController(Controller):
     async def reconcile(self, key: str) -> float | None:
         namespace = self.namespaces.get(key)
         if namespace is None or "deletionTimestamp" not in namespace["metadata"]:
+            self._looks.pop(key, None)
             return None
         if FINALIZER not in (namespace["spec"].get("finalizers") or ()):
             return None
@@ -124,7 +128,8 @@ class NamespaceController(Controller):
         if after != before:
             namespace = await self._status(key, namespace, after)
         if not content.clean:
-            return LOOK_AGAIN
+            looks = self._looks[key] = self._looks.get(key, -1) + 1
+            return min(LAST_LOOK, FIRST_LOOK * 2.0 ** min(looks, 10))
         rest = [f for f in namespace["spec"].get("finalizers") or () if f != FINALIZER]
         finalized = {**namespace, "spec": {**namespace["spec"], "finalizers": rest}}
         try:
