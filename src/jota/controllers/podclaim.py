@@ -43,9 +43,16 @@ def plan(owner: Object, selector: LabelSelector, pods: list[Pod]) -> claim.Claim
     uid = owner["metadata"]["uid"]
     settled: list[Pod] = []
     others: list[Pod] = []
+    known: dict[tuple[int, int], bool] = {}
+    """Pods of one template share labels and owners (views.py): one look for all of them."""
     for pod in pods:
         meta = pod.metadata
-        mine = (controller := meta.controller) is not None and controller.uid == uid and selector.matches(meta.labels)
+        parts = id(meta.ownerReferences), id(meta.labels)
+        mine = known.get(parts)
+        if mine is None:
+            controller = meta.controller
+            mine = controller is not None and controller.uid == uid and selector.matches(meta.labels)
+            known[parts] = mine
         (settled if mine else others).append(pod)
     found = claim.plan(owner, selector, map(candidate, others))
     found.owned = settled + found.owned

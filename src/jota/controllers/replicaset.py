@@ -20,7 +20,7 @@ import orjson
 
 from jota.controllers import claim, conditions, podclaim
 from jota.controllers.controller import Context, Controller, own
-from jota.controllers.views import Pod, controlled_by, mine_or_nobodys
+from jota.controllers.views import Pod, are_ready, controlled_by, mine_or_nobodys
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODS, REPLICASETS, Resource
 from jota.meta.selectors import LabelSelector, from_map, from_object
@@ -92,7 +92,7 @@ def status_of(
     template = (owner["spec"].get("template") or {}).get("metadata") or {}
     labels: dict[str, str] = template.get("labels") or {}
     minimum = owner["spec"].get("minReadySeconds") or 0
-    ready = [pod for pod in active if pod.ready]
+    ready = are_ready(active)
     waits = [pod.ready_since + minimum - now for pod in ready] if minimum else []
     old = owner.get("status") or {}
     conds = old.get("conditions") or []
@@ -104,7 +104,7 @@ def status_of(
         conds = conditions.without(conds, "ReplicaFailure")
     counts = {
         "replicas": len(active),
-        "fullyLabeledReplicas": sum(_labelled(pod, labels) for pod in active),
+        "fullyLabeledReplicas": _labelled(active, labels),
         "readyReplicas": len(ready),
         "availableReplicas": sum(wait <= 0 for wait in waits) if minimum else len(ready),
     }
@@ -116,8 +116,11 @@ def status_of(
     return status, (min(pending) if pending else None)
 
 
-def _labelled(pod: Pod, labels: dict[str, str]) -> bool:
-    return labels.items() <= (pod.metadata.labels or {}).items()
+def _labelled(pods: list[Pod], labels: dict[str, str]) -> int:
+    """How many have all of the template's labels."""
+    sets = Counter(id(pod.metadata.labels) for pod in pods)
+    shared = {id(pod.metadata.labels): pod.metadata.labels or {} for pod in pods}
+    return sum(n for key, n in sets.items() if labels.items() <= shared[key].items())
 
 
 def pod_from(owner: Object, resource: Resource) -> Object:

@@ -293,6 +293,20 @@ class Pod(msgspec.Struct, gc=False):
         }
 
 
+def are_ready(pods: Iterable[Pod]) -> list[Pod]:
+    """Those that are ready. Pods that became so in one second share their conditions: one look for all of them."""
+    known: dict[int, bool] = {}
+    found = []
+    for pod in pods:
+        key = id(pod.status.conditions)
+        ready = known.get(key)
+        if ready is None:
+            ready = known[key] = pod.ready
+        if ready:
+            found.append(pod)
+    return found
+
+
 class _RawMeta(msgspec.Struct, gc=False):
     name: str
     namespace: str = ""
