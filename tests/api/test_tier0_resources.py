@@ -52,6 +52,9 @@ CONDITION = {
 ASKED = ("podName", "podUID", "serviceAccountName", "serviceAccountUID", "nodeName", "nodeUID")
 
 BODIES: dict[str, Object] = {
+    "apiregistration.k8s.io/v1/apiservices": {
+        "spec": {"group": "driven.example.com", "version": "v1", "groupPriorityMinimum": 10, "versionPriority": 10}
+    },
     "v1/configmaps": {"data": {"k": "v"}},
     "v1/endpoints": {"subsets": [{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 80}]}]},
     "v1/events": {
@@ -169,7 +172,7 @@ BODIES: dict[str, Object] = {
         }
     },
 }
-NAMED = {"ipaddresses": "192.0.2.77"}
+NAMED = {"ipaddresses": "192.0.2.77", "apiservices": "v1.driven.example.com"}
 ALIVE = {"customresourcedefinitions"}
 """Written by the server itself meanwhile: their stories are elsewhere."""
 STORED = [kind for kind in KINDS if kind.resource.plural not in ALIVE]

@@ -77,6 +77,7 @@ def test_nothing_raises_on_arbitrary_objects(kind: Kind, data: st.DataObject) ->
 def test_flags_are_upstreams() -> None:
     plurals = {k.resource.plural: k for k in table.KINDS}
     assert {p for p, k in plurals.items() if not k.unconditional_update} == {
+        "apiservices",
         "csidrivers",
         "customresourcedefinitions",
         "csinodes",

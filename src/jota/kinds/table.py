@@ -15,6 +15,7 @@ from jota.kinds.admission import (
     validatingwebhookconfiguration,
 )
 from jota.kinds.apiextensions import crd
+from jota.kinds.apiregistration import apiservice
 from jota.kinds.apps import controllerrevision, daemonset, deployment, replicaset, statefulset
 from jota.kinds.autoscaling import horizontalpodautoscaler, horizontalpodautoscaler_v1
 from jota.kinds.batch import cronjob, job
@@ -109,6 +110,7 @@ STABLE: tuple[Kind, ...] = (
     volumeattachment.KIND,
     volumeattributesclass.KIND,
     crd.KIND,
+    apiservice.KIND,
     priorityclass.KIND,
     lease.KIND,
     runtimeclass.KIND,
