@@ -12,45 +12,26 @@ import base64
 import binascii
 import ssl
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
+from jota.api import backends
 from jota.api.registry import Registry
 from jota.kinds.kind import Object
-from jota.kinds.shape import number, part, parts, text
-from jota.meta.resource import ENDPOINTSLICES, SERVICES
-from jota.wire.dial import forward
+from jota.kinds.shape import number, part, text
+from jota.meta.resource import SERVICES
+from jota.wire.dial import forward, whole
 from jota.wire.message import Request
 
 LARGEST = 8 << 20
 """Bytes of an answer."""
 _CONTEXTS = 64
-_OF_SERVICE = "kubernetes.io/service-name"
 
 
 class WebhookFailed(Exception):
     """The call did not come about; the text is the cause."""
-
-
-class _Collector:
-    """message.Writer that keeps what is written."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-        self.buffered = 0
-        self.closed = False
-
-    def write(self, parts: Sequence[bytes]) -> None:
-        self.parts += parts
-        self.buffered += sum(map(len, parts))
-        if self.buffered > LARGEST:
-            raise WebhookFailed(f"the answer is longer than {LARGEST} bytes")
-
-    async def drain(self) -> None:
-        """Nothing waits."""
 
 
 class WebhookClient:
@@ -81,11 +62,7 @@ class WebhookClient:
                     headers=headers,
                     server_hostname=server,
                 )
-                content = response.body if isinstance(response.body, bytes) else b"".join(response.body)
-                if response.stream is not None:
-                    collector = _Collector()
-                    await response.stream(collector)
-                    content = b"".join(collector.parts)
+                content = await whole(response, LARGEST)
         except TimeoutError:
             raise WebhookFailed(cause + "context deadline exceeded") from None
         except (OSError, ssl.SSLError) as error:
@@ -119,18 +96,13 @@ class WebhookClient:
         spec = part(service, "spec")
         if text(spec, "type") == "ExternalName":
             return text(spec, "externalName"), port
-        wanted = next((p for p in parts(spec, "ports") if number(p, "port") == port), None)
+        wanted = backends.service_port(service, port)
         if wanted is None:
             raise WebhookFailed(f'failed to call webhook: service "{name}" has no port {port}')
-        for piece in self._registry.objects(ENDPOINTSLICES, namespace):
-            if part(piece["metadata"], "labels").get(_OF_SERVICE) != name:
-                continue
-            target = next((p for p in parts(piece, "ports") if text(p, "name") == text(wanted, "name")), {})
-            for endpoint in parts(piece, "endpoints"):
-                addresses = endpoint.get("addresses") or ()
-                if part(endpoint, "conditions").get("ready") is not False and addresses and number(target, "port"):
-                    return str(addresses[0]), number(target, "port")
-        raise WebhookFailed(f'failed to call webhook: no endpoints available for service "{name}"')
+        choices = backends.ready(backends.slices(self._registry, namespace, name), text(wanted, "name"))
+        if not choices:
+            raise WebhookFailed(f'failed to call webhook: no endpoints available for service "{name}"')
+        return choices[0]
 
     def _context(self, bundle: str) -> ssl.SSLContext:
         """TLS that trusts the bundle alone, or the machine's roots without one. Raises WebhookFailed."""

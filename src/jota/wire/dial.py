@@ -15,7 +15,7 @@ from typing import Any
 import httptools
 
 from jota.wire.duplex import SocketDuplex
-from jota.wire.message import Duplex, Request, Response, Writer
+from jota.wire.message import Duplex, Part, Request, Response, Writer
 from jota.wire.portforward import splice
 
 log = logging.getLogger("jota.wire")
@@ -240,3 +240,33 @@ def _response(upstream: SocketDuplex, answer: _Answer, upgrade: bool) -> Respons
         return Response(answer.status, kept, answer.take())
     to_end = answer.header("content-length") is None and answer.header("transfer-encoding") is None
     return Response(answer.status, kept, stream=_Body(upstream, answer, to_end=to_end))
+
+
+async def whole(response: Response, largest: int) -> bytes:
+    """The body of an answer, read to its end. Raises BadGateway above `largest` bytes, ConnectionError when it is cut off."""
+    found = response.body if isinstance(response.body, bytes) else b"".join(response.body)
+    if response.stream is not None:
+        collector = _Collector(largest)
+        await response.stream(collector)
+        found = b"".join(collector.parts)
+    if len(found) > largest:
+        raise BadGateway(f"the answer is longer than {largest} bytes")
+    return found
+
+
+class _Collector:
+    """message.Writer that keeps what is written."""
+
+    def __init__(self, largest: int) -> None:
+        self.parts: list[Part] = []
+        self.buffered, self.closed = 0, False
+        self._largest = largest
+
+    def write(self, parts: Sequence[Part]) -> None:
+        self.parts += parts
+        self.buffered += sum(map(len, parts))
+        if self.buffered > self._largest:
+            raise BadGateway(f"the answer is longer than {self._largest} bytes")
+
+    async def drain(self) -> None:
+        """Nothing waits."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import ssl
 from dataclasses import replace
 
+from jota.api import backends
 from jota.api.call import Call
 from jota.api.resource import Engine
 from jota.api.subresources import kubelet
 from jota.kinds.kind import Object
-from jota.kinds.shape import part, parts, text, texts
+from jota.kinds.shape import part, parts, text
 from jota.meta.errors import ApiError, bad_request, not_found, unavailable
-from jota.meta.resource import ENDPOINTSLICES, PODS, SERVICES
+from jota.meta.resource import PODS, SERVICES
 from jota.wire.dial import forward
 from jota.wire.message import Response
 
@@ -35,7 +36,7 @@ async def proxy(engine: Engine, call: Call) -> Response:
         host, number = _pod(engine, target.namespace, name, port)
     else:
         host, number = _service(engine, target.namespace, name, port)
-    headers = {k: v for k, v in request.headers.items() if k not in kubelet.PRIVATE}
+    headers = {k: v for k, v in request.headers.items() if not k.startswith(kubelet.PRIVATE)}
     bare = replace(request, headers=headers)
     tls = _insecure() if scheme == "https" else None
     whole = f"{path}?{request.query}" if request.query else path
@@ -82,15 +83,8 @@ def _service(engine: Engine, namespace: str, name: str, port: str) -> tuple[str,
     service = engine.registry.get(SERVICES, namespace, name)
     if service is None:
         raise not_found("services", name)
-    wanted = _port_name(service, port)
-    choices: list[tuple[str, int]] = []
-    for slice_ in engine.registry.objects(ENDPOINTSLICES, namespace):
-        if (slice_["metadata"].get("labels") or {}).get("kubernetes.io/service-name") != name:
-            continue
-        numbers = [p["port"] for p in parts(slice_, "ports") if text(p, "name") == wanted and p.get("port")]
-        for endpoint in parts(slice_, "endpoints"):
-            if part(endpoint, "conditions").get("ready") is not False:
-                choices += [(address, number) for address in texts(endpoint, "addresses") for number in numbers]
+    found = backends.slices(engine.registry, namespace, name)
+    choices = backends.ready(found, _port_name(service, port))
     if not choices:
         raise unavailable(f'no endpoints available for service "{name}"')
     return engine.random.choice(choices)
