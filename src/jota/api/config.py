@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from ssl import SSLContext
 
 from jota.api.runtime_config import serves
@@ -10,6 +11,21 @@ from jota.kinds.kind import Kind
 
 VERSION = "v1.37.0"
 """The Kubernetes release whose API is served: what `kubectl version` and every client's feature checks see."""
+
+
+@dataclass(slots=True, frozen=True)
+class FrontProxy:
+    """How this server and extension servers (APIServices) know each other; a CA of its own signs front proxies."""
+
+    certificate: Path
+    key: Path
+    """Files of our own client certificate."""
+    ca: str
+    """PEM: whose certificates may speak for users in X-Remote-* headers (requestheader-client-ca-file)."""
+    client_ca: str
+    """PEM: whose certificates name users by themselves (client-ca-file)."""
+    names: tuple[str, ...] = ("front-proxy-client",)
+    """Common names of front proxies (requestheader-allowed-names)."""
 
 
 @dataclass(slots=True)
@@ -32,6 +48,8 @@ class ApiConfig:
     """The client side of TLS towards node agents; without it logs, exec and the like are refused."""
     kubelet_port: int = 10250
     """Used for nodes that do not report their own."""
+    front_proxy: FrontProxy | None = None
+    """Without it extension servers see no client certificate, and nobody may speak for others here."""
     runtime_config: dict[str, bool] = field(default_factory=dict)
     """Group versions or resources beyond the stable ones: {"api/all": true, "batch/v2alpha1": true} (runtime_config.py)."""
 

@@ -12,6 +12,7 @@ from jota.api.documents import Document
 from jota.api.filters.authn import Authentication
 from jota.api.filters.authz import ClusterAuthorizer
 from jota.api.filters.node import NodeAuthorizer
+from jota.api.filters.requestheader import RequestHeader
 from jota.api.rbac import bootstrap as roles
 from jota.api.rbac.escalation import NoEscalation
 from jota.api.rbac.index import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES, RbacIndex
@@ -32,6 +33,8 @@ def secure(api: Api, signer: TokenSigner, issuer: str) -> None:
     """Authenticate and authorize from now on. Call before `api.start()`; `write_roles` after it."""
     tokens = ServiceAccountTokens(signer, issuer, api.registry.get, lambda: str(uuid4()))
     authentication = Authentication(tokens, api.registry.get, api.clock)
+    if api.config.front_proxy is not None:
+        authentication.front_proxies = RequestHeader(api.config.front_proxy)
     index = RbacIndex(api.registry)
     nodes = NodeAuthorizer(api.registry, [parse(rule) for rule in roles.node_rules()])
     authorizer = ClusterAuthorizer(nodes, index)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -128,6 +129,16 @@ def read_csr(csr_pem: bytes) -> Subject:
 def read_certificate(der: bytes) -> Subject:
     """The subject of a certificate that TLS has already verified. Raises ValueError."""
     return _subject(x509.load_der_x509_certificate(der))
+
+
+def issued_by(der: bytes, ca_pem: bytes) -> bool:
+    """Whether the key of this CA signed the certificate. Its validity is not looked at: TLS did. Raises ValueError."""
+    certificate, authority = x509.load_der_x509_certificate(der), x509.load_pem_x509_certificate(ca_pem)
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (InvalidSignature, TypeError, ValueError):
+        return False  # another issuer's name, another kind of key, or another key
+    return True
 
 
 def expiry(certificate_pem: bytes) -> float:

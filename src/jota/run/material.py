@@ -31,6 +31,8 @@ class Material:
     authority: CertificateAuthority
     signer: TokenSigner
     admin: Pair
+    front_proxy_ca: bytes
+    """PEM of the CA whose certificates may speak for users in X-Remote-* headers."""
     envelope: Envelope
     """Seals Secrets in the database file."""
 
@@ -39,15 +41,16 @@ class Material:
         return self.authority.certificate_pem
 
     def pair(self, name: str) -> tuple[Path, Path]:
-        """(certificate, key) files of one of our leaves: server, kubelet-client, admin."""
+        """(certificate, key) files of one of our leaves: server, kubelet-client, front-proxy-client, admin."""
         return self.directory / f"{name}.crt", self.directory / f"{name}.key"
 
     def serving_context(self) -> ssl.SSLContext:
-        """TLS for the API: our certificate; client certificates are optional and verified against our CA."""
+        """TLS for the API: our certificate; client certificates are optional and verified against our CAs."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(*self.pair("server"))
-        context.load_verify_locations(cadata=self.ca_pem.decode())
+        # who signed a certificate decides what it says: filters/requestheader.py
+        context.load_verify_locations(cadata=(self.ca_pem + self.front_proxy_ca).decode())
         context.verify_mode = ssl.CERT_OPTIONAL
         return context
 
@@ -62,7 +65,8 @@ class Material:
 def ensure(directory: Path, *, addresses: list[str], service_cidr: str, domain: str, now: float) -> Material:
     """Load or make the CA and the token key; issue today's leaves. `addresses`: IPs that clients may dial."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    authority = CertificateAuthority(_authority(directory, now))
+    authority = CertificateAuthority(_authority(directory / "ca", "jota-ca", now))
+    proxies = CertificateAuthority(_authority(directory / "front-proxy-ca", "front-proxy-ca", now))
     signer = TokenSigner(_token_key(directory))
     dns = (
         "localhost",
@@ -81,13 +85,16 @@ def ensure(directory: Path, *, addresses: list[str], service_cidr: str, domain: 
         Subject("kubernetes-admin", (_MASTERS,)), days=_LEAF_DAYS, client=True, server=False, now=now
     )
     _leaf(directory / "admin", admin)
-    return Material(directory, authority, signer, admin, _envelope(directory / "encryption.keys"))
+    front_proxy = proxies.issue(Subject("front-proxy-client", ()), days=_LEAF_DAYS, client=True, server=False, now=now)
+    _leaf(directory / "front-proxy-client", front_proxy)
+    envelope = _envelope(directory / "encryption.keys")
+    return Material(directory, authority, signer, admin, proxies.certificate_pem, envelope)
 
 
-def _authority(directory: Path, now: float) -> Pair:
-    certificate, key = directory / "ca.crt", directory / "ca.key"
+def _authority(stem: Path, name: str, now: float) -> Pair:
+    certificate, key = stem.with_suffix(".crt"), stem.with_suffix(".key")
     if not (certificate.exists() and key.exists()):
-        _leaf(directory / "ca", CertificateAuthority.create("jota-ca", days=_CA_DAYS, now=now))
+        _leaf(stem, CertificateAuthority.create(name, days=_CA_DAYS, now=now))
     return Pair(certificate.read_bytes(), key.read_bytes())
 
 

@@ -20,7 +20,7 @@ from ssl import SSLContext
 from typing import IO, TYPE_CHECKING, Any
 
 from jota.aio.clock import SystemClock
-from jota.api.config import ApiConfig
+from jota.api.config import ApiConfig, FrontProxy
 from jota.api.filters.attributes import COMPONENT
 from jota.api.runtime_config import left_out
 from jota.api.security import secure, write_roles
@@ -108,7 +108,7 @@ async def serve(
                 tasks.create_task(run_compactor(store, clock)),
                 tasks.create_task(_bound_log(clock)),
                 tasks.create_task(run_collector(clock, lambda: api.metrics.answered)),
-                tasks.create_task(_renew(instance, addresses, serving, api.config.kubelet_tls, clock)),
+                tasks.create_task(_renew(instance, addresses, serving, api, clock)),
             ]
             for part, loop in zip(("controller-manager", "scheduler"), loops, strict=False):
                 api.components[part] = partial(_runs, loop)
@@ -135,17 +135,16 @@ def _material(instance: Instance, addresses: list[str], clock: SystemClock) -> M
     return ensure(instance.pki, addresses=addresses, service_cidr=instance.service_cidr, domain=DOMAIN, now=clock.now())
 
 
-async def _renew(
-    instance: Instance, addresses: list[str], serving: SSLContext, kubelets: SSLContext | None, clock: SystemClock
-) -> None:
+async def _renew(instance: Instance, addresses: list[str], serving: SSLContext, api: Api, clock: SystemClock) -> None:
     """Issue our own certificates anew every day, so that a server that runs for years locks nobody out."""
     while True:
         await clock.sleep(_RENEWAL)
         try:
             material = _material(instance, addresses, clock)
             serving.load_cert_chain(*material.pair("server"))
-            if kubelets is not None:
-                kubelets.load_cert_chain(*material.pair("kubelet-client"))
+            if api.config.kubelet_tls is not None:
+                api.config.kubelet_tls.load_cert_chain(*material.pair("kubelet-client"))
+            api.aggregation.renewed()
             _write_credentials(instance, material)
         except OSError as fault:
             log.warning("certificates could not be renewed: %s", fault)
@@ -205,6 +204,9 @@ def _api(
         advertise_port=instance.api_port,
         kubelet_tls=material.kubelet_client_context(),
         runtime_config=runtime_config,
+        front_proxy=FrontProxy(
+            *material.pair("front-proxy-client"), material.front_proxy_ca.decode(), material.ca_pem.decode()
+        ),
     )
     for missing in left_out(runtime_config):
         log.warning("--runtime-config asks for %s, which this server does not have", missing)

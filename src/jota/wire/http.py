@@ -340,6 +340,8 @@ class _Connection(asyncio.Protocol):
             self._abort_parse(BAD_REQUEST)
         if len(old) + len(new) > self._limits.header:
             self._abort_parse(HEADER_TOO_LARGE)
+        if key.startswith("x-remote-"):
+            return f"{old}\n{new}"  # names of users and groups may hold commas: these lines stay apart
         return f"{old}; {new}" if key == "cookie" else f"{old}, {new}"
 
     def on_headers_complete(self) -> None:

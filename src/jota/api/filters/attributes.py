@@ -57,3 +57,5 @@ class Authorizer(Protocol):
 
 COMPONENT = User("system:apiserver", groups=(MASTERS, "system:authenticated"))
 """The server's own loopback identity."""
+AGGREGATOR = User("system:kube-aggregator", groups=(MASTERS,))
+"""As whom this server reads the documents of extension servers (upstream's)."""

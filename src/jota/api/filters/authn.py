@@ -1,4 +1,5 @@
-"""Authentication: a request's certificate or bearer token -> User. In order: client certificate, bearer token, anonymous.
+"""Authentication: a request's certificate or bearer token -> User. In order: front proxy (requestheader.py), client
+certificate, bearer token, anonymous.
 
 Rules are upstream's: CN is the user and O the groups of a certificate; bearer tokens are ServiceAccount tokens or bootstrap
 tokens (`abcdef.0123456789abcdef`, Secrets of type bootstrap.kubernetes.io/token); bad credentials are 401, none is
@@ -16,6 +17,7 @@ from typing import Any
 
 from jota.aio.clock import Clock, parse_rfc3339
 from jota.api.filters.attributes import User
+from jota.api.filters.requestheader import RequestHeader
 from jota.api.tokens import Lookup, ServiceAccountTokens
 from jota.meta.errors import unauthorized
 from jota.meta.resource import SECRETS
@@ -36,14 +38,24 @@ class Authentication:
     def __init__(self, tokens: ServiceAccountTokens, lookup: Lookup, clock: Clock) -> None:
         self._tokens, self._lookup, self._clock = tokens, lookup, clock
         self._certificates: OrderedDict[bytes, User] = OrderedDict()
+        self.front_proxies: RequestHeader | None = None
 
     async def authenticate(self, request: Request) -> User | None:
         """The user. Raises ApiError 401 for credentials that do not count."""
-        if request.peer.certificate is not None:
-            return self._by_certificate(request.peer.certificate)
+        certificate = request.peer.certificate
+        proxy = None
+        if certificate is not None:
+            proxy = self.front_proxies.proxy_name(certificate) if self.front_proxies is not None else None
+            if self.front_proxies is None or proxy is None:
+                return self._by_certificate(certificate)
+            user = self.front_proxies.user(request, proxy)
+            if user is not None:
+                return user
         token = bearer(request)
         if token:
             return self.by_token(token)[0]
+        if proxy is not None:
+            raise unauthorized()  # a front proxy that speaks for nobody is nobody
         return ANONYMOUS
 
     def by_token(self, token: str, audiences: tuple[str, ...] = ()) -> tuple[User, list[str]]:

@@ -19,7 +19,8 @@ from jota.meta.resource import NODES
 from jota.wire.dial import forward
 from jota.wire.message import Request, Response
 
-PRIVATE = ("authorization", "cookie")
+PRIVATE = ("authorization", "cookie", "impersonate-", "x-remote-")
+"""Beginnings of headers that end here: the client's credentials, and those that speak for others."""
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 
@@ -70,7 +71,7 @@ async def hand_over(engine: Engine, request: Request, node_name: str, path: str,
     tls = engine.config.kubelet_tls
     if tls is None:
         raise unavailable("this server has no credentials for node agents")
-    headers = {k: v for k, v in request.headers.items() if k not in PRIVATE and not k.startswith("impersonate-")}
+    headers = {k: v for k, v in request.headers.items() if not k.startswith(PRIVATE)}
     bare = replace(request, headers=headers)
     try:
         return await forward(bare, host=host, port=port, path=f"{path}?{query}" if query else path, ssl=tls)
