@@ -141,6 +141,9 @@ def authorize(api: Api, user: User, target: Target, fields: str = "") -> None:
 
 
 async def _dispatch(api: Api, request: Request, target: Target, params: dict[str, str], user: User) -> Response:
+    remote = api.aggregation.route(target)
+    if remote is not None:
+        return await remote.serve(request, user)
     if not target.resource:
         return await api.documents.serve(request, target, user)
     served = api.served.get((target.group, target.version, target.resource))

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from jota.api.aggregation.priorities import KING, kube_order
+from jota.api.aggregation.services import NOTHING_FOREIGN, Foreign
 from jota.kinds.kind import Kind
 from jota.kinds.virtual import SCALE, SUBRESOURCES
 
@@ -26,29 +27,6 @@ class _Sub(NamedTuple):
 
 
 _EDIT = ("get", "patch", "update")
-_GROUP_ORDER = (
-    "",
-    "apiregistration.k8s.io",
-    "apps",
-    "events.k8s.io",
-    "authentication.k8s.io",
-    "authorization.k8s.io",
-    "autoscaling",
-    "batch",
-    "certificates.k8s.io",
-    "networking.k8s.io",
-    "policy",
-    "rbac.authorization.k8s.io",
-    "storage.k8s.io",
-    "admissionregistration.k8s.io",
-    "apiextensions.k8s.io",
-    "scheduling.k8s.io",
-    "coordination.k8s.io",
-    "node.k8s.io",
-    "discovery.k8s.io",
-    "flowcontrol.apiserver.k8s.io",
-)
-"""Upstream's: clients take the first group that knows a short name. Others follow, by name."""
 
 
 def _subresource(kind: Kind, name: str) -> _Sub:
@@ -69,27 +47,29 @@ def _subresources(kind: Kind) -> list[tuple[str, _Sub]]:
     return [(name, _subresource(kind, name)) for name in sorted(names)]
 
 
-def _version_order(version: str) -> tuple[int, int, int, str]:
-    """Sort key: v2, v1, v2beta1, v1beta2, v1beta1, v1alpha1, and then whatever else by name."""
-    form = re.fullmatch(r"v([0-9]+)(?:(alpha|beta)([0-9]+))?", version)
-    if form is None:
-        return 3, 0, 0, version
-    stage = {"": 0, None: 0, "beta": 1, "alpha": 2}[form[2]]
-    return stage, -int(form[1]), -int(form[3] or 0), ""
-
-
-def _served(kinds: Iterable[Kind]) -> dict[str, dict[str, list[Kind]]]:
-    """group -> version -> kinds, in the order of discovery; the core group is ""."""
+def _served(kinds: Iterable[Kind], foreign: Foreign = NOTHING_FOREIGN) -> dict[str, dict[str, list[Kind]]]:
+    """group -> version -> kinds, in the order of discovery; the core group is "". No kinds: another server's version."""
     found: dict[str, dict[str, list[Kind]]] = {}
     for kind in kinds:
-        found.setdefault(kind.resource.group, {}).setdefault(kind.resource.version, []).append(kind)
-    rank = {group: index for index, group in enumerate(_GROUP_ORDER)}
+        if kind.resource[:2] not in foreign.versions:
+            found.setdefault(kind.resource.group, {}).setdefault(kind.resource.version, []).append(kind)
+    for group, version in foreign.versions:
+        found.setdefault(group, {})[version] = []
+
+    def rank(group: str) -> tuple[bool, bool, int, str]:
+        # this server's own group that the others register in is always first (upstream)
+        highest = max(foreign.priority(group, version).group for version in found[group])
+        return group != "", group != KING, -highest, group
+
+    def place(group: str, version: str) -> tuple[int, tuple[int, int, int, str]]:
+        return -foreign.priority(group, version).version, kube_order(version)
+
     return {
         group: {
             version: sorted(found[group][version], key=lambda k: k.resource.plural)
-            for version in sorted(found[group], key=_version_order)
+            for version in sorted(found[group], key=lambda v: place(group, v))
         }
-        for group in sorted(found, key=lambda g: (rank.get(g, len(rank)), g))
+        for group in sorted(found, key=rank)
     }
 
 
@@ -107,15 +87,15 @@ def legacy_api(kinds: Iterable[Kind], address: str = "") -> dict[str, Any]:
     return {"kind": "APIVersions", "versions": versions, "serverAddressByClientCIDRs": addresses}
 
 
-def legacy_group_list(kinds: Iterable[Kind]) -> dict[str, Any]:
+def legacy_group_list(kinds: Iterable[Kind], foreign: Foreign = NOTHING_FOREIGN) -> dict[str, Any]:
     """GET /apis: APIGroupList."""
-    groups = [_group(group, list(versions)) for group, versions in _served(kinds).items() if group]
+    groups = [_group(group, list(versions)) for group, versions in _served(kinds, foreign).items() if group]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
-def legacy_group(kinds: Iterable[Kind], group: str) -> dict[str, Any] | None:
+def legacy_group(kinds: Iterable[Kind], group: str, foreign: Foreign = NOTHING_FOREIGN) -> dict[str, Any] | None:
     """GET /apis/<group>: APIGroup; None when the group is not served."""
-    versions = _served(kinds).get(group)
+    versions = _served(kinds, foreign).get(group)
     if not group or not versions:
         return None
     return {"kind": "APIGroup", "apiVersion": "v1", **_group(group, list(versions))}
@@ -181,16 +161,19 @@ def _legacy_subresource(kind: Kind, name: str, sub: _Sub) -> dict[str, Any]:
 # --- aggregated ------------------------------------------------------------------------------------------------------
 
 
-def aggregated(kinds: Iterable[Kind], core: bool, version: str = "v2") -> dict[str, Any]:
+def aggregated(
+    kinds: Iterable[Kind], core: bool, version: str = "v2", foreign: Foreign = NOTHING_FOREIGN
+) -> dict[str, Any]:
     """GET /api (core=True) or /apis as APIGroupDiscoveryList; `version` is v2 or v2beta1.
 
     The response's Content-Type must be `content_type(version)`, or clients take the body for a legacy one."""
-    groups = [(g, v) for g, v in _served(kinds).items() if (g == "") == core]
+    groups = [(g, v) for g, v in _served(kinds, foreign).items() if (g == "") == core]
     items = [
         {
             "metadata": {"name": group, "creationTimestamp": None} if group else {"creationTimestamp": None},
             "versions": [
-                {"version": name, "freshness": "Current", "resources": [_aggregated_resource(k) for k in members]}
+                foreign.versions.get((group, name))
+                or {"version": name, "freshness": "Current", "resources": [_aggregated_resource(k) for k in members]}
                 for name, members in versions.items()
             ],
         }

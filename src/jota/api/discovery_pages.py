@@ -61,19 +61,19 @@ class DiscoveryPages:
         return Response(200, respond.headers(), found)
 
     def _build(self, path: str, version: str) -> dict[str, Any] | None:
-        kinds = self._kinds()
+        kinds, foreign = self._kinds(), self._api.aggregation.foreign()
         parts = path.split("/")
         core = parts[0] == "api"
         if version:
-            return discovery.aggregated(kinds, core, version)
+            return discovery.aggregated(kinds, core, version, foreign)
         if len(parts) == 1:
             config = self._api.config
             address = f"{config.advertise_address}:{config.advertise_port}" if config.advertise_address else ""
-            return discovery.legacy_api(kinds, address) if core else discovery.legacy_group_list(kinds)
+            return discovery.legacy_api(kinds, address) if core else discovery.legacy_group_list(kinds, foreign)
         if core:
             return discovery.legacy_resources(kinds, "", parts[1]) if len(parts) == 2 else None
         if len(parts) == 2:
-            return discovery.legacy_group(kinds, parts[1])
+            return discovery.legacy_group(kinds, parts[1], foreign)
         return discovery.legacy_resources(kinds, parts[1], parts[2]) if len(parts) == 3 else None
 
     def _kinds(self) -> list[Kind]:

@@ -87,6 +87,8 @@ class Documents:
         found = {"/healthz", "/livez", "/metrics", "/readyz", "/version", "/api", "/apis"}
         for group, version, _ in self._api.served:
             found |= {f"/apis/{group}", f"/apis/{group}/{version}"} if group else {f"/api/{version}"}
+        for group, version in self._api.aggregation.remotes:
+            found |= {f"/apis/{group}", f"/apis/{group}/{version}"} if group else {f"/api/{version}"}
         found |= {f"/{first}" for first in self.handlers}
         return sorted(found)
 

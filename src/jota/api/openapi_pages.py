@@ -10,11 +10,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qs, quote
 
+from jota.api.filters.attributes import AGGREGATOR
 from jota.api.negotiate import clauses
+from jota.api.path import Target
 from jota.meta.errors import ApiError, not_acceptable, path_not_found
 from jota.wire.message import Request, Response
 
 if TYPE_CHECKING:
+    from jota.api.aggregation.openapi import Merged
     from jota.api.openapi.documents import Document, Documents
     from jota.api.server import Api
 
@@ -27,6 +30,7 @@ class OpenApiPages:
         self._api = api
         self._documents: Documents | None = None
         self._building = asyncio.Lock()
+        self._merged: Merged | None = None
 
     def forget(self) -> None:
         self._documents = None
@@ -39,8 +43,17 @@ class OpenApiPages:
         if path == "v2":
             return await self._v2(request)
         if path == "v3":
-            return _answer(request, await self._make(lambda docs: docs.v3_index()))
+            index = await self._make(lambda docs: docs.v3_index())
+            remotes = self._api.aggregation.remotes
+            if remotes:
+                from jota.api.aggregation.openapi import v3_index
+
+                index = v3_index(index, remotes.values())
+            return _answer(request, index)
         if path.startswith("v3/"):
+            remote = self._api.aggregation.route(Target(path[2:], "get"))
+            if remote is not None:
+                return await remote.serve(request, AGGREGATOR)
             return await self._v3(request, path[3:])
         raise path_not_found()
 
@@ -51,7 +64,14 @@ class OpenApiPages:
             if media in PROTOBUF_ACCEPTED:
                 return _answer(request, await self._make(lambda docs: docs.v2_protobuf()))
             if media in ("application/json", "application/*", "*/*"):
-                return _answer(request, await self._make(lambda docs: docs.v2()))
+                own = await self._make(lambda docs: docs.v2())
+                if self._api.aggregation.remotes:
+                    if self._merged is None:
+                        from jota.api.aggregation.openapi import Merged
+
+                        self._merged = Merged(self._api.clock)
+                    own = await self._merged.v2(own, list(self._api.aggregation.remotes.values()))
+                return _answer(request, own)
         raise not_acceptable(["application/json", *PROTOBUF_ACCEPTED])
 
     async def _v3(self, request: Request, path: str) -> Response:

@@ -17,6 +17,7 @@ from jota.aio.clock import Clock
 from jota.api import bootstrap, chain, componentstatus
 from jota.api.admission.plugin import Plugin
 from jota.api.admission.table import plugins as default_plugins
+from jota.api.aggregation.services import Aggregation
 from jota.api.config import ApiConfig
 from jota.api.custom.manager import CustomResources
 from jota.api.documents import Documents
@@ -68,6 +69,7 @@ class Api:
         self.engine = Engine(store, self.feed, self.registry, clock, random, chosen, self.config)
         self.served = self.engine.served
         """(group, version, plural) -> what is served there."""
+        self.aggregation = Aggregation(self)
         self.documents = Documents(self)
         self.components: dict[str, Callable[[], bool]] = {}
         """Parts of the control plane beside the store, by name: whether they run (componentstatus.py)."""
@@ -121,6 +123,7 @@ class Api:
         self.custom.start()
         self._keeper = asyncio.create_task(self._run(), name="api")
         await bootstrap.run(self)
+        await self.aggregation.start()
 
     async def _run(self) -> None:
         """The parent of the server's own tasks."""
@@ -128,6 +131,7 @@ class Api:
             tasks = [
                 group.create_task(self.feed.run(), name="feed"),
                 group.create_task(self.custom.run(), name="custom resources"),
+                group.create_task(self.aggregation.run(), name="aggregation"),
             ]
             await self._stop.wait()
             for task in tasks:

@@ -52,6 +52,15 @@ class CustomResources:
         """Install what is stored, and follow what comes."""
         self._api.registry.mirror(CRDS, self._changed)
 
+    def group_versions(self) -> set[tuple[str, str]]:
+        """Every group and version that a definition wants to be served, whether its names are accepted yet or not."""
+        return {
+            (_group(crd), text(version, "name"))
+            for crd in self._definitions.values()
+            for version in parts(part(crd, "spec"), "versions")
+            if version.get("served") is True
+        }
+
     # -- following
 
     def _changed(self, new: Object | None, old: Object | None) -> None:
