@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import struct
 
 import pytest
 from test_remotecommand import SPDY, WS
-from wirekit import pipe, run
+from wirekit import pipe, run, serving
 
-from jota.wire.dial import dial
+from jota.wire.dial import dial, forward
 from jota.wire.message import Request
 from jota.wire.portforward import parse_ports, serve
 from jota.wire.spdy import SpdySession
@@ -118,3 +120,68 @@ def test_ports_of_a_query():
     for bad in ("", "ports=", "ports=0", "ports=65536", "ports=x", "ports=" + ",".join(["1"] * 101)):
         with pytest.raises(ValueError):
             parse_ports(bad)
+
+
+LARGE = 24 << 20
+
+
+@pytest.mark.parametrize("protocol", ["v4.channel.k8s.io", "base64.channel.k8s.io"])
+def test_much_goes_both_ways_through_two_servers(protocol):
+    """As from a client through the API server to a node agent; both directions at full speed at the same time."""
+
+    async def main():
+        backend, port = await echo_server()
+
+        async def node(request):
+            return await serve(request, lambda p: dial("127.0.0.1", p))
+
+        async with serving(node) as agent:
+
+            async def api(request):
+                return await forward(request, host="127.0.0.1", port=agent.port, path=f"/?{request.query}")
+
+            async with serving(api) as edge:
+                raw = await dial("127.0.0.1", edge.port)
+                lines = [f"GET /?ports={port} HTTP/1.1", "Host: x"]
+                lines += [f"{k}: {v}" for k, v in (WS | {"sec-websocket-protocol": protocol}).items()]
+                raw.write("\r\n".join([*lines, "", ""]).encode())
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    piece = await raw.read(1)
+                    assert piece, head
+                    head += piece
+                assert b" 101 " in head
+                socket = WebSocket(raw, client=True)
+                digests = await echoed(socket, text=protocol.startswith("base64"))
+                await socket.close()
+        backend.close()
+        return digests
+
+    sent, came = run(main(), "uvloop", timeout=60)
+    assert came == sent
+
+
+async def echoed(socket, *, text):
+    """(digest of what was sent, digest of what came) on the first channel."""
+    sent, came, block = hashlib.sha256(), hashlib.sha256(), bytes(range(251)) * 131
+    for _ in range(2):
+        await socket.receive()  # the port, on both channels
+
+    async def send():
+        left = LARGE
+        while left:
+            piece = block[:left]
+            sent.update(piece)
+            socket.send("0" + base64.b64encode(piece).decode() if text else b"\x00" + piece)
+            await socket.drain()
+            left -= len(piece)
+
+    sending, got = asyncio.ensure_future(send()), 0
+    while got < LARGE:
+        message = await socket.receive()
+        assert message is not None, f"ended after {got} bytes"
+        data = base64.b64decode(message[1:]) if text else message[1:]
+        came.update(data)
+        got += len(data)
+    await sending
+    return sent.hexdigest(), came.hexdigest()
