@@ -51,6 +51,22 @@ async def account_token(server: ApiServer, **spec: Any) -> str:
     return str(answer["status"]["token"])
 
 
+def test_a_token_among_websocket_protocols_goes_no_further() -> None:
+    async def story() -> None:
+        async with secured() as server:
+            encoded = base64.urlsafe_b64encode((await account_token(server)).encode()).decode().rstrip("=")
+            offer = f"base64url.bearer.authorization.k8s.io.{encoded}"
+            for offers, left in ((f"{offer}, v4.channel.k8s.io", "v4.channel.k8s.io"), (offer, None)):
+                request = Request("GET", "/version", headers={"sec-websocket-protocol": offers})
+                assert server.api.authenticator is not None
+                user = await server.api.authenticator.authenticate(request)
+                assert user is not None
+                assert user.name == "system:serviceaccount:default:robot"
+                assert request.headers.get("sec-websocket-protocol") == left
+
+    asyncio.run(story())
+
+
 def test_strangers_see_health_and_nothing_else() -> None:
     async def story() -> None:
         async with secured() as server:

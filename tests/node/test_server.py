@@ -167,6 +167,43 @@ def test_exec_hands_the_command_to_the_latest_attempt(kubelet):
     assert kubelet._runtime.asked == [("id1", ["sh", "-c", "a b"], True, True)]
 
 
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [("binary.k8s.io", b"run 1\n"), ("base64.binary.k8s.io", "cnVuIDEK"), ("", b"run 1\n")],
+)
+def test_logs_over_a_websocket(kubelet, protocol, message):
+    import socket
+
+    from jota.wire.duplex import SocketDuplex
+    from jota.wire.websocket import WebSocket
+
+    headers = {
+        "upgrade": "websocket",
+        "connection": "Upgrade",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    if protocol:
+        headers["sec-websocket-protocol"] = protocol
+    request = Request("GET", "/containerLogs/ns/p/c", "", headers, b"", Peer(certificate=b"der"))
+
+    async def main():
+        response = await kubelet.handle(request)
+        assert response.status == 101
+        assert dict(response.headers).get("Sec-WebSocket-Protocol", "") == protocol
+        ends = []
+        for sock in socket.socketpair():
+            ends.append((await asyncio.get_running_loop().create_connection(SocketDuplex, sock=sock))[1])
+        serving = asyncio.ensure_future(response.upgrade(ends[0]))
+        client = WebSocket(ends[1], client=True)
+        found = [await client.receive(), await client.receive()]
+        ends[1].close()
+        await serving
+        return found, client.close_code
+
+    assert asyncio.run(main()) == ([message, None], 1000)
+
+
 def test_reports(kubelet):
     pods = json.loads(ask(kubelet, "/pods")[1])
     assert pods["kind"] == "PodList"

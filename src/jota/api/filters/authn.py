@@ -42,6 +42,13 @@ class Authentication:
 
     async def authenticate(self, request: Request) -> User | None:
         """The user. Raises ApiError 401 for credentials that do not count."""
+        try:
+            return self._user(request)
+        finally:
+            if "sec-websocket-protocol" in request.headers:
+                _drop_token(request.headers)
+
+    def _user(self, request: Request) -> User:
         certificate = request.peer.certificate
         proxy = None
         if certificate is not None:
@@ -115,6 +122,16 @@ def bearer(request: Request) -> str:
         if protocol.startswith(_SUBPROTOCOL):
             return _text(protocol[len(_SUBPROTOCOL) :], altchars=b"-_")
     return ""
+
+
+def _drop_token(headers: dict[str, str]) -> None:
+    """A token among the offered sub-protocols is for us alone: whoever the request is handed to must not see it."""
+    offers = [p.strip() for p in headers["sec-websocket-protocol"].split(",")]
+    kept = [p for p in offers if not p.startswith(_SUBPROTOCOL)]
+    if kept:
+        headers["sec-websocket-protocol"] = ", ".join(kept)
+    else:
+        del headers["sec-websocket-protocol"]
 
 
 def _text(encoded: str, altchars: bytes | None = None) -> str:

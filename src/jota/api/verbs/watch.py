@@ -1,4 +1,4 @@
-"""GET with watch=1: a stream of events, one JSON object per line.
+"""GET with watch=1: a stream of events, one JSON object per line (over WebSocket, one per message: watch_socket.py).
 
 The stream begins with the present state (resourceVersion unset or 0, or WatchList) or with what happened after a
 revision; then `feed.py` calls `deliver` with each commit batch, and all events of a batch leave in one write. An event is
@@ -66,6 +66,11 @@ async def watch(engine: Engine, call: Call) -> Response:
     stream.bookmarks = flag(params, "allowWatchBookmarks")
     if initial is False and not asked:
         stream.after = engine.store.revision
+    if "upgrade" in call.request.headers:
+        from jota.api.verbs import watch_socket
+
+        if watch_socket.wanted(call.request):
+            return watch_socket.upgraded(call.request, stream.run)
     return Response(200, respond.headers(call), stream=stream.run)
 
 
