@@ -87,7 +87,10 @@ def parse(method: str, path: str, params: dict[str, str]) -> Target:
     else:
         return Target(path, method.lower())
     rest = parts[at:]
-    while rest and not rest[-1] and (len(rest) < 5 or rest[-2] != "proxy"):
+    proxied = "proxy" in (
+        rest[4:5] if rest[0] == "namespaces" else rest[2:3]
+    )  # there, all of the path is the backend's
+    while rest and not rest[-1] and not proxied:
         rest.pop()
     if not rest:
         return Target(path, method.lower())

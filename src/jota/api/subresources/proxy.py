@@ -1,7 +1,8 @@
 """pods/proxy, services/proxy and nodes/proxy: HTTP to something inside the cluster, as `[scheme:]name[:port]`.
 
-Path and query are kept. Pods and services are reached at their own addresses (this server stands in the cluster's network);
-a service's backend is picked from its ready endpoints. Nodes are their kubelet API.
+Path and query are kept; links in what comes back lead through the proxy again (proxy_links.py). Pods and services are
+reached at their own addresses (this server stands in the cluster's network); a service's backend is picked from its ready
+endpoints. Nodes are their kubelet API.
 """
 
 from __future__ import annotations
@@ -27,24 +28,41 @@ async def proxy(engine: Engine, call: Call) -> Response:
     if not target.rest and request.method in ("GET", "HEAD") and not request.path.endswith("/"):
         where = request.path + "/" + (f"?{request.query}" if request.query else "")
         return Response(301, [("Location", where)])
-    path = target.rest or "/"
+    path, prefix = target.rest or "/", request.path.removesuffix(target.rest)
     if target.resource == "nodes":
         name = target.name.split(":")[0]
-        return await kubelet.hand_over(engine, request, name, path, request.query)
+        return _linked(call, await kubelet.hand_over(engine, request, name, path, request.query), prefix, "")
     scheme, name, port = split_name(target.name)
     if target.resource == "pods":
         host, number = _pod(engine, target.namespace, name, port)
     else:
         host, number = _service(engine, target.namespace, name, port)
     headers = {k: v for k, v in request.headers.items() if not k.startswith(kubelet.PRIVATE)}
+    headers["x-forwarded-uri"] = prefix + path
+    if request.peer.address:
+        before = headers.get("x-forwarded-for", "")
+        headers["x-forwarded-for"] = f"{before}, {request.peer.address}" if before else request.peer.address
     bare = replace(request, headers=headers)
     tls = _insecure() if scheme == "https" else None
     whole = f"{path}?{request.query}" if request.query else path
     try:
-        return await forward(bare, host=host, port=number, path=whole, ssl=tls)
+        response = await forward(bare, host=host, port=number, path=whole, ssl=tls)
     except (OSError, TimeoutError) as e:
         text_ = f"error trying to reach service: {host}:{number}: {e or type(e).__name__}"
         raise ApiError(503, "ServiceUnavailable", text_) from None
+    return _linked(call, response, prefix, f"{host}:{number}")
+
+
+def _linked(call: Call, response: Response, prefix: str, backend: str) -> Response:
+    """The answer with links that lead through the proxy, where it has any."""
+    names = {name.lower(): value for name, value in response.headers}
+    if "location" not in names and not names.get("content-type", "").startswith("text/html"):
+        return response
+    from jota.api.subresources.proxy_links import Links, through
+
+    if call.request.method == "HEAD" and "location" not in names:
+        return response  # there is no page, and its length is not known before it is rewritten
+    return through(response, Links(prefix, backend, call.request.headers.get("host", "")))
 
 
 def split_name(name: str) -> tuple[str, str, str]:
