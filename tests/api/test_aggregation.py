@@ -585,6 +585,27 @@ async def test_this_servers_own_group_versions_are_registered(api: ApiServer) ->
     assert rows["v1.apps"] == ["v1.apps", "Local", "True", "0s"]
 
 
+@story
+async def test_a_start_sets_right_what_was_changed_and_removes_what_is_no_longer_built_in(api: ApiServer) -> None:
+    await api.client.patch(APISERVICES, "v1.apps", patch={"spec": {"groupPriorityMinimum": 5}})
+    await api.client.delete(APISERVICES, "v1.batch")
+    old = apiservice(group="gone.k8s.io", version="v1", service=None)
+    old["metadata"]["labels"] = {autoregister.LABEL: "onstart"}
+    await api.client.create(APISERVICES, old)
+    await api.settle()
+    assert (await api.client.get(APISERVICES, "v1.apps"))["spec"]["groupPriorityMinimum"] == 5, "until the next start"
+    names = {s["metadata"]["name"] for s in (await api.client.list(APISERVICES))["items"]}
+    assert "v1.batch" not in names
+    assert "v1.gone.k8s.io" in names
+    again = ApiServer(clock=api.clock, store=api.store)
+    await again.api.start()
+    listed = {s["metadata"]["name"]: s for s in (await again.client.list(APISERVICES))["items"]}
+    assert listed["v1.apps"]["spec"]["groupPriorityMinimum"] == 17800
+    assert "v1.batch" in listed
+    assert "v1.gone.k8s.io" not in listed
+    await again.api.close()
+
+
 def definition(group: str, version: str) -> Object:
     names = {"plural": "flunders", "kind": "Flunder"}
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}

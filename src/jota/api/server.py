@@ -122,8 +122,8 @@ class Api:
         """Begin to feed watchers, serve custom resources and create what every cluster has. Raises StoreError."""
         self.custom.start()
         self._keeper = asyncio.create_task(self._run(), name="api")
-        await bootstrap.run(self)
-        await self.aggregation.start()
+        await asyncio.gather(bootstrap.run(self), self.aggregation.start())
+        await self.aggregation.bootstrapped()
 
     async def _run(self) -> None:
         """The parent of the server's own tasks."""

@@ -61,7 +61,7 @@ class Aggregation:
         self.remotes: dict[GroupVersion, Remote] = {}
         self._at_start: frozenset[str] = frozenset()
         self._synced: frozenset[str] = frozenset()
-        self._dirty = asyncio.Event()
+        self._dirty, self._started = asyncio.Event(), asyncio.Event()
         self._followed = False
 
     # -- for others
@@ -93,18 +93,32 @@ class Aggregation:
     # -- life
 
     async def start(self) -> None:
-        """Know what is stored, make what is missing. Raises RuntimeError when the server refuses its own objects."""
-        api = self._api
-        if (*APISERVICES[:2], APISERVICES.plural) not in api.served:
+        """Know what is stored, make the local ones that are missing.
+
+        Raises RuntimeError when the server refuses its own objects.
+        """
+        if not self._served:
             return
+        api = self._api
         api.registry.mirror(APISERVICES, self._changed)
         api.registry.subscribe(CRDS, self._dirty.set)
         self._at_start = frozenset(self._stored)
-        if not (await self._register() and await self._publish_trust()):
+        if not await self._register():
             raise RuntimeError("the local APIServices cannot be made; the log has the cause")
 
+    @property
+    def _served(self) -> bool:
+        return (APISERVICES.group, APISERVICES.version, APISERVICES.plural) in self._api.served
+
+    async def bootstrapped(self) -> None:
+        """The system namespaces are there. Raises RuntimeError as `start` does."""
+        if not await self._publish_trust():
+            raise RuntimeError(f"ConfigMap {TRUST} cannot be written; the log has the cause")
+        self._started.set()
+
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. Nothing is done before `start` knows what is stored."""
+        await self._started.wait()
         keepers: dict[GroupVersion, tuple[Remote, asyncio.Task[None]]] = {}
         async with asyncio.TaskGroup() as group:
             while True:
@@ -165,6 +179,8 @@ class Aggregation:
     async def _register(self) -> bool:
         """Make the local APIServices what they should be. False: try again."""
         api = self._api
+        if not self._served:
+            return True
         custom = api.custom.group_versions()
         built = {(g, v) for g, v, _ in api.served} - custom
         desired = autoregister.wanted(built, custom)
