@@ -287,6 +287,68 @@ async def test_watches_and_upgrades_pass_through(w: World) -> None:
     assert w.extension.users[-1][0] == "alice"
 
 
+@told
+async def test_requests_that_pass_through_are_counted_and_noted(w: World) -> None:
+    from jota.api.audit import EVERYTHING, Audit
+
+    lines: list[Object] = []
+
+    class Sink:
+        def write(self, line: bytes) -> None:
+            lines.append(orjson.loads(line))
+
+    await w.register()
+    await w.becomes("True", "Passed")
+    w.api.api.audit = Audit(EVERYTHING, Sink(), w.api.clock)
+    assert (await w.get(f"{ROOT}/namespaces/default/flunders/none"))[0] == 404
+    noted = [e for e in lines if e.get("objectRef", {}).get("apiGroup") == GROUP]
+    assert [(e["stage"], e["verb"], e["responseStatus"]["code"]) for e in noted][-1] == ("ResponseComplete", "get", 404)
+    assert noted[-1]["objectRef"] | {"resource": "flunders", "name": "none"} == noted[-1]["objectRef"]
+    assert noted[-1]["user"]["username"] == COMPONENT.name
+    counted = (await w.get("/metrics"))[1]
+    assert f'group="{GROUP}",resource="flunders"' in counted
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"items":[1,{"metadata":[],"versions":{}},{"metadata":{"name":"wardle.example.com"},"versions":[7]}]}',
+        b'{"resources":{"name":1},"paths":[1],"items":7}',
+        b'{"resources":[{"name":7},{"name":"a/b/c","verbs":"x"},null],"paths":{"apis/wardle.example.com/v1alpha1":3}}',
+        b"[" * 5000,
+    ],
+)
+def test_an_extension_server_that_talks_nonsense_harms_nobody_else(garbage: bytes) -> None:
+    async def tale() -> None:
+        from jota.wire.message import Request, Response
+
+        async def handle(request: Request) -> Response:
+            kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+            return Response(200, [("Content-Type", kind)], garbage)
+
+        async with world() as w:
+            w.extension.handle = handle  # type: ignore[method-assign]
+            await w.extension.close()
+            w.port = await w.extension.start()
+            await w.register()
+            await w.becomes("True", "Passed")
+            await asyncio.sleep(0.05)
+            for path in ("/apis", "/openapi/v2", "/openapi/v3", f"/apis/{GROUP}", "/api/v1"):
+                status, body = await w.get(path)
+                assert status == 200, path
+                assert isinstance(body, dict)
+            accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+            items = (await w.get("/apis", accept=accept))[1]["items"]
+            assert {"apps", GROUP} <= {i["metadata"]["name"] for i in items}
+            assert isinstance(await discover(w.api.client), object)
+
+    asyncio.run(tale())
+
+
 # -- availability
 
 
