@@ -9,8 +9,8 @@ Upstream's table of what happens to an APIService of a given name:
     ours, "onstart", newer than us   -             -                    -
     ours, "true"                     delete        update, once         update
 
-So a server that somebody registered by hand for a definition's group version keeps it. The group version of pod metrics is
-made again whenever it is missing and never taken back: a metrics server registers itself by writing over it.
+So a server that somebody registered by hand for a definition's group version keeps it. Pod metrics are served here without
+an APIService: who installs a metrics server creates its own, and finds the name free, as on any cluster.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def wanted(built: Iterable[GroupVersion], custom: Iterable[GroupVersion]) -> dic
         out[name_of(group, version)] = _local(group, version, CUSTOM, ALWAYS)
     for group, version in built:
         priority = built_in(group, version)
-        if priority is not None and group != KING:
+        if priority is not None and group not in (KING, METRICS):
             out[name_of(group, version)] = _local(group, version, priority, ON_START)
     return out
 
@@ -69,10 +69,6 @@ def plan(
     steps = Steps()
     for name in sorted({*desired, *current}):
         want, have = desired.get(name), current.get(name)
-        if name == name_of(*METRICS):
-            if have is None and want is not None:
-                steps.create.append(want)
-            continue
         once = name in synced
         if have is None:
             if want is not None and not (_label(want) == ON_START and once):

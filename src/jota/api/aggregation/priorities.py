@@ -19,7 +19,7 @@ class Priority(NamedTuple):
 
 CUSTOM = Priority(1000, 100)
 """Of custom resources (upstream's crdregistration controller)."""
-METRICS = ("metrics.k8s.io", "v1beta1")
+METRICS = "metrics.k8s.io"
 """Served here until somebody registers a server of theirs."""
 KING = "apiregistration.k8s.io"
 """Always this server's own, and first of the named groups (upstream's kube-aggregator)."""
@@ -47,13 +47,13 @@ _GROUPS = {
     "internal.apiserver.k8s.io": 16000,
     "resource.k8s.io": 15900,
     "storagemigration.k8s.io": 15800,
-    METRICS[0]: 100,
+    METRICS: 100,
 }
 _VERSIONS = {
     ("", "v1"): 1,
     ("autoscaling", "v2"): 30,
     ("flowcontrol.apiserver.k8s.io", "v1"): 21,
-    METRICS: 100,
+    (METRICS, "v1beta1"): 100,
 }
 _STABLE, _OTHER = 15, 9
 
