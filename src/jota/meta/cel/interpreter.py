@@ -1,0 +1,567 @@
+"""A checked tree as nested closures: values in, a value out, and what it cost, counted as cel-go counts.
+
+Every closure takes the frame: variables, cost so far, limit. Selecting and naming costs one unit, calls what their table
+says, lists 10, maps 30, objects 40; steps of macros cost what cel-go's expansion of them does. The limit is looked at in
+every turn of a loop and at every call that is not cheap. Errors are CelError; `&&`, `||`, all and exists absorb them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jota.meta.cel import types
+from jota.meta.cel.errors import CelCostError, CelError
+from jota.meta.cel.functions import Function
+from jota.meta.cel.library.operators import index_list, index_map
+from jota.meta.cel.syntax import (
+    Call,
+    Const,
+    Ident,
+    Let,
+    ListNode,
+    Macro,
+    MapNode,
+    Node,
+    Select,
+    StructNode,
+    qualified,
+)
+from jota.meta.cel.values import NONE, ObjectValue, Optional, TypeValue, Uint
+
+LIST_COST, MAP_COST, OBJECT_COST = 10, 30, 40
+_MISSING: Any = object()
+
+
+class Frame:
+    __slots__ = ("cost", "limit", "variables")
+
+    def __init__(self, variables: dict[str, Any], limit: int) -> None:
+        self.variables, self.limit, self.cost = variables, limit, 0
+
+    def pay(self, units: int) -> None:
+        self.cost += units
+        if self.cost > self.limit:
+            raise CelCostError
+
+
+Run = Callable[[Frame], Any]
+
+
+def build(node: Node, locals_: frozenset[str] = frozenset()) -> Run:
+    match node:
+        case Const():
+            value = node.value
+            return lambda _: value
+        case Ident():
+            return _ident(node, locals_)
+        case Select():
+            return _select(node, locals_)
+        case Call():
+            return _call(node, locals_)
+        case ListNode():
+            return _list(node, locals_)
+        case MapNode():
+            return _map(node, locals_)
+        case StructNode():
+            return _struct(node, locals_)
+        case Macro():
+            return _MACROS[node.kind](node, locals_)
+        case Let():
+            return _let(node, locals_)
+    raise AssertionError(type(node))
+
+
+def _ident(node: Ident, locals_: frozenset[str]) -> Run:
+    name = node.name
+    if node.type.kind == "type" and node.type.params and name in types.NAMES and name not in locals_:
+        value = TypeValue(name)
+        return lambda _: value
+
+    def run(frame: Frame) -> Any:
+        frame.cost += 1
+        found = frame.variables.get(name, _MISSING)
+        if found is _MISSING:
+            raise CelError(f"no such attribute(s): {name}")
+        return found
+
+    return run
+
+
+def _select(node: Select, locals_: frozenset[str]) -> Run:
+    full = qualified(node)
+    if node.type.kind == "type" and full in types.NAMES:
+        constant = TypeValue(full)
+        return lambda _: constant
+    operand, name, optional = build(node.operand, locals_), node.name, node.optional
+    if node.test:
+        return lambda frame: _has(operand(frame), name)
+
+    def run(frame: Frame) -> Any:
+        value = operand(frame)
+        frame.cost += 1
+        if isinstance(value, dict):
+            found = value.get(name, _MISSING)
+            if optional:
+                return NONE if found is _MISSING else Optional(found)
+            if found is _MISSING:
+                raise CelError(f"no such key: {name}")
+            return found
+        if isinstance(value, Optional):
+            return _within(value, name)
+        if optional and value is None:
+            return NONE
+        raise CelError("no such overload")
+
+    return run
+
+
+def _has(value: Any, name: str) -> bool:
+    if isinstance(value, Optional):
+        return value.present and _has(value.value, name)
+    if not isinstance(value, dict):
+        raise CelError("no such overload")
+    return name in value
+
+
+def _within(wrapped: Optional, key: Any) -> Optional:
+    """A field, an item or an entry of what an optional holds."""
+    if not wrapped.present or wrapped.value is None:
+        return NONE
+    return _maybe(wrapped.value, key)
+
+
+def _maybe(value: Any, key: Any) -> Optional:
+    try:
+        if isinstance(value, dict):
+            return Optional(index_map(value, key))
+        if isinstance(value, list) and isinstance(key, int | float | Uint) and not isinstance(key, bool):
+            return Optional(index_list(value, key))
+    except CelError:
+        return NONE
+    raise CelError("no such overload")
+
+
+# --- calls -------------------------------------------------------------------------------------------------------------
+
+
+def _call(node: Call, locals_: frozenset[str]) -> Run:
+    nodes = ([node.target] if node.target is not None else []) + node.args
+    args = [build(n, locals_) for n in nodes]
+    special = _SPECIAL.get(node.function)
+    if special is not None and not all(f.strict for f in node.overloads):
+        return special(*args)
+    function = node.overloads[0]
+    sure = len(node.overloads) == 1 and all(n.type.kind not in ("dyn", "param") for n in nodes)
+    if sure or function.name in ("_==_", "_!=_"):
+        return lambda frame: _invoke(function, tuple([arg(frame) for arg in args]), frame)
+    return _dispatched(node, args)
+
+
+def _invoke(function: Function, values: tuple[Any, ...], frame: Frame) -> Any:
+    if function.cost is None:
+        frame.cost += 1
+    try:
+        result = function.run(*values)
+    except CelError:
+        raise
+    except (ValueError, ArithmeticError) as e:
+        raise CelError(str(e)) from None
+    except (TypeError, AttributeError):
+        # a null where the schema promises a value
+        raise CelError("no such overload") from None
+    if function.cost is not None:
+        frame.pay(function.cost(values, result))
+    return result
+
+
+def _dispatched(node: Call, args: list[Run]) -> Run:
+    """Which overload it is shows only in the values."""
+    candidates = [f for f in node.overloads if f.strict] or node.overloads
+    known: dict[tuple[type, ...], Function] = {}
+
+    def called(frame: Frame) -> Any:
+        values = tuple([arg(frame) for arg in args])
+        classes = tuple(map(type, values))
+        function = known.get(classes)
+        if function is None:
+            function = next((f for f in candidates if f.takes(classes)), None)
+            if function is None:
+                raise CelError("no such overload")
+            known[classes] = function
+        return _invoke(function, values, frame)
+
+    return called
+
+
+def _bool(value: Any) -> bool:
+    if value is True or value is False:
+        return bool(value)
+    raise CelError("no such overload")
+
+
+def _and(left: Run, right: Run) -> Run:
+    return _logic(left, right, False)
+
+
+def _or(left: Run, right: Run) -> Run:
+    return _logic(left, right, True)
+
+
+def _logic(left: Run, right: Run, decisive: bool) -> Run:
+    """Either side decides alone, whatever the other one is, even when that one fails."""
+
+    def run(frame: Frame) -> bool:
+        problem: CelError | None = None
+        try:
+            if _bool(left(frame)) is decisive:
+                return decisive
+        except CelCostError:
+            raise
+        except CelError as e:
+            problem = e
+        if problem is None:
+            return _bool(right(frame))
+        try:
+            if _bool(right(frame)) is decisive:
+                return decisive
+        except CelCostError:
+            raise
+        except CelError:
+            raise problem from None
+        raise problem
+
+    return run
+
+
+def _condition(test: Run, yes: Run, no: Run) -> Run:
+    return lambda frame: yes(frame) if _bool(test(frame)) else no(frame)
+
+
+def _index(operand: Run, index: Run) -> Run:
+    """`a[i]` where `a` may be an optional."""
+
+    def run(frame: Frame) -> Any:
+        value, key = operand(frame), index(frame)
+        frame.cost += 1
+        if isinstance(value, Optional):
+            return _within(value, key)
+        if isinstance(value, dict):
+            return index_map(value, key)
+        if isinstance(value, list) and isinstance(key, int | float) and not isinstance(key, bool):
+            return index_list(value, key)
+        raise CelError("no such overload")
+
+    return run
+
+
+def _optional_index(operand: Run, index: Run) -> Run:
+    def run(frame: Frame) -> Any:
+        value, key = operand(frame), index(frame)
+        frame.cost += 1
+        return _within(value, key) if isinstance(value, Optional) else _maybe(value, key)
+
+    return run
+
+
+def _or_optional(first: Run, second: Run) -> Run:
+    def run(frame: Frame) -> Any:
+        value = _wrapped(first(frame))
+        frame.cost += 1
+        return value if value.present else _wrapped(second(frame))
+
+    return run
+
+
+def _or_value(first: Run, second: Run) -> Run:
+    def run(frame: Frame) -> Any:
+        value = _wrapped(first(frame))
+        frame.cost += 1
+        return value.value if value.present else second(frame)
+
+    return run
+
+
+def _wrapped(value: Any) -> Optional:
+    if isinstance(value, Optional):
+        return value
+    raise CelError("no such overload")
+
+
+_SPECIAL: dict[str, Callable[..., Run]] = {
+    "_&&_": _and,
+    "_||_": _or,
+    "_?_:_": _condition,
+    "_[_]": _index,
+    "_[?_]": _optional_index,
+    "or": _or_optional,
+    "orValue": _or_value,
+}
+
+
+# --- literals ----------------------------------------------------------------------------------------------------------
+
+
+def _list(node: ListNode, locals_: frozenset[str]) -> Run:
+    items, optional = [build(item, locals_) for item in node.items], node.optional
+
+    def run(frame: Frame) -> list[Any]:
+        frame.cost += LIST_COST
+        if not optional:
+            return [item(frame) for item in items]
+        made: list[Any] = []
+        for index, item in enumerate(items):
+            value = item(frame)
+            if index not in optional:
+                made.append(value)
+            elif _wrapped(value).present:
+                made.append(value.value)
+        return made
+
+    return run
+
+
+def _map(node: MapNode, locals_: frozenset[str]) -> Run:
+    entries = [(build(k, locals_), build(v, locals_), optional) for k, v, optional in node.entries]
+
+    def run(frame: Frame) -> dict[Any, Any]:
+        frame.cost += MAP_COST
+        made: dict[Any, Any] = {}
+        for key, value, optional in entries:
+            k, v = key(frame), value(frame)
+            if optional:
+                if not _wrapped(v).present:
+                    continue
+                v = v.value
+            _insert(made, k, v)
+        return made
+
+    return run
+
+
+def _insert(made: dict[Any, Any], key: Any, value: Any) -> None:
+    if not isinstance(key, str | bool | int):
+        raise CelError(f"unsupported key type: {type(key).__name__}")
+    if key in made:
+        raise CelError(f"Failed with repeated key: {key}")
+    made[key] = value
+
+
+def _struct(node: StructNode, locals_: frozenset[str]) -> Run:
+    name, fields = node.name, [(key, build(v, locals_), optional) for key, v, optional in node.fields]
+
+    def run(frame: Frame) -> ObjectValue:
+        frame.cost += OBJECT_COST
+        made: dict[str, Any] = {}
+        for key, value, optional in fields:
+            v = value(frame)
+            if optional:
+                if not _wrapped(v).present:
+                    continue
+                v = v.value
+            made[key] = v
+        return ObjectValue(name, made)
+
+    return run
+
+
+# --- macros ------------------------------------------------------------------------------------------------------------
+
+_LOOP_COST = {"all": 3, "exists": 4, "exists_one": 1, "other": 1}
+"""What a turn costs beside its expressions: the accumulator and the loop's condition in cel-go's expansion."""
+
+
+def _over(node: Macro, locals_: frozenset[str]) -> tuple[Run, Callable[[Any], Any], tuple[str, ...], frozenset[str]]:
+    return build(node.range, locals_), _turns(len(node.variables)), node.variables, locals_ | set(node.variables)
+
+
+def _turns(count: int) -> Callable[[Any], Any]:
+    """What the variables are in each turn: always pairs; the second is unused with one variable."""
+
+    def turns(value: Any) -> Any:
+        if isinstance(value, list):
+            return enumerate(value) if count == 2 else ((item, None) for item in value)
+        if isinstance(value, dict):
+            return list(value.items())
+        raise CelError("no such overload")
+
+    return turns
+
+
+class _Bound:
+    """Sets a macro's variables and puts back what was there."""
+
+    __slots__ = ("_frame", "_names", "_was")
+
+    def __init__(self, frame: Frame, names: tuple[str, ...]) -> None:
+        self._frame, self._names = frame, names
+
+    def __enter__(self) -> dict[str, Any]:
+        variables = self._frame.variables
+        self._was = [variables.get(name, _MISSING) for name in self._names]
+        return variables
+
+    def __exit__(self, *_: object) -> None:
+        variables = self._frame.variables
+        for name, was in zip(self._names, self._was, strict=True):
+            if was is _MISSING:
+                variables.pop(name, None)
+            else:
+                variables[name] = was
+
+
+def _judge(node: Macro, locals_: frozenset[str]) -> Run:
+    """all and exists: one decisive turn settles it; else the first error counts."""
+    assert node.condition is not None
+    over, turns, names, inner = _over(node, locals_)
+    test, decisive = build(node.condition, inner), node.kind == "exists"
+    cost, first, second = _LOOP_COST[node.kind], names[0], names[1] if len(names) == 2 else ""
+
+    def run(frame: Frame) -> bool:
+        value = over(frame)
+        problem: CelError | None = None
+        with _Bound(frame, names) as variables:
+            for a, b in turns(value):
+                variables[first] = a
+                if second:
+                    variables[second] = b
+                frame.pay(cost)
+                try:
+                    if _bool(test(frame)) is decisive:
+                        frame.cost += 1
+                        return decisive
+                except CelCostError:
+                    raise
+                except CelError as e:
+                    problem = problem or e
+        frame.cost += 1
+        if problem is not None:
+            raise problem
+        return not decisive
+
+    return run
+
+
+def _one(node: Macro, locals_: frozenset[str]) -> Run:
+    assert node.condition is not None
+    each = _each(node, locals_, build(node.condition, locals_ | set(node.variables)))
+
+    def run(frame: Frame) -> bool:
+        count = 0
+        for _, _, holds in each(frame):
+            if _bool(holds):
+                frame.cost += 1
+                count += 1
+        frame.cost += 2
+        return count == 1
+
+    return run
+
+
+def _each(node: Macro, locals_: frozenset[str], body: Run) -> Callable[[Frame], Any]:
+    """(first, second, body's value) of each turn."""
+    over, turns, names, _ = _over(node, locals_)
+    first, second = names[0], names[1] if len(names) == 2 else ""
+
+    def run(frame: Frame) -> Any:
+        value = over(frame)
+        with _Bound(frame, names) as variables:
+            for a, b in turns(value):
+                variables[first] = a
+                if second:
+                    variables[second] = b
+                frame.pay(1)
+                yield a, b, body(frame)
+
+    return run
+
+
+_SKIP: Any = object()
+
+
+def _filtered(node: Macro, locals_: frozenset[str]) -> Run:
+    """Condition and step in one: _SKIP where the condition is false."""
+    inner = locals_ | set(node.variables)
+    step = build(node.step, inner) if node.step is not None else build_variable(node.variables[0])
+    if node.condition is None:
+        return step
+    test = build(node.condition, inner)
+    return lambda frame: step(frame) if _bool(test(frame)) else _SKIP
+
+
+def build_variable(name: str) -> Run:
+    def run(frame: Frame) -> Any:
+        frame.cost += 1
+        return frame.variables[name]
+
+    return run
+
+
+def _list_of(node: Macro, locals_: frozenset[str]) -> Run:
+    each = _each(node, locals_, _filtered(node, locals_))
+
+    def run(frame: Frame) -> list[Any]:
+        made: list[Any] = []
+        frame.cost += LIST_COST + 1
+        for _, _, value in each(frame):
+            if value is not _SKIP:
+                frame.cost += LIST_COST + 1
+                made.append(value)
+        return made
+
+    return run
+
+
+def _map_of(node: Macro, locals_: frozenset[str]) -> Run:
+    each, entries = _each(node, locals_, _filtered(node, locals_)), node.kind == "transformMapEntry"
+
+    def run(frame: Frame) -> dict[Any, Any]:
+        made: dict[Any, Any] = {}
+        frame.cost += MAP_COST + 1
+        for key, _, value in each(frame):
+            if value is _SKIP:
+                continue
+            frame.cost += 1
+            if not entries:
+                made[key] = value
+            elif isinstance(value, dict):
+                for k, v in value.items():
+                    if k in made:
+                        raise CelError(f"insert failed: key {k} already exists")
+                    made[k] = v
+            else:
+                raise CelError("no such overload")
+        return made
+
+    return run
+
+
+_MACROS: dict[str, Callable[[Macro, frozenset[str]], Run]] = {
+    "all": _judge,
+    "exists": _judge,
+    "exists_one": _one,
+    "map": _list_of,
+    "filter": _list_of,
+    "transformList": _list_of,
+    "transformMap": _map_of,
+    "transformMapEntry": _map_of,
+}
+
+
+def _let(node: Let, locals_: frozenset[str]) -> Run:
+    value, body = build(node.value, locals_), build(node.body, locals_ | {node.name})
+    names, optional = (node.name,), node.optional
+
+    def run(frame: Frame) -> Any:
+        frame.cost += LIST_COST
+        bound = value(frame)
+        if optional:
+            if not _wrapped(bound).present:
+                return NONE
+            bound = bound.value
+        with _Bound(frame, names) as variables:
+            variables[names[0]] = bound
+            result = body(frame)
+        return Optional(result) if optional == "map" else result
+
+    return run
