@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from jota.api.admission.policies import BINDINGS, POLICIES
+from jota.api.audit import EVERYTHING, Audit
 from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, DEPLOYMENTS, NAMESPACES
 from jota.testing.cluster import ApiServer, story
 
-pytest.importorskip("cel_expr_python")
 RULE = {"operations": ["CREATE", "UPDATE"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"]}
 
 
@@ -114,3 +115,141 @@ async def test_incomplete_policies_are_refused(api: ApiServer) -> None:
     with pytest.raises(ApiError, match="both Deny and Warn"):
         spec = {"policyName": "p", "validationActions": ["Deny", "Warn"]}
         await api.client.create(BINDINGS, {"metadata": {"name": "b"}, "spec": spec})
+
+
+@story
+async def test_all_are_judged_before_one_refuses(api: ApiServer) -> None:
+    await enforce(api, {"expression": "false", "message": "no"})
+    spec = {"policyName": "p", "validationActions": ["Warn", "Audit"]}
+    await api.client.create(BINDINGS, {"metadata": {"name": "z"}, "spec": spec})
+    await api.settle()
+    refused = await deploy(api, "x", 1)
+    assert refused.status == 422
+    said = [value for name, value in refused.headers if name == "Warning"]
+    assert said == ["299 - \"Validation failed for ValidatingAdmissionPolicy 'p' with binding 'z': no\""]
+    assert b'"causes":[{"reason":"","message":"ValidatingAdmissionPolicy' in refused.body
+
+
+@story
+async def test_variables_build_on_each_other_and_are_had_when_needed(api: ApiServer) -> None:
+    variables = [
+        {"name": "n", "expression": "object.spec.replicas"},
+        {"name": "twice", "expression": "variables.n * 2"},
+        {"name": "broken", "expression": "object.spec.nothing.here"},
+    ]
+    await enforce(
+        api,
+        {"expression": "variables.twice <= 4"},
+        {"expression": "object.metadata.name != 'ask' || variables.broken == 1"},
+        variables=variables,
+    )
+    assert (await deploy(api, "fine", 2)).status == 201
+    assert (await deploy(api, "big", 3)).status == 422
+    refused = await deploy(api, "ask", 1)
+    words = b'resulted in error: composited variable \\"broken\\" fails to evaluate: no such key: nothing'
+    assert words in refused.body
+
+
+@story
+async def test_the_namespace_and_the_authorizer(api: ApiServer) -> None:
+    await api.client.create(NAMESPACES, {"metadata": {"name": "dev", "labels": {"env": "dev"}}})
+    await enforce(
+        api,
+        {"expression": "namespaceObject.metadata.?labels['env'].orValue('') == 'dev'", "message": "only in dev"},
+        {"expression": "authorizer.requestResource.check('delete').allowed()"},
+        {"expression": "request.userInfo.username == 'system:apiserver' && request.resource.resource == 'deployments'"},
+    )
+    assert b"only in dev" in (await deploy(api, "x", 1)).body
+    assert (await deploy(api, "x", 1, "dev")).status == 201
+
+
+def test_audit_annotations() -> None:
+    @story
+    async def run(api: ApiServer) -> None:
+        lines: list[bytes] = []
+
+        class Sink:
+            def write(self, line: bytes) -> None:
+                lines.append(line)
+
+        api.api.audit = Audit(EVERYTHING, Sink(), api.clock)
+        annotations = [
+            {"key": "who", "valueExpression": "'by ' + request.userInfo.username"},
+            {"key": "nobody", "valueExpression": "null"},
+        ]
+        await enforce(api, auditAnnotations=annotations, binding={"validationActions": ["Audit"]})
+        await deploy(api, "x", 1)
+        noted = orjson.loads(lines[-1])["annotations"]
+        assert noted["p/who"] == "by system:apiserver"
+        assert "p/nobody" not in noted
+
+    run()
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "words"),
+    [
+        (
+            {"validations": [{"expression": "object.x =="}]},
+            "spec.validations[0].expression",
+            "compilation failed: ERROR",
+        ),
+        ({"validations": [{"expression": "1"}]}, "spec.validations[0].expression", "must evaluate to bool"),
+        (
+            {"validations": [{"expression": "request.nme == ''"}]},
+            "spec.validations[0].expression",
+            "undefined field 'nme'",
+        ),
+        (
+            {"validations": [{"expression": "params.x == 1"}]},
+            "spec.validations[0].expression",
+            "undeclared reference to 'params'",
+        ),
+        (
+            {
+                "validations": [
+                    {"expression": "true", "messageExpression": "authorizer.path('/').check('get').reason()"}
+                ]
+            },
+            "spec.validations[0].messageExpression",
+            "undeclared reference to 'authorizer'",
+        ),
+        (
+            {"validations": [{"expression": "variables.b"}], "variables": [{"name": "a", "expression": "true"}]},
+            "spec.validations[0].expression",
+            "undefined field 'b'",
+        ),
+        (
+            {"validations": [{"expression": "true"}], "variables": [{"name": "a", "expression": "variables.b"}]},
+            "spec.variables[0].expression",
+            "undefined field 'b'",
+        ),
+        (
+            {"auditAnnotations": [{"key": "k", "valueExpression": "1"}]},
+            "spec.auditAnnotations[0].valueExpression",
+            "must evaluate to one of [string null_type]",
+        ),
+        (
+            {"validations": [{"expression": "true"}], "matchConditions": [{"name": "c", "expression": "1 +"}]},
+            "spec.matchConditions[0].expression",
+            "compilation failed",
+        ),
+    ],
+)
+def test_expressions_are_judged_when_they_are_written(spec: dict[str, Any], field: str, words: str) -> None:
+    @story
+    async def run(api: ApiServer) -> None:
+        with pytest.raises(ApiError) as caught:
+            await enforce(api, *spec.pop("validations", ()), **spec)
+        assert caught.value.code == 422
+        assert [c.field for c in caught.value.causes] == [field]
+        assert words in caught.value.message
+
+    run()
+
+
+@story
+async def test_a_rule_that_costs_too_much_fails(api: ApiServer) -> None:
+    many = "[" + ",".join(["0"] * 100) + "]"
+    await enforce(api, {"expression": f"{many}.all(a, {many}.all(b, {many}.all(c, a + b + c == 0)))"})
+    assert b"resulted in error: operation cancelled: actual cost limit exceeded" in (await deploy(api, "x", 1)).body

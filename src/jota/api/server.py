@@ -67,6 +67,7 @@ class Api:
         self.registry = Registry(store, self.feed, self._kinds)
         chosen = default_plugins(self.config) if plugins is None else plugins
         self.engine = Engine(store, self.feed, self.registry, clock, random, chosen, self.config)
+        self.engine.webhooks.authorizer = lambda: self.authorizer
         self.served = self.engine.served
         """(group, version, plural) -> what is served there."""
         self.aggregation = Aggregation(self)

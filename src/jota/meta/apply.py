@@ -83,7 +83,7 @@ def _entry(m: _Manager) -> Object:
     return out
 
 
-def _root(schema: str | Type | None) -> Type:
+def root_of(schema: str | Type | None) -> Type:
     """The type of an object's top level. Without a schema, metadata alone is known and the rest deduced."""
     found = schema if isinstance(schema, Type) else definition(schema) if schema else None
     if found is not None and found.kind == "struct":
@@ -111,7 +111,7 @@ def extract(obj: Object, schema: str | Type | None) -> FieldSet:
     that lack their key or repeat it."""
     stripped = _strip(obj)
     try:
-        return fieldset.extract(stripped, _root(schema))
+        return fieldset.extract(stripped, root_of(schema))
     except fieldset.BadList as e:
         raise _untyped(obj, e) from None
 
@@ -153,7 +153,7 @@ def track_update(
         managers = _decode(base)
     if live is not None and not managers:
         return []
-    changed, removed = _changes(live, new, _root(schema), unchanged)
+    changed, removed = _changes(live, new, root_of(schema), unchanged)
     if changed is None and removed is None:
         return base if isinstance(base, list) else []
     own = _Manager(manager, "Update", api_version, subresource, time, LEAF)
@@ -236,7 +236,7 @@ def apply(
     """
     if (applied.get("metadata") or {}).get("managedFields"):
         raise bad_request("metadata.managedFields must be nil")
-    root = _root(schema)
+    root = root_of(schema)
     configuration = _strip(applied, reset)
     own = _Manager(manager, "Apply", api_version, subresource, time, extract({**configuration}, root))
     if live is None:

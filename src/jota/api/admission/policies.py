@@ -1,195 +1,216 @@
-"""ValidatingAdmissionPolicy: rules in CEL over object, oldObject, request, params, namespaceObject and variables.
+"""ValidatingAdmissionPolicy: rules in CEL over object, oldObject, request, params, namespaceObject, variables, authorizer.
 
 Each binding puts its policy in force for what both match, once per parameter. A rule that fails to evaluate counts by the
-policy's failurePolicy. Deny refuses, Warn warns, Audit notes. Next: meta/cel.py evaluates; webhook_match.py matches.
+policy's failurePolicy. All are judged; then the first that denies refuses the write. Warn warns, Audit notes. Next:
+policy_set.py matches, policy_scope.py evaluates. Upstream: pkg/admission/plugin/policy/validating.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from jota.api.admission import webhook_match as match
 from jota.api.admission.plugin import AdmissionAttributes
-from jota.api.registry import Registry
+from jota.api.admission.policy_set import Bound, PolicySet, Use
 from jota.kinds.kind import Object
 from jota.kinds.shape import part, parts, text, texts
-from jota.meta.errors import ApiError, forbidden
-from jota.meta.resource import NAMESPACES, Resource
-from jota.meta.selectors import from_object
+from jota.meta.errors import ApiError, FieldError, forbidden
+from jota.meta.resource import Resource
 
 if TYPE_CHECKING:
+    from jota.api.admission.policy_scope import Scope
     from jota.meta.cel import Program
 
 GROUP = "admissionregistration.k8s.io"
 POLICIES = Resource(GROUP, "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", False)
 BINDINGS = Resource(GROUP, "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", False)
 CODES = {"Unauthorized": 401, "Forbidden": 403, "Invalid": 422, "RequestEntityTooLarge": 413}
-_NAMES = ("object", "oldObject", "request", "params", "namespaceObject", "variables")
-_MOST_PROGRAMS = 1000
+LONGEST_MESSAGE, LONGEST_ANNOTATION = 5 * 1024, 10 * 1024
 _AUDIT = "validation.policy.admission.k8s.io/validation_failure"
 
 
-class Policies:
-    def __init__(self, registry: Registry, kind_of: Callable[[str, str], Resource | None]) -> None:
-        """`kind_of`: (apiVersion, kind) -> the resource of a parameter."""
-        self._registry, self._kind_of = registry, kind_of
-        self._programs: dict[tuple[str, str], Program] = {}
-        self._bound: list[tuple[Object, Object]] | None = None
-        for resource in (POLICIES, BINDINGS):
-            registry.subscribe(resource, self._forget)
+@dataclass(slots=True)
+class Rules:
+    """A policy's expressions, compiled."""
 
-    def _forget(self) -> None:
-        self._bound = None
+    conditions: list[Program]
+    variables: dict[str, Program]
+    rules: list[tuple[Object, Program, Program | None]]
+    """(validation, expression, messageExpression)."""
+    annotations: list[tuple[str, Program]]
 
-    def bound(self) -> list[tuple[Object, Object]]:
-        """(policy, binding) of everything in force."""
-        if self._bound is None:
-            policies = {p["metadata"]["name"]: p for p in self._registry.objects(POLICIES)}
-            bindings = [
-                (policies.get(text(part(b, "spec"), "policyName")), b) for b in self._registry.objects(BINDINGS)
-            ]
-            self._bound = [(policy, binding) for policy, binding in bindings if policy is not None]
-        return self._bound
 
-    def validate(self, attrs: AdmissionAttributes, request: Object) -> None:
-        """`request`: as in an AdmissionReview. Raises ApiError of the first refusal."""
-        for policy, binding in self.bound():
-            wanted = part(part(policy, "spec"), "matchConstraints")
-            narrower = part(part(binding, "spec"), "matchResources")
-            if _concerns(wanted, attrs, always=False) and _concerns(narrower, attrs, always=True):
-                self._enforce(policy, binding, attrs, request)
+@dataclass(slots=True)
+class Broken:
+    index: int
+    """Of the validation."""
+    message: str
+    reason: str = "Invalid"
 
-    def _enforce(self, policy: Object, binding: Object, attrs: AdmissionAttributes, request: Object) -> None:
-        values = {
-            "object": request["object"],
-            "oldObject": request["oldObject"],
-            "request": request,
-            "namespaceObject": self._registry.get(NAMESPACES, "", attrs.namespace) if attrs.namespace else None,
-        }
+
+class Denial(Exception):
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.message, self.reason = message, reason
+
+
+Values = Callable[[Resource], Awaitable[dict[str, Any]]]
+"""The values of all expressions, with the object in the form of that resource."""
+
+
+def compile_rules(policy: Object) -> Rules:
+    """Raises CelCompileError."""
+    from jota.meta.cel.admission import Terms
+
+    spec = part(policy, "spec")
+    terms = Terms(params=bool(part(spec, "paramKind")))
+    variables = {
+        text(v, "name"): terms.define(text(v, "name"), text(v, "expression")) for v in parts(spec, "variables")
+    }
+    rules = []
+    for rule in parts(spec, "validations"):
+        said = text(rule, "messageExpression")
+        message = terms.compile(said, returns="string", authorizer=False) if said else None
+        rules.append((rule, terms.compile(text(rule, "expression"), returns="bool"), message))
+    return Rules(
+        [terms.compile(text(c, "expression"), returns="bool") for c in parts(spec, "matchConditions")],
+        variables,
+        rules,
+        [
+            (text(a, "key"), terms.compile(text(a, "valueExpression"), returns="string|null_type"))
+            for a in parts(spec, "auditAnnotations")
+        ],
+    )
+
+
+async def validate(
+    policies: PolicySet[Rules], attrs: AdmissionAttributes, equivalents: Callable[[], list[Resource]], values: Values
+) -> None:
+    """Raises ApiError of the first refusal."""
+    denials: list[Denial] = []
+    annotations: dict[str, list[str]] = {}
+    for use in policies.uses(attrs, equivalents):
+        broken = await _judge(use, values, annotations)
+        _act(use, attrs, broken, denials)
+    for key, said in annotations.items():
+        attrs.audit[key] = ", ".join(said)
+    if denials:
+        raise _refused(attrs, denials[0])
+
+
+async def _judge(use: Use[Rules], values: Values, annotations: dict[str, list[str]]) -> list[Broken]:
+    # the CEL engine costs some 20 ms to load: only who has policies pays
+    from jota.api.admission.policy_scope import Failed, Scope
+    from jota.meta.cel import CelCompileError
+
+    bound = use.bound
+    if use.problem:
+        return [] if bound.lenient else [Broken(0, use.problem)]
+    found: list[Broken] = []
+    try:
+        rules = _compiled(bound)
+        seen = await values(use.seen)
+        for params in use.parameters:
+            scope = Scope({**seen, "params": params}, rules.variables)
+            found += _broken(bound, rules, scope, annotations)
+    except (Failed, CelCompileError) as failure:
+        if not bound.lenient:
+            found.append(Broken(0, str(failure)))
+    return found
+
+
+def _compiled(bound: Bound[Rules]) -> Rules:
+    if bound.program is None:
+        bound.program = compile_rules(bound.policy)
+    return bound.program
+
+
+def _broken(bound: Bound[Rules], rules: Rules, scope: Scope, annotations: dict[str, list[str]]) -> list[Broken]:
+    """The rules that are not met. Raises Failed for what no rule answers for."""
+    from jota.api.admission.policy_scope import Failed, OutOfBudget
+
+    if not conditions_hold(rules.conditions, scope):
+        return []
+    found = []
+    for index, (rule, program, message) in enumerate(rules.rules):
         try:
-            parameters = list(self._parameters(policy, binding, attrs))
-        except _Failed as failure:
-            self._act(policy, binding, attrs, [(str(failure), "Invalid")])
-            return
-        for params in parameters:
-            self._act(policy, binding, attrs, self._broken(part(policy, "spec"), {**values, "params": params}))
+            if scope.run(program) is not True:
+                found.append(Broken(index, _message(rule, message, scope), text(rule, "reason") or "Invalid"))
+        except OutOfBudget:
+            raise
+        except Failed as failure:
+            if not bound.lenient:
+                found.append(Broken(index, str(failure)))
+    for key, program in rules.annotations:
+        said = scope.run(program)
+        if isinstance(said, str) and said.strip():
+            listed = annotations.setdefault(f"{bound.name}/{key}", [])
+            value = said.strip()[:LONGEST_ANNOTATION]
+            if value not in listed:
+                listed.append(value)
+    return found
 
-    def _broken(self, spec: Object, values: dict[str, Any]) -> list[tuple[str, str]]:
-        """(message, reason) of each rule that is not met."""
-        values = {**values, "variables": {}}
-        lenient = text(spec, "failurePolicy") == "Ignore"
+
+def conditions_hold(conditions: list[Program], scope: Scope) -> bool:
+    """matchConditions: one that is false settles it, even when another fails. Raises Failed."""
+    from jota.api.admission.policy_scope import Failed, OutOfBudget
+
+    failures = []
+    for condition in conditions:
         try:
-            for condition in parts(spec, "matchConditions"):
-                if self._run(text(condition, "expression"), values) is not True:
-                    return []
-            for variable in parts(spec, "variables"):
-                values["variables"][text(variable, "name")] = self._run(text(variable, "expression"), values, "")
-        except _Failed as failure:
-            return [] if lenient else [(str(failure), "Invalid")]
-        broken = []
-        for rule in parts(spec, "validations"):
-            try:
-                if self._run(text(rule, "expression"), values) is not True:
-                    broken.append((self._message(rule, values), text(rule, "reason") or "Invalid"))
-            except _Failed as failure:
-                if not lenient:
-                    broken.append((str(failure), "Invalid"))
-        return broken
+            if scope.run(condition) is not True:
+                return False
+        except OutOfBudget:
+            raise
+        except Failed as failure:
+            failures.append(str(failure))
+    if failures:
+        raise Failed(failures[0] if len(failures) == 1 else f"[{', '.join(failures)}]")
+    return True
 
-    def _message(self, rule: Object, values: dict[str, Any]) -> str:
-        if text(rule, "messageExpression"):
-            try:
-                said = self._run(text(rule, "messageExpression"), values, "string")
-            except _Failed:
-                said = ""
-            if isinstance(said, str) and said.strip() and "\n" not in said:
-                return said.strip()
-        return text(rule, "message") or f"failed expression: {text(rule, 'expression').strip()}"
 
-    def _act(self, policy: Object, binding: Object, attrs: AdmissionAttributes, broken: list[tuple[str, str]]) -> None:
-        actions = texts(part(binding, "spec"), "validationActions")
-        names = f"'{policy['metadata']['name']}' with binding '{binding['metadata']['name']}'"
-        for message, reason in broken:
-            if "Warn" in actions:
-                attrs.warnings.append(f"Validation failed for ValidatingAdmissionPolicy {names}: {message}")
-            if "Audit" in actions:
-                noted = {
-                    "message": message,
-                    "policy": policy["metadata"]["name"],
-                    "binding": binding["metadata"]["name"],
-                }
-                attrs.audit[_AUDIT] = orjson.dumps([{**noted, "validationActions": actions}]).decode()
-            if "Deny" in actions:
-                raise _refused(attrs, f"ValidatingAdmissionPolicy {names} denied request: {message}", reason)
+def _message(rule: Object, program: Program | None, scope: Scope) -> str:
+    from jota.api.admission.policy_scope import Failed, OutOfBudget
 
-    def _parameters(self, policy: Object, binding: Object, attrs: AdmissionAttributes) -> Iterator[Object | None]:
-        """The objects that `params` stands for, one after the other; None without parameters. Raises _Failed."""
-        wanted, ref = part(part(policy, "spec"), "paramKind"), part(part(binding, "spec"), "paramRef")
-        if not wanted or not ref:
-            yield None
-            return
-        resource = self._kind_of(text(wanted, "apiVersion"), text(wanted, "kind"))
-        if resource is None:
-            raise _Failed(f"failed to find resource referenced by paramKind: '{wanted}'")
-        namespace = (text(ref, "namespace") or attrs.namespace) if resource.namespaced else ""
-        if text(ref, "name"):
-            found = self._registry.get(resource, namespace, text(ref, "name"))
-            objects = [found] if found is not None else []
-        else:
-            selector = from_object(ref.get("selector") or {})
-            objects = [
-                o for o in self._registry.objects(resource, namespace) if selector.matches(o["metadata"].get("labels"))
-            ]
-        if not objects and text(ref, "parameterNotFoundAction") != "Allow":
-            raise _Failed("no params found for policy binding with `Deny` parameterNotFoundAction")
-        yield from objects
-
-    def _run(self, expression: str, values: dict[str, Any], returns: str = "bool") -> Any:
-        """Raises _Failed."""
-        # the CEL engine costs some 50 ms to load: only who uses expressions pays
-        from jota.meta import cel
-
+    if program is not None:
         try:
-            program = self._programs.get((expression, returns))
-            if program is None:
-                program = cel.compile(expression, dict.fromkeys(_NAMES), returns=returns)
-                if len(self._programs) >= _MOST_PROGRAMS:
-                    self._programs.clear()
-                self._programs[(expression, returns)] = program
-            return program.evaluate(values)
-        except (cel.CelCompileError, cel.CelError) as error:
-            raise _Failed(f"expression '{expression.strip()}' resulted in error: {error}") from None
+            said = scope.run(program)
+        except OutOfBudget as problem:
+            raise Failed(f"failed messageExpression: {problem}") from None
+        except Failed:
+            said = ""
+        good = isinstance(said, str) and "\n" not in said.strip() and len(said.strip()) <= LONGEST_MESSAGE
+        if good and said.strip():
+            return str(said).strip()
+    return text(rule, "message").strip() or f"failed expression: {text(rule, 'expression').strip()}"
 
 
-class _Failed(Exception):
-    """An expression or a parameter could not be had."""
+def _act(use: Use[Rules], attrs: AdmissionAttributes, broken: list[Broken], denials: list[Denial]) -> None:
+    actions = texts(part(use.binding, "spec"), "validationActions")
+    policy, binding = use.bound.name, use.binding["metadata"]["name"]
+    names = f"'{policy}' with binding '{binding}'"
+    for one in broken:
+        if "Warn" in actions:
+            attrs.warnings.append(f"Validation failed for ValidatingAdmissionPolicy {names}: {one.message}")
+        if "Audit" in actions and _AUDIT not in attrs.audit:
+            noted = {
+                "message": one.message,
+                "policy": policy,
+                "binding": binding,
+                "expressionIndex": one.index,
+                "validationActions": actions,
+            }
+            attrs.audit[_AUDIT] = orjson.dumps([noted]).decode()
+        if "Deny" in actions or use.problem:
+            denials.append(Denial(f"ValidatingAdmissionPolicy {names} denied request: {one.message}", one.reason))
 
 
-def _concerns(resources: Object, attrs: AdmissionAttributes, *, always: bool) -> bool:
-    """MatchResources. `always`: without rules everything matches (bindings)."""
-    rules = parts(resources, "resourceRules")
-
-    def covered(listed: list[Object]) -> bool:
-        return any(
-            match.rule_covers(r, attrs.kind.resource, attrs.subresource, attrs.operation) and _named(r, attrs)
-            for r in listed
-        )
-
-    if covered(parts(resources, "excludeResourceRules")) or not (covered(rules) if rules else always):
-        return False
-    return match.selected(resources, attrs)
-
-
-def _named(rule: Object, attrs: AdmissionAttributes) -> bool:
-    names = texts(rule, "resourceNames")
-    return not names or attrs.name in names
-
-
-def _refused(attrs: AdmissionAttributes, message: str, reason: str) -> ApiError:
+def _refused(attrs: AdmissionAttributes, denial: Denial) -> ApiError:
     resource = attrs.kind.resource
-    error = forbidden(resource.plural, attrs.name, message, resource.group)
-    error.code, error.reason = CODES.get(reason, 422), reason
+    causes = [FieldError("", "", denial.message)]
+    error = forbidden(resource.plural, attrs.name, denial.message, resource.group, causes)
+    error.code, error.reason = CODES.get(denial.reason, 422), denial.reason
     return error

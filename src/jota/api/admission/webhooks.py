@@ -1,4 +1,5 @@
-"""Mutating and validating webhooks: AdmissionReview v1 out over HTTPS, verdicts and JSON patches back.
+"""Mutating and validating webhooks: AdmissionReview v1 out over HTTPS, verdicts and JSON patches back. Policies in CEL have
+their turn before them.
 
 Configurations go by name, their webhooks in order. Mutating ones are called one after the other, and once more when a later
 one changed the object (reinvocationPolicy IfNeeded); validating ones all at once. A call that fails counts as a refusal, or
@@ -11,13 +12,15 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from jota.api.admission import mutating_policies, policies
 from jota.api.admission import webhook_match as match
 from jota.api.admission.plugin import AdmissionAttributes
-from jota.api.admission.policies import Policies
+from jota.api.admission.policy_set import PolicySet
+from jota.api.filters.attributes import Authorizer
 from jota.api.registry import Registry
 from jota.api.served import Served
 from jota.api.webhook_client import WebhookClient, WebhookFailed
@@ -25,7 +28,10 @@ from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import number, part, parts, text, texts
 from jota.meta.errors import ApiError, bad_request, internal
 from jota.meta.patch import json as json_patch
-from jota.meta.resource import Resource
+from jota.meta.resource import NAMESPACES, Resource
+
+if TYPE_CHECKING:
+    from jota.meta.cel import Program
 
 GROUP = "admissionregistration.k8s.io"
 MUTATING = Resource(GROUP, "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", False)
@@ -48,7 +54,16 @@ class Webhooks:
     def __init__(self, registry: Registry, served: Versions, new_id: Callable[[], str]) -> None:
         self._registry, self._served, self._new_id = registry, served, new_id
         self._client = WebhookClient(registry)
-        self._policies = Policies(registry, self._resource)
+        self.authorizer: Callable[[], Authorizer | None] = lambda: None
+        """Whom policies ask what a user may do."""
+        self._policies: PolicySet[policies.Rules] = PolicySet(
+            registry, policies.POLICIES, policies.BINDINGS, self._resource
+        )
+        self._mutations: PolicySet[mutating_policies.Mutations] = PolicySet(
+            registry, mutating_policies.POLICIES, mutating_policies.BINDINGS, self._resource
+        )
+        self._conditions: dict[str, Program] = {}
+        """Expressions of match conditions, compiled; forgotten with the configurations."""
         self._hooks: dict[Resource, list[Object] | None] = {MUTATING: None, VALIDATING: None}
         for resource in self._hooks:
             registry.subscribe(resource, self._forget(resource))
@@ -56,12 +71,14 @@ class Webhooks:
     def _forget(self, resource: Resource) -> Callable[[], None]:
         def forget() -> None:
             self._hooks[resource] = None
+            self._conditions.clear()
 
         return forget
 
     def concern(self, kind: Kind) -> bool:
-        """Whether any webhook at all might want writes of this kind: cheap, asked for each write."""
-        if not self._all(MUTATING) and not self._all(VALIDATING) and not self._policies.bound():
+        """Whether any webhook or policy at all might want writes of this kind: cheap, asked for each write."""
+        hooks = self._all(MUTATING) or self._all(VALIDATING)
+        if not hooks and not self._policies.bound() and not self._mutations.bound():
             return False
         return kind.resource.group != GROUP or kind.resource.plural not in EXEMPT
 
@@ -80,7 +97,10 @@ class Webhooks:
         """Change `attrs.object` in place. True: somebody did. Raises ApiError."""
         changed_at: dict[int, bytes] = {}
         changed = False
+        policies_ = mutating_policies.Round(self._mutations, attrs, self._form(attrs))
         for again in (False, True):
+            if self._mutations.bound():
+                changed |= await policies_.run(lambda: self._equivalents(attrs.kind), again=again)
             for n, hook in enumerate(self._all(MUTATING)):
                 if again and (text(hook, "reinvocationPolicy") != "IfNeeded" or n not in changed_at):
                     continue
@@ -93,6 +113,37 @@ class Webhooks:
             if not changed:
                 break
         return changed
+
+    def _form(self, attrs: AdmissionAttributes) -> mutating_policies.Form:
+        own = attrs.kind.resource
+
+        async def shown(seen: Resource) -> Object:
+            assert attrs.object is not None
+            form: Object = orjson.loads(orjson.dumps(await self._in_form(attrs.object, own, seen)))
+            return form
+
+        return mutating_policies.Form(
+            lambda seen: self._values(attrs, seen),
+            shown,
+            lambda obj, seen: self._in_form(obj, seen, own),
+            lambda seen: self._served[(seen.group, seen.version, seen.plural)].kind,
+        )
+
+    async def _values(self, attrs: AdmissionAttributes, seen: Resource) -> dict[str, Any]:
+        """What the expressions of policies see."""
+        from jota.api.admission import policy_scope
+
+        review = await self._request(attrs, seen)
+        namespace = None
+        if attrs.namespace and attrs.kind.resource != NAMESPACES:
+            namespace = self._registry.look(NAMESPACES, "", attrs.namespace)
+        return {
+            "object": review["object"],
+            "oldObject": review["oldObject"],
+            "request": policy_scope.request_value(review),
+            "namespaceObject": policy_scope.namespace_object(namespace),
+            **policy_scope.authorizer_values(self.authorizer(), attrs.user, review),
+        }
 
     async def _mutate_by(self, hook: Object, attrs: AdmissionAttributes, warn: Warn) -> bool | None:
         """None: it was not asked, or its failure does not count. Raises ApiError."""
@@ -121,7 +172,12 @@ class Webhooks:
     async def validate(self, attrs: AdmissionAttributes, warn: Warn) -> None:
         """Policies first, then webhooks. Raises ApiError of the first, in order, that refuses."""
         if self._policies.bound():
-            self._policies.validate(attrs, await self._request(attrs, attrs.kind.resource))
+            await policies.validate(
+                self._policies,
+                attrs,
+                lambda: self._equivalents(attrs.kind),
+                lambda seen: self._values(attrs, seen),
+            )
         hooks = self._all(VALIDATING)
         if not hooks:
             return
@@ -131,9 +187,11 @@ class Webhooks:
                 raise verdict
 
     def _seen_as(self, hook: Object, attrs: AdmissionAttributes) -> Resource | None:
-        own = attrs.kind
-        equivalents = [s.resource for s in self._served.values() if s.kind.stored == own.stored and s.kind is not own]
-        return match.seen_as(hook, attrs, equivalents)
+        return match.seen_as(hook, attrs, self._equivalents(attrs.kind))
+
+    def _equivalents(self, own: Kind) -> list[Resource]:
+        """The resources that show the same objects in other forms."""
+        return [s.resource for s in self._served.values() if s.kind.stored == own.stored and s.kind is not own]
 
     async def _ask(self, hook: Object, attrs: AdmissionAttributes, warn: Warn) -> Object | None:
         """Its response; None when it is not concerned or its failure is ignored. Raises ApiError."""
@@ -143,7 +201,7 @@ class Webhooks:
         name, ignore = text(hook, "name"), text(hook, "failurePolicy") == "Ignore"
         try:
             request = await self._request(attrs, seen)
-            if not _conditions_hold(hook, request, attrs):
+            if parts(hook, "matchConditions") and not self._conditions_hold(hook, request, attrs):
                 return None
             if attrs.dry_run and text(hook, "sideEffects") not in ("None", "NoneOnDryRun"):
                 raise bad_request(f'admission webhook "{name}" does not support dry run')
@@ -160,6 +218,40 @@ class Webhooks:
         if response.get("allowed") is not True:
             raise _denied(name, part(response, "status"))
         return response
+
+    def _conditions_hold(self, hook: Object, request: Object, attrs: AdmissionAttributes) -> bool:
+        """matchConditions: all must be true; one that is false settles it; one that fails counts by failurePolicy.
+
+        Raises WebhookFailed."""
+        # the CEL engine costs some 20 ms to load: only who uses expressions pays
+        from jota.api.admission import policy_scope
+        from jota.meta import cel
+        from jota.meta.cel.admission import Terms
+
+        scope = policy_scope.Scope(
+            {
+                "object": request["object"],
+                "oldObject": request["oldObject"],
+                "request": policy_scope.request_value(request),
+                **policy_scope.authorizer_values(self.authorizer(), attrs.user, request),
+            },
+            {},
+        )
+        failure = ""
+        for condition in parts(hook, "matchConditions"):
+            expression = text(condition, "expression")
+            try:
+                program = self._conditions.get(expression)
+                if program is None:
+                    program = Terms(params=False, composed=False).compile(expression, returns="bool")
+                    self._conditions[expression] = program
+                if scope.run(program) is not True:
+                    return False
+            except (cel.CelCompileError, policy_scope.Failed) as error:
+                failure = failure or f"matchCondition {text(condition, 'name')}: {error}"
+        if failure:
+            raise WebhookFailed(failure)
+        return True
 
     async def _request(self, attrs: AdmissionAttributes, seen: Resource) -> Object:
         own, user = attrs.kind.resource, attrs.user
@@ -227,27 +319,3 @@ def _denied(name: str, status: Object) -> ApiError:
         text(status, "reason") or ("Forbidden" if code == 403 else ""),
         f"{who}: {said}" if said else f"{who} without explanation",
     )
-
-
-def _conditions_hold(hook: Object, request: Object, attrs: AdmissionAttributes) -> bool:
-    """matchConditions: all must be true; one that is false settles it; one that fails counts by failurePolicy.
-
-    Raises WebhookFailed."""
-    conditions = parts(hook, "matchConditions")
-    if not conditions:
-        return True
-    # the CEL engine costs some 50 ms to load: only who uses expressions pays
-    from jota.meta import cel
-
-    values = {"object": request["object"], "oldObject": request["oldObject"], "request": request}
-    failure = ""
-    for condition in conditions:
-        try:
-            program = cel.compile(text(condition, "expression"), dict.fromkeys(values))
-            if program.evaluate(values) is not True:
-                return False
-        except (cel.CelCompileError, cel.CelError) as error:
-            failure = failure or f"matchCondition {text(condition, 'name')}: {error}"
-    if failure:
-        raise WebhookFailed(failure)
-    return True

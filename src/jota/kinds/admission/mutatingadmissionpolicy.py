@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jota.kinds.admission import policies
+from jota.kinds.admission import expressions, policies
 from jota.kinds.admission.validatingadmissionpolicy import match_defaults
 from jota.kinds.common import AGE, NAME, plain
 from jota.kinds.kind import Kind
@@ -73,6 +73,8 @@ KIND = Kind(
     categories=("api-extensions",),
     default=default,
     validate=validate,
+    validate_create=expressions.mutating_policy,
+    validate_update=expressions.changed(expressions.mutating_policy, "spec"),
     columns=(
         NAME,
         plain("Mutations", lambda policy, _now: len(parts(part(policy, "spec"), "mutations")), type="integer"),

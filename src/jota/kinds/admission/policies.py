@@ -1,7 +1,7 @@
 """Rules and cells that the policies in CEL and their bindings share (upstream's admissionregistration validation).
 
-In: parts of policies and bindings. Out: field errors, cells. Expressions are only looked at for being there: what compiles
-is known to the API server, which warns of what it cannot run.
+In: parts of policies and bindings. Out: field errors, cells. Expressions are only looked at for being there: whether they
+compile is for expressions.py.
 """
 
 from __future__ import annotations
@@ -19,31 +19,22 @@ MUTATING_OPERATIONS = ["*", "CONNECT", "CREATE", "UPDATE"]
 MAX_CONDITIONS = 64
 _SCOPES = ["*", "Cluster", "Namespaced"]
 _IDENTIFIER = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
-_RESERVED = frozenset(
-    [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ]
-)
+_RESERVED = {
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+}
+_RESERVED |= {"let", "loop", "package", "namespace", "return", "var", "void", "while"}
 """Words of CEL that name no variable."""
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from jota.kinds import names
+from jota.kinds.admission import expressions, policies
 from jota.kinds.common import AGE, NAME, plain
 from jota.kinds.kind import Kind
-from jota.kinds.shape import Object, attach, deep, part, parts, put_missing, text
-from jota.meta.errors import FieldError, not_supported, required
+from jota.kinds.shape import Object, attach, part, parts, put_missing, text
+from jota.meta.errors import FieldError, duplicate, invalid, not_supported, required
 from jota.meta.resource import Resource
 
 REASONS = ["Unauthorized", "Forbidden", "Invalid", "RequestEntityTooLarge"]
+MOST_ANNOTATIONS = 20
 
 
 def match_defaults(resources: Object) -> None:
@@ -29,22 +32,61 @@ def default(policy: Object) -> None:
 
 def validate(policy: Object) -> list[FieldError]:
     spec = part(policy, "spec")
-    errors: list[FieldError] = []
-    if not part(spec, "matchConstraints"):
-        errors.append(required("spec.matchConstraints"))
-    elif not parts(part(spec, "matchConstraints"), "resourceRules"):
-        errors.append(required("spec.matchConstraints.resourceRules"))
+    errors = policies.failure_policy(spec) + policies.param_kind(spec)
+    path, match = "spec.matchConstraints", spec.get("matchConstraints")
+    if not isinstance(match, dict) or not match:
+        errors.append(required(path))
+    else:
+        errors += policies.match_resources(match, path)
+        if not parts(match, "resourceRules"):
+            errors.append(required(f"{path}.resourceRules"))
+    errors += policies.match_conditions(spec) + policies.variables(spec)
     if not parts(spec, "validations") and not parts(spec, "auditAnnotations"):
         detail = "validations or auditAnnotations must contain at least one item"
         errors += [required("spec.validations", detail), required("spec.auditAnnotations", detail)]
     for i, rule in enumerate(parts(spec, "validations")):
-        path = f"spec.validations[{i}]"
-        if not text(rule, "expression").strip():
-            errors.append(required(f"{path}.expression", "expression is not specified"))
-        if text(rule, "reason") and text(rule, "reason") not in REASONS:
-            errors.append(not_supported(f"{path}.reason", text(rule, "reason"), REASONS))
-    if text(spec, "failurePolicy") not in ("Fail", "Ignore"):
-        errors.append(not_supported("spec.failurePolicy", text(spec, "failurePolicy"), ["Fail", "Ignore"]))
+        errors += _rule(rule, f"spec.validations[{i}]")
+    return errors + _annotations(policy)
+
+
+def _rule(rule: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    expression, message = text(rule, "expression").strip(), text(rule, "message")
+    if not expression:
+        errors.append(required(f"{path}.expression", "expression is not specified"))
+    if "messageExpression" in rule and not text(rule, "messageExpression").strip():
+        detail = "must be non-empty if specified"
+        errors.append(invalid(f"{path}.messageExpression", rule["messageExpression"], detail))
+    if message and not message.strip():
+        errors.append(invalid(f"{path}.message", message, "message must be non-empty if specified"))
+    elif "\n" in message.strip():
+        errors.append(invalid(f"{path}.message", message, "message must not contain line breaks"))
+    elif "\n" in expression and not message:
+        errors.append(required(f"{path}.message", "message must be specified if expression contains line breaks"))
+    if text(rule, "reason") and text(rule, "reason") not in REASONS:
+        errors.append(not_supported(f"{path}.reason", text(rule, "reason"), REASONS))
+    return errors
+
+
+def _annotations(policy: Object) -> list[FieldError]:
+    annotations = parts(part(policy, "spec"), "auditAnnotations")
+    errors: list[FieldError] = []
+    if len(annotations) > MOST_ANNOTATIONS:
+        detail = f"must not have more than {MOST_ANNOTATIONS} auditAnnotations"
+        errors.append(invalid("spec.auditAnnotations", f"{len(annotations)} items", detail))
+    seen: set[str] = set()
+    for i, annotation in enumerate(annotations):
+        path, key = f"spec.auditAnnotations[{i}]", text(annotation, "key")
+        if not key:
+            errors.append(required(f"{path}.key"))
+        else:
+            full = f"{text(part(policy, 'metadata'), 'name')}/{key}"
+            errors += [invalid(f"{path}.key", key, problem) for problem in names.qualified_name(full)]
+        if key in seen:
+            errors.append(duplicate(f"{path}.key", key))
+        seen.add(key)
+        if not text(annotation, "valueExpression").strip():
+            errors.append(required(f"{path}.valueExpression", "valueExpression is not specified"))
     return errors
 
 
@@ -55,10 +97,12 @@ KIND = Kind(
     categories=("api-extensions",),
     default=default,
     validate=validate,
+    validate_create=expressions.validating_policy,
+    validate_update=expressions.changed(expressions.validating_policy, "spec"),
     columns=(
         NAME,
         plain("Validations", lambda policy, _now: len(parts(part(policy, "spec"), "validations")), type="integer"),
-        plain("ParamKind", lambda policy, _now: text(deep(policy, "spec", "paramKind"), "kind") or "<unset>"),
+        plain("ParamKind", policies.param_kind_cell),
         AGE,
     ),
     status=True,

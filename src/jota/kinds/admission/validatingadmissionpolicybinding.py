@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from jota.kinds.admission import policies
 from jota.kinds.admission.validatingadmissionpolicy import match_defaults
 from jota.kinds.common import AGE, NAME, plain
 from jota.kinds.kind import Kind
-from jota.kinds.shape import Object, attach, deep, part, text, texts
+from jota.kinds.shape import Object, attach, part, text, texts
 from jota.meta.errors import FieldError, invalid, not_supported, required
 from jota.meta.resource import Resource
 
@@ -20,7 +21,9 @@ def default(binding: Object) -> None:
 
 def validate(binding: Object) -> list[FieldError]:
     spec = part(binding, "spec")
-    errors = [] if text(spec, "policyName") else [required("spec.policyName")]
+    errors = policies.policy_name(spec) + policies.param_ref(spec)
+    if isinstance(spec.get("matchResources"), dict):
+        errors += policies.match_resources(spec["matchResources"], "spec.matchResources")
     actions = texts(spec, "validationActions")
     if not actions:
         errors.append(required("spec.validationActions"))
@@ -46,7 +49,7 @@ KIND = Kind(
     columns=(
         NAME,
         plain("PolicyName", lambda binding, _now: text(part(binding, "spec"), "policyName")),
-        plain("ParamRef", lambda binding, _now: text(deep(binding, "spec", "paramRef"), "name") or "<unset>"),
+        plain("ParamRef", policies.param_ref_cell),
         AGE,
     ),
     generation=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jota.kinds.admission import webhooks
+from jota.kinds.admission import expressions, webhooks
 from jota.kinds.kind import Kind
 from jota.meta.resource import Resource
 
@@ -15,6 +15,8 @@ KIND = Kind(
     categories=("api-extensions",),
     default=webhooks.default,
     validate=webhooks.validate,
+    validate_create=expressions.webhooks,
+    validate_update=expressions.changed(expressions.webhooks, "webhooks"),
     columns=webhooks.COLUMNS,
     generation=True,
 )

@@ -10,7 +10,6 @@ syntax.py parses, macros.py expands, checker.py finds types, cost.py estimates, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from jota.meta.cel.errors import CelCompileError, CelCostError, CelError
@@ -70,7 +69,7 @@ def compile(
     objects: bool = False,
 ) -> Program:
     """`variables`: name -> structural schema or Type, None for any shape. `returns`: a type's name ("bool", "string",
-    "Object", "list(JSONPatch)", "bool|null"), "" for anything. `objects`: Object{} and JSONPatch{} may be made.
+    "Object", "list(JSONPatch)", "string|null_type"), "" for anything. `objects`: Object{} and JSONPatch{} may be made.
 
     Raises CelCompileError in upstream's words."""
     from jota.meta.cel import checker, cost, interpreter, macros, syntax
@@ -88,15 +87,17 @@ def compile(
     if check.issues:
         raise CelCompileError("compilation failed: " + shown(expression, check.issues))
     if returns and found.kind not in ("dyn", "param") and not _fits(found, returns):
-        raise CelCompileError(f"must evaluate to {' or '.join(returns.split('|'))}")
+        choices = returns.split("|")
+        wanted = choices[0] if len(choices) == 1 else f"one of [{' '.join(choices)}]"
+        raise CelCompileError(f"must evaluate to {wanted}")
     return Program(expression, interpreter.build(tree), found, frozenset(check.used), cost.estimate(tree, types).most)
 
 
 def _fits(found: Type, returns: str) -> bool:
-    return any(
-        str(found) == one or (one == "list(JSONPatch)" and str(found) in (one, "list(_)", "list(dyn)"))
-        for one in returns.split("|")
-    )
+    shown = "null_type" if found.kind == "null" else str(found)
+    if returns == "list(JSONPatch)" and shown in ("list(_)", "list(dyn)"):
+        return True
+    return shown in returns.split("|")
 
 
 def _type(given: dict[str, Any] | Type | None) -> Type:
@@ -107,9 +108,3 @@ def _type(given: dict[str, Any] | Type | None) -> Type:
     if isinstance(given, types.Type):
         return given
     return types.of_schema(given, root=bool(given.get("x-jota-root"))) or types.DYN
-
-
-@lru_cache(maxsize=256)
-def cached(expression: str, names: tuple[str, ...], returns: str = "bool") -> Program:
-    """`compile` over variables of any shape. Raises CelCompileError."""
-    return compile(expression, dict.fromkeys(names), returns=returns)

@@ -90,6 +90,10 @@ class Checker:
 
     def _select(self, node: Select) -> Type:
         name = qualified(node)
+        if name in self._declared and name in self._scope:
+            node.variable = True
+            self.used.add(name)
+            return self._scope[name]
         if name in types.NAMES and name.split(".")[0] not in self._scope:
             return Type("type", (types.NAMES[name],))
         operand = self.check(node.operand)

@@ -40,6 +40,8 @@ def estimate(node: Node, variables: Mapping[str, Type]) -> Estimate:
             return Estimate(0 if node.type.kind == "type" else 1, largest(node.type))
         case Select() if node.type.kind == "type":
             return Estimate(0, 1)
+        case Select() if node.variable:
+            return Estimate(1, largest(node.type))
         case Select():
             below = estimate(node.operand, variables)
             return Estimate(_sum(below.most, 0 if node.test else 1), largest(node.type))

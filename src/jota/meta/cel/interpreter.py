@@ -77,7 +77,10 @@ def _ident(node: Ident, locals_: frozenset[str]) -> Run:
     if node.type.kind == "type" and node.type.params and name in types.NAMES and name not in locals_:
         value = TypeValue(name)
         return lambda _: value
+    return _variable(name)
 
+
+def _variable(name: str) -> Run:
     def run(frame: Frame) -> Any:
         frame.cost += 1
         found = frame.variables.get(name, _MISSING)
@@ -93,6 +96,8 @@ def _select(node: Select, locals_: frozenset[str]) -> Run:
     if node.type.kind == "type" and full in types.NAMES:
         constant = TypeValue(full)
         return lambda _: constant
+    if node.variable:
+        return _variable(full)
     operand, name, optional = build(node.operand, locals_), node.name, node.optional
     if node.test:
         return lambda frame: _has(operand(frame), name)
@@ -482,19 +487,11 @@ _SKIP: Any = object()
 def _filtered(node: Macro, locals_: frozenset[str]) -> Run:
     """Condition and step in one: _SKIP where the condition is false."""
     inner = locals_ | set(node.variables)
-    step = build(node.step, inner) if node.step is not None else build_variable(node.variables[0])
+    step = build(node.step, inner) if node.step is not None else _variable(node.variables[0])
     if node.condition is None:
         return step
     test = build(node.condition, inner)
     return lambda frame: step(frame) if _bool(test(frame)) else _SKIP
-
-
-def build_variable(name: str) -> Run:
-    def run(frame: Frame) -> Any:
-        frame.cost += 1
-        return frame.variables[name]
-
-    return run
 
 
 def _list_of(node: Macro, locals_: frozenset[str]) -> Run:

@@ -44,6 +44,8 @@ class Select(Node):
     """`has(a.b)`"""
     optional: bool = False
     """`a.?b`"""
+    variable: bool = field(default=False, compare=False)
+    """Set by the checker: all of it is the name of one variable (`authorizer.requestResource`)."""
 
 
 @dataclass(slots=True)

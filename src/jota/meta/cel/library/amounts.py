@@ -39,7 +39,7 @@ def _sign(value: Quantity) -> int:
 
 def _compare(a: Any, b: Any) -> int:
     left, right = _rank(a), _rank(b)
-    return (left > right) - (left < right)
+    return int(left > right) - int(left < right)
 
 
 def _rank(value: Quantity | Semver) -> Any:
