@@ -39,6 +39,7 @@ from jota.controllers.serviceaccount import ServiceAccountController
 from jota.controllers.statefulset import StatefulSetController
 from jota.controllers.storageversionmigrator import StorageVersionMigrator
 from jota.controllers.tainteviction import TaintEvictionController
+from jota.controllers.validatingadmissionpolicystatus import ValidatingAdmissionPolicyStatusController
 from jota.controllers.volumebinder import VolumeBinder
 from jota.controllers.volumeprotection import ClaimProtectionController, VolumeProtectionController
 
@@ -55,6 +56,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     ServiceAccountController,
     RootCAPublisher,
     ClusterRoleAggregationController,
+    ValidatingAdmissionPolicyStatusController,
     ResourceQuotaController,
     StorageVersionMigrator,
     DeploymentController,

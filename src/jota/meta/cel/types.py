@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from jota.meta import schema
 from jota.meta.cel import names
 
 Schema = Mapping[str, Any]
@@ -281,3 +282,36 @@ def least_bytes(schema: Schema) -> int:
         case "boolean":
             return 4
     return 1 if schema.get("type") in ("integer", "number") else 2
+
+
+# --- built-in kinds ----------------------------------------------------------------------------------------------------
+
+_SIMPLE = {
+    "string": STRING,
+    "quantity": STRING,
+    "bytes": BYTES,
+    "integer": INT,
+    "number": DOUBLE,
+    "boolean": BOOL,
+    "time": TIMESTAMP,
+    "micro-time": TIMESTAMP,
+}
+
+
+def of_definition(given: schema.Type, name: str) -> Type:
+    """The type of a built-in kind, or of a custom resource's own `schema.Type`."""
+    if given.kind in _SIMPLE:
+        return _SIMPLE[given.kind]
+    inner = given.item or schema.ANY
+    if given.kind == "list":
+        return list_of(of_definition(inner, f"{name}.@idx"))
+    if given.kind == "map":
+        return map_of(STRING, of_definition(inner, f"{name}.@elem"))
+    if given.kind != "struct" or (given.open and not given.fields):
+        return DYN
+
+    def fields() -> dict[str, Type]:
+        found = {names.escape(key): (key, child) for key, child in given.fields.items()}
+        return {escaped: of_definition(child, f"{name}.{key}") for escaped, (key, child) in found.items() if escaped}
+
+    return Type("struct", name=name, fields=fields)
