@@ -108,7 +108,8 @@ async def test_16_warnings_are_headers_without_duplicates(api: ApiServer) -> Non
     body = {"metadata": {"name": "x"}, "dat": {}, "data": {"a": "b"}}
     response = await api.request("POST", CM, body)
     assert response.status == 201
-    assert [v for k, v in response.headers if k == "Warning"] == ['299 - "unknown field \\"dat\\""']
+    said = [v for k, v in response.headers if k == "Warning"]
+    assert said == ['299 - "unknown field \\"dat\\""', '299 - "\\"dat\\": did you mean \\"data\\"?"']
 
 
 @story

@@ -15,6 +15,7 @@ from jota.api.call import Call
 from jota.api.dispatch import find_verb
 from jota.api.filters import impersonation
 from jota.api.filters.attributes import Attributes, User
+from jota.api.hints import paths
 from jota.api.path import Target, parameters, parse
 from jota.meta.errors import ApiError, forbidden, internal, path_not_found, too_many_requests, unauthorized, unavailable
 from jota.meta.selectors import parse_fields
@@ -43,7 +44,7 @@ async def handle(api: Api, request: Request) -> Response:
             trail = request.extra["audit"] = api.audit.begin(request, target, audit_id)
         response = await _filtered(api, request, target, params)
     except ApiError as problem:
-        response = respond.error(problem)
+        response = respond.error(problem, problem.warnings)
     except StoreError as problem:
         response = respond.error(unavailable(f"the store cannot serve this now: {problem}"))
     except TimeoutError:
@@ -148,7 +149,7 @@ async def _dispatch(api: Api, request: Request, target: Target, params: dict[str
         return await api.documents.serve(request, target, user)
     served = api.served.get((target.group, target.version, target.resource))
     if served is None:
-        raise path_not_found()
+        raise _not_served(api, target)
     accepted = (
         negotiate.PLAIN
         if target.subresource in LONG_RUNNING
@@ -168,8 +169,14 @@ async def _dispatch(api: Api, request: Request, target: Target, params: dict[str
             return await verb(api.engine, call)
     except ApiError as problem:
         if call.warnings:
-            return respond.error(problem, call.warnings)
+            return respond.error(problem, [*call.warnings, *problem.warnings])
         raise
+
+
+def _not_served(api: Api, target: Target) -> ApiError:
+    problem, near = path_not_found(), paths.meant(target, api.served)
+    problem.warnings = [near] if near else []
+    return problem
 
 
 def without_body(response: Response) -> Response:

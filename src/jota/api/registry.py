@@ -59,6 +59,11 @@ class Registry:
             return None
         return at_rest.decode(entry.value, entry.revision, at_rest.head(resource.api_version, resource.kind))
 
+    def exists(self, resource: Resource, namespace: str, name: str) -> bool:
+        """Without decoding anything."""
+        entry = self._store.get(key(resource, namespace, name))
+        return entry is not None and entry.value is not None
+
     def look(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """Like `get`, but decoded once for all readers: never change it. For few and often-read objects."""
         entry = self._store.get(key(resource, namespace, name))

@@ -21,6 +21,7 @@ from jota.api.admission.webhooks import Webhooks
 from jota.api.call import Call
 from jota.api.config import ApiConfig
 from jota.api.feed import Feed
+from jota.api.hints import references
 from jota.api.path import flag
 from jota.api.registry import Registry
 from jota.api.served import Served
@@ -229,6 +230,9 @@ class Engine:
         if shape is None or not shape.quiet or meta.get("annotations"):
             for text in kind.warnings(obj):
                 call.warn(text)
+        if references.outside(call.user):
+            for text in references.warnings(self.registry, served.resource, obj):
+                call.warn(text)
         if not owned:
             ownership.track(call, obj, None, "", rfc3339(self.clock.now()), shape)
         key = served.key(namespace, meta["name"])
@@ -411,6 +415,9 @@ class Engine:
             return True
         for text in kind.warnings(new) if not subresource else ():
             call.warn(text)
+        if not subresource and references.outside(call.user):
+            for text in references.warnings(self.registry, served.resource, new, old):
+                call.warn(text)
         if not owned:
             ownership.track(call, new, old, subresource, rfc3339(self.clock.now()))
         return False

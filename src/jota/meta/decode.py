@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from jota.meta import schema, structs
-from jota.meta.check import Problem
+from jota.meta.check import Problem, suggest
 from jota.meta.depth import MAX_DEPTH, too_deep
 from jota.meta.errors import bad_request, unsupported_media_type
 from jota.meta.schema import Type
@@ -21,6 +21,7 @@ JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.
 ACCEPTED = [JSON, YAML, PROTOBUF]
 _MAX_LISTED = 30
 """Problems named in one error or set of warnings."""
+_MAX_HINTS = 5
 
 _JSON_TYPES = frozenset(
     ("", JSON, "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json")
@@ -85,7 +86,8 @@ def validate_object(
 ) -> list[str]:
     """Check a decoded (or patched) value against its type, drop unknown fields and nulls in place, give the warnings.
 
-    Wrong types are 400 always; unknown and duplicate fields are 400 when `strict` is Strict, warnings when Warn.
+    Wrong types are 400 always; unknown and duplicate fields are 400 when `strict` is Strict, warnings when Warn. Both come
+    with what was probably meant, as further warnings.
     `duplicates` is what `duplicate_keys` found, `yaml` the texts that yamlbody.py found."""
     problems: list[Problem] = []
     if definition is not None and not (isinstance(definition, str) and structs.clean_value(definition, value)):
@@ -96,10 +98,25 @@ def validate_object(
         schema.prune(definition, value)
     if strict == "Ignore":
         return []
-    texts = list(yaml or ()) + _ordered([p for p in problems if p.kind == "unknown"], duplicates or {})
-    if texts and strict == "Strict":
-        raise bad_request(_cannot_be_handled(value, "strict decoding error: " + ", ".join(texts[:_MAX_LISTED])))
-    return texts[:_MAX_LISTED]
+    unknown = [p for p in problems if p.kind == "unknown"]
+    texts = list(yaml or ()) + _ordered(unknown, duplicates or {})
+    if not texts:
+        return []
+    hints = _hints(definition, unknown) if definition is not None else []
+    if strict == "Strict":
+        error = bad_request(_cannot_be_handled(value, "strict decoding error: " + ", ".join(texts[:_MAX_LISTED])))
+        error.warnings = hints
+        raise error
+    return texts[:_MAX_LISTED] + hints
+
+
+def _hints(definition: str | Type, unknown: list[Problem]) -> list[str]:
+    """What was probably meant: beside upstream's texts, which clients match."""
+    root = schema.definition(definition) if isinstance(definition, str) else definition
+    if root is None:
+        return []
+    found = [(p.path, suggest(root, p.path)) for p in unknown[:_MAX_HINTS]]
+    return [f'"{path}": did you mean "{better}"?' for path, better in found if better]
 
 
 def _typed(definition: str | Type, path: str) -> bool:

@@ -77,6 +77,8 @@ class ApiError(Exception):
         self.causes = causes or []
         self.retry_after = retry_after
         self.continue_token = continue_token
+        self.warnings: list[str] = []
+        """Texts for Warning headers that help with this error."""
 
     def status(self) -> dict[str, Any]:
         """The `v1 Status` object."""

@@ -11,7 +11,7 @@ from jota.api.path import flag
 from jota.api.resource import Engine
 from jota.kinds.kind import Object
 from jota.meta import apply as ssa
-from jota.meta import decode, schema
+from jota.meta import check, decode, schema
 from jota.meta.errors import MODIFIED, ApiError, bad_request, conflict, required
 from jota.meta.schema import Type
 from jota.wire.message import Response
@@ -73,7 +73,10 @@ def _declared(call: Call, applied: Object, structure: Type) -> None:
         return
     text = ", ".join(f".{path}: field not declared in schema" for path in unknown)
     what = f"{call.target.namespace}/{call.target.name}; {applied['apiVersion']}, Kind={applied['kind']}"
-    raise bad_request(f"failed to create typed patch object ({what}): {text}")
+    error = bad_request(f"failed to create typed patch object ({what}): {text}")
+    near = [(path, check.suggest(structure, path)) for path in unknown]
+    error.warnings = [f'"{path}": did you mean "{better}"?' for path, better in near if better]
+    raise error
 
 
 async def _create(engine: Engine, call: Call, applied: Object) -> Response:
