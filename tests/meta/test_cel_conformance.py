@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jota.meta import cel
 from jota.meta.cel.values import AuthorizerValue, duration, timestamp
@@ -237,3 +239,107 @@ def test_a_dear_expression_is_stopped() -> None:
     # nothing absorbs it
     with pytest.raises(cel.CelCostError):
         run(f"true && ({checks}) || true")
+
+
+SHARED = "[[1]]" + ".map(v, [v, v])" * 40
+"""40 levels of lists that hold the same list twice."""
+DOUBLED = "".join(f"cel.bind(v{i + 1}, v{i} + v{i}, " for i in range(40))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        f"{SHARED} == {SHARED}",
+        f"'%s'.format([{SHARED}]) == ''",
+        f"cel.bind(v0, [1], {DOUBLED}v40.size() > 0" + ")" * 41,
+        f"cel.bind(v0, 'x', {DOUBLED}v40.size() > 0" + ")" * 41,
+        "cel.bind(s, '0123456789'.split('').map(i, '0123456789').join('0123456789').replace('', '0123456789'),"
+        " s.replace('', s).replace('', s).size() > 0)",
+    ],
+)
+def test_no_time_and_memory_without_bounds(expression: str) -> None:
+    with pytest.raises(cel.CelCostError):
+        run(expression)
+
+
+WORDS = [
+    "x",
+    "l",
+    "m",
+    ".",
+    "?",
+    "[",
+    "]",
+    "(",
+    ")",
+    "{",
+    "}",
+    ",",
+    ":",
+    "1",
+    "2u",
+    "1.5",
+    "'a'",
+    "b'c'",
+    "in",
+    "has",
+    "all",
+]
+WORDS += [
+    "exists",
+    "map",
+    "i",
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "==",
+    "<",
+    "&&",
+    "||",
+    "!",
+    "true",
+    "null",
+    "size",
+    "optional",
+    "of",
+]
+WORDS += [
+    "matches",
+    "format",
+    "dns1123Label",
+    "validate",
+    "quantity",
+    "orValue",
+    "cel",
+    "bind",
+    "`",
+    "\\",
+    '"',
+    "#",
+    "\n",
+    "é",
+]
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(st.sampled_from(WORDS), max_size=14))
+def test_any_text_compiles_or_is_refused_and_runs_or_fails(words: list[str]) -> None:
+    try:
+        program = cel.compile(" ".join(words), VARIABLES, returns="", objects=True)
+    except cel.CelCompileError:
+        return
+    try:
+        program.evaluate(VALUES)
+    except cel.CelError:
+        return
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=40))
+def test_any_characters(text: str) -> None:
+    try:
+        cel.compile(text, VARIABLES, returns="")
+    except cel.CelCompileError:
+        return

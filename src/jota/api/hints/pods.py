@@ -14,6 +14,21 @@ _INJECTED = "kube-api-access-"
 """Begins the name of the volume that every pod gets; what it needs, the cluster makes itself."""
 
 
+def refers(obj: Object) -> bool:
+    """Whether a pod may refer to anything at all: most do not, and creating them must cost no more for it."""
+    spec = obj.get("spec") or {}
+    if spec.get("imagePullSecrets"):
+        return True
+    for volume in spec.get("volumes") or ():
+        if not volume["name"].startswith(_INJECTED):
+            return True
+    for field in ("containers", "initContainers"):
+        for container in spec.get(field) or ():
+            if "env" in container or "envFrom" in container:
+                return True
+    return False
+
+
 def pod(obj: Object, lookup: Lookup) -> Iterator[str]:
     """Service account and classes of a pod itself are refused by admission when they are missing."""
     yield from _spec(part(obj, "spec"), "spec", lookup)

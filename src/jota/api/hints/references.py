@@ -48,6 +48,8 @@ def outside(user: User) -> bool:
 def warnings(registry: Registry, resource: Resource, new: Object, old: Object | None = None) -> list[str]:
     """Raises nothing: objects of any shape are looked at."""
     check = _CHECKS.get((resource.group, resource.plural))
+    if check is pods.pod and not pods.refers(new):
+        return []
     if check is None or (old is not None and all(new.get(p) == old.get(p) for p in _PARTS)):
         return []
     found: list[str] = []

@@ -51,7 +51,9 @@ class Program:
     def measure(self, values: Mapping[str, Any], limit: int = CALL_LIMIT) -> tuple[Any, int]:
         """(result, units that it cost). Raises CelError, CelCostError beyond `limit`."""
         from jota.meta.cel.interpreter import Frame
+        from jota.meta.cel.values import work
 
+        work.left = work.LIMIT
         frame = Frame(dict(values), limit)
         try:
             result = self._run(frame)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from jota.meta.cel.errors import CelError
+from jota.meta.cel.errors import CelCostError, CelError
 
 SECOND = 1_000_000_000
 MIN_INT, MAX_INT, MAX_UINT = -(2**63), 2**63 - 1, 2**64 - 1
@@ -158,6 +158,25 @@ class Decision:
     error: str = ""
 
 
+class _Work:
+    """Items that one evaluation may still go through inside single operations.
+
+    cel-go's units do not see them: comparing, joining and printing values whose parts are shared many times over takes
+    exponential time there. Evaluations do not overlap, so one counter is enough.
+    """
+
+    LIMIT = 5_000_000
+
+    def __init__(self) -> None:
+        self.left = self.LIMIT
+
+    def spend(self, items: int) -> None:
+        self.left -= items
+        if self.left < 0:
+            raise CelCostError
+
+
+work = _Work()
 NUMBERS = (int, float, Uint)
 _LISTS = (list, SetList, MapList)
 _MAPS = (dict, ObjectValue)
@@ -171,8 +190,10 @@ def equal(a: Any, b: Any) -> bool:
     if kind in NUMBERS and other in NUMBERS:
         return bool(a == b)
     if kind in _LISTS and other in _LISTS:
+        work.spend(len(a))
         return _equal_lists(a, b)
     if kind in _MAPS and other in _MAPS:
+        work.spend(len(a))
         return len(a) == len(b) and all(k in b and equal(v, b[k]) for k, v in a.items())
     if kind is Optional and other is Optional:
         return a.present == b.present and (not a.present or equal(a.value, b.value))
@@ -192,11 +213,13 @@ def _equal_lists(a: list[Any], b: list[Any]) -> bool:
 
 
 def contains(items: list[Any], wanted: Any) -> bool:
+    work.spend(len(items))
     return any(equal(item, wanted) for item in items)
 
 
 def concatenate(a: list[Any], b: list[Any]) -> list[Any]:
     """`a + b`, as the list type of `a` wants it."""
+    work.spend(len(a) + len(b))
     if type(a) is SetList:
         return SetList([*a, *(item for item in b if not contains(a, item))])
     if type(a) is MapList:
@@ -317,8 +340,10 @@ def plain(value: Any) -> Any:
     if kind is Uint:
         return int(value)
     if kind in _LISTS:
+        work.spend(len(value))
         return [plain(item) for item in value]
     if kind in _MAPS:
+        work.spend(len(value))
         if not all(isinstance(k, str) for k in value):
             raise CelError("map key is not of type string")
         return {k: plain(v) for k, v in value.items()}

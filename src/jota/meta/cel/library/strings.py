@@ -14,7 +14,7 @@ from typing import Any
 from jota.meta.cel.errors import CelError
 from jota.meta.cel.functions import Function, of_result, regex, traversal
 from jota.meta.cel.library.standard import double_text
-from jota.meta.cel.values import Duration, Timestamp, TypeValue, Uint, duration_text, timestamp_text
+from jota.meta.cel.values import Duration, Timestamp, TypeValue, Uint, duration_text, timestamp_text, work
 from jota.meta.structural import patterns
 
 
@@ -50,7 +50,13 @@ def _substring(text: str, start: int, end: int | None = None) -> str:
     return text[start:stop]
 
 
+_PER_ITEM = 10
+"""Characters of a result that count as one item of work."""
+
+
 def _replace(text: str, old: str, new: str, count: int = -1) -> str:
+    found = text.count(old) if count < 0 else min(count, text.count(old))
+    work.spend((len(text) + found * len(new)) // _PER_ITEM)
     return text.replace(old, new, count)
 
 
@@ -67,6 +73,7 @@ def _split(text: str, separator: str, limit: int = -1) -> list[str]:
 def _join(parts: list[Any], separator: str = "") -> str:
     if not all(isinstance(p, str) for p in parts):
         raise CelError("no such overload")
+    work.spend((sum(map(len, parts)) + len(parts) * len(separator)) // _PER_ITEM)
     return separator.join(parts)
 
 
@@ -97,7 +104,9 @@ def _format(text: str, args: list[Any]) -> str:
         if used >= len(args):
             raise CelError(f"index {used} out of range")
         used += 1
-        return _clause(found[2], int(found[1]) if found[1] else None, args[used - 1])
+        made = _clause(found[2], int(found[1]) if found[1] else None, args[used - 1])
+        work.spend(len(made) // _PER_ITEM)
+        return made
 
     return _CLAUSE.sub(clause, text)
 
@@ -158,6 +167,7 @@ def _shown(value: Any) -> str:
         case TypeValue():
             return value.name
         case list():
+            work.spend(len(value))
             return "[" + ", ".join(map(_shown, value)) + "]"
         case dict():
             return (
