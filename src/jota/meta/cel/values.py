@@ -165,7 +165,7 @@ class _Work:
     exponential time there. Evaluations do not overlap, so one counter is enough.
     """
 
-    LIMIT = 5_000_000
+    LIMIT = 1_000_000
 
     def __init__(self) -> None:
         self.left = self.LIMIT
