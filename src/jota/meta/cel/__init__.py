@@ -91,12 +91,16 @@ def compile(
     if returns and found.kind not in ("dyn", "param") and not _fits(found, returns):
         choices = returns.split("|")
         wanted = choices[0] if len(choices) == 1 else f"one of [{' '.join(choices)}]"
-        raise CelCompileError(f"must evaluate to {wanted}")
+        raise CelCompileError(f"must evaluate to {wanted} but got {_shown(found)}")
     return Program(expression, interpreter.build(tree), found, frozenset(check.used), cost.estimate(tree, types).most)
 
 
+def _shown(found: Type) -> str:
+    return "null_type" if found.kind == "null" else str(found)
+
+
 def _fits(found: Type, returns: str) -> bool:
-    shown = "null_type" if found.kind == "null" else str(found)
+    shown = _shown(found)
     if returns == "list(JSONPatch)" and shown in ("list(_)", "list(dyn)"):
         return True
     return shown in returns.split("|")

@@ -30,6 +30,8 @@ from jota.meta.cel.values import Uint, duration, timestamp
 from jota.meta.structural import patterns
 
 _LITERALS = {bool: BOOL, int: INT, Uint: types.UINT, float: types.DOUBLE, str: STRING, bytes: types.BYTES}
+SORTED = {"dyn", "param", "int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes"}
+"""Types that sortBy may sort by."""
 _PATCH = {"op": STRING, "path": STRING, "from": STRING, "value": DYN}
 """Fields of JSONPatch{...}."""
 
@@ -271,7 +273,9 @@ class Checker:
         match node.kind:
             case "all" | "exists" | "exists_one":
                 return BOOL
-            case "filter":
+            case "sortBy" if step.kind not in SORTED:
+                return self._issue(node.at, f"list elements must be comparable, not '{step}'")
+            case "filter" | "sortBy":
                 item = over.params[0] if over.kind in ("list", "map") else DYN
                 return list_of(item, over.most)
             case "map" | "transformList":

@@ -122,6 +122,13 @@ def _own(name: str, sizes: list[int], node: Call) -> tuple[int, int]:
         item = _times(largest(target.params[0]), TRAVERSAL) if target.kind == "list" else 0
         textual = target.kind == "list" and target.params[0].kind in ("string", "bytes")
         return _times(sizes[0], 1 + (item if textual else 0) if target.kind == "list" else TRAVERSAL), known
+    if name in ("distinct", "sort"):
+        return _times(sizes[0], sizes[0]), sizes[0]
+    if name in ("slice", "flatten", "reverse"):
+        return _sum(sizes[0], 10), sizes[0] if name != "flatten" else UNBOUNDED
+    if name == "lists.range":
+        bound = node.args[0].value if isinstance(node.args[0], Const) else UNBOUNDED
+        return _sum(bound, 10), bound
     if name in _SETS:
         return _times(sizes[0], sizes[1]), 1
     return _text(name, sizes, known)

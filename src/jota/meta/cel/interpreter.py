@@ -13,6 +13,7 @@ from typing import Any
 from jota.meta.cel import types
 from jota.meta.cel.errors import CelCostError, CelError
 from jota.meta.cel.functions import Function
+from jota.meta.cel.library.collections import sorted_by
 from jota.meta.cel.library.operators import index_list, index_map
 from jota.meta.cel.syntax import (
     Call,
@@ -533,12 +534,29 @@ def _map_of(node: Macro, locals_: frozenset[str]) -> Run:
     return run
 
 
+def _sorted_by(node: Macro, locals_: frozenset[str]) -> Run:
+    """cel-go makes lists of keys and of items of it: both are paid for."""
+    assert node.step is not None
+    each = _each(node, locals_, build(node.step, locals_ | set(node.variables)))
+
+    def run(frame: Frame) -> list[Any]:
+        made: list[tuple[Any, Any]] = []
+        frame.cost += 2 * LIST_COST
+        for item, _, key in each(frame):
+            frame.cost += LIST_COST + 2
+            made.append((key, item))
+        return sorted_by([key for key, _ in made], [item for _, item in made])
+
+    return run
+
+
 _MACROS: dict[str, Callable[[Macro, frozenset[str]], Run]] = {
     "all": _judge,
     "exists": _judge,
     "exists_one": _one,
     "map": _list_of,
     "filter": _list_of,
+    "sortBy": _sorted_by,
     "transformList": _list_of,
     "transformMap": _map_of,
     "transformMapEntry": _map_of,

@@ -1,6 +1,6 @@
 """Macros: calls that are not calls. A parsed tree in, the same tree with Macro and Let nodes out. Raises Issue.
 
-has, all, exists, exists_one, map, filter; their two-variable forms, transformList, transformMap, transformMapEntry;
+has, all, exists, exists_one, map, filter, sortBy; their two-variable forms, transformList, transformMap, transformMapEntry;
 cel.bind; optMap, optFlatMap. A name with another number of arguments is an ordinary call, as in cel-go.
 """
 
@@ -61,6 +61,8 @@ def _comprehension(node: Call, target: Node, args: list[Node]) -> Macro | None:
         return Macro(node.at, "map", target, _variables(args[:1]), args[1] if count == 3 else None, args[-1])
     if name == "filter" and count == 2:
         return Macro(node.at, "filter", target, _variables(args[:1]), args[1], None)
+    if name == "sortBy" and count == 2:
+        return Macro(node.at, "sortBy", target, _variables(args[:1]), None, args[1])
     if name in _TRANSFORMS and count in (3, 4):
         return Macro(node.at, name, target, _variables(args[:2]), args[2] if count == 4 else None, args[-1])
     return None

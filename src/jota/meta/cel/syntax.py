@@ -80,7 +80,7 @@ class StructNode(Node):
 
 @dataclass(slots=True)
 class Macro(Node):
-    """all, exists, exists_one, map, filter, transformList, transformMap, transformMapEntry: over `range`, with one or two
+    """all, exists, exists_one, map, filter, sortBy, transformList, transformMap, transformMapEntry: over `range`, with one or two
     variables; `condition` filters or is judged, `step` makes what comes out."""
 
     kind: str

@@ -62,6 +62,7 @@ OPAQUE = {
     "url": "kubernetes.URL",
     "ip": "net.IP",
     "cidr": "net.CIDR",
+    "image": "kubernetes.Image",
     "semver": "kubernetes.Semver",
     "format": "kubernetes.NamedFormat",
     "authorizer": "kubernetes.authorization.Authorizer",

@@ -81,6 +81,16 @@ class Cidr:
 
 
 @dataclass(slots=True, frozen=True)
+class Image:
+    """An image's name in its parts, as registries see it."""
+
+    registry: str
+    repository: str
+    tag: str
+    digest: str
+
+
+@dataclass(slots=True, frozen=True)
 class Semver:
     text: str
 
@@ -249,6 +259,7 @@ _WORDS: dict[type, str] = {
     Url: "kubernetes.URL",
     Ip: "net.IP",
     Cidr: "net.CIDR",
+    Image: "kubernetes.Image",
     Semver: "kubernetes.Semver",
     Format: "kubernetes.NamedFormat",
     AuthorizerValue: "kubernetes.authorization.Authorizer",

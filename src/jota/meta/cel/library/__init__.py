@@ -16,6 +16,7 @@ def functions() -> dict[str, list[Function]]:
         amounts,
         authorization,
         collections,
+        images,
         mutation,
         named_formats,
         network,
@@ -25,7 +26,18 @@ def functions() -> dict[str, list[Function]]:
     )
 
     found: dict[str, list[Function]] = {}
-    tables = (operators, standard, strings, collections, network, amounts, named_formats, authorization, mutation)
+    tables = (
+        operators,
+        standard,
+        strings,
+        collections,
+        network,
+        amounts,
+        images,
+        named_formats,
+        authorization,
+        mutation,
+    )
     for module in tables:
         for function in module.TABLE:
             found.setdefault(function.name, []).append(function)

@@ -1,4 +1,4 @@
-"""Kubernetes' list functions, cel-go's sets and math. In: lists and numbers. Raises CelError."""
+"""Kubernetes' list functions, cel-go's lists, sets and math. In: lists and numbers. Raises CelError."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from jota.meta.cel.errors import CelError
 from jota.meta.cel.functions import Function, items, pairs
 from jota.meta.cel.library.operators import signed
-from jota.meta.cel.values import Duration, Timestamp, Uint, contains, duration_of, equal
+from jota.meta.cel.values import Duration, Timestamp, Uint, contains, duration_of, equal, work
 
 
 def _sum(values: list[Any]) -> Any:
@@ -64,6 +64,61 @@ def _within(outer: list[Any], inner: list[Any]) -> bool:
     return all(contains(outer, item) for item in inner)
 
 
+# --- cel-go's lists, version 3 -------------------------------------------------------------------------------------------
+
+MOST_RANGE = 1_000_000
+
+
+def sorted_by(keys: list[Any], values: list[Any]) -> list[Any]:
+    """`values` in the order of their `keys`, which must be of one type that has an order."""
+    _only(keys, _ORDERED)
+    if len({type(key) for key in keys}) > 1:
+        raise CelError("list elements must have the same type")
+    return [values[i] for i in sorted(range(len(keys)), key=keys.__getitem__)]
+
+
+def _slice(values: list[Any], start: int, end: int) -> list[Any]:
+    if start < 0 or end < 0:
+        raise CelError(f"cannot slice({start}, {end}), negative indexes not supported")
+    if start > end:
+        raise CelError(f"cannot slice({start}, {end}), start index must be less than or equal to end index")
+    if end > len(values):
+        raise CelError(f"cannot slice({start}, {end}), list is length {len(values)}")
+    return values[start:end]
+
+
+def _flatten(values: list[Any], depth: int = 1) -> list[Any]:
+    if depth < 0:
+        raise CelError("level must be non-negative")
+    found: list[Any] = []
+    for value in values:
+        found += _flatten(value, depth - 1) if isinstance(value, list) and depth else [value]
+        work.spend(1 + len(value) if isinstance(value, list) else 1)
+    return found
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        if not contains(found, value):
+            found.append(value)
+    return found
+
+
+def _range(count: int) -> list[int]:
+    if count > MOST_RANGE:
+        raise CelError(f"range size {count} exceeds maximum allowed {MOST_RANGE}")
+    return list(range(count))
+
+
+def _squared(args: tuple[Any, ...], _: Any) -> int:
+    return max(1, len(args[0]) ** 2)
+
+
+def _made(_args: tuple[Any, ...], result: Any) -> int:
+    return 10 + len(result)
+
+
 # --- math --------------------------------------------------------------------------------------------------------------
 
 
@@ -109,6 +164,13 @@ TABLE = [
     Function("sets.contains", "(list(A), list(A)) bool", _within, pairs),
     Function("sets.equivalent", "(list(A), list(A)) bool", lambda a, b: _within(a, b) and _within(b, a), pairs),
     Function("sets.intersects", "(list(A), list(A)) bool", lambda a, b: any(contains(a, v) for v in b), pairs),
+    Function("slice", "list(A).(int, int) list(A)", _slice, _made),
+    Function("flatten", "list(A).() list(dyn)", _flatten, _made),
+    Function("flatten", "list(A).(int) list(dyn)", _flatten, _made),
+    Function("distinct", "list(A).() list(A)", _distinct, _squared),
+    Function("reverse", "list(A).() list(A)", lambda values: values[::-1], _made),
+    Function("sort", "list(A).() list(A)", lambda values: sorted_by(values, values), _squared),
+    Function("lists.range", "(int) list(int)", _range, _made),
     *_choices("math.greatest", max),
     *_choices("math.least", min),
     Function("math.abs", "(int) int", lambda v: signed(abs(v))),
