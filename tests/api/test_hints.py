@@ -115,6 +115,18 @@ def test_paths_that_are_not_served(path: str, hint: str) -> None:
     run()
 
 
+@story
+async def test_values_that_are_not_supported(api: ApiServer) -> None:
+    spec = {**deployment(containers=[{"name": "c", "image": "i", "imagePullPolicy": "always"}])}
+    body = {"metadata": {"name": "d"}, "spec": {**spec, "strategy": {"type": "RollingUpdat"}}}
+    refused = await api.request("POST", DEPLOYMENTS.path("default"), body)
+    assert refused.status == 422
+    assert sorted(said(refused)) == [
+        'spec.strategy.type "RollingUpdat": did you mean "RollingUpdate"?',
+        'spec.template.spec.containers[0].imagePullPolicy "always": did you mean "Always"?',
+    ]
+
+
 # --- what is not there -----------------------------------------------------------------------------------------------------
 
 ENVIRONMENT = [

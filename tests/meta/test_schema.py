@@ -232,3 +232,9 @@ def test_the_fast_check_never_accepts_what_the_walk_refuses(path: tuple[Any, ...
         assert pruned == value
     if structs.clean_value(DEPLOYMENT, value):
         assert schema.check(DEPLOYMENT, value) == []
+
+
+def test_hostile_paths_have_no_suggestions() -> None:
+    root = schema.definition(DEPLOYMENT)
+    assert root is not None
+    assert [suggest(root, path) for path in ("", ".", "[0]", "..", "spec." + "x" * 10_000)] == [""] * 5

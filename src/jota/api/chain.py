@@ -15,7 +15,7 @@ from jota.api.call import Call
 from jota.api.dispatch import find_verb
 from jota.api.filters import impersonation
 from jota.api.filters.attributes import Attributes, User
-from jota.api.hints import paths
+from jota.api.hints import choices, paths
 from jota.api.path import Target, parameters, parse
 from jota.meta.errors import ApiError, forbidden, internal, path_not_found, too_many_requests, unauthorized, unavailable
 from jota.meta.selectors import parse_fields
@@ -168,6 +168,8 @@ async def _dispatch(api: Api, request: Request, target: Target, params: dict[str
         async with asyncio.timeout(api.config.request_timeout):
             return await verb(api.engine, call)
     except ApiError as problem:
+        if problem.code == 422:
+            problem.warnings += choices.meant(problem)
         if call.warnings:
             return respond.error(problem, [*call.warnings, *problem.warnings])
         raise

@@ -245,6 +245,10 @@ def _zero(type: Type) -> Any:
 # --- suggestions -----------------------------------------------------------------------------------------------------
 
 
+_LONGEST_PATH = 200
+"""Longer ones are no typing errors, and comparing spellings takes time."""
+
+
 def suggest(root: Type, path: str) -> str:
     """The field that was probably meant by an unknown field's path, as a full path; "" when nothing is near.
 
@@ -252,6 +256,8 @@ def suggest(root: Type, path: str) -> str:
     import difflib
 
     trail, parts = [root], re.findall(r"[^.\[\]]+|\[[0-9]+\]", path)
+    if not parts or len(path) > _LONGEST_PATH:
+        return ""
     for part in parts[:-1]:
         at = trail[-1]
         following = at.fields.get(part) if at.kind == "struct" else at.item

@@ -19,6 +19,8 @@ def meant(target: Target, served: Iterable[tuple[str, str, str]]) -> str:
     same = sorted({(g, v) for g, v, p in everything if p == target.resource})
     if same:
         return f"{_shown(*asked)} is not served: did you mean {_shown(*same[-1], target.resource)}?"
+    if len(target.resource) > 64:
+        return ""
     plurals = {p for g, v, p in everything if (g, v) == (target.group, target.version)}
     near = get_close_matches(target.resource.lower(), plurals, n=1, cutoff=0.7)
     return f"{_shown(*asked)} is not served: did you mean {_shown(*asked[:2], near[0])}?" if near else ""
