@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 from jota.aio.clock import SystemClock
+from jota.api.admission import mutating_policies
 from jota.api.admission.webhook_match import rule_covers
 from jota.api.admission.webhooks import MUTATING, VALIDATING
 from jota.api.webhook_client import WebhookClient, WebhookFailed
@@ -287,3 +288,51 @@ def test_a_service_is_resolved_to_a_ready_endpoint() -> None:
     for service in ({"namespace": "ns", "name": "none"}, {"namespace": "ns", "name": "hook", "port": 1}):
         with pytest.raises(WebhookFailed):
             client._where({"service": service})
+
+
+@told
+async def test_match_conditions(api: ApiServer, hooks: Hooks) -> None:
+    hooks.answers["/marked"] = add("by", "hook")
+    conditions = [
+        {"name": "not-free", "expression": "object.metadata.name != 'free'"},
+        {"name": "may", "expression": "authorizer.group('').resource('configmaps').check('create').allowed()"},
+    ]
+    await register(api, MUTATING, "a", hooks.hook("/marked", matchConditions=conditions))
+    assert (await make(api, "bound"))["data"] == {"by": "hook"}
+    assert (await make(api, "free"))["data"] == {}
+    fails = [{"name": "fails", "expression": "object.metadata.nothing == 1"}]
+    await register(api, VALIDATING, "b", hooks.hook("/marked", matchConditions=fails))
+    with pytest.raises(ApiError, match="no such key: nothing"):
+        await make(api, "x")
+
+
+@pytest.mark.parametrize("expression", ["object.", "request.nme == ''", "variables.x", "namespaceObject == null", "1"])
+def test_bad_match_conditions_are_refused_when_they_are_written(expression: str) -> None:
+    @told
+    async def run(api: ApiServer, hooks: Hooks) -> None:
+        bad = hooks.hook("/x", matchConditions=[{"name": "c", "expression": expression}])
+        with pytest.raises(ApiError) as caught:
+            await register(api, VALIDATING, "a", bad)
+        assert caught.value.code == 422
+        assert [c.field for c in caught.value.causes] == ["webhooks[0].matchConditions[0].expression"]
+        assert "must evaluate to bool" in caught.value.message or "compilation failed" in caught.value.message
+
+    run()
+
+
+@told
+async def test_policies_change_an_object_before_webhooks_see_it(api: ApiServer, hooks: Hooks) -> None:
+    hooks.answers["/one"] = add("x", "w")
+    await register(api, MUTATING, "a", hooks.hook("/one"))
+    expression = "Object{data: {'x': has(object.data.x) ? object.data.x + 'p' : 'p'}}"
+    rule = {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "reinvocationPolicy": "IfNeeded",
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}],
+    }
+    await api.client.create(mutating_policies.POLICIES, {"metadata": {"name": "p"}, "spec": spec})
+    await api.client.create(mutating_policies.BINDINGS, {"metadata": {"name": "p"}, "spec": {"policyName": "p"}})
+    await api.settle()
+    assert (await make(api))["data"] == {"x": "pwp"}, "and once more, for the webhook changed it"
+    assert hooks.asked[0][1]["object"]["data"] == {"x": "p"}
