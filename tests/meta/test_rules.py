@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from jota.meta import cel
 from jota.meta.structural import rules
 
 Schema = dict[str, Any]
@@ -141,3 +142,22 @@ def test_the_estimate_counts_how_often_a_rule_runs() -> None:
     assert rules.validate(bounded, "s") == []
     free = {"type": "object", "properties": {"l": {"type": "array", "items": inner}}}
     assert "exceeds budget" in rules.validate(free, "s")[0].message
+
+
+PORTS = {"type": "object", "properties": {"port": {"type": "integer"}, "name": {"type": "string", "maxLength": 253}}}
+LISTENERS: Schema = {"type": "array", "maxItems": 64, "items": PORTS}
+
+
+@pytest.mark.parametrize(
+    ("rule", "units"),
+    [
+        ("self.all(t1, self.exists_one(t2, t1.port == t2.port))", 24962),
+        ("self.all(l1, self.exists_one(l2, l1.name == l2.name))", 442754),
+        ("self.filter(l, l.port == 80).size() <= 1", 974),
+        ("self.map(l, l.port).sum() > 0", 973),
+        ("self.exists(l, l.port > 80 && l.name.startsWith('a'))", 642),
+    ],
+)
+def test_estimates_are_those_of_upstream(rule: str, units: int) -> None:
+    """The figures are what Kubernetes 1.37 computes for the same schema."""
+    assert cel.compile(rule, {"self": LISTENERS}).most_cost == units

@@ -241,16 +241,18 @@ class Checker:
                 self._scope[name] = before
         self._declared = declared
         if condition.kind not in ("bool", "dyn", "param") and node.condition is not None:
-            self._issue(node.condition.at, self._no_condition(node.kind, condition))
+            self._no_condition(node, condition, over, step)
         return self._made(node, over, step)
 
-    @staticmethod
-    def _no_condition(kind: str, found: Type) -> str:
-        if kind in ("all", "exists"):
-            name = "_&&_" if kind == "all" else "_||_"
-            return f"found no matching overload for '{name}' applied to '(bool, {found})'"
-        rest = "int, int" if kind == "exists_one" else "list(dyn), list(dyn)"
-        return f"found no matching overload for '_?_:_' applied to '({found}, {rest})'"
+    def _no_condition(self, node: Macro, found: Type, over: Type, step: Type) -> None:
+        """A condition that is no condition, in the words that cel-go's expansion of the macro leads to."""
+        assert node.condition is not None
+        if node.kind in ("all", "exists"):
+            self._issue(node.condition.at, f"expected type 'bool' but found '{found}'")
+            return
+        item = step if node.step is not None else over.params[0] if over.kind == "list" else DYN
+        made = "int" if node.kind == "exists_one" else f"list({item})"
+        self._issue(node.at, f"found no matching overload for '_?_:_' applied to '({found}, {made}, {made})'")
 
     def _items(self, over: Type, node: Macro) -> dict[str, Type]:
         """The variables of a macro."""

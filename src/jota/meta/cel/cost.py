@@ -16,8 +16,12 @@ from jota.meta.cel.syntax import Call, Const, Ident, Let, ListNode, Macro, MapNo
 from jota.meta.cel.types import Type
 
 UNBOUNDED = 2**64 - 1
-_SCALARS = {"bool", "int", "uint", "double", "null", "type"}
-_TURN = {"all": 3, "exists": 4, "exists_one": 3}
+_SCALARS = {"bool", "int", "uint", "double", "null", "type", "duration", "timestamp"}
+_OPAQUE_SIZE = 16
+"""Bytes that comparing two addresses, quantities and so on goes through."""
+_TURN = {"all": 3, "exists": 4, "exists_one": 2}
+_PATTERN = 32
+"""What the longest pattern of the named formats costs for each unit of text."""
 _COMPARED = {"_<_", "_<=_", "_>_", "_>=_", "_==_", "_!=_"}
 _ONE_PASS = {"url", "lowerAscii", "upperAscii", "substring", "trim", "cidr", "ip", "isIP", "isCIDR", "isURL"}
 _ONE_PASS |= {"quantity", "isQuantity", "semver", "isSemver", "bytes", "strings.quote", "format"}
@@ -65,7 +69,9 @@ def estimate(node: Node, variables: Mapping[str, Type]) -> Estimate:
 def largest(type_: Type) -> int:
     if type_.most is not None:
         return type_.most
-    return 1 if type_.kind in _SCALARS else UNBOUNDED
+    if type_.kind in _SCALARS:
+        return 1
+    return _OPAQUE_SIZE if "." in type_.kind else UNBOUNDED
 
 
 def _sum(*parts: int) -> int:
@@ -78,7 +84,7 @@ def _times(a: int, b: float) -> int:
 
 def _macro(node: Macro, variables: Mapping[str, Type]) -> Estimate:
     over = estimate(node.range, variables)
-    turn = _TURN.get(node.kind, 12)
+    turn = _TURN.get(node.kind, 12 if node.step is not None else 13)
     for part in (node.condition, node.step):
         turn = _sum(turn, estimate(part, variables).most if part is not None else 0)
     fixed = 1 if node.kind in ("all", "exists") else 2 if node.kind == "exists_one" else 11
@@ -104,6 +110,8 @@ def _own(name: str, sizes: list[int], node: Call) -> tuple[int, int]:
     if name == "check":
         return CHECK_COST, 1
     if name in _COMPARED:
+        if name not in ("_==_", "_!=_") and all(n.type.kind not in ("string", "bytes", "dyn") for n in node.args):
+            return 1, 1
         return _times(min(sizes), TRAVERSAL), 1
     if name == "_+_" and node.type.kind in ("string", "bytes", "list"):
         total = _sum(*sizes)
@@ -115,6 +123,8 @@ def _own(name: str, sizes: list[int], node: Call) -> tuple[int, int]:
         factors = (TRAVERSAL, TRAVERSAL) if name == "contains" else (TRAVERSAL, REGEX)
         text = sizes[0] if name == "contains" else _sum(sizes[0], 1)
         return _times(_times(text, factors[0]), _times(sizes[1], factors[1])), sizes[0] if "find" in name else 1
+    if name == "validate":
+        return _times(_times(_sum(sizes[1], 1), TRAVERSAL), _PATTERN), 1
     if name in ("startsWith", "endsWith"):
         return _times(sizes[1], TRAVERSAL), 1
     if name in _LISTS:

@@ -22,7 +22,6 @@ from jota.meta.cel.values import (
     Duration,
     Format,
     GroupCheck,
-    Image,
     Ip,
     MapList,
     ObjectValue,
@@ -62,7 +61,6 @@ CLASSES: dict[str, tuple[type, ...]] = {
     types.OPAQUE["url"]: (Url,),
     types.OPAQUE["ip"]: (Ip,),
     types.OPAQUE["cidr"]: (Cidr,),
-    types.OPAQUE["image"]: (Image,),
     types.OPAQUE["semver"]: (Semver,),
     types.OPAQUE["format"]: (Format,),
     types.OPAQUE["authorizer"]: (AuthorizerValue,),
@@ -150,20 +148,20 @@ def regex(args: tuple[Any, ...], _: Any) -> int:
 
 
 def items(index: int) -> Cost:
-    """One unit for each item of a list, more for those that are texts."""
+    """One unit for each item of a list; a text counts by its length."""
 
     def cost(args: tuple[Any, ...], _: Any) -> int:
         value = args[index]
         if isinstance(value, list):
-            return sum(1 + (math.ceil(len(v) * TRAVERSAL) if isinstance(v, str | bytes) else 0) for v in value)
-        return math.ceil(size(value) * TRAVERSAL)
+            return sum(int(len(v) * TRAVERSAL) if isinstance(v, str | bytes) else 1 for v in value)
+        return int(size(value) * TRAVERSAL)
 
     return cost
 
 
 def pairs(args: tuple[Any, ...], _: Any) -> int:
     """Every item of one list against every item of another."""
-    return max(1, size(args[0]) * size(args[1]))
+    return 1 + size(args[0]) * size(args[1])
 
 
 def fixed(units: int) -> Cost:

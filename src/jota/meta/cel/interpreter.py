@@ -100,26 +100,41 @@ def _select(node: Select, locals_: frozenset[str]) -> Run:
     if node.variable:
         return _variable(full)
     operand, name, optional = build(node.operand, locals_), node.name, node.optional
+    cost = _step_cost(node.operand)
     if node.test:
         return lambda frame: _has(operand(frame), name)
 
     def run(frame: Frame) -> Any:
         value = operand(frame)
-        frame.cost += 1
         if isinstance(value, dict):
             found = value.get(name, _MISSING)
+            if optional and found is _MISSING:
+                return NONE
+            frame.cost += cost
             if optional:
-                return NONE if found is _MISSING else Optional(found)
+                return Optional(found)
             if found is _MISSING:
                 raise CelError(f"no such key: {name}")
             return found
         if isinstance(value, Optional):
-            return _within(value, name)
+            return _paid(frame, _within(value, name))
         if optional and value is None:
             return NONE
-        raise CelError("no such overload")
+        raise CelError(f"no such key: {name}")
 
     return run
+
+
+def _step_cost(operand: Node) -> int:
+    """A field or an item of a variable's, or of what is not a variable: then the value itself counts, too."""
+    chained = isinstance(operand, Call) and operand.function in ("_[_]", "_[?_]")
+    return 1 if isinstance(operand, Ident | Select) or chained else 2
+
+
+def _paid(frame: Frame, found: Optional) -> Optional:
+    """What is not there was not gone to."""
+    frame.cost += found.present
+    return found
 
 
 def _has(value: Any, name: str) -> bool:
@@ -157,11 +172,33 @@ def _call(node: Call, locals_: frozenset[str]) -> Run:
     special = _SPECIAL.get(node.function)
     if special is not None and not all(f.strict for f in node.overloads):
         return special(*args)
+    if node.function == "_[_]":
+        return _index(*args, cost=_step_cost(node.args[0]))
+    if node.function in _CONVERSIONS and all(isinstance(n, Const) for n in nodes):
+        return _folded(node, nodes)
     function = node.overloads[0]
     sure = len(node.overloads) == 1 and all(n.type.kind not in ("dyn", "param") for n in nodes)
     if sure or function.name in ("_==_", "_!=_"):
         return lambda frame: _invoke(function, tuple([arg(frame) for arg in args]), frame)
     return _dispatched(node, args)
+
+
+_CONVERSIONS = {"bool", "bytes", "double", "duration", "int", "string", "timestamp", "uint"}
+
+
+def _folded(node: Call, nodes: list[Node]) -> Run:
+    """A conversion of a constant is one itself: done once, for nothing. One that fails does so when it is reached."""
+    values = tuple(n.value for n in nodes if isinstance(n, Const))
+    try:
+        constant = _invoke(node.overloads[0], values, Frame({}, 1 << 60))
+    except CelError as problem:
+        said = str(problem)
+
+        def fail(_: Frame) -> Any:
+            raise CelError(said)
+
+        return fail
+    return lambda _: constant
 
 
 def _invoke(function: Function, values: tuple[Any, ...], frame: Frame) -> Any:
@@ -181,9 +218,14 @@ def _invoke(function: Function, values: tuple[Any, ...], frame: Frame) -> Any:
     return result
 
 
+_FLAT = {"@in", "_<_", "_<=_", "_>_", "_>=_"}
+"""Where cel-go does not know beforehand which overload it is, these cost one unit."""
+
+
 def _dispatched(node: Call, args: list[Run]) -> Run:
     """Which overload it is shows only in the values."""
     candidates = [f for f in node.overloads if f.strict] or node.overloads
+    flat = node.function in _FLAT and len(candidates) > 1
     known: dict[tuple[type, ...], Function] = {}
 
     def called(frame: Frame) -> Any:
@@ -195,6 +237,9 @@ def _dispatched(node: Call, args: list[Run]) -> Run:
             if function is None:
                 raise CelError("no such overload")
             known[classes] = function
+        if flat:
+            frame.cost += 1
+            return function.run(*values)
         return _invoke(function, values, frame)
 
     return called
@@ -244,12 +289,12 @@ def _condition(test: Run, yes: Run, no: Run) -> Run:
     return lambda frame: yes(frame) if _bool(test(frame)) else no(frame)
 
 
-def _index(operand: Run, index: Run) -> Run:
+def _index(operand: Run, index: Run, cost: int = 1) -> Run:
     """`a[i]` where `a` may be an optional."""
 
     def run(frame: Frame) -> Any:
         value, key = operand(frame), index(frame)
-        frame.cost += 1
+        frame.cost += cost
         if isinstance(value, Optional):
             return _within(value, key)
         if isinstance(value, dict):
@@ -264,8 +309,7 @@ def _index(operand: Run, index: Run) -> Run:
 def _optional_index(operand: Run, index: Run) -> Run:
     def run(frame: Frame) -> Any:
         value, key = operand(frame), index(frame)
-        frame.cost += 1
-        return _within(value, key) if isinstance(value, Optional) else _maybe(value, key)
+        return _paid(frame, _within(value, key) if isinstance(value, Optional) else _maybe(value, key))
 
     return run
 
@@ -273,7 +317,6 @@ def _optional_index(operand: Run, index: Run) -> Run:
 def _or_optional(first: Run, second: Run) -> Run:
     def run(frame: Frame) -> Any:
         value = _wrapped(first(frame))
-        frame.cost += 1
         return value if value.present else _wrapped(second(frame))
 
     return run
@@ -282,7 +325,6 @@ def _or_optional(first: Run, second: Run) -> Run:
 def _or_value(first: Run, second: Run) -> Run:
     def run(frame: Frame) -> Any:
         value = _wrapped(first(frame))
-        frame.cost += 1
         return value.value if value.present else second(frame)
 
     return run
@@ -308,7 +350,32 @@ _SPECIAL: dict[str, Callable[..., Run]] = {
 # --- literals ----------------------------------------------------------------------------------------------------------
 
 
+def _constant(node: Node) -> bool:
+    """Literals of literals are made once, and cost nothing."""
+    match node:
+        case Const():
+            return True
+        case ListNode():
+            return not node.optional and all(map(_constant, node.items))
+        case MapNode():
+            return all(not optional and isinstance(k, Const) and _constant(v) for k, v, optional in node.entries)
+    return False
+
+
+def _value(node: Node) -> Any:
+    match node:
+        case ListNode():
+            return [_value(item) for item in node.items]
+        case MapNode():
+            return {_value(k): _value(v) for k, v, _ in node.entries}
+    assert isinstance(node, Const)
+    return node.value
+
+
 def _list(node: ListNode, locals_: frozenset[str]) -> Run:
+    if _constant(node):
+        constant = [_value(item) for item in node.items]
+        return lambda _: constant
     items, optional = [build(item, locals_) for item in node.items], node.optional
 
     def run(frame: Frame) -> list[Any]:
@@ -328,6 +395,10 @@ def _list(node: ListNode, locals_: frozenset[str]) -> Run:
 
 
 def _map(node: MapNode, locals_: frozenset[str]) -> Run:
+    keys = [k.value for k, _, _ in node.entries if isinstance(k, Const)]
+    if _constant(node) and all(isinstance(k, str | int | float) for k in keys):
+        constant = _value(node)
+        return lambda _: constant
     entries = [(build(k, locals_), build(v, locals_), optional) for k, v, optional in node.entries]
 
     def run(frame: Frame) -> dict[Any, Any]:
@@ -346,10 +417,8 @@ def _map(node: MapNode, locals_: frozenset[str]) -> Run:
 
 
 def _insert(made: dict[Any, Any], key: Any, value: Any) -> None:
-    if not isinstance(key, str | bool | int):
-        raise CelError(f"unsupported key type: {type(key).__name__}")
-    if key in made:
-        raise CelError(f"Failed with repeated key: {key}")
+    if not isinstance(key, str | bool | int | float):
+        raise CelError("unsupported key type")
     made[key] = value
 
 
@@ -373,8 +442,8 @@ def _struct(node: StructNode, locals_: frozenset[str]) -> Run:
 
 # --- macros ------------------------------------------------------------------------------------------------------------
 
-_LOOP_COST = {"all": 3, "exists": 4, "exists_one": 1, "other": 1}
-"""What a turn costs beside its expressions: the accumulator and the loop's condition in cel-go's expansion."""
+_LOOP_COST = {"all": 3, "exists": 4}
+"""What a turn costs beside its expression: the accumulator and the loop's condition in cel-go's expansion."""
 
 
 def _over(node: Macro, locals_: frozenset[str]) -> tuple[Run, Callable[[Any], Any], tuple[str, ...], frozenset[str]]:
@@ -427,14 +496,16 @@ def _judge(node: Macro, locals_: frozenset[str]) -> Run:
         value = over(frame)
         problem: CelError | None = None
         with _Bound(frame, names) as variables:
-            for a, b in turns(value):
+            rest = iter(turns(value))
+            for a, b in rest:
                 variables[first] = a
                 if second:
                     variables[second] = b
                 frame.pay(cost)
                 try:
                     if _bool(test(frame)) is decisive:
-                        frame.cost += 1
+                        # the loop's condition is looked at once more where another turn could follow
+                        frame.cost += 1 if next(rest, None) is None else cost
                         return decisive
                 except CelCostError:
                     raise
@@ -456,7 +527,7 @@ def _one(node: Macro, locals_: frozenset[str]) -> Run:
         count = 0
         for _, _, holds in each(frame):
             if _bool(holds):
-                frame.cost += 1
+                frame.cost += 2
                 count += 1
         frame.cost += 2
         return count == 1
@@ -476,7 +547,7 @@ def _each(node: Macro, locals_: frozenset[str], body: Run) -> Callable[[Frame], 
                 variables[first] = a
                 if second:
                     variables[second] = b
-                frame.pay(1)
+                frame.pay(0)
                 yield a, b, body(frame)
 
     return run
@@ -500,10 +571,10 @@ def _list_of(node: Macro, locals_: frozenset[str]) -> Run:
 
     def run(frame: Frame) -> list[Any]:
         made: list[Any] = []
-        frame.cost += LIST_COST + 1
+        frame.cost += 1
         for _, _, value in each(frame):
             if value is not _SKIP:
-                frame.cost += LIST_COST + 1
+                frame.cost += LIST_COST + 2
                 made.append(value)
         return made
 
@@ -515,11 +586,11 @@ def _map_of(node: Macro, locals_: frozenset[str]) -> Run:
 
     def run(frame: Frame) -> dict[Any, Any]:
         made: dict[Any, Any] = {}
-        frame.cost += MAP_COST + 1
+        frame.cost += 1
         for key, _, value in each(frame):
             if value is _SKIP:
                 continue
-            frame.cost += 1
+            frame.cost += 2 if entries else 3
             if not entries:
                 made[key] = value
             elif isinstance(value, dict):
@@ -543,7 +614,7 @@ def _sorted_by(node: Macro, locals_: frozenset[str]) -> Run:
         made: list[tuple[Any, Any]] = []
         frame.cost += 2 * LIST_COST
         for item, _, key in each(frame):
-            frame.cost += LIST_COST + 2
+            frame.cost += LIST_COST + 3
             made.append((key, item))
         return sorted_by([key for key, _ in made], [item for _, item in made])
 
@@ -568,9 +639,11 @@ def _let(node: Let, locals_: frozenset[str]) -> Run:
     names, optional = (node.name,), node.optional
 
     def run(frame: Frame) -> Any:
-        frame.cost += LIST_COST
+        before = frame.cost
         bound = value(frame)
         if optional:
+            # cel-go asks hasValue() of it, then evaluates it again for value()
+            frame.cost += frame.cost - before + (3 if optional == "map" else 2)
             if not _wrapped(bound).present:
                 return NONE
             bound = bound.value

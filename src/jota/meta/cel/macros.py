@@ -48,7 +48,7 @@ def _call(node: Call) -> Node:
 def _has(node: Call) -> Node:
     argument = expand(node.args[0])
     if not isinstance(argument, Select):
-        raise Issue(node.at, "invalid argument to has() macro")
+        raise Issue(node.args[0].at, "invalid argument to has() macro")
     argument.test = True
     return argument
 

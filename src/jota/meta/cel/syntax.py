@@ -279,16 +279,15 @@ class _Parser:
 
     def _expect(self, text: str) -> _Token:
         if not self._is(text):
-            raise self._unexpected(f"'{text}'")
+            raise Issue(self._now.at, f"Syntax error: missing '{text}' at '{self._now.text}'")
         return self._next()
 
     def _unexpected(self, expected: str) -> Issue:
-        shown = self._now.text if self._now.kind == "end" else f"{self._now.text}"
-        return Issue(self._now.at, f"Syntax error: mismatched input '{shown}' expecting {expected}")
+        return Issue(self._now.at, f"Syntax error: mismatched input '{self._now.text}' expecting {expected}")
 
     def finish(self) -> None:
         if self._now.kind != "end":
-            raise self._unexpected("<EOF>")
+            raise Issue(self._now.at, f"Syntax error: extraneous input '{self._now.text}' expecting <EOF>")
 
     def expression(self) -> Node:
         self._depth += 1

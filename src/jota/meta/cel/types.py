@@ -62,7 +62,6 @@ OPAQUE = {
     "url": "kubernetes.URL",
     "ip": "net.IP",
     "cidr": "net.CIDR",
-    "image": "kubernetes.Image",
     "semver": "kubernetes.Semver",
     "format": "kubernetes.NamedFormat",
     "authorizer": "kubernetes.authorization.Authorizer",
@@ -189,6 +188,8 @@ def joined(types: list[Type]) -> Type:
 REQUEST = 3 * 1024 * 1024
 """Bytes of the largest request: no value in it can be larger (upstream's estimate)."""
 _TIME_BYTES, _DURATION_BYTES, _DATE_BYTES = 31, 32, 12
+_KEY = Type("string", most=0)
+"""Of a map. Upstream does not count the length of keys, and definitions rely on it."""
 
 
 def of_schema(schema: Schema, name: str = "object", *, root: bool = False) -> Type | None:
@@ -202,12 +203,9 @@ def of_schema(schema: Schema, name: str = "object", *, root: bool = False) -> Ty
             return _object_schema(schema, name, root)
         case "string":
             return _string_schema(schema)
-        case "boolean":
-            return BOOL
-        case "number":
-            return DOUBLE
-        case "integer":
-            return INT
+        case "boolean" | "number" | "integer":
+            # upstream's estimate gives them no size, so comparing them is free
+            return Type({"boolean": "bool", "number": "double", "integer": "int"}[schema["type"]], most=0)
     return None
 
 
@@ -227,7 +225,7 @@ def _object_schema(schema: Schema, name: str, root: bool) -> Type | None:
         if inner is None:
             return None
         most = schema.get("maxProperties")
-        return map_of(STRING, inner, most if isinstance(most, int) else (REQUEST - 2) // (least_bytes(extra) + 6))
+        return map_of(_KEY, inner, most if isinstance(most, int) else (REQUEST - 2) // (least_bytes(extra) + 6))
     embedded = root or bool(schema.get("x-kubernetes-embedded-resource"))
 
     def fields() -> dict[str, Type]:
@@ -246,7 +244,7 @@ def _root_fields(name: str) -> dict[str, Type]:
     return {
         "apiVersion": text,
         "kind": text,
-        "metadata": struct(f"{name}.metadata", {"name": Type("string", most=253), "generateName": text}),
+        "metadata": struct(f"{name}.metadata", {"name": text, "generateName": text}),
     }
 
 

@@ -81,16 +81,6 @@ class Cidr:
 
 
 @dataclass(slots=True, frozen=True)
-class Image:
-    """An image's name in its parts, as registries see it."""
-
-    registry: str
-    repository: str
-    tag: str
-    digest: str
-
-
-@dataclass(slots=True, frozen=True)
 class Semver:
     text: str
 
@@ -259,7 +249,6 @@ _WORDS: dict[type, str] = {
     Url: "kubernetes.URL",
     Ip: "net.IP",
     Cidr: "net.CIDR",
-    Image: "kubernetes.Image",
     Semver: "kubernetes.Semver",
     Format: "kubernetes.NamedFormat",
     AuthorizerValue: "kubernetes.authorization.Authorizer",
@@ -285,12 +274,12 @@ def timestamp(text: str) -> Timestamp:
     """RFC 3339. Raises CelError."""
     found = _TIME.fullmatch(text)
     if found is None:
-        raise CelError(f'parsing time "{text}" as "2006-01-02T15:04:05Z07:00": cannot parse "{text}" as "2006"')
+        raise CelError("type conversion error from 'string' to 'google.protobuf.Timestamp'")
     year, month, day, hour, minute, second = (int(found[i]) for i in range(1, 7))
     try:
         moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
-        raise CelError(f'parsing time "{text}": day out of range') from None
+        raise CelError("type conversion error from 'string' to 'google.protobuf.Timestamp'") from None
     nanos = int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()) * SECOND
     nanos += int((found[7] or "0").ljust(9, "0"))
     if found[8] not in "Zz":
@@ -319,7 +308,7 @@ def duration(text: str) -> Duration:
             break
         total, at = total + Fraction(found[1].rstrip(".")) * _UNITS[found[2]], found.end()
     if (at != len(body) or not body) and body != "0":
-        raise CelError(f'time: invalid duration "{text}"')
+        raise CelError("type conversion error from 'string' to 'google.protobuf.Duration'")
     return duration_of(-int(total) if text.startswith("-") else int(total))
 
 

@@ -49,7 +49,10 @@ def _rank(value: Quantity | Semver) -> Any:
 def _semver(text: str, normalize: bool = False) -> Semver:
     text = _normal(text) if normalize else text
     if not _SEMVER.fullmatch(text):
-        raise CelError(f'error parsing semver: Invalid character(s) found in version "{text}"')
+        few = text.count(".") < 2
+        raise CelError(
+            "No Major.Minor.Patch elements found" if few else f'Invalid character(s) found in version "{text}"'
+        )
     return Semver(text)
 
 
@@ -74,6 +77,7 @@ def _part(index: int) -> Any:
 TABLE = [
     Function("quantity", "(string) quantity", _quantity, traversal(0)),
     Function("isQuantity", "(string) bool", holds(_quantity), traversal(0)),
+    Function("sign", "(quantity) int", _sign),
     Function("sign", "quantity.() int", _sign),
     Function("isInteger", "quantity.() bool", _is_integer),
     Function("asInteger", "quantity.() int", _as_integer),

@@ -112,11 +112,11 @@ def _range(count: int) -> list[int]:
 
 
 def _squared(args: tuple[Any, ...], _: Any) -> int:
-    return max(1, len(args[0]) ** 2)
+    return 11 + 2 * len(args[0]) ** 2
 
 
 def _made(_args: tuple[Any, ...], result: Any) -> int:
-    return 10 + len(result)
+    return 11 + len(result)
 
 
 # --- math --------------------------------------------------------------------------------------------------------------
@@ -165,8 +165,8 @@ TABLE = [
     Function("sets.equivalent", "(list(A), list(A)) bool", lambda a, b: _within(a, b) and _within(b, a), pairs),
     Function("sets.intersects", "(list(A), list(A)) bool", lambda a, b: any(contains(a, v) for v in b), pairs),
     Function("slice", "list(A).(int, int) list(A)", _slice, _made),
-    Function("flatten", "list(A).() list(dyn)", _flatten, _made),
-    Function("flatten", "list(A).(int) list(dyn)", _flatten, _made),
+    Function("flatten", "list(A).() list(dyn)", _flatten, lambda _, result: 10 + len(result)),
+    Function("flatten", "list(A).(int) list(dyn)", _flatten, lambda _, result: 10 + len(result)),
     Function("distinct", "list(A).() list(A)", _distinct, _squared),
     Function("reverse", "list(A).() list(A)", lambda values: values[::-1], _made),
     Function("sort", "list(A).() list(A)", lambda values: sorted_by(values, values), _squared),

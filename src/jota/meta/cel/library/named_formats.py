@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 from jota.meta import names
-from jota.meta.cel.functions import Function, regex
+from jota.meta.cel.functions import REGEX, TRAVERSAL, Function
 from jota.meta.cel.values import NONE, Format, Optional
 from jota.meta.structural import formats
 
@@ -44,6 +46,16 @@ RULES: dict[str, Rule] = {
 }
 
 
+_PATTERN = {"dns1123Subdomain": 60, "dns1123SubdomainPrefix": 60, "qualifiedName": 60, "labelValue": 40, "uuid": 70}
+_PATTERN |= {"date": 70, "datetime": 70, "byte": 90, "uri": 128}
+"""Characters of the pattern that each format is judged by, where it is not 30: for its cost."""
+
+
+def _cost(args: tuple[Any, ...], _: Any) -> int:
+    pattern = _PATTERN.get(args[0].name, 30)
+    return math.ceil((1 + len(args[1])) * TRAVERSAL) * math.ceil(pattern * REGEX)
+
+
 def _named(name: str) -> Optional:
     return Optional(Format(name)) if name in RULES else NONE
 
@@ -56,5 +68,5 @@ def _validate(form: Format, text: str) -> Optional:
 TABLE = [
     Function("format.named", "(string) optional(format)", _named),
     *(Function(f"format.{name}", "() format", lambda n=name: Format(n)) for name in RULES),
-    Function("validate", "format.(string) optional(list(string))", _validate, lambda args, _: 6 * regex(args, _)),
+    Function("validate", "format.(string) optional(list(string))", _validate, _cost),
 ]

@@ -65,15 +65,19 @@ def _int_of_double(value: float) -> int:
     return int(value)
 
 
+def _unconvertible(kind: str) -> CelError:
+    return CelError(f"type conversion error from 'string' to '{kind}'")
+
+
 def _int_of_text(text: str) -> int:
     if not text.lstrip("+-").isdecimal() or not text.isascii() or len(text) > 20:
-        raise CelError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+        raise _unconvertible("int")
     return signed(int(text))
 
 
 def _uint_of_text(text: str) -> Uint:
     if not text.isdecimal() or not text.isascii() or len(text) > 20:
-        raise CelError(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+        raise _unconvertible("uint")
     return unsigned(int(text))
 
 
@@ -89,7 +93,7 @@ def _double_of_text(text: str) -> float:
             raise ValueError
         return float(text)
     except ValueError:
-        raise CelError(f'strconv.ParseFloat: parsing "{text}": invalid syntax') from None
+        raise _unconvertible("double") from None
 
 
 def _bool_of_text(text: str) -> bool:
@@ -97,7 +101,7 @@ def _bool_of_text(text: str) -> bool:
         return True
     if text in ("0", "f", "F", "false", "FALSE", "False"):
         return False
-    raise CelError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+    raise _unconvertible("bool")
 
 
 def _text_of_bytes(value: bytes) -> str:
@@ -160,7 +164,7 @@ def _times() -> list[Function]:
         found.append(Function(name, "timestamp.(string) int", lambda t, zone, f=part: f(_moment(t, zone))))
     for name, unit in (("getHours", 3600 * SECOND), ("getMinutes", 60 * SECOND), ("getSeconds", SECOND)):
         found.append(Function(name, "duration.() int", lambda d, u=unit: _truncated(d, u)))
-    found.append(Function("getMilliseconds", "duration.() int", lambda d: _truncated(d, 10**6) % 1000))
+    found.append(Function("getMilliseconds", "duration.() int", lambda d: _truncated(d, 10**6)))
     return found
 
 

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from jota.meta.cel.errors import CelError
-from jota.meta.cel.functions import Function, of_result, regex, traversal
+from jota.meta.cel.functions import Function, items, of_result, regex, traversal
 from jota.meta.cel.library.standard import double_text
 from jota.meta.cel.values import Duration, Timestamp, TypeValue, Uint, duration_text, timestamp_text, work
 from jota.meta.structural import patterns
@@ -27,7 +27,7 @@ def _char_at(text: str, index: int) -> str:
 def _index_of(text: str, part: str, start: int = 0) -> int:
     if part == "":
         return start
-    if not 0 <= start < max(len(text), 1):
+    if start < 0:
         raise CelError(f"index out of range: {start}")
     return text.find(part, start)
 
@@ -127,7 +127,8 @@ def _clause(verb: str, precision: int | None, value: Any) -> str:
             number = float(value)
             if not math.isfinite(number):
                 return _infinite(number)
-            return f"{number:.{6 if precision is None else precision}{verb}}"
+            made = f"{number:.{6 if precision is None else precision}{verb}}"
+            return _scientific(made) if verb == "e" else made
         case "b" if isinstance(value, int):
             return f"{int(value):b}"
         case "o" if whole:
@@ -140,6 +141,20 @@ def _clause(verb: str, precision: int | None, value: Any) -> str:
         case "d" | "f" | "e" | "b" | "o" | "x" | "X":
             raise CelError(f"error during formatting: %{verb} clause does not take this type of argument")
     raise CelError(f'could not parse formatting clause: unrecognized formatting clause "{verb}"')
+
+
+def _scientific(text: str) -> str:
+    """As cel-go's formatter of numbers writes it: 1.5×10⁰³."""
+    mantissa, _, power = text.partition("e")
+    return f"{mantissa}×10{power.removeprefix('+').translate(_RAISED)}"
+
+
+_RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+
+def _inner(value: Any) -> str:
+    """Inside lists and maps, texts are quoted."""
+    return _quote(value) if isinstance(value, str) else _shown(value)
 
 
 def _infinite(value: float) -> str:
@@ -168,11 +183,11 @@ def _shown(value: Any) -> str:
             return value.name
         case list():
             work.spend(len(value))
-            return "[" + ", ".join(map(_shown, value)) + "]"
+            return "[" + ", ".join(map(_inner, value)) + "]"
         case dict():
-            return (
-                "{" + ", ".join(f"{k}: {v}" for k, v in sorted((_shown(k), _shown(v)) for k, v in value.items())) + "}"
-            )
+            work.spend(len(value))
+            pairs = sorted((_inner(k), _inner(v)) for k, v in value.items())
+            return "{" + ", ".join(f"{k}:{v}" for k, v in pairs) + "}"
     raise CelError(
         "error during formatting: string clause can only be used on strings, bools, bytes, ints, doubles, ..."
     )
@@ -211,10 +226,10 @@ def _decode(text: str) -> bytes:
 
 TABLE = [
     Function("charAt", "string.(int) string", _char_at),
-    Function("indexOf", "string.(string) int", _index_of, traversal(0)),
-    Function("indexOf", "string.(string, int) int", _index_of, traversal(0)),
-    Function("lastIndexOf", "string.(string) int", _last_index_of, traversal(0)),
-    Function("lastIndexOf", "string.(string, int) int", _last_index_of, traversal(0)),
+    Function("indexOf", "string.(string) int", _index_of, items(0)),
+    Function("indexOf", "string.(string, int) int", _index_of, items(0)),
+    Function("lastIndexOf", "string.(string) int", _last_index_of, items(0)),
+    Function("lastIndexOf", "string.(string, int) int", _last_index_of, items(0)),
     Function("lowerAscii", "string.() string", lambda s: s.translate(_LOWER), traversal(0)),
     Function("upperAscii", "string.() string", lambda s: s.translate(_UPPER), traversal(0)),
     Function("replace", "string.(string, string) string", _replace, traversal(0, 0.2)),
