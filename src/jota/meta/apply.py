@@ -273,7 +273,7 @@ def hand_over_elsewhere(
     """
     managers = _decode(entries)
     there = [m for m in managers if m.api_version == api_version]
-    changed, removed = fieldset.compare(_strip(live), _strip(new), _root(schema))
+    changed, removed = fieldset.compare(_strip(live), _strip(new), root_of(schema))
     if not there or (changed is None and removed is None):
         return entries
     reduced = _without_conflicts(there, changed or {}, force=not judged)

@@ -173,7 +173,7 @@ def _call(node: Call, locals_: frozenset[str]) -> Run:
     if special is not None and not all(f.strict for f in node.overloads):
         return special(*args)
     if node.function == "_[_]":
-        return _index(*args, cost=_step_cost(node.args[0]))
+        return _index(args[0], args[1], _step_cost(node.args[0]))
     if node.function in _CONVERSIONS and all(isinstance(n, Const) for n in nodes):
         return _folded(node, nodes)
     function = node.overloads[0]
