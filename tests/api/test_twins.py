@@ -158,7 +158,6 @@ async def test_a_stricter_level_refuses_at_once(api: ApiServer) -> None:
 
 @story
 async def test_a_policy_is_asked_about_each(api: ApiServer) -> None:
-    pytest.importorskip("cel_expr_python")
     from jota.api.admission.policies import BINDINGS, POLICIES
 
     await make_several(api, body())
