@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-import pytest
 
 from jota.api.filters.attributes import User
 from jota.meta.resource import NAMESPACES, PODS, SERVICEACCOUNTS, Resource
