@@ -43,7 +43,8 @@ def _purge(root: Path) -> None:
 
 
 def _stop(instance: Instance) -> None:
-    """Agents first (they would report dying containers), then what they ran, then the server."""
+    """Who makes nodes first, then agents (they would report dying containers), then what they ran, then the server."""
+    processes.end([p for p in processes.running(instance) if p.role == "autoscaler"], _GRACE)
     processes.end(processes.strays(instance), grace=0.0)
     live = processes.running(instance)
     processes.end([p for p in live if p.role in ("agent", "hollow")], _GRACE)

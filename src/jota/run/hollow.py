@@ -51,11 +51,11 @@ async def serve(instance: Instance, count: int | None, ready: int | None) -> Non
     await client.close()
 
 
-def connect(instance: Instance, *, idle: int = 8) -> Client:
+def connect(instance: Instance, *, idle: int = 8, agent: str = "jota-hollow") -> Client:
     """A client with the instance's own administrator's credentials. Raises Refused."""
     who = kubeconfig.read(instance.admin_kubeconfig)
     certificate, key = instance.pki / "admin.crt", instance.pki / "admin.key"
-    return Client(Https(who.server, ca=who.ca, certificate=certificate, key=key, idle=idle), user_agent="jota-hollow")
+    return Client(Https(who.server, ca=who.ca, certificate=certificate, key=key, idle=idle), user_agent=agent)
 
 
 def change(instance: Instance, changes: dict[str, str], *, patience: float) -> Settings:
@@ -85,7 +85,7 @@ async def _change(instance: Instance, changes: dict[str, str], patience: float) 
         settings = await _configured(instance, client, changes)
         if "nodes" in changes:
             async with asyncio.timeout(patience):
-                while await _count(client) != settings.nodes:
+                while await _count(client) != len(settings.numbers()):
                     await clock.sleep(min(1.0, 0.05 + settings.nodes / 5000))
         return settings
     except TimeoutError:

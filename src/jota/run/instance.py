@@ -16,7 +16,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 DEFAULT_NAME = "jota"
@@ -37,6 +37,8 @@ class NodePlan:
     ip: str = ""
     """Its address on the instance's bridge; "" for a node in the host's own network namespace."""
     kubelet_port: int = 10250
+    created: float = 0.0
+    """When the cluster autoscaler made it (epoch seconds); 0 for one that came with `jota up`."""
 
 
 @dataclass(slots=True)
@@ -52,6 +54,10 @@ class Instance:
     nodes: list[NodePlan] = field(default_factory=list)
     hollow: bool = False
     """Whether a process that simulates nodes belongs to it; how many is in the API (ConfigMap kube-system/hollow-nodes)."""
+    namespaced: bool = False
+    """Whether its nodes live in network namespaces of their own, however few they are."""
+    autoscaled: bool = False
+    """Whether a cluster autoscaler belongs to it; its settings are in autoscaler.yaml."""
     kubeconfig: str = ""
     """Where `up` merged the credentials, so that `down` can take them out again."""
     runtime_config: str = ""
@@ -76,6 +82,11 @@ class Instance:
         """A short-lived token for the nodes that `up` itself starts."""
         return self.root / "join-token"
 
+    @property
+    def autoscaler_settings(self) -> Path:
+        """What is to be scaled, and between which bounds; read anew by the autoscaler whenever it changes."""
+        return self.root / "autoscaler.yaml"
+
     def node_dir(self, node: str) -> Path:
         return self.root / "nodes" / node
 
@@ -90,7 +101,19 @@ class Instance:
     @property
     def bridged(self) -> bool:
         """Whether the nodes live in network namespaces of their own on a bridge."""
-        return any(n.ip for n in self.nodes)
+        return self.namespaced or any(n.ip for n in self.nodes)
+
+    def place(self, node: NodePlan) -> int:
+        """The number of a node's namespace and uplink, from its address: it stays when other nodes go."""
+        return int(IPv4Address(node.ip)) - int(IPv4Network(self.node_cidr).network_address) - 2
+
+    def free_address(self) -> str:
+        """For one more node on the bridge. Raises Refused when there is none."""
+        taken = {n.ip for n in self.nodes} | {self.bridge_ip}
+        for address in IPv4Network(self.node_cidr).hosts():
+            if str(address) not in taken:
+                return str(address)
+        raise Refused(f"{self.node_cidr} has no address left for one more node")
 
     @property
     def bridge_ip(self) -> str:
@@ -181,7 +204,7 @@ class Registry:
             )
         return instance
 
-    def create(self, name: str, data_dir: str | None, nodes: int) -> Instance:
+    def create(self, name: str, data_dir: str | None, nodes: int, *, namespaced: bool = False) -> Instance:
         """Choose an index, ports and ranges that nothing else uses. Raises Refused."""
         if not _NAME.fullmatch(name):
             raise Refused(f'"{name}" is not a cluster name: use lower-case letters, digits and "-", at most 32')
@@ -190,8 +213,10 @@ class Registry:
             raise Refused(f'{root} belongs to the cluster "{existing.name}"; choose another --data-dir')
         with self.locked():
             others = [i for i in map(self._quietly, self.names()) if i is not None]
-            instance = existing or _plan(name, str(root), nodes, others)
-            instance.save()
+            instance = existing
+            if instance is None:
+                instance = _plan(name, str(root), nodes, others, namespaced)
+                instance.save()
             write_file(self._directory / f"{name}.json", json.dumps({"dataDir": str(root)}).encode(), 0o644)
         return instance
 
@@ -225,7 +250,7 @@ def load(root: Path) -> Instance | None:
         ) from error
 
 
-def _plan(name: str, root: str, nodes: int, others: list[Instance]) -> Instance:
+def _plan(name: str, root: str, nodes: int, others: list[Instance], namespaced: bool) -> Instance:
     taken = {i.index for i in others}
     routes = _host_networks()
     for index in range(_MOST_INSTANCES):
@@ -240,7 +265,8 @@ def _plan(name: str, root: str, nodes: int, others: list[Instance]) -> Instance:
     ports = {i.api_port for i in others} | {n.kubelet_port for i in others for n in i.nodes if not n.ip}
     instance = Instance(name, root, index, free_port(6443, ports), ranges[0], ranges[1], ranges[2])
     hosts = list(IPv4Network(instance.node_cidr).hosts())
-    if nodes == 1:
+    instance.namespaced = namespaced
+    if nodes == 1 and not namespaced:
         instance.nodes = [NodePlan(host_name(), "", free_port(10250, ports | {instance.api_port}))]
     else:
         instance.nodes = [NodePlan(f"{name}-{n}", str(hosts[n])) for n in range(1, nodes + 1)]

@@ -26,7 +26,7 @@ Our daemons write byte code where Python keeps it by default (and do without whe
 @dataclass(slots=True, frozen=True)
 class Process:
     role: str
-    """server | agent | supervisor | hollow"""
+    """server | agent | supervisor | hollow | autoscaler"""
     pid: int
     node: str = ""
     ready: bool = True
@@ -75,6 +75,8 @@ def running(instance: Instance) -> list[Process]:
         found.append(Process("server", pid, ready=_ready(path)))
     if pid := _read(instance.pid_file("hollow"), instance.data_dir):
         found.append(Process("hollow", pid))
+    if pid := _read(path := instance.pid_file("autoscaler"), instance.data_dir):
+        found.append(Process("autoscaler", pid, ready=_ready(path)))
     for node in instance.nodes:
         if pid := _read(path := instance.pid_file("agent", node.name), instance.data_dir):
             found.append(Process("agent", pid, node.name, _ready(path)))
@@ -84,12 +86,12 @@ def running(instance: Instance) -> list[Process]:
 
 
 def strays(instance: Instance) -> list[Process]:
-    """Servers and agents that have no pid file yet: an `up` was killed right after it started them."""
+    """Servers, agents and autoscalers that have no pid file yet: who started them was killed right after."""
     known = {p.pid for p in running(instance)}
     found = []
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
         words = _command(pid)
-        role = next((r for r in ("server", "agent") if r in words), "")
+        role = next((r for r in ("server", "agent", "autoscale") if r in words), "")
         mine = any(w == instance.data_dir or w.startswith(f"{instance.data_dir}/nodes/") for w in words)
         if role and mine and "jota.cli.main" in words and pid not in known:
             found.append(Process(role, pid, ready=False))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jota.run import doctor, kubeconfig, processes
-from jota.run.instance import Instance, NodePlan, Refused, Registry, host_address
+from jota.run.instance import Instance, NodePlan, Refused, Registry, host_address, write_file
 
 _PATIENCE = 60.0
 """Seconds until a process that says nothing is given up."""
@@ -27,7 +27,9 @@ _ATTEMPTS = 3
 
 
 @dataclass(slots=True)
-class _Started:
+class Started:
+    """A process that is coming up."""
+
     what: str
     process: subprocess.Popen[bytes]
     ready: int
@@ -36,22 +38,31 @@ class _Started:
 
 def up(
     registry: Registry, name: str, *, data_dir: str | None, config: str | None, nodes: int | None, bind: str,
-    hollow: int | None = None, runtime_config: str | None = None, say: Callable[[str], None],
+    hollow: int | None = None, runtime_config: str | None = None, autoscale: Scaling | None = None,
+    say: Callable[[str], None],
 ) -> Instance:  # fmt: skip
     """The running instance. Raises Refused with what to do."""
     with registry.locked(name):
         existing = registry.find(name)
-        wanted = _default_nodes(hollow) if nodes is None else nodes
-        if len(existing.nodes) if existing else wanted:
+        if autoscale is not None and autoscale.hollow and hollow is None and not (existing and existing.hollow):
+            hollow = 0
+        local = autoscale is not None and autoscale.local is not None
+        least = autoscale.local if autoscale is not None and autoscale.local is not None else _default_nodes(hollow)
+        wanted = least if nodes is None else nodes
+        if (len(existing.nodes) if existing else wanted) or local:
             _check_machine()
-        instance = existing or registry.create(name, data_dir, wanted)
+        instance = existing or registry.create(name, data_dir, wanted, namespaced=local)
         instance.hollow = instance.hollow or hollow is not None
         _check_same(instance, existing is not None, data_dir, nodes)
         _check_new(instance, runtime_config)
+        if autoscale is not None:
+            adopt_scaling(instance, autoscale)
         try:
             _bring_up(registry, instance, bind)
             if instance.hollow:
                 _hollow(instance, hollow, processes.running(instance))
+            if instance.autoscaled:
+                start_autoscaler(instance)
         except BaseException:
             if existing is None:
                 say(f"the cluster could not be started; its logs are in {instance.root / 'logs'}")
@@ -71,7 +82,7 @@ def _check_same(instance: Instance, existed: bool, data_dir: str | None, nodes: 
             f'the cluster "{instance.name}" lives in {instance.root}, not in {data_dir}; choose another --name, '
             f"or remove it first: jota down --name {instance.name} --purge"
         )
-    if nodes is not None and nodes != len(instance.nodes):
+    if nodes is not None and nodes != len(instance.nodes) and not (instance.autoscaled and instance.namespaced):
         raise Refused(
             f'the cluster "{instance.name}" has {len(instance.nodes)} node(s) on this host, not {nodes}; to change that: '
             f"jota down --name {instance.name} --purge, then jota up --name {instance.name} --nodes {nodes}"
@@ -118,15 +129,13 @@ def _start_missing(registry: Registry, instance: Instance, live: list[processes.
     if instance.bridged:
         _make_bridge(instance)
     server = None if ("server", "") in running else _start_server(instance, bind)
-    agents = [
-        _start_agent(registry, instance, n, i) for i, n in enumerate(instance.nodes) if ("agent", n.name) not in running
-    ]
+    agents = [start_agent(registry, instance, n) for n in instance.nodes if ("agent", n.name) not in running]
     if server is not None:
-        _wait(server)
+        wait_ready(server)
     for agent in agents:
-        _tell(instance, agent)
+        tell(agent, _join_token(instance))
     for agent in agents:
-        _wait(agent)
+        wait_ready(agent)
 
 
 def _default_nodes(hollow: int | None) -> int:
@@ -142,7 +151,7 @@ def start_hollow(instance: Instance, nodes: int | None) -> None:
     process, ready = processes.start(command, log)
     assert process.stdin is not None
     process.stdin.close()
-    _wait(_Started("hollow nodes' process", process, ready, log))
+    wait_ready(Started("hollow nodes' process", process, ready, log))
 
 
 def _hollow(instance: Instance, nodes: int | None, live: list[processes.Process]) -> None:
@@ -154,30 +163,74 @@ def _hollow(instance: Instance, nodes: int | None, live: list[processes.Process]
         change(instance, {"nodes": str(nodes)}, patience=_PATIENCE)
 
 
+@dataclass(slots=True, frozen=True)
+class Scaling:
+    """Settings of the cluster autoscaler, and what they need of an instance."""
+
+    document: str
+    """The content of autoscaler.yaml."""
+    local: int | None = None
+    """The minimum of nodes of this host, when those are scaled."""
+    hollow: bool = False
+
+
+def adopt_scaling(instance: Instance, wanted: Scaling) -> None:
+    """Make the settings the instance's own; a running autoscaler sees them at its next pass. Raises Refused."""
+    if wanted.local is not None and not instance.bridged:
+        raise Refused(
+            f'the node of the cluster "{instance.name}" lives in the host\'s own network, and more cannot be added to it; '
+            f"make it anew: jota down --name {instance.name} --purge, then jota up --name {instance.name} --autoscale ..."
+        )
+    if wanted.hollow and not instance.hollow:
+        raise Refused(f"there are no simulated nodes yet: jota hollow scale 0 --name {instance.name}")
+    instance.autoscaled = True
+    instance.namespaced = instance.namespaced or wanted.local is not None
+    write_file(instance.autoscaler_settings, wanted.document.encode(), 0o600)
+    instance.save()
+
+
+def start_autoscaler(instance: Instance) -> None:
+    """Unless it runs. Returns when it looks at the cluster. Raises Refused."""
+    if any(p.role == "autoscaler" for p in processes.running(instance)):
+        return
+    log = instance.log_file("autoscaler")
+    command = ["autoscale", "run", "--name", instance.name, "--data-dir", instance.data_dir]
+    process, ready = processes.start(command, log)
+    assert process.stdin is not None
+    process.stdin.close()
+    wait_ready(Started("cluster autoscaler", process, ready, log))
+
+
 def _make_bridge(instance: Instance) -> None:
     """The host's side of simulated nodes: their namespaces, and routes so that pods and services answer from the host."""
+    for node in instance.nodes:
+        make_namespace(instance, node)
+
+
+def make_namespace(instance: Instance, node: NodePlan) -> None:
+    """The namespace of one node on the bridge, or nothing when it is there. Raises NetworkFault, NftError."""
     from jota.net import nodes as simulated
 
-    for index in range(len(instance.nodes)):
-        simulated.make_node_namespace(
-            instance.name,
-            index,
-            subnet=instance.node_cidr,
-            cluster_cidrs=(instance.pod_cidr, instance.service_cidr),
-        )
+    simulated.make_node_namespace(
+        instance.name,
+        instance.place(node),
+        subnet=instance.node_cidr,
+        cluster_cidrs=(instance.pod_cidr, instance.service_cidr),
+    )
 
 
-def _start_server(instance: Instance, bind: str) -> _Started:
+def _start_server(instance: Instance, bind: str) -> Started:
     command = ["server", "--name", instance.name, "--data-dir", instance.data_dir, "--bind", bind]
     command += ["--runtime-config", instance.runtime_config] if instance.runtime_config else []
     log = instance.log_file("server")
     process, ready = processes.start(command, log)
     assert process.stdin is not None
     process.stdin.close()
-    return _Started("server", process, ready, log)
+    return Started("server", process, ready, log)
 
 
-def _start_agent(registry: Registry, instance: Instance, node: NodePlan, index: int) -> _Started:
+def start_agent(registry: Registry, instance: Instance, node: NodePlan) -> Started:
+    """Its identity comes next: `tell`."""
     log = instance.log_file("agent", node.name)
     command = [
         "agent", "--name", instance.name, "--data-dir", str(instance.node_dir(node.name)), "--node", node.name,
@@ -185,27 +238,34 @@ def _start_agent(registry: Registry, instance: Instance, node: NodePlan, index: 
         "--kubelet-port", str(node.kubelet_port), "--pid-file", str(instance.pid_file("agent", node.name)),
         "--token-stdin",
     ]  # fmt: skip
-    process, ready = processes.start(command, log, netns=_pin(instance, index) if node.ip else "")
-    return _Started(f"agent of node {node.name}", process, ready, log)
+    process, ready = processes.start(command, log, netns=_pin(instance, node) if node.ip else "")
+    return Started(f"agent of node {node.name}", process, ready, log)
 
 
-def _pin(instance: Instance, index: int) -> str:
+def _pin(instance: Instance, node: NodePlan) -> str:
     from jota.net import names, sys
 
-    return os.path.join(sys.NAMESPACES, names.node_pin(instance.name, index))
+    return os.path.join(sys.NAMESPACES, names.node_pin(instance.name, instance.place(node)))
 
 
-def _tell(instance: Instance, agent: _Started) -> None:
+def _join_token(instance: Instance) -> bytes:
+    try:
+        return instance.join_token.read_bytes()
+    except FileNotFoundError:
+        return b""  # the nodes have their identities already
+
+
+def tell(agent: Started, token: bytes) -> None:
     """Give a waiting agent its join token; one that already has an identity does not look at it."""
     assert agent.process.stdin is not None
     try:
         with agent.process.stdin as pipe:
-            pipe.write(instance.join_token.read_bytes() + b"\n")
-    except (BrokenPipeError, FileNotFoundError):
-        pass  # it died, or needs no token: _wait tells
+            pipe.write(token + b"\n")
+    except BrokenPipeError:
+        pass  # it died: wait_ready tells
 
 
-def _wait(started: _Started) -> None:
+def wait_ready(started: Started) -> None:
     """Block until the process is ready. Raises Refused with the last line of its log when it dies or stays silent."""
     deadline = time.monotonic() + _PATIENCE
     try:

@@ -89,11 +89,11 @@ class NodeSet:
     def names(self) -> list[str]:
         """The nodes that there should be."""
         settings = self._settings()
-        return [f"{settings.prefix}-{n}" for n in range(settings.nodes)]
+        return [f"{settings.prefix}-{n}" for n in settings.numbers()]
 
     def complete(self) -> bool:
         """Every wanted node exists and is Ready, and no other one is left."""
-        return self._present == len(self._ready) == self._settings().nodes and self._ready.issuperset(self.names())
+        return self._present == len(self._ready) and self._ready == set(self.names())
 
     def look(self) -> None:
         """The settings have changed."""

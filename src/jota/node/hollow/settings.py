@@ -26,6 +26,8 @@ class Settings:
     """Times in seconds, chances from 0 to 1."""
 
     nodes: int = 0
+    extra: str = ""
+    """Numbers of nodes beyond those, "7,12": the cluster autoscaler's."""
     prefix: str = "hollow"
     cpu: str = "32"
     memory: str = "256Gi"
@@ -49,6 +51,11 @@ class Settings:
     """Part of the pods whose containers fail at their start."""
     lost: float = 0.0
     """Part of the nodes that are silent: no heartbeat, no status, their pods are not looked after."""
+
+    def numbers(self) -> list[int]:
+        """Of all nodes that there should be, in order."""
+        more = {int(n) for n in self.extra.split(",") if n}
+        return sorted({*range(self.nodes), *more}) if more else list(range(self.nodes))
 
 
 def parse(data: Mapping[str, str]) -> Settings:
@@ -74,6 +81,8 @@ def parse(data: Mapping[str, str]) -> Settings:
 def _check(settings: Settings) -> None:
     if not 0 <= settings.nodes <= MOST_NODES:
         raise ValueError(f"nodes: {settings.nodes} is not between 0 and {MOST_NODES}")
+    if not all(n.isdigit() and int(n) < MOST_NODES for n in settings.extra.split(",") if n):
+        raise ValueError(f"extra: {settings.extra!r} is not a list of numbers below {MOST_NODES}")
     for name in ("jitter", "failure_rate", "lost"):
         if not 0.0 <= getattr(settings, name) <= 1.0:
             raise ValueError(f"{name}: {getattr(settings, name)} is not between 0 and 1")
