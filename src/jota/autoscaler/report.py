@@ -46,12 +46,13 @@ class Report:
 
     def _facts(self, observed: Observed, plan: Plan, memory: Memory, now: float) -> Object:
         """The document without its times."""
-        return _timeless(self._document(observed, plan, memory, now))
+        found: Object = _timeless(self._document(observed, plan, memory, now))
+        return found
 
     def _document(self, observed: Observed, plan: Plan, memory: Memory, now: float) -> Object:
         total = GroupCounts()
         for counts in plan.counts.values():
-            for name in GroupCounts.__slots__:  # type: ignore[attr-defined]
+            for name in GroupCounts.__slots__:
                 setattr(total, name, getattr(total, name) + getattr(counts, name))
         groups = []
         for view in observed.groups:

@@ -200,8 +200,8 @@ def _options(given: Mapping[str, Any]) -> Options:
         else:
             values[key] = _seconds(key, raw)
     options = Options(**values)
-    if options.scanInterval < 0.1:
-        raise BadSettings("scanInterval: must be at least 100ms")
+    if not 0.1 <= options.scanInterval <= 60:
+        raise BadSettings("scanInterval: must be at least 100ms and at most a minute")
     if options.maxNodeProvisionTime <= 0 or options.maxScaleDownParallelism < 1 or options.maxDrainParallelism < 1:
         raise BadSettings("maxNodeProvisionTime, maxScaleDownParallelism, maxDrainParallelism: must be positive")
     return options

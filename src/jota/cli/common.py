@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from jota.run.instance import DEFAULT_NAME, Instance, Refused, Registry
+
+if TYPE_CHECKING:
+    from jota.run.up import Scaling
+
+AUTOSCALE_HELP = """PROVIDER:MIN..MAX[,KEY=VALUE...] (providers: local, hollow, exec), OPTION=VALUE, or a YAML file with both;
+may be given several times, e.g. --autoscale local:1..5 --autoscale scaleDownUnneededTime=2m"""
 
 
 def add_name(parser: argparse.ArgumentParser) -> None:
@@ -39,3 +46,28 @@ def own_ready_pipe(descriptor: int | None) -> int | None:
 def chosen(args: argparse.Namespace) -> Instance:
     """The instance that --name means. Raises Refused."""
     return Registry.default().get(args.name)
+
+
+def scaling(words: list[str]) -> Scaling:
+    """The autoscaler's settings that these words, or the file that they name, stand for. Raises Refused."""
+    import yaml
+
+    from jota.autoscaler.settings import BadSettings, from_words, parse
+    from jota.run.up import Scaling
+
+    try:
+        if len(words) == 1 and words[0].endswith((".yaml", ".yml")):
+            with open(words[0], encoding="utf-8") as file:
+                document = yaml.safe_load(file)
+        else:
+            document = from_words(words)
+        settings = parse(document)
+    except BadSettings as error:
+        raise Refused(str(error)) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Refused(f"{words[0]} is not YAML: {error}") from error
+    except OSError as error:
+        raise Refused(f"{words[0]}: {error.strerror}") from error
+    local = next((g.min for g in settings.groups if g.provider == "local"), None)
+    hollow = any(g.provider == "hollow" for g in settings.groups)
+    return Scaling(yaml.safe_dump(document, sort_keys=False), local, hollow)

@@ -19,6 +19,7 @@ COMMANDS = {
     "why": "explain what is the matter with an object, and what would mend it",
     "plan": "show where the pods of a manifest would go, and why",
     "hollow": "simulate nodes: how many, how their pods live, which fail",
+    "autoscale": "make and remove nodes as the pods need them: groups, bounds, options",
     "doctor": "check what this machine has and lacks",
     "kubeconfig": "print or merge a cluster's credentials",
     "image": "load, list, pull and remove images of this host",

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from jota.cli.common import add_name, add_runtime_config, runtime_config
+from jota.cli.common import AUTOSCALE_HELP, add_name, add_runtime_config, runtime_config, scaling
 from jota.node.hollow.settings import MOST_NODES
 from jota.run.instance import Instance, Refused, Registry
 from jota.run.up import up
@@ -23,6 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--nodes", type=int, help="nodes on this host; more than one: each in its own network namespace (default: 1)"
     )
     parser.add_argument("--hollow", type=int, metavar="N", help="simulate N nodes (and no real one, unless --nodes)")
+    parser.add_argument("--autoscale", action="append", metavar="SETTING", help=AUTOSCALE_HELP)
     parser.add_argument("--bind", default="0.0.0.0", help="address that the API listens on (default: all)")
     add_runtime_config(parser)
 
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         bind=args.bind,
         hollow=args.hollow,
         runtime_config=args.runtime_config,
+        autoscale=scaling(args.autoscale) if args.autoscale else None,
         say=lambda text: print(text, file=sys.stderr),
     )
     print(_next_steps(instance, time.monotonic() - begin))
@@ -52,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
 def _next_steps(instance: Instance, took: float) -> str:
     nodes = f"{len(instance.nodes)} node{'s' * (len(instance.nodes) != 1)}"
     nodes += " and the hollow ones" if instance.hollow else ""
+    nodes += " (autoscaled)" if instance.autoscaled else ""
     name = "" if instance.name == "jota" else f" --name {instance.name}"
     merged = f"{instance.kubeconfig} (context {instance.context})"
     environment = os.environ.get("KUBECONFIG", "")

@@ -71,10 +71,10 @@ def _clean(name: str, nodes: Mapping[str, Path], root: Path) -> None:
     for node, directory in nodes.items():
         clean_runtime(str(directory / "runtime"), f"{name}-{node}")
     clean_network(name)
-    _unmount_below(root)
+    unmount_below(root)
 
 
-def _unmount_below(directory: Path) -> None:
+def unmount_below(directory: Path) -> None:
     """Volumes of pods that no agent lived to unmount; inner mounts first."""
     from jota.runtime.sys import umount_if_mounted
 

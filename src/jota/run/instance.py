@@ -178,10 +178,13 @@ class Registry:
     @contextmanager
     def locked(self, name: str = "") -> Iterator[None]:
         """Exclude other commands: on one instance, or (without a name) on the registry itself."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        with open(self._directory / f".{name or 'registry'}.lock", "w") as lock:
+        with open(self.lock_file(name), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def lock_file(self, name: str = "") -> Path:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        return self._directory / f".{name or 'registry'}.lock"
 
     def names(self) -> list[str]:
         return sorted(p.stem for p in self._directory.glob("*.json"))

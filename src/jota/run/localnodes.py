@@ -20,7 +20,6 @@ from jota.autoscaler.provider import Machine, ProviderFault, Template
 from jota.client.client import Client
 from jota.meta.errors import ApiError
 from jota.meta.resource import SECRETS
-from jota.node.config import MAX_PODS
 from jota.node.machine import Machine as Host
 from jota.run import kubeconfig, processes, tokens
 from jota.run.instance import Instance, NodePlan, Refused, Registry
@@ -28,6 +27,7 @@ from jota.run.up import make_namespace, start_agent, tell, wait_ready
 
 T = TypeVar("T")
 
+MAX_PODS = 110
 TOKEN_LIFE = 600.0
 AGAIN = 30.0
 """Seconds between two attempts to start an agent that has died."""
@@ -159,7 +159,9 @@ class LocalProvider:
         who = await self._do(lambda: kubeconfig.read(self._instance().admin_kubeconfig))
         token = tokens.create(fingerprint(who.ca))
         try:
-            await self._client.create(SECRETS, tokens.secret(token, now=self._now(), lifetime=TOKEN_LIFE), "kube-system")
+            await self._client.create(
+                SECRETS, tokens.secret(token, now=self._now(), lifetime=TOKEN_LIFE), "kube-system"
+            )
         except (ApiError, ConnectionError, TimeoutError) as error:
             raise ProviderFault(f"no join token could be made: {error or 'timed out'}") from error
         return str(token).encode()

@@ -147,6 +147,16 @@ def end(processes: Iterable[Process], grace: float) -> None:
         time.sleep(0.005)
 
 
+def gone(process: Process, patience: float) -> bool:
+    """Wait up to `patience` seconds until a process has ended by itself; whether it has."""
+    deadline = time.monotonic() + patience
+    while _alive(process.pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def _signal(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)

@@ -1,0 +1,83 @@
+"""Real load on real nodes: the local autoscaler adds one because pods are pending and removes it when it is idle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jota.testing.host import IMAGE, HostCluster, until
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
+SETTINGS = [
+    word
+    for setting in (
+        "local:1..2",
+        "scanInterval=500ms",
+        "scaleDownUnneededTime=1s",
+        "scaleDownDelayAfterAdd=2s",
+        "scaleDownUtilizationThreshold=0.6",
+    )
+    for word in ("--autoscale", setting)
+]
+
+
+def deployment(replicas: int, cpu: str) -> str:
+    labels = {"app": "web"}
+    container = {"name": "c", "image": IMAGE, "command": ["sleep", "9999"], "resources": {"requests": {"cpu": cpu}}}
+    spec = {"terminationGracePeriodSeconds": 0, "containers": [container]}
+    template = {"metadata": {"labels": labels}, "spec": spec}
+    body = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+    return json.dumps({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": body})
+
+
+def nodes(cluster: HostCluster) -> list[str]:
+    return sorted(n["metadata"]["name"] for n in cluster.get("nodes")["items"])
+
+
+def running(cluster: HostCluster) -> set[str]:
+    """The nodes of the pods that run."""
+    return {p["spec"]["nodeName"] for p in cluster.get("pods")["items"] if p["status"]["phase"] == "Running"}
+
+
+def test_a_node_is_added_for_pending_pods_and_removed_when_idle(make_cluster: Callable[[str], HostCluster]) -> None:
+    cluster = make_cluster("l")
+    cluster.up(*SETTINGS)
+    cluster.load_image()
+    first, second = f"{cluster.name}-1", f"{cluster.name}-2"
+    assert nodes(cluster) == [first]
+    before = cluster.traces()
+    half = int(cluster.get("node", first)["status"]["allocatable"]["cpu"]) * 1000 * 55 // 100
+    cluster.kubectl("apply", "-f", "-", input=deployment(2, f"{half}m"))
+    until(lambda: running(cluster) == {first, second}, 30, "both pods run, on two nodes")
+    reasons = {e["reason"]: e for e in cluster.get("events")["items"] if e["source"].get("component") == "cluster-autoscaler"}
+    assert reasons["TriggeredScaleUp"]["message"] == "pod triggered scale-up: [{local 1->2 (max: 2)}]"
+    status = cluster.get("configmap", "-n", "kube-system", "cluster-autoscaler-status")["data"]["status"]
+    assert "name: local" in status
+    cluster.kubectl("scale", "deployment/web", "--replicas=0")
+    until(lambda: len(nodes(cluster)) == 1, 40, "one node is removed")
+    until(lambda: len(cluster.pids("agent")) == 1, 20, "its agent too")
+    until(lambda: _alike(cluster.traces(), before), 20, "nothing is left of it")
+    cluster.kubectl("apply", "-f", "-", input=deployment(2, f"{half}m"))
+    until(lambda: len(running(cluster)) == 2, 30, "it comes anew, under a name that is free")
+    cluster.jota("autoscale", "set", "local:1..3", "scanInterval=500ms", "--name", cluster.name)
+    until(lambda: "maxSize: 3" in _status(cluster), 20, "bounds change live")
+    cluster.kill("autoscaler")
+    cluster.jota("autoscale", "off", "--name", cluster.name)
+    assert cluster.jota("autoscale", "show", "--name", cluster.name).stdout == "off\n"
+    assert len(nodes(cluster)) == 2
+
+
+def _status(cluster: HostCluster) -> str:
+    return str(cluster.get("configmap", "-n", "kube-system", "cluster-autoscaler-status")["data"]["status"])
+
+
+def _alike(now: list[str], before: list[str]) -> Any:
+    """As many things of each sort: which of the two nodes went is open."""
+
+    def kinds(traces: list[str]) -> list[str]:
+        return sorted(t.split()[0] for t in traces)
+
+    return kinds(now) == kinds(before)
