@@ -12,6 +12,7 @@ from jota.controllers import volumebinder_plan as rules
 from jota.controllers.statefulset_pods import PVCS
 from jota.controllers.volumebinder import CLASSES, VolumeBinder
 from jota.controllers.volumeprotection import PVS, ClaimProtectionController, VolumeProtectionController
+from jota.meta.errors import ApiError
 from jota.meta.resource import EVENTS, NAMESPACES, NODES
 from jota.testing.cluster import ApiServer
 
@@ -151,6 +152,94 @@ def test_a_directory_is_promised_on_the_selected_node_grows_and_is_reclaimed() -
         await api.client.delete(NODES, "n1")
         await api.advance(60)
         assert not await exists(api, PVS, name), "with its node the directory is gone"
+
+    told(story)
+
+
+OURS = {"metadata": {"name": "v", "annotations": {rules.PROVISIONED_BY: rules.LOCAL}}}
+THEIRS = {"metadata": {"name": "v", "annotations": {rules.PROVISIONED_BY: "example.com/csi"}}}
+
+
+@pytest.mark.parametrize(
+    ("one", "policy", "delete", "reason"),
+    [
+        ({**volume("v"), **OURS}, "Delete", True, ""),
+        ({**volume("v"), **OURS}, "Retain", False, ""),
+        ({**volume("v"), **THEIRS}, "Delete", False, ""),
+        (volume("v"), "Retain", False, ""),
+        (volume("v"), "", False, ""),
+        (volume("v"), "Delete", False, "VolumeFailedDelete"),
+        (volume("v"), "Recycle", False, "VolumeFailedRecycle"),
+    ],
+)
+def test_what_becomes_of_a_volume(one: Object, policy: str, delete: bool, reason: str) -> None:
+    verdict = rules.reclaim({**one, "spec": {**one["spec"], "persistentVolumeReclaimPolicy": policy}})
+    assert (verdict.delete, verdict.reason) == (delete, reason)
+
+
+def test_a_retained_volume_is_released_and_free_again_when_somebody_says_so() -> None:
+    async def story(api: ApiServer) -> None:
+        await api.client.create(PVS, volume("v", persistentVolumeReclaimPolicy="Retain"))
+        await api.client.create(PVS, volume("w", "50Gi", persistentVolumeReclaimPolicy="Delete"))
+        await api.client.create(PVCS, claim())
+        await api.client.create(PVCS, claim("big", "40Gi"))
+        await api.advance(1)
+        for name in ("data", "big"):
+            await api.client.delete(PVCS, name, "ns")
+        await api.advance(1)
+        assert (await api.client.get(PVS, "v"))["status"] == {"phase": "Released"}
+        failed = (await api.client.get(PVS, "w"))["status"]
+        text = 'error getting deleter volume plugin for volume "w": no deletable volume plugin matched'
+        assert failed == {"phase": "Failed", "message": text}
+        events = [e for e in (await api.client.list(EVENTS))["items"] if e["reason"] == "VolumeFailedDelete"]
+        assert [(e["involvedObject"]["name"], e["count"]) for e in events] == [("w", 1)]
+        await api.client.create(PVCS, claim("next"))
+        await api.advance(30)
+        assert (await api.client.get(PVCS, "next", "ns"))["status"]["phase"] == "Pending", "its data is somebody's"
+        await api.client.patch(PVS, "v", "", {"spec": {"claimRef": None}})
+        await api.advance(20)
+        assert await phases(api, "v", "next") == ("Bound", "Bound")
+
+    told(story)
+
+
+def test_a_node_that_is_gone_is_chosen_no_longer() -> None:
+    async def story(api: ApiServer) -> None:
+        await api.client.create(PVCS, claim(class_=None))
+        chosen = {"metadata": {"annotations": {rules.SELECTED_NODE: "n1"}}}
+        await api.client.patch(PVCS, "data", "ns", chosen)
+        await api.advance(1)
+        assert rules.SELECTED_NODE not in rules.notes(await api.client.get(PVCS, "data", "ns"))
+        events = [e["message"] for e in (await api.client.list(EVENTS, "ns"))["items"]]
+        assert "node n1 is gone" in events
+        notes = {rules.LOCAL_ROOT: "/data"}
+        await api.client.create(NODES, {"metadata": {"name": "n1", "annotations": notes}})
+        await api.client.patch(PVCS, "data", "ns", chosen)
+        await api.advance(20)
+        assert (await api.client.get(PVCS, "data", "ns"))["status"]["phase"] == "Bound"
+
+    told(story)
+
+
+@pytest.mark.parametrize(("grows", "refusal"), [(True, ""), (False, "only dynamically provisioned pvc can be resized")])
+def test_only_classes_that_allow_it_let_claims_grow(grows: bool, refusal: str) -> None:
+    async def story(api: ApiServer) -> None:
+        await api.client.create(CLASSES, {**FOREIGN, "allowVolumeExpansion": grows})
+        await api.client.create(PVS, volume("v", class_="csi"))
+        await api.client.create(PVCS, claim(class_="csi"))
+        await api.advance(1)
+        more = {"spec": {"resources": {"requests": {"storage": "8Gi"}}}}
+        if grows:
+            await api.client.patch(PVCS, "data", "ns", more)
+        else:
+            with pytest.raises(ApiError, match=refusal) as refused:
+                await api.client.patch(PVCS, "data", "ns", more)
+            assert refused.value.code == 403
+        await api.advance(1)
+        got = await api.client.get(PVCS, "data", "ns")
+        assert got["status"]["capacity"] == {"storage": "5Gi"}, "its own provisioner makes it larger"
+        reasons = [e["reason"] for e in (await api.client.list(EVENTS, "ns"))["items"]]
+        assert ("ExternalExpanding" in reasons) == grows
 
     told(story)
 

@@ -52,7 +52,9 @@ def test_a_node_is_added_for_pending_pods_and_removed_when_idle(make_cluster: Ca
     half = int(cluster.get("node", first)["status"]["allocatable"]["cpu"]) * 1000 * 55 // 100
     cluster.kubectl("apply", "-f", "-", input=deployment(2, f"{half}m"))
     until(lambda: running(cluster) == {first, second}, 30, "both pods run, on two nodes")
-    reasons = {e["reason"]: e for e in cluster.get("events")["items"] if e["source"].get("component") == "cluster-autoscaler"}
+    reasons = {
+        e["reason"]: e for e in cluster.get("events")["items"] if e["source"].get("component") == "cluster-autoscaler"
+    }
     assert reasons["TriggeredScaleUp"]["message"] == "pod triggered scale-up: [{local 1->2 (max: 2)}]"
     status = cluster.get("configmap", "-n", "kube-system", "cluster-autoscaler-status")["data"]["status"]
     assert "name: local" in status

@@ -111,7 +111,9 @@ def test_data_and_identity_outlive_pods_agent_and_node(cluster: HostCluster) -> 
     assert container(cluster) != first
     assert cluster.get("pvc", "data-db-0")["spec"]["volumeName"] == volume
 
-    cluster.kubectl("patch", "pvc", "data-db-0", "-p", json.dumps({"spec": {"resources": {"requests": {"storage": "3Gi"}}}}))
+    cluster.kubectl(
+        "patch", "pvc", "data-db-0", "-p", json.dumps({"spec": {"resources": {"requests": {"storage": "3Gi"}}}})
+    )
     until(lambda: cluster.get("pvc", "data-db-0")["status"]["capacity"]["storage"] == "3Gi", 20, "it has grown")
     cluster.kubectl("patch", "pv", volume, "-p", '{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}')
     cluster.kubectl("delete", "statefulset/db")

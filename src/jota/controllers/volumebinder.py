@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from jota.client.informer import key_of
 from jota.client.transport import error_from
 from jota.controllers import volumebinder_plan as rules
-from jota.controllers.controller import Context, Controller, own
+from jota.controllers.controller import CATCH_UP_SECONDS, Context, Controller, own
 from jota.controllers.statefulset_pods import PVCS
 from jota.controllers.volumeprotection import PVS
 from jota.meta.errors import ApiError
@@ -111,11 +111,16 @@ class VolumeBinder(Controller):
         wanted = rules.asked(claim)
         ours = rules.notes(volume).get(rules.PROVISIONED_BY) == rules.LOCAL
         found = self.classes.get(rules.class_of(claim)) or {}
-        if not ours or not found.get("allowVolumeExpansion") or rules.size(volume) >= value(wanted):
+        if rules.size(volume) >= value(wanted) or not found.get("allowVolumeExpansion"):
+            return volume
+        if not ours:
+            text = "waiting for an external controller to expand this PVC"
+            self.events.event(claim, "Normal", "ExternalExpanding", text)
             return volume
         spec = {**volume["spec"], "capacity": {"storage": wanted}}
         written = await self.client.update(PVS, {**volume, "spec": spec})
         self.wrote(key, self.volumes, written)
+        self.events.event(claim, "Normal", "VolumeResizeSuccessful", f"Resize volume succeeded: {wanted}")
         return written
 
     async def _bind(self, key: str, claim: Object, volume: Object) -> None:
@@ -170,8 +175,10 @@ class VolumeBinder(Controller):
         name = rules.notes(claim).get(rules.SELECTED_NODE)
         able = [n for n in self.nodes.list() if rules.LOCAL_ROOT in rules.notes(n)]
         node = next((n for n in able if name in (None, n["metadata"]["name"])), None)
+        if node is None and name is not None:
+            return await self._choose_again(key, claim, name)
         if node is None or claim["spec"].get("volumeMode") == "Block":
-            text = "local volumes have no block mode" if node else f"node {name or '(any)'} keeps no local volumes"
+            text = "local volumes have no block mode" if node else "no node keeps local volumes"
             self.events.event(claim, "Warning", "ProvisioningFailed", text)
             return UNBOUND_AGAIN
         try:
@@ -186,6 +193,27 @@ class VolumeBinder(Controller):
         await self._bind(key, claim, volume)
         return None
 
+    async def _choose_again(self, key: str, claim: Object, node: str) -> float:
+        """The node that the scheduler chose is gone, or can make no volume: the scheduler is asked for another one.
+
+        Upstream's provisioners do the same; without it the claim, and its pod, would wait for that node for ever.
+        """
+        try:
+            found = await self.client.get(NODES, node)
+        except ApiError as e:
+            if e.code != 404:
+                raise
+            found = None
+        if found is not None and rules.LOCAL_ROOT in rules.notes(found):
+            return CATCH_UP_SECONDS  # our cache does not show it yet
+        text = f"node {node} keeps no local volumes" if found else f"node {node} is gone"
+        self.events.event(claim, "Warning", "ProvisioningFailed", text)
+        meta = claim["metadata"]
+        notes = {"uid": meta["uid"], "annotations": {rules.SELECTED_NODE: None}}
+        written = await self.client.patch(PVCS, meta["name"], meta["namespace"], {"metadata": notes})
+        self.wrote(key, self.claims, written)
+        return UNBOUND_AGAIN
+
     async def _volume(self, key: str, volume: Object) -> None:
         holder = volume["spec"].get("claimRef")
         if not holder or not holder.get("uid"):
@@ -198,8 +226,14 @@ class VolumeBinder(Controller):
             else:
                 self.queue.add(CLAIM + own(claim)[0])
             return
+        verdict = rules.reclaim(volume)
+        if verdict.fault:
+            if (volume.get("status") or {}).get("phase") != "Failed":
+                self.events.event(volume, "Warning", verdict.reason, verdict.fault)
+            await self._volume_phase(key, volume, "Failed", verdict.fault)
+            return
         volume = await self._volume_phase(key, volume, "Released")
-        if volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete":
+        if verdict.delete:
             await self._reclaim(volume)
 
     async def _holder(self, holder: Object) -> Object | None:
@@ -214,18 +248,18 @@ class VolumeBinder(Controller):
                 return None
         return found if found["metadata"]["uid"] == holder["uid"] else None
 
-    async def _volume_phase(self, key: str, volume: Object, phase: str) -> Object:
-        if (volume.get("status") or {}).get("phase") == phase:
+    async def _volume_phase(self, key: str, volume: Object, phase: str, message: str = "") -> Object:
+        status = volume.get("status") or {}
+        if (status.get("phase"), status.get("message", "")) == (phase, message):
             return volume
-        changed = {**volume, "status": {**(volume.get("status") or {}), "phase": phase}}
+        kept = {k: v for k, v in status.items() if k != "message"}
+        changed = {**volume, "status": {**kept, "phase": phase, **({"message": message} if message else {})}}
         written = await self.client.update(PVS, changed, "status")
         self.wrote(key, self.volumes, written)
         return written
 
     async def _reclaim(self, volume: Object) -> None:
-        """Only what was made here is removed here; other provisioners reclaim their own. Raises ApiError (look again)."""
-        if rules.notes(volume).get(rules.PROVISIONED_BY) != rules.LOCAL:
-            return
+        """Remove the directory, then the object. Raises ApiError (look again)."""
         name, host = volume["metadata"]["name"], rules.node_of(volume)
         node = next(
             (

@@ -38,6 +38,31 @@ class Choice:
     type: str = "Normal"
 
 
+@dataclass(slots=True, frozen=True)
+class Reclaim:
+    """What becomes of a volume whose claim is gone."""
+
+    delete: bool = False
+    """Remove it here; without that it stays, for people or for the provisioner that made it."""
+    reason: str = ""
+    fault: str = ""
+    """Why its policy cannot be carried out."""
+
+
+def reclaim(volume: Object) -> Reclaim:
+    """By spec.persistentVolumeReclaimPolicy (default Retain). Only what was made here is removed here."""
+    name, policy = volume["metadata"]["name"], volume["spec"].get("persistentVolumeReclaimPolicy") or "Retain"
+    if policy == "Recycle":
+        return Reclaim(reason="VolumeFailedRecycle", fault="No recycler plugin found for the volume!")
+    maker = notes(volume).get(PROVISIONED_BY)
+    if policy != "Delete" or (maker and maker != LOCAL):
+        return Reclaim()
+    if maker is None and not (volume["spec"].get("csi")):
+        text = f'error getting deleter volume plugin for volume "{name}": no deletable volume plugin matched'
+        return Reclaim(reason="VolumeFailedDelete", fault=text)
+    return Reclaim(delete=maker == LOCAL)
+
+
 def notes(obj: Object) -> dict[str, str]:
     return obj["metadata"].get("annotations") or {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jota.api.admission.certificate_request import CertificateRequest
+from jota.api.admission.claim_resize import ClaimResize
 from jota.api.admission.default_ingress_class import DefaultIngressClass
 from jota.api.admission.default_storage_class import DefaultStorageClass
 from jota.api.admission.default_tolerations import DefaultTolerations
@@ -35,6 +36,7 @@ def plugins(config: ApiConfig) -> tuple[Plugin, ...]:
         DefaultTolerations(),
         DefaultStorageClass(),
         StorageObjectInUse(),
+        ClaimResize(),
         CertificateRequest(),
         DefaultIngressClass(),
         DeviceTaint(),
