@@ -162,7 +162,7 @@ async def telling(
             asyncio.ensure_future(Scheduler(api.client, clock=api.clock, random=Random(5)).run()),
             asyncio.ensure_future(Fleet(api.client, clock=api.clock, random=Random(1)).run()),
         ]
-        story = Story(api, (*words, *QUICK), client)
+        story = Story(api, (*QUICK, *words), client)
         if started:
             story.start()
         try:

@@ -220,6 +220,9 @@ async def test_switched_off_it_gives_back_what_it_was_draining(story: Story) -> 
     assert not (await story.api.client.get(NODES, target))["spec"].get("unschedulable")
 
 
+HASTY = ("scaleDownUnneededTime=20s", "scaleDownDelayAfterAdd=0")
+
+
 async def ended(at: int, after: bool) -> tuple[Any, bool]:
     """The end of a story in which the autoscaler dies at its n-th write: up by load, down without."""
     transports: list[Dying] = []
@@ -228,7 +231,7 @@ async def ended(at: int, after: bool) -> tuple[Any, bool]:
         transports.append(Dying(client.transport, at if not transports else -1, after))
         return Client(transports[-1])
 
-    async with telling("hollow:0..5", client=mortal) as story:
+    async with telling("hollow:0..5", *HASTY, client=mortal) as story:
 
         async def live(seconds: float) -> None:
             for _ in range(int(seconds / 5)):
@@ -242,7 +245,7 @@ async def ended(at: int, after: bool) -> tuple[Any, bool]:
         await live(40)
         up = len(await story.nodes()), await story.running()
         await story.scale(1, "big")
-        await live(400)
+        await live(150)
         left = [(await story.api.client.get(NODES, n))["spec"] for n in await story.nodes()]
         spotless = not any(s.get("unschedulable") or s.get("taints") for s in left)
         return (up, await story.nodes(), await story.running(), spotless), transports[0].dead

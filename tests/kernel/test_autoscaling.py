@@ -64,10 +64,12 @@ def test_a_node_is_added_for_pending_pods_and_removed_when_idle(make_cluster: Ca
     until(lambda: _alike(cluster.traces(), before), 20, "nothing is left of it")
     cluster.kubectl("apply", "-f", "-", input=deployment(2, f"{half}m"))
     until(lambda: len(running(cluster)) == 2, 30, "it comes anew, under a name that is free")
+    cluster.kill("autoscaler", "agent")
     cluster.jota("autoscale", "set", "local:1..3", "scanInterval=500ms", "--name", cluster.name)
     until(lambda: "maxSize: 3" in _status(cluster), 20, "bounds change live")
-    cluster.kill("autoscaler")
+    until(lambda: len(cluster.pids("agent")) == 2, 20, "agents that have died are started again")
     cluster.jota("autoscale", "off", "--name", cluster.name)
+    assert cluster.pids("autoscaler") == []
     assert cluster.jota("autoscale", "show", "--name", cluster.name).stdout == "off\n"
     assert len(nodes(cluster)) == 2
 

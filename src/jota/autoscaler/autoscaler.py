@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 GATHER = 1.0
 """Seconds in which events are gathered before they are looked at."""
 CATCH_UP = 5.0
+GOING = 30.0
+"""Seconds after which the removal of a machine that is listed still is asked for again."""
 Object = dict[str, Any]
 
 
@@ -51,7 +53,8 @@ class Autoscaler:
         self._stir = asyncio.Event()
         self.observer = Observer(client, clock, self._stir.set)
         self.memory = Memory()
-        self.passes = 0
+        self.started = asyncio.Event()
+        """Set once the cluster is seen, right before the first pass."""
         self._settings = Settings()
         self._providers: dict[str, tuple[GroupSettings, Provider]] = {}
         self._flights: dict[tuple[str, str], Flight] = {}
@@ -69,6 +72,7 @@ class Autoscaler:
         async with asyncio.TaskGroup() as tasks:
             helpers = [tasks.create_task(self.observer.informers.run()), tasks.create_task(self._events.run())]
             await self.observer.informers.synced()
+            self.started.set()
             while await self._pass(tasks):
                 await self._rest()
             await self._events.flush()
@@ -93,7 +97,6 @@ class Autoscaler:
             self._tell(tell)
         await self._carry_out(decided, tasks)
         await self._write_report(observed, decided, now)
-        self.passes += 1
         return wanted
 
     def _read_settings(self) -> bool:
@@ -256,7 +259,7 @@ class Autoscaler:
             self._tell(Tell(action.node, "ScaleDownFailed", text, "Warning"))
             _log(error, "removing %s", action.machine)
             return
-        self._patience.pop(key, None)
+        self._patience[key] = self._clock.monotonic() + GOING
         self._removals.forget("/".join(key))
         self._told_removal(action)
 

@@ -67,8 +67,8 @@ def _tidy(out: Plan, observed: Observed, census: Census, memory: Memory, now: fl
             out.actions.append(Adopt(member.node, member.view.name))
         if member.stage in ("late", "failed"):
             _broken(out, member, memory, now, options)
-        elif member.machine.state == "deleting" and member.node is None:
-            out.actions.append(Remove(member.view.name, member.machine.name, None))
+        elif member.machine.state == "deleting":  # until it is gone: who began may have died in the middle
+            out.actions.append(Remove(member.view.name, member.machine.name, member.node))
     for node in census.gone:
         silent = not node.ready and now - node.unready_since >= LOST
         if (node.marked_at is not None or silent) and not node.metadata.deletionTimestamp:

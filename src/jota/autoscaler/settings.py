@@ -26,6 +26,7 @@ MOST_NODES = 16_000
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _RESOURCES = ("cpu", "memory", "pods", "ephemeral-storage")
 
@@ -236,7 +237,7 @@ def _number(key: str, raw: Any) -> float:
 
 def _seconds(key: str, raw: Any) -> float:
     """A number of seconds, or Go's form: 90s, 1h30m."""
-    if isinstance(raw, int | float) and not isinstance(raw, bool):
+    if (isinstance(raw, int | float) and not isinstance(raw, bool)) or _NUMBER.fullmatch(str(raw)):
         found = float(raw)
     else:
         text = str(raw)

@@ -55,13 +55,13 @@ async def serve(registry: Registry, instance: Instance, ready: Callable[[], None
 
     autoscaler = Autoscaler(client, SettingsFile(instance.autoscaler_settings), make, clock=clock)
     work = asyncio.ensure_future(autoscaler.run())
-    asked = asyncio.ensure_future(stop.wait())
+    asked, started = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(autoscaler.started.wait())
     try:
-        while not autoscaler.passes and not work.done() and not stop.is_set():
-            await clock.sleep(0.02)
-        if not work.done():
+        await asyncio.wait((work, asked, started), return_when=asyncio.FIRST_COMPLETED)
+        if started.done():
             gc.collect()
             gc.freeze()
+            # Before the first pass: whoever waits for us holds the instance's lock, which making nodes needs.
             ready()
             log.info("at work")
         await asyncio.wait((work, asked), return_when=asyncio.FIRST_COMPLETED)
@@ -69,9 +69,9 @@ async def serve(registry: Registry, instance: Instance, ready: Callable[[], None
             work.result()
     finally:
         local.stop()
-        for task in (work, asked):
+        for task in (work, asked, started):
             task.cancel()
-        await asyncio.gather(work, asked, return_exceptions=True)
+        await asyncio.gather(work, asked, started, return_exceptions=True)
         await client.close()
 
 

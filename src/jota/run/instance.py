@@ -39,6 +39,8 @@ class NodePlan:
     kubelet_port: int = 10250
     created: float = 0.0
     """When the cluster autoscaler made it (epoch seconds); 0 for one that came with `jota up`."""
+    leaving: bool = False
+    """Its removal has begun: it is not started any more."""
 
 
 @dataclass(slots=True)

@@ -61,9 +61,9 @@ class LocalProvider:
         instance = await self._do(self._instance)
         live = {p.node for p in processes.running(instance) if p.role == "agent"}
         for node in instance.nodes:
-            if node.ip and node.name not in live and node.name not in self._busy:
+            if node.ip and not node.leaving and node.name not in live and node.name not in self._busy:
                 await self._revive(node.name)
-        return [Machine(n.name, created=n.created) for n in instance.nodes if n.ip]
+        return [Machine(n.name, _state(n), created=n.created) for n in instance.nodes if n.ip]
 
     async def create(self, name: str) -> None:
         token = await self._token()
@@ -89,6 +89,8 @@ class LocalProvider:
         with self._locked():
             instance = self._instance()
             node = next((n for n in instance.nodes if n.name == name), None)
+            if node is not None and node.leaving:
+                raise Refused(f"node {name} is being removed")
             if node is None:
                 node = NodePlan(name, instance.free_address(), created=self._now())
                 instance.nodes.append(node)
@@ -110,6 +112,8 @@ class LocalProvider:
             node = next((n for n in instance.nodes if n.name == name and n.ip), None)
             if node is None:
                 return
+            node.leaving = True
+            instance.save()
             processes.end([p for p in processes.running(instance) if p.role == "agent" and p.node == name], _GRACE)
             directory = instance.node_dir(name)
             cleanup(str(directory / "runtime"), f"{instance.name}-{name}")
@@ -165,3 +169,7 @@ class LocalProvider:
         except (ApiError, ConnectionError, TimeoutError) as error:
             raise ProviderFault(f"no join token could be made: {error or 'timed out'}") from error
         return str(token).encode()
+
+
+def _state(node: NodePlan) -> str:
+    return "deleting" if node.leaving else "running"

@@ -129,7 +129,8 @@ def _start_missing(registry: Registry, instance: Instance, live: list[processes.
     if instance.bridged:
         _make_bridge(instance)
     server = None if ("server", "") in running else _start_server(instance, bind)
-    agents = [start_agent(registry, instance, n) for n in instance.nodes if ("agent", n.name) not in running]
+    missing = [n for n in instance.nodes if ("agent", n.name) not in running and not n.leaving]
+    agents = [start_agent(registry, instance, n) for n in missing]
     if server is not None:
         wait_ready(server)
     for agent in agents:
@@ -204,7 +205,8 @@ def start_autoscaler(instance: Instance) -> None:
 def _make_bridge(instance: Instance) -> None:
     """The host's side of simulated nodes: their namespaces, and routes so that pods and services answer from the host."""
     for node in instance.nodes:
-        make_namespace(instance, node)
+        if not node.leaving:
+            make_namespace(instance, node)
 
 
 def make_namespace(instance: Instance, node: NodePlan) -> None:
