@@ -16,6 +16,7 @@ import pytest
 from jota.autoscaler.provider import Machine, ProviderFault
 from jota.autoscaler.providers.exec import ExecProvider
 from jota.autoscaler.settings import GroupSettings
+from jota.testing.host import until
 
 HONEST = f"""#!{sys.executable}
 import json, pathlib, sys
@@ -112,7 +113,7 @@ def test_a_hanging_command_is_killed_with_its_children(tmp_path: Path) -> None:
     assert (str(told), told.code) == ("machines list: no answer within 1 s; it was killed", "timeout")
     for name in ("self", "child"):
         pid = int((tmp_path / name).read_text())
-        assert not _alive(pid), f"{name} still runs"
+        until(lambda pid=pid: not _alive(pid), 5, f"{name} is killed")
 
 
 def _alive(pid: int) -> bool:

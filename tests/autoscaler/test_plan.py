@@ -41,6 +41,9 @@ def test_machines_that_are_coming_count() -> None:
     coming = [Machine("g-0", "creating", created=START), Machine("g-1", created=START - 60)]
     young = node("g-1", ready=False, born=START - 5, since=START - 5)
     assert creates(observed([group(machines=coming)], [young], pods)) == ["g-2"]
+    tainted = [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]
+    fresh = node("g-1", born=START - 5, since=START, taints=tainted)
+    assert creates(observed([group(machines=coming)], [fresh], pods)) == ["g-2"], "ready, but not yet believed"
 
 
 def test_the_group_that_wastes_least_is_taken() -> None:
@@ -87,6 +90,7 @@ def test_a_pod_is_not_told_the_same_in_every_pass() -> None:
         pod("expendable", priority=-11),
         pod("over", status={"phase": "Failed"}),
         pod("placed", on="elsewhere"),
+        pod("daemon", owner="DaemonSet"),
     ],
     ids=lambda p: p.metadata.name,
 )

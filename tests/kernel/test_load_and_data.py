@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from jota.aio.clock import parse_rfc3339
+from jota.meta.quantity import milli
 from jota.testing.host import IMAGE, HostCluster, until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(150)]
@@ -65,9 +67,11 @@ def test_an_application_under_load_is_scaled_up_and_down_again(cluster: HostClus
             "spec": scaler,
         },
     )
-    busy = until(lambda: [u for u in used(cluster) if u > 30], 30, "kubectl top shows that it is busy")
-    assert busy
-    until(lambda: replicas(cluster) > 1, 15, "the autoscaler has seen it")
+    measured = until(lambda: busy_since(cluster), 30, "the metrics show that it is busy")
+    assert until(lambda: used(cluster), 10, "kubectl top shows it too")
+    until(lambda: replicas(cluster) > 1, 40, "the autoscaler has seen it")
+    scaled = parse_rfc3339(until(lambda: cluster.get("hpa", "web")["status"].get("lastScaleTime"), 10))
+    assert scaled - measured <= 15, "by the server's own times"
     event = next(e for e in cluster.get("events")["items"] if e["reason"] == "SuccessfulRescale")
     assert event["message"].endswith("reason: cpu resource utilization (percentage of request) above target")
     cluster.kubectl("rollout", "status", "deploy/web", "--timeout=30s")
@@ -77,6 +81,16 @@ def test_an_application_under_load_is_scaled_up_and_down_again(cluster: HostClus
     conditions = {c["type"]: c["status"] for c in status["conditions"]}
     assert conditions["ScalingActive"] == "True"
     cluster.kubectl("delete", "deploy/web", "hpa/web", "service/web", "--wait=false")
+
+
+def busy_since(cluster: HostCluster) -> float:
+    """The time of a measurement above the target; 0 while there is none."""
+    said = cluster.run("kubectl", "get", "--raw", "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods", check=False)
+    for item in json.loads(said.stdout or "{}").get("items", []):
+        cores = sum(milli(c["usage"]["cpu"]) for c in item["containers"])
+        if item["metadata"]["name"].startswith("web-") and cores > 30:
+            return parse_rfc3339(item["timestamp"])
+    return 0.0
 
 
 def used(cluster: HostCluster) -> list[int]:

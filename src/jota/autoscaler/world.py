@@ -28,6 +28,7 @@ CORDONED = "jota.dev/cordoned-by"
 """Annotation of a Node that we, and nobody else, made unschedulable."""
 DRAINED = "jota.dev/drained"
 """Annotation of a marked Node from which pods have to move."""
+_NOT_READY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 HOSTNAME = "kubernetes.io/hostname"
 
 
@@ -112,7 +113,9 @@ class Node(snapshot.Node, kw_only=True):
 
     @property
     def ready(self) -> bool:
-        return any(c.type == "Ready" and c.status == "True" for c in self.status.conditions or ())
+        """Says so, and is believed: right after its first word the taint that keeps pods out is still there."""
+        said = any(c.type == "Ready" and c.status == "True" for c in self.status.conditions or ())
+        return said and all(t.key not in _NOT_READY for t in self.spec.taints or ())
 
     @property
     def unready_since(self) -> float:

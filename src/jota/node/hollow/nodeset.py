@@ -93,7 +93,9 @@ class NodeSet:
 
     def complete(self) -> bool:
         """Every wanted node exists and is Ready, and no other one is left."""
-        return self._present == len(self._ready) and self._ready == set(self.names())
+        settings = self._settings()
+        wanted = len(settings.numbers()) if settings.extra else settings.nodes
+        return self._present == len(self._ready) == wanted and self._ready.issuperset(self.names())
 
     def look(self) -> None:
         """The settings have changed."""
