@@ -48,7 +48,7 @@ def _stop(instance: Instance) -> None:
     processes.end(processes.strays(instance), grace=0.0)
     live = processes.running(instance)
     processes.end([p for p in live if p.role in ("agent", "hollow")], _GRACE)
-    if instance.nodes and os.geteuid() == 0:  # without root no node was ever started
+    if (instance.nodes or instance.namespaced) and os.geteuid() == 0:  # without root no node was ever started
         _clean(instance.name, {n.name: instance.node_dir(n.name) for n in instance.nodes}, instance.root)
     processes.end([p for p in processes.running(instance) if p.role == "server"], _GRACE)
     shutil.rmtree(instance.root / "run", ignore_errors=True)
