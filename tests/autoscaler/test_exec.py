@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from jota.autoscaler.provider import Machine, ProviderFault
-from jota.autoscaler.providers.exec import ExecProvider
+from jota.autoscaler.providers.exec import AT_ONCE, ExecProvider
 from jota.autoscaler.settings import GroupSettings
 from jota.testing.host import until
 
@@ -78,6 +78,26 @@ def test_machines_are_made_listed_and_removed_and_every_call_may_be_repeated(tmp
     join = {"server": "https://192.0.2.1:6443", "token": "abcdef.secret"}
     assert asked == {"version": 1, "verb": "create", "group": "big", "name": "big-0", "min": 0, "max": 3, "join": join}
     assert "join" not in calls[0][1], "a token is made only when a machine is"
+
+
+def test_many_machines_are_made_a_few_at_a_time(tmp_path: Path) -> None:
+    script = f"""case $1 in
+create) echo + >> {tmp_path}/log; sleep 0.1; echo - >> {tmp_path}/log;;
+list) printf '{{"machines": ['; for n in $(seq 20); do printf '{{"name": "big-%s"}},' $n; done; echo '{{"name": "x"}}]}}';;
+esac"""
+
+    async def story() -> None:
+        machines = provider(tmp_path, script)
+        async with asyncio.TaskGroup() as tasks:
+            for n in range(1, 21):
+                tasks.create_task(machines.create(f"big-{n}"))
+
+    asyncio.run(story())
+    depth = deepest = 0
+    for line in (tmp_path / "log").read_text().split():
+        depth += 1 if line == "+" else -1
+        deepest = max(deepest, depth)
+    assert 1 < deepest <= AT_ONCE
 
 
 def test_failures_are_told_in_the_commands_own_words(tmp_path: Path) -> None:

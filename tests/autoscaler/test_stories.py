@@ -10,6 +10,7 @@ import pytest
 from tests.controllers.test_crash_at_every_step import Dying
 
 from jota.client.client import Client
+from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, NODES, PODS, Resource
 from jota.node.hollow.fleet import configure
 
@@ -179,6 +180,27 @@ async def test_the_minimum_is_made_at_once_and_kept(story: Story) -> None:
     assert await story.nodes() == ["hollow-0"]
     await story.api.client.delete(NODES, "hollow-0")
     await story.until(lambda: _equals(story.nodes, ["hollow-0"]), 60)
+
+
+@told("hollow:0..60")
+async def test_many_nodes_at_once_while_an_operator_changes_the_fleet(story: Story) -> None:
+    await story.deploy(100, "20")
+
+    async def meddle(n: int) -> None:
+        for _ in range(5):
+            try:
+                await configure(story.api.client, {"jitter": f"0.{n}"})
+                return
+            except ApiError as error:
+                assert error.code == 409
+
+    for n in range(1, 9):
+        await asyncio.gather(meddle(n), story.api.advance(0.5))
+    await story.until(lambda: _equals(story.running, 61), 120)
+    assert len(await story.nodes()) == 61
+    assert await story.told("FailedToScaleUpGroup") == []
+    fleet = await story.api.client.get(CONFIGMAPS, "hollow-nodes", "kube-system")
+    assert fleet["data"]["jitter"] == "0.8", "the operator's word is kept"
 
 
 @told("hollow:0..5")

@@ -28,6 +28,8 @@ from jota.meta.names import dns_subdomain
 VERSION = 1
 MOST_OUTPUT = 1 << 20
 MOST_MACHINES = 20_000
+AT_ONCE = 8
+"""Machines of one group that are made or removed at the same time."""
 Join = Callable[[], Awaitable[dict[str, str]]]
 """Gives what a new machine needs to join: {"server": URL, "token": join token}."""
 
@@ -36,6 +38,7 @@ class ExecProvider:
     def __init__(self, group: GroupSettings, join: Join) -> None:
         self._group, self._join = group, join
         self.prefix = f"{group.name}-"
+        self._free = asyncio.Semaphore(AT_ONCE)
 
     async def first(self) -> int:
         return 0
@@ -51,13 +54,17 @@ class ExecProvider:
             raise ProviderFault(f"{self._what('list')}: {error}", "badAnswer") from error
 
     async def create(self, name: str) -> None:
-        await self._run("create", name, join=await self._join())
-        if not any(m.name == name for m in await self.machines()):
+        async with self._free:
+            await self._run("create", name, join=await self._join())
+            listed = await self.machines()
+        if not any(m.name == name for m in listed):
             raise ProviderFault(f"{self._what('create')}: says that it made {name}, but does not list it", "badAnswer")
 
     async def delete(self, name: str) -> None:
-        await self._run("delete", name)
-        left = next((m for m in await self.machines() if m.name == name), None)
+        async with self._free:
+            await self._run("delete", name)
+            listed = await self.machines()
+        left = next((m for m in listed if m.name == name), None)
         if left is not None and left.state != "deleting":
             text = f"says that it removed {name}, but lists it as {left.state}"
             raise ProviderFault(f"{self._what('delete')}: {text}", "badAnswer")

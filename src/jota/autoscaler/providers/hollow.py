@@ -6,6 +6,7 @@ changes the fleet's settings at the same time is not overwritten.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from jota.autoscaler.provider import Machine, ProviderFault, Template
@@ -24,6 +25,8 @@ class HollowProvider:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._writing = asyncio.Lock()
+        """Many machines are made at once; only others' writes shall be conflicts."""
 
     async def first(self) -> int:
         settings, _ = await self._read()
@@ -62,22 +65,29 @@ class HollowProvider:
             raise ProviderFault(f"ConfigMap {CONFIG_NAMESPACE}/{CONFIG_NAME}: {error}") from error
 
     async def _change(self, change: Callable[[set[int]], set[int]]) -> None:
-        for _ in range(_ATTEMPTS):
-            settings, found = await self._read()
-            numbers = _extra(settings)
-            wanted = change(set(numbers))
-            if wanted == set(numbers):
-                return
-            found["data"] = {**to_data(settings), "extra": ",".join(str(n) for n in sorted(wanted))}
-            try:
-                await self._client.update(CONFIGMAPS, found)
-                return
-            except ApiError as error:
-                if error.code != 409:
-                    raise ProviderFault(f"the fleet's settings are not taken: {error}") from error
-            except (ConnectionError, TimeoutError) as error:
-                raise ProviderFault(f"the fleet's settings are not taken: {error or 'timed out'}") from error
+        async with self._writing:
+            for _ in range(_ATTEMPTS):
+                if await self._try(change):
+                    return
         raise ProviderFault("the fleet's settings are changed by somebody else all the time")
+
+    async def _try(self, change: Callable[[set[int]], set[int]]) -> bool:
+        """False: somebody else wrote in between."""
+        settings, found = await self._read()
+        numbers = set(_extra(settings))
+        wanted = change(set(numbers))
+        if wanted == numbers:
+            return True
+        found["data"] = {**to_data(settings), "extra": ",".join(str(n) for n in sorted(wanted))}
+        try:
+            await self._client.update(CONFIGMAPS, found)
+        except ApiError as error:
+            if error.code != 409:
+                raise ProviderFault(f"the fleet's settings are not taken: {error}") from error
+            return False
+        except (ConnectionError, TimeoutError) as error:
+            raise ProviderFault(f"the fleet's settings are not taken: {error or 'timed out'}") from error
+        return True
 
 
 def _extra(settings: Settings) -> list[int]:
