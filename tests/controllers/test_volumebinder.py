@@ -203,6 +203,27 @@ def test_a_retained_volume_is_released_and_free_again_when_somebody_says_so() ->
     told(story)
 
 
+def test_a_retained_volume_that_is_to_be_deleted_after_all_goes() -> None:
+    async def story(api: ApiServer) -> None:
+        labels = {"kubernetes.io/hostname": "n1", rules.HOLLOW: "true"}
+        await api.client.create(
+            NODES, {"metadata": {"name": "n1", "labels": labels, "annotations": {rules.LOCAL_ROOT: "/data"}}}
+        )
+        await api.client.create(CLASSES, {**NOW, "reclaimPolicy": "Retain"})
+        made = await api.client.create(PVCS, claim(class_="now"))
+        name = f"pvc-{made['metadata']['uid']}"
+        await api.advance(1)
+        assert await phases(api, name, "data") == ("Bound", "Bound")
+        await api.client.delete(PVCS, "data", "ns")
+        await api.advance(60)
+        assert (await api.client.get(PVS, name))["status"]["phase"] == "Released"
+        await api.client.patch(PVS, name, "", {"spec": {"persistentVolumeReclaimPolicy": "Delete"}})
+        await api.advance(5)
+        assert not await exists(api, PVS, name)
+
+    told(story)
+
+
 def test_a_node_that_is_gone_is_chosen_no_longer() -> None:
     async def story(api: ApiServer) -> None:
         await api.client.create(PVCS, claim(class_=None))

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from jota.autoscaler.settings import Options
 from jota.autoscaler.world import HOSTNAME, Node, Pod
+from jota.meta.selectors import LabelSelector
 from jota.scheduler.preemption import Budget
 from jota.scheduler.storage import Volume
 
@@ -30,22 +32,37 @@ class Verdict:
     """Why the node must stay: one of upstream's words, then the object meant; "" when nothing is in the way."""
 
 
-def judge(
-    node: Node,
-    pods: Sequence[Pod],
-    options: Options,
-    budgets: Sequence[Budget],
-    volumes: Iterable[Volume],
-    *,
-    ask_budgets: bool = True,
-) -> Verdict:
+@dataclass(slots=True, frozen=True)
+class Keepers:
+    """What speaks for pods and nodes, looked up once per pass."""
+
+    budgets: dict[str, list[tuple[Budget, LabelSelector]]]
+    """Namespace -> its disruption budgets."""
+    pinned: dict[str, str]
+    """Host name -> a PersistentVolume that can be reached there alone."""
+
+    @staticmethod
+    def of(budgets: Iterable[Budget], volumes: Iterable[Volume]) -> Keepers:
+        by_namespace: dict[str, list[tuple[Budget, LabelSelector]]] = {}
+        for budget in budgets:
+            by_namespace.setdefault(budget.metadata.namespace, []).append((budget, budget.selector))
+        return Keepers(by_namespace, {host: v.metadata.name for v in volumes if (host := only_host(v))})
+
+    def covering(self, pod: Pod) -> list[Budget]:
+        """The budgets that a pod belongs to."""
+        found = self.budgets.get(pod.metadata.namespace, ())
+        return [budget for budget, selector in found if selector.matches(pod.metadata.labels)]
+
+
+def judge(node: Node, pods: Sequence[Pod], options: Options, keepers: Keepers, *, ask_budgets: bool = True) -> Verdict:
     """`ask_budgets` False: the drain has begun, and the eviction API itself asks the budgets."""
     verdict = Verdict()
     if (node.metadata.annotations or {}).get(SCALE_DOWN_DISABLED) == "true":
         verdict.reason = "ScaleDownDisabledAnnotation"
         return verdict
-    if (kept := holds_volume(node, volumes)) is not None:
-        verdict.reason = f"LocalVolume {kept}"
+    host = (node.metadata.labels or {}).get(HOSTNAME, node.name)
+    if host in keepers.pinned:  # used at the moment or not: with the node its data would go
+        verdict.reason = f"LocalVolume {keepers.pinned[host]}"
         return verdict
     for pod in pods:
         if pod.stays or pod.over:
@@ -53,13 +70,13 @@ def judge(
         if pod.terminating or pod.spec.priority < options.expendablePodsPriorityCutoff:
             verdict.leaving.append(pod)
             continue
-        reason = blocks(pod, options, _guarded(pod, budgets))
+        reason = blocks(pod, options, bool(keepers.covering(pod)))
         if reason:
             verdict.reason = f"{reason} {pod.key}"
             return verdict
         verdict.move.append(pod)
     if ask_budgets:
-        verdict.reason = _budgets_lack(verdict.move, budgets)
+        verdict.reason = _budgets_lack(verdict.move, keepers)
     return verdict
 
 
@@ -90,40 +107,28 @@ def _local_storage(pod: Pod) -> bool:
     )
 
 
-def holds_volume(node: Node, volumes: Iterable[Volume]) -> str | None:
-    """A PersistentVolume that can be reached on this node alone: with the node its data would go, used at the moment or not."""
-    host = (node.metadata.labels or {}).get(HOSTNAME, node.name)
-    for volume in volumes:
-        required = (volume.spec.nodeAffinity or {}).get("required") or {}
-        terms = required.get("nodeSelectorTerms") or ()
-        if terms and all(_only(term, host) for term in terms):
-            return volume.metadata.name
-    return None
+def only_host(volume: Volume) -> str:
+    """The one host on which a volume can be reached; "" when there are others."""
+    required = (volume.spec.nodeAffinity or {}).get("required") or {}
+    hosts = {_host(term) for term in required.get("nodeSelectorTerms") or ()}
+    return hosts.pop() if len(hosts) == 1 else ""
 
 
-def _only(term: dict[str, object], host: str) -> bool:
-    expressions = term.get("matchExpressions") or ()
-    assert isinstance(expressions, list | tuple)
-    return any(
-        e.get("key") == HOSTNAME and e.get("operator") == "In" and e.get("values") == [host] for e in expressions
-    )
+def _host(term: dict[str, Any]) -> str:
+    for one in term.get("matchExpressions") or ():
+        values: list[str] = list(one.get("values") or ())
+        if one.get("key") == HOSTNAME and one.get("operator") == "In" and len(values) == 1:
+            return str(values[0])
+    return ""
 
 
-def _guarded(pod: Pod, budgets: Sequence[Budget]) -> bool:
-    return any(_covers(b, pod) for b in budgets)
-
-
-def _covers(budget: Budget, pod: Pod) -> bool:
-    return budget.metadata.namespace == pod.metadata.namespace and budget.selector.matches(pod.metadata.labels)
-
-
-def _budgets_lack(pods: Sequence[Pod], budgets: Sequence[Budget]) -> str:
+def _budgets_lack(pods: Sequence[Pod], keepers: Keepers) -> str:
     """A budget that lets nobody go now, or a pod under two of them, which cannot be evicted at all.
 
     More pods than a budget lets go at once are no hindrance: they are evicted one after another.
     """
     for pod in pods:
-        covering = [b for b in budgets if _covers(b, pod)]
+        covering = keepers.covering(pod)
         if len(covering) > 1:
             return f"UnmovablePodWithTwoPdbs {pod.key}"
         if covering and covering[0].status.disruptionsAllowed < 1:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from jota.autoscaler.actions import Evict, Mark, Memory, Plan, Remove, Tell, Unmark
 from jota.autoscaler.census import Census, Member
-from jota.autoscaler.movable import Verdict, judge
+from jota.autoscaler.movable import Keepers, Verdict, judge
 from jota.autoscaler.simulation import Simulation
 from jota.autoscaler.world import DRAINED, Node, Observed, Pod
 
@@ -28,6 +28,10 @@ class ScaleDown:
     plan: Plan
     _receiving: set[str] = field(default_factory=set)
     """Nodes that take pods of nodes which are to go: they stay."""
+    _keepers: Keepers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._keepers = Keepers.of(self.observed.budgets, self.observed.volumes)
 
     # -- drains that have begun
 
@@ -45,7 +49,7 @@ class ScaleDown:
     def _step(self, member: Member, node: Node, begun: float) -> str:
         """Plan the next step; the reason why there is none any more, or ""."""
         seen = self.observed
-        verdict = judge(node, self._pods(node), seen.options, seen.budgets, seen.volumes, ask_budgets=False)
+        verdict = judge(node, self._pods(node), seen.options, self._keepers, ask_budgets=False)
         if member.machine.state == "deleting":
             return ""
         if self.census.size(member.view) < member.view.settings.min:
@@ -135,7 +139,7 @@ class ScaleDown:
                     continue
             else:
                 continue
-            verdict = judge(node, self._pods(node), seen.options, seen.budgets, seen.volumes)
+            verdict = judge(node, self._pods(node), seen.options, self._keepers)
             if verdict.reason:
                 continue
             full = bool(verdict.move or self.simulation.guests.get(node.name))
