@@ -39,13 +39,14 @@ QUICK = ("scaleDownUnneededTime=60s", "scaleDownDelayAfterAdd=60s", "scanInterva
 
 
 class Scripted:
-    """A provider of machines that never become nodes; `fault` makes every call fail."""
+    """A provider of machines that never become nodes; `fault` makes every change fail, `silent` never ends a list."""
 
     prefix = "bare-"
 
     def __init__(self) -> None:
         self.made: list[str] = []
         self.fault = ""
+        self.silent = False
         self.calls: list[tuple[str, str]] = []
 
     async def first(self) -> int:
@@ -55,6 +56,8 @@ class Scripted:
         return Template({"cpu": "64", "memory": "512Gi", "pods": "110"})
 
     async def machines(self) -> list[Machine]:
+        if self.silent:
+            await asyncio.Event().wait()
         return [Machine(n) for n in self.made]
 
     async def create(self, name: str) -> None:

@@ -157,6 +157,19 @@ async def test_a_provider_that_fails_is_left_alone_and_others_help(story: Story)
     }
 
 
+@told("exec:0..3,name=bare,command=x,cpu=64,memory=512Gi", "hollow:0..3")
+async def test_a_provider_that_hangs_delays_nobody(story: Story) -> None:
+    story.scripted.silent = True
+    await story.deploy(6, "11")
+    await story.until(lambda: _equals(story.running, 6), 60)
+    bare = next(g for g in (await story.status())["nodeGroups"] if g["name"] == "bare")
+    assert bare["health"]["status"] == "Unhealthy"
+    assert bare["health"]["message"] == "its provider has not answered for 10 s"
+    story.words = ()
+    await story.api.advance(30)
+    await story.ended()
+
+
 @told("exec:0..3,name=bare,command=x,cpu=64,memory=512Gi", "maxNodeProvisionTime=2m", base=0)
 async def test_machines_that_never_register_are_removed(story: Story) -> None:
     await story.deploy(1)
@@ -219,6 +232,54 @@ async def test_a_pod_that_slipped_onto_the_node_is_not_lost(story: Story) -> Non
     assert not node["spec"].get("unschedulable"), "and so it was given back"
     assert not node["spec"].get("taints")
     assert any("NotReplicated ns/slip" in m for m in await story.told("ScaleDownFailed", "Node"))
+
+
+class Late:
+    """A transport that binds a pod to a node in the moment in which the autoscaler asks what is on it."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner, self.armed = inner, False
+
+    async def request(self, method: str, path: str, query: str = "", *args: Any, **kwargs: Any) -> Any:
+        if self.armed and method == "GET" and "spec.nodeName" in query:
+            self.armed = False
+            node = query.partition("spec.nodeName%3D")[2].partition("&")[0]
+            bare = {
+                "metadata": {"name": "late"},
+                "spec": {"nodeName": node, "containers": [{"name": "c", "image": "x"}]},
+            }
+            await Client(self.inner).create(PODS, bare, "ns")
+        return await self.inner.request(method, path, query, *args, **kwargs)
+
+    def watch(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner.watch(*args, **kwargs)
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+def test_a_pod_that_comes_in_the_last_moment_keeps_its_node() -> None:
+    async def tell() -> None:
+        transports: list[Late] = []
+
+        def late(client: Client) -> Client:
+            transports.append(Late(client.transport))
+            return Client(transports[-1])
+
+        async with telling("hollow:0..5", *HASTY, client=late) as story:
+            await story.deploy(6)
+            await story.until(lambda: _equals(story.running, 6), 60)
+            transports[-1].armed = True
+            await story.scale(0)
+            await story.until(lambda: _true(not transports[-1].armed), 200)
+            await story.api.advance(60)
+            late_pod = await story.api.client.get(PODS, "late", "ns")
+            assert late_pod["status"]["phase"] == "Running"
+            assert late_pod["spec"]["nodeName"] == "hollow-1"
+            assert "hollow-1" in await story.nodes()
+            assert not await _marked(story, "hollow-1")
+
+    asyncio.run(tell())
 
 
 async def _marked(story: Story, name: str) -> bool:

@@ -69,13 +69,14 @@ class Autoscaler:
 
     async def run(self) -> None:
         """Until the settings say so, or until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks:  # also of machines in the making, and of slow providers' answers
             helpers = [tasks.create_task(self.observer.informers.run()), tasks.create_task(self._events.run())]
             await self.observer.informers.synced()
             self.started.set()
             while await self._pass(tasks):
                 await self._rest()
             await self._events.flush()
+            self.observer.close()
             for helper in helpers:
                 helper.cancel()
 
@@ -91,7 +92,7 @@ class Autoscaler:
         await self._caught_up()
         now = self._clock.now()
         providers = {g.name: self._provider(g) for g in self._settings.groups}
-        observed = await self.observer.look(self._settings, providers, self._flights)
+        observed = await self.observer.look(self._settings, providers, self._flights, tasks)
         decided = plan(observed, self.memory, now, self._shapes)
         for tell in decided.tells:
             self._tell(tell)
