@@ -264,6 +264,15 @@ def test_what_does_not_keep_a_node(one: Any) -> None:
     assert marks(observed(both(), PAIR, [one, pod("b", "2.5", "g-1")])) == ["g-0"]
 
 
+def test_it_is_told_why_a_node_stays() -> None:
+    def kept(*pods: Any) -> dict[str, dict[str, str]]:
+        return plan(observed(both(), PAIR, list(pods)), Memory(), START).kept
+
+    assert kept(BLOCKED["no controller"], pod("b", "2.5", "g-1")) == {"g": {"g-0": "NotReplicated default/a"}}
+    assert kept(pod("a", "1.5", "g-0"), pod("b", "3", "g-1")) == {"g": {"g-0": "its pods fit nowhere else"}}
+    assert kept(pod("a", "3", "g-0"), pod("b", "3", "g-1")) == {}
+
+
 def test_budgets_volumes_and_annotations_keep_a_node() -> None:
     pods = [pod("a", "1", "g-0"), pod("b", "2.5", "g-1")]
     assert marks(observed(both(), PAIR, pods, budgets=[budget(0)])) == []

@@ -231,6 +231,8 @@ async def test_a_pod_that_slipped_onto_the_node_is_not_lost(story: Story) -> Non
     node = await story.api.client.get(NODES, target)
     assert not node["spec"].get("unschedulable"), "and so it was given back"
     assert not node["spec"].get("taints")
+    (group,) = (await story.status())["nodeGroups"]
+    assert group["scaleDown"]["unremovable"] == [f"{target}: NotReplicated ns/slip"]
     assert any("NotReplicated ns/slip" in m for m in await story.told("ScaleDownFailed", "Node"))
 
 

@@ -150,6 +150,8 @@ class Plan:
     actions: list[Action] = field(default_factory=list)
     tells: list[Tell] = field(default_factory=list)
     counts: dict[str, GroupCounts] = field(default_factory=dict)
+    kept: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Group -> node that uses little and stays all the same -> why."""
     unhealthy: str = ""
     """Why the whole cluster is not touched."""
 

@@ -30,6 +30,10 @@ def plan(observed: Observed, memory: Memory, now: float, shapes: Shapes | None =
     out.unhealthy = _unhealthy(observed, census)
     if out.unhealthy:
         return out
+    if _at_rest(observed, census):
+        memory.unneeded.clear()
+        memory.told.clear()
+        return out
     simulation = Simulation(observed, census.away(observed.nodes), shapes or Shapes())
     for member in census.members:
         if member.stage == "starting":
@@ -51,6 +55,15 @@ def plan(observed: Observed, memory: Memory, now: float, shapes: Shapes | None =
     down.go_on(needed)
     down.look(_may_begin(observed, memory, now))
     return out
+
+
+def _at_rest(observed: Observed, census: Census) -> bool:
+    """Nobody waits, nothing is under way, every group is at its minimum: the usual case needs no simulation."""
+    if any(p.unschedulable and not p.spec.nodeName for p in observed.pods):
+        return False
+    if any(m.stage in ("starting", "going") for m in census.members):
+        return False
+    return all(census.size(v) == v.settings.min for v in observed.groups if not v.fault)
 
 
 def _may_begin(observed: Observed, memory: Memory, now: float) -> bool:

@@ -18,6 +18,7 @@ NAMESPACE, NAME = "kube-system", "cluster-autoscaler-status"
 UPDATED = "cluster-autoscaler.kubernetes.io/last-updated"
 FRESH = 60.0
 """Seconds after which the times are written anew although nothing has changed."""
+SHOWN = 10
 Object = dict[str, Any]
 
 
@@ -76,7 +77,7 @@ class Report:
                     "name": view.name,
                     "health": health,
                     "scaleUp": scale_up,
-                    "scaleDown": self._down(f"{view.name}/down", counts, now),
+                    "scaleDown": self._down(f"{view.name}/down", counts, now) | _unremovable(plan, view.name),
                 }
             )
         wide = {
@@ -99,6 +100,12 @@ class Report:
         if since is None or since[0] != status:
             since = self._since[key] = status, now
         return {"status": status, "lastProbeTime": rfc3339(now), "lastTransitionTime": rfc3339(since[1])}
+
+
+def _unremovable(plan: Plan, group: str) -> Object:
+    """Beyond upstream, which only logs it: the first few nodes that use little, and why they stay."""
+    kept = sorted(plan.kept.get(group, {}).items())[:SHOWN]
+    return {"unremovable": [f"{node}: {reason}" for node, reason in kept]} if kept else {}
 
 
 def _node_counts(counts: GroupCounts) -> Object:

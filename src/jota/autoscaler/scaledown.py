@@ -122,6 +122,8 @@ class ScaleDown:
             if self._leaves(node, verdict.move):
                 found.append((member, verdict))
                 spare[name] -= 1
+            else:
+                self._keep(member, "its pods fit nowhere else")
         return found
 
     def _candidates(self) -> list[tuple[Member, Verdict]]:
@@ -141,11 +143,15 @@ class ScaleDown:
                 continue
             verdict = judge(node, self._pods(node), seen.options, self._keepers)
             if verdict.reason:
+                self._keep(member, verdict.reason)
                 continue
             full = bool(verdict.move or self.simulation.guests.get(node.name))
             known = self.memory.unneeded.get(node.name, self.now)
             out.append(((full, known, use, node.name), member, verdict))
         return [(member, verdict) for _, member, verdict in sorted(out, key=lambda entry: entry[0])]
+
+    def _keep(self, member: Member, reason: str) -> None:
+        self.plan.kept.setdefault(member.view.name, {})[member.machine.node_name] = reason
 
     def _leaves(self, node: Node, move: list[Pod]) -> bool:
         """Whether all fits without the node; then it is out of the simulation."""
