@@ -36,8 +36,6 @@ ABSENT = (
     "scheduling.k8s.io/v1alpha3/compositepodgroups",
     "scheduling.k8s.io/v1alpha3/podgroups",
     "scheduling.k8s.io/v1alpha3/workloads",
-    "scheduling.k8s.io/v1beta1/podgroups",
-    "scheduling.k8s.io/v1beta1/workloads",
 )
 """What this release of Kubernetes has besides: kinds without a stable version, or of another shape than it."""
 

@@ -47,7 +47,7 @@ from jota.kinds.node import runtimeclass
 from jota.kinds.policy import poddisruptionbudget
 from jota.kinds.rbac import clusterrole, clusterrolebinding, role, rolebinding
 from jota.kinds.resource import deviceclass, devicetaintrule, resourceclaim, resourceclaimtemplate, resourceslice
-from jota.kinds.scheduling import priorityclass
+from jota.kinds.scheduling import podgroup, priorityclass, workload
 from jota.kinds.storage import (
     csidriver,
     csinode,
@@ -124,7 +124,9 @@ STABLE: tuple[Kind, ...] = (
     resourceslice.KIND,
     storageversionmigration.KIND,
 )
-KINDS: tuple[Kind, ...] = STABLE + prerelease.of(STABLE)
+YOUNG: tuple[Kind, ...] = (podgroup.KIND, workload.KIND)
+"""Kinds that have no stable version yet: served only when asked for."""
+KINDS: tuple[Kind, ...] = STABLE + YOUNG + prerelease.of(STABLE)
 
 _BY_RESOURCE = {(k.resource.group, k.resource.version, k.resource.plural): k for k in KINDS}
 _BY_KIND = {(k.resource.group, k.resource.version, k.resource.kind): k for k in KINDS}

@@ -79,6 +79,10 @@ class Volume(msgspec.Struct, gc=False):
     rbd: dict[str, Any] | None = None
 
 
+class SchedulingGroup(msgspec.Struct, gc=False):
+    podGroupName: str = ""
+
+
 class Spec(msgspec.Struct):
     containers: list[Container] = msgspec.field(default_factory=list)
     initContainers: list[Container] | None = None
@@ -94,6 +98,7 @@ class Spec(msgspec.Struct):
     preemptionPolicy: str = "PreemptLowerPriority"
     volumes: list[Volume] | None = None
     resourceClaims: list[dict[str, Any]] | None = None
+    schedulingGroup: SchedulingGroup | None = None
 
 
 class Condition(msgspec.Struct, gc=False):
@@ -167,6 +172,11 @@ class Shape:
     """(kind, name) of the controller, whose selector the cluster's default spread constraints take."""
     devices: bool = False
     """Whether the pod has resource claims."""
+
+    @property
+    def reserves(self) -> bool:
+        """Whether something is kept for the pod between the decision and its binding: volumes, devices."""
+        return bool(self.volumes.claims or self.devices)
 
     @property
     def selector(self) -> tuple[tuple[str, str], ...]:

@@ -17,7 +17,7 @@ import numpy as np
 from jota.meta.selectors import LabelSelector
 from jota.scheduler.cycle import Cycle
 from jota.scheduler.pod import Shape
-from jota.scheduler.snapshot import Snapshot
+from jota.scheduler.snapshot import Mask, Snapshot
 from jota.scheduler.terms import label_selector
 
 _LEAST, _SHARE = 100, 0.1
@@ -98,10 +98,15 @@ def find(
     on_node: Mapping[str, Mapping[str, Placed]],
     budgets: Iterable[Budget],
     start: int,
+    within: Mask | None = None,
 ) -> tuple[Candidate | None, str]:
-    """The best candidate, or why there is none in upstream's words. `start`: where the round over the nodes begins."""
+    """The best candidate, or why there is none in upstream's words. `start`: where the round over the nodes begins.
+
+    `within`: only there, if given.
+    """
     total = int(nodes.live.sum())
-    possible = np.flatnonzero(nodes.live & ~cycle.hopeless(shape))
+    helpful = nodes.live & ~cycle.hopeless(shape)
+    possible = np.flatnonzero(helpful if within is None else helpful & within)
     chosen: Candidate | None = None
     tried, enough = 0, max(_LEAST, int(total * _SHARE))
     first: tuple[Any, ...] = ()
@@ -170,14 +175,14 @@ def _protected(pods: list[Placed], budgets: list[Budget]) -> set[str]:
     found = set()
     for pod in sorted(pods, key=lambda p: (-p.priority, p.started or "~")):
         for budget in budgets:
-            if _guards(budget, pod):
+            if guards(budget, pod):
                 left[id(budget)] -= 1
                 if left[id(budget)] < 0:
                     found.add(pod.uid)
     return found
 
 
-def _guards(budget: Budget, pod: Placed) -> bool:
+def guards(budget: Budget, pod: Placed) -> bool:
     return (
         budget.metadata.namespace == pod.namespace
         and budget.selector.matches(pod.shape.group.labels)

@@ -27,9 +27,17 @@ class Waiting:
     due: float = 0.0
     rejected: frozenset[str] = frozenset()
     """The plugins that refused it last; none: it is tried again whatever happens."""
+    gang: str = ""
+    """Key of the pod group that it stands for or belongs to (gang.py); "" for a pod by itself."""
+
+    @property
+    def key(self) -> str:
+        return self.gang or self.pod.key
 
     def alike(self, other: Waiting) -> bool:
         """Whether one decision serves both."""
+        if self.gang or other.gang:
+            return False
         mine, theirs = self.pod.spec, other.pod.spec
         return (self.shape, mine.priority, mine.schedulerName, mine.preemptionPolicy) == (
             other.shape,
@@ -40,7 +48,7 @@ class Waiting:
 
 
 class SchedulingQueue:
-    """Keyed by pod key. All times are monotonic seconds that the caller gives."""
+    """Keyed by pod key; a gang waits as one, under its own key. All times are monotonic seconds that the caller gives."""
 
     def __init__(self, backoff_base: float = _BACKOFF_BASE, backoff_cap: float = _BACKOFF_CAP) -> None:
         """Seconds."""
@@ -73,6 +81,16 @@ class SchedulingQueue:
         self._unrefuse(key)
         self._activate(key, known)
 
+    def add_gang(self, gang: str, first: Pod, shape: Shape, priority: int, now: float) -> None:
+        """A gang that has come together, or has changed: it is tried at once, in the place of its oldest try."""
+        known = self._waiting.get(gang)
+        if known is None:
+            self._sequence += 1
+            known = self._waiting[gang] = Waiting(first, shape, (-priority, now, self._sequence), gang=gang)
+        known.pod, known.shape = first, shape
+        self._unrefuse(gang)
+        self._activate(gang, known)
+
     def remove(self, key: str) -> None:
         """Deleted, bound, or not ours any more."""
         self._unrefuse(key)
@@ -101,7 +119,7 @@ class SchedulingQueue:
         """Put back a pod that fits nowhere."""
         waiting.attempts += 1
         waiting.due = now + min(self._cap, self._base * 2.0 ** min(waiting.attempts - 1, 10))
-        key = waiting.pod.key
+        key = waiting.key
         self._waiting.setdefault(key, waiting)
         self._refused[key] = None
         for plugin in self._waiting[key].rejected or ("",):
@@ -110,8 +128,8 @@ class SchedulingQueue:
     def retry(self, waiting: Waiting, now: float) -> None:
         """Put back a pod whose binding failed: tried again after its backoff, whatever happens meanwhile."""
         self.refuse(waiting, now)
-        self._unrefuse(waiting.pod.key)
-        heapq.heappush(self._backoff, (waiting.due, waiting.pod.key))
+        self._unrefuse(waiting.key)
+        heapq.heappush(self._backoff, (waiting.due, waiting.key))
 
     def move(self, plugins: Iterable[str], now: float) -> bool:
         """Something changed that may help pods which these plugins refused; whether any is tried again for it."""

@@ -24,11 +24,14 @@ from jota.meta.resource import PODS
 from jota.scheduler import preemption
 from jota.scheduler.cycle import Cycle, explanation
 from jota.scheduler.feed import Feed
+from jota.scheduler.gang import Gangs, Hands
 from jota.scheduler.pod import Pod, Shape, Shapes
+from jota.scheduler.podgroups import group_of
 from jota.scheduler.preemption import Candidate, Placed
 from jota.scheduler.profile import Settings
 from jota.scheduler.queue import SchedulingQueue, Waiting
 from jota.scheduler.snapshot import Node, Snapshot
+from jota.scheduler.together import Together, with_mates
 from jota.scheduler.volumebinder import VolumeBinder, VolumesNotBound
 
 log = logging.getLogger("jota.scheduler")
@@ -60,6 +63,29 @@ class Scheduler:
         self._events = {p.name: EventRecorder(client, clock, p.name) for p in settings.profiles}
         self._volumes = VolumeBinder(client, self._nodes, clock)
         self._feed = Feed(client, self._nodes, self, clock=clock, random=random)
+        self._gangs = self._make_gangs(settings)
+
+    def _make_gangs(self, settings: Settings) -> Gangs:
+        hands = Hands(
+            assume=self._assume,
+            prepare=self._prepare,
+            failures=_UNPREPARED,
+            bind=self._bind_when_free,
+            take_back=self._take_back,
+            report=self._report_when_free,
+            keep_room=self._keep_room,
+            unnominate=self._unnominate,
+            nominated=self._nominated,
+            on_node=self._on_node,
+            budgets=self._feed.budgets,
+            preempts=lambda pod: self._profiles[pod.spec.schedulerName].preempts,
+            wake=self._wake.set,
+        )
+        together = Together(self._nodes, self._cycle, [self._volumes])
+        events = self._events[settings.profiles[0].name]
+        return Gangs(
+            self._client, self._nodes, self._queue, together, hands, events, clock=self._clock, random=self._random
+        )
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -67,6 +93,7 @@ class Scheduler:
             for recorder in self._events.values():
                 tasks.create_task(recorder.run())
             tasks.create_task(self._feed.run())
+            tasks.create_task(self._gangs.run())
             await self._feed.synced()
             while True:
                 await self._wait()
@@ -82,6 +109,9 @@ class Scheduler:
     async def _schedule_ready(self, tasks: asyncio.TaskGroup) -> None:
         while group := self._queue.next_group(self._clock.monotonic(), _GROUP):
             try:
+                if group[0].gang:
+                    self._schedule_gang(group[0], tasks)
+                    continue
                 placed, refused = self._decide(group)
             except Exception:  # a plugin failed (they may be other people's): these pods wait, all others go on
                 self._put_off(group)
@@ -89,8 +119,8 @@ class Scheduler:
             for waiting, slot in placed:
                 node = self._nodes.names[slot]
                 self._assume(waiting, node)
-                if waiting.shape.volumes.claims:
-                    tasks.create_task(self._bind_with_volumes(waiting, node))
+                if waiting.shape.reserves:
+                    tasks.create_task(self._bind_prepared(waiting, node))
                     continue
                 await self._binding.acquire()
                 tasks.create_task(self._bind(waiting, node))
@@ -107,6 +137,17 @@ class Scheduler:
         log.exception("no decision about %s and %d like it", group[0].pod.key, len(group) - 1)
         for waiting in group:
             self._queue.retry(waiting, self._clock.monotonic())
+
+    def _schedule_gang(self, entry: Waiting, tasks: asyncio.TaskGroup) -> None:
+        outcome = self._gangs.decide(entry.gang)
+        self._gangs.assume(outcome)
+        if outcome.refused:
+            entry.rejected = outcome.rejected
+            self._queue.refuse(entry, self._clock.monotonic())
+        if outcome.placed or outcome.refused:
+            tasks.create_task(self._gangs.carry_out(entry.gang, outcome))
+        if outcome.placed:
+            self.stir("InterPodAffinity", "PodTopologySpread")
 
     # -- deciding
 
@@ -188,6 +229,7 @@ class Scheduler:
         budgets = self._feed.budgets()
         candidate, why = preemption.find(cycle, self._nodes, waiting.shape, priority, self._on_node, budgets, start)
         if candidate is not None:
+            candidate.victims = with_mates(candidate.victims, self._gangs.mates, [])
             self._keep_room(pod, candidate.node)
         return candidate, why
 
@@ -210,29 +252,42 @@ class Scheduler:
 
     def pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
-            self._queue.remove(old.key)
+            self._drop(old)
             self._unnominate(old.metadata.uid)
             self._forget(old.metadata.uid)
         if new is None:
             return
         uid = new.metadata.uid
         if new.over:
-            self._queue.remove(new.key)
+            self._drop(new)
             self._unnominate(uid)
             self._forget(uid)
         elif new.spec.nodeName:
-            self._queue.remove(new.key)
+            self._drop(new)
             self._unnominate(uid)
             self._assumed.discard(uid)
             self._count(new)
+            if (gang := group_of(new)) and new.metadata.deletionTimestamp is None:
+                self._gangs.hold(gang, uid, new.spec.nodeName)
+            elif gang:
+                self._gangs.forget(uid)
         elif uid not in self._assumed and self._wants(new):
-            self._queue.add(new, self._shapes.of(new), self._clock.monotonic())
+            if gang := group_of(new):
+                self._gangs.add(gang, new, self._shapes.of(new))
+            else:
+                self._queue.add(new, self._shapes.of(new), self._clock.monotonic())
             if old is None and new.status.nominatedNodeName in self._nodes.slots and uid not in self._nominated:
                 self._keep_room(new, new.status.nominatedNodeName)  # an earlier scheduler made room for it
             self._wake.set()
         elif uid not in self._assumed:
-            self._queue.remove(new.key)
+            self._drop(new)
             self._unnominate(uid)
+
+    def _drop(self, pod: Pod) -> None:
+        """It waits for no node any more."""
+        self._queue.remove(pod.key)
+        if gang := group_of(pod):
+            self._gangs.remove(gang, pod)
 
     def _wants(self, pod: Pod) -> bool:
         ours = pod.spec.schedulerName in self._profiles
@@ -261,6 +316,7 @@ class Scheduler:
     def _forget(self, uid: str, *, quietly: bool = False) -> None:
         """The pod holds no resources any more; unless `quietly`, refused pods whom that may help get another try."""
         self._assumed.discard(uid)
+        self._gangs.forget(uid)
         known = self._placed.pop(uid, None)
         if known is not None:
             self._priorities[known.priority] -= 1
@@ -303,15 +359,22 @@ class Scheduler:
         self._assumed.add(waiting.pod.metadata.uid)
         self._hold(_placed(waiting.pod, node, waiting.shape))
 
-    async def _bind_with_volumes(self, waiting: Waiting, node: str) -> None:
-        """Volumes first; that may take long, so it holds none of the places for bindings."""
+    async def _bind_prepared(self, waiting: Waiting, node: str) -> None:
+        try:
+            await self._prepare(waiting, node)
+        except _UNPREPARED as error:
+            self._take_back(waiting, error)
+        else:
+            await self._bind_when_free(waiting, node)
+
+    async def _prepare(self, waiting: Waiting, node: str) -> None:
+        """Volumes first; that may take long, so it holds none of the places for bindings. Raises what _UNPREPARED names."""
         try:
             await self._volumes.bind(waiting.shape, node)
-        except (ApiError, VolumesNotBound, ConnectionError, TimeoutError) as error:
-            self._take_back(waiting, error)
-            return
         finally:
             self._volumes.release(waiting.shape)
+
+    async def _bind_when_free(self, waiting: Waiting, node: str) -> None:
         await self._binding.acquire()
         await self._bind(waiting, node)
 
@@ -341,8 +404,15 @@ class Scheduler:
             return
         log.warning("binding %s failed and will be tried again: %s", pod.key, error)
         waiting.rejected = frozenset()
-        self._queue.retry(waiting, self._clock.monotonic())
+        if waiting.gang:
+            self._gangs.returned(waiting)
+        else:
+            self._queue.retry(waiting, self._clock.monotonic())
         self._wake.set()
+
+    async def _report_when_free(self, pod: Pod, message: str, candidate: Candidate | None) -> None:
+        await self._binding.acquire()
+        await self._report(pod, message, candidate)
 
     async def _report(self, pod: Pod, message: str, candidate: Candidate | None) -> None:
         """Say why in the pod's own condition and in an event, so that every client shows it; quiet when nothing changed.
@@ -418,6 +488,8 @@ class Scheduler:
         self._events[pod.spec.schedulerName].event(_reference(pod), kind, reason, message)
 
 
+_UNPREPARED = (ApiError, VolumesNotBound, ConnectionError, TimeoutError)
+"""What preparing a pod's volumes and devices may fail with."""
 WHEN_A_POD_GOES = (
     "NodeResourcesFit",
     "NodePorts",

@@ -1,4 +1,4 @@
-"""Priority: a pod's priorityClassName -> spec.priority and preemptionPolicy. The two system classes need no object."""
+"""Priority: priorityClassName of pods and pod groups -> spec.priority and preemptionPolicy. System classes need no object."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import number, part, text
 from jota.meta.errors import forbidden
-from jota.meta.resource import PODS, Resource
+from jota.meta.resource import PODGROUPS, PODS, Resource
 
 CLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False)
 SYSTEM = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
@@ -18,10 +18,10 @@ class Priority(Plugin):
     looks_at: ClassVar[tuple[Resource, ...] | None] = (CLASSES,)
 
     def handles(self, kind: Kind) -> bool:
-        return kind.resource in (PODS, CLASSES)
+        return kind.resource in (PODS, PODGROUPS, CLASSES)
 
     def admit(self, attrs: AdmissionAttributes) -> None:
-        if attrs.kind.resource != PODS or attrs.object is None or attrs.subresource:
+        if attrs.kind.resource not in (PODS, PODGROUPS) or attrs.object is None or attrs.subresource:
             return
         spec = part(attrs.object, "spec")
         if attrs.operation == "CREATE":
@@ -47,17 +47,19 @@ class Priority(Plugin):
         name, value, policy = self._class(attrs, text(spec, "priorityClassName"))
         if name:
             spec["priorityClassName"] = name
+        resource = attrs.kind.resource
+        what = "pod" if resource == PODS else "pod group"
         given = spec.get("priority")
         if given is not None and given != value:
-            detail = f"the integer value of priority ({given}) must not be provided in pod spec; "
+            detail = f"the integer value of priority ({given}) must not be provided in {what} spec; "
             detail += f"priority admission controller computed {value} from the given PriorityClass name"
-            raise forbidden("pods", attrs.name, detail)
+            raise forbidden(resource.plural, attrs.name, detail, resource.group)
         spec["priority"] = value
         wanted = text(spec, "preemptionPolicy")
         if wanted and wanted != policy:
-            detail = f"the string value of PreemptionPolicy ({wanted}) must not be provided in pod spec; "
+            detail = f"the string value of PreemptionPolicy ({wanted}) must not be provided in {what} spec; "
             detail += f"priority admission controller computed {policy} from the given PriorityClass name"
-            raise forbidden("pods", attrs.name, detail)
+            raise forbidden(resource.plural, attrs.name, detail, resource.group)
         spec["preemptionPolicy"] = policy
 
     def _class(self, attrs: AdmissionAttributes, name: str) -> tuple[str, int, str]:
@@ -71,7 +73,9 @@ class Priority(Plugin):
         else:
             found = attrs.registry.look(CLASSES, "", name)
             if found is None:
-                raise forbidden("pods", attrs.name, f"no PriorityClass with name {name} was found")
+                resource = attrs.kind.resource
+                detail = f"no PriorityClass with name {name} was found"
+                raise forbidden(resource.plural, attrs.name, detail, resource.group)
         if found is None:
             return "", 0, "PreemptLowerPriority"
         policy = text(found, "preemptionPolicy") or "PreemptLowerPriority"

@@ -157,6 +157,9 @@ def _scheduler() -> list[Object]:
             "volumeattachments",
         ),
         _rule(_READ, ("resource.k8s.io",), "deviceclasses", "resourceclaims", "resourceslices"),
+        _rule(("patch", "update"), ("resource.k8s.io",), "resourceclaims", "resourceclaims/status"),
+        _rule(_READ, ("scheduling.k8s.io", "scheduling.x-k8s.io"), "podgroups"),
+        _rule(("patch", "update"), ("scheduling.k8s.io",), "podgroups/status"),
         _rule(("create",), ("authentication.k8s.io",), "tokenreviews"),
         _rule(("create",), ("authorization.k8s.io",), "subjectaccessreviews"),
     ]
