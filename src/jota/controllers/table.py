@@ -33,6 +33,7 @@ from jota.controllers.nodelifecycle import NodeLifecycleController
 from jota.controllers.poddisruptionbudget import PodDisruptionBudgetController
 from jota.controllers.podgc import PodGarbageCollector
 from jota.controllers.replicaset import ReplicaSetController, ReplicationControllerController
+from jota.controllers.resourceclaim import ResourceClaimController
 from jota.controllers.resourcequota import ResourceQuotaController
 from jota.controllers.rootca import RootCAPublisher
 from jota.controllers.serviceaccount import ServiceAccountController
@@ -66,6 +67,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     DaemonSetController,
     VolumeBinder,
     EphemeralVolumeController,
+    ResourceClaimController,
     ClaimProtectionController,
     VolumeProtectionController,
     PodDisruptionBudgetController,

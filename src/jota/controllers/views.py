@@ -119,6 +119,17 @@ class Volume(msgspec.Struct, gc=False):
     ephemeral: dict[str, object] | None = None
 
 
+class PodClaim(msgspec.Struct, gc=False):
+    name: str
+    resourceClaimName: str | None = None
+    resourceClaimTemplateName: str | None = None
+
+
+class ClaimName(msgspec.Struct, gc=False):
+    name: str
+    resourceClaimName: str | None = None
+
+
 class PodSpec(msgspec.Struct, gc=False):
     containers: list[Container] = []
     initContainers: list[Container] | None = None
@@ -128,6 +139,7 @@ class PodSpec(msgspec.Struct, gc=False):
     affinity: Affinity | None = None
     volumes: list[Volume] | None = None
     tolerations: list[Toleration] | None = None
+    resourceClaims: list[PodClaim] | None = None
 
 
 class Condition(msgspec.Struct, gc=False):
@@ -164,6 +176,7 @@ class PodStatus(msgspec.Struct, gc=False):
     conditions: list[Condition] | None = None
     containerStatuses: list[ContainerStatus] | None = None
     initContainerStatuses: list[ContainerStatus] | None = None
+    resourceClaimStatuses: list[ClaimName] | None = None
 
 
 class Pod(msgspec.Struct, gc=False):

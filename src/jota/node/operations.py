@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODS, SECRETS, Resource
 from jota.net.protocol import HostPort
-from jota.node import env, hooks, start
+from jota.node import claims, env, hooks, start
 from jota.node.env import ConfigError
 from jota.node.fields import Place, UnknownField
 from jota.node.images import PullFailed, credentials_from
@@ -151,6 +151,8 @@ class Operations:
     def want_references(self) -> None:
         """Watch exactly the objects that the pod refers to now (an ephemeral container may add some)."""
         wanted = env.references(self.pod) | keeper.references(self.pod)
+        if self.pod["spec"].get("resourceClaims"):
+            wanted |= claims.references(self.pod)
         wanted |= {(SECRETS, s.get("name", "")) for s in self.pod["spec"].get("imagePullSecrets") or []}
         if wanted != self._wanted and not self.worker.facts.torn_down:
             self._wanted = wanted
@@ -207,6 +209,9 @@ class Operations:
         facts, worker = self.worker.facts, self.worker
         try:
             await self.kit.references.ready(worker.uid)
+            if self.pod["spec"].get("resourceClaims") and (bad := claims.problem(self.pod, self.lookup)):
+                self._unprepared(bad)
+                return
             ctx = self.context()
             os.makedirs(ctx.directory, mode=0o750, exist_ok=True)
             self.mounted = await keeper.mount_all(self.pod, ctx)
@@ -217,6 +222,14 @@ class Operations:
             return
         self.refresh_at = ctx.refresh_at
         facts.volumes_ready, facts.volumes_failure = True, None
+
+    def _unprepared(self, why: str) -> None:
+        """The pod's devices are not ready: it waits and says so, as the kubelet without the driver does."""
+        facts, worker = self.worker.facts, self.worker
+        text = f"Failed to prepare dynamic resources: {why}"
+        facts.volumes_failure = worker.fail("FailedPrepareDynamicResources", text, facts.volumes_failure)
+        worker.events.warning("FailedPrepareDynamicResources", text)
+        self.refresh_at = facts.volumes_failure.retry_at
 
     async def make_sandbox(self, attempt: int) -> None:
         facts, worker = self.worker.facts, self.worker

@@ -8,7 +8,6 @@ from __future__ import annotations
 from jota.node.model import Object, parts
 
 _POD = {
-    "resourceClaims": "dynamic resource allocation",
     "resources": "pod-level resources",
 }
 _CONTEXT = {

@@ -23,7 +23,7 @@ _JITTER = 1e-3
 """Breaks ties at random without ever outweighing a real difference in score."""
 _NOISE_REUSED = 64
 _MOST_MEMOISED = 4096
-_ABOUT_THE_POD = ("persistentvolumeclaim ", "pod has ")
+_ABOUT_THE_POD = ("persistentvolumeclaim ", "pod has ", 'resourceclaim "', "resourceclaim of ")
 """Reasons that no node is to blame for are told without a number (upstream's PreFilter messages)."""
 
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jota.scheduler.snapshot import Mask, Snapshot
+if TYPE_CHECKING:
+    from jota.scheduler.snapshot import Mask, Snapshot
+
+
+def selector_mask(nodes: Snapshot, selector: dict[str, Any]) -> Mask:
+    """A NodeSelector: any of its terms."""
+    out = np.zeros(nodes.size, np.bool_)
+    for term in selector.get("nodeSelectorTerms") or ():
+        out |= term_mask(nodes, term)
+    return out
 
 
 def term_mask(nodes: Snapshot, term: dict[str, Any]) -> Mask:

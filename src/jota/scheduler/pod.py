@@ -79,6 +79,12 @@ class Volume(msgspec.Struct, gc=False):
     rbd: dict[str, Any] | None = None
 
 
+class PodClaim(msgspec.Struct, gc=False):
+    name: str
+    resourceClaimName: str | None = None
+    resourceClaimTemplateName: str | None = None
+
+
 class SchedulingGroup(msgspec.Struct, gc=False):
     podGroupName: str = ""
 
@@ -97,7 +103,7 @@ class Spec(msgspec.Struct):
     priority: int = 0
     preemptionPolicy: str = "PreemptLowerPriority"
     volumes: list[Volume] | None = None
-    resourceClaims: list[dict[str, Any]] | None = None
+    resourceClaims: list[PodClaim] | None = None
     schedulingGroup: SchedulingGroup | None = None
 
 
@@ -107,8 +113,14 @@ class Condition(msgspec.Struct, gc=False):
     message: str = ""
 
 
+class ClaimName(msgspec.Struct, gc=False):
+    name: str
+    resourceClaimName: str | None = None
+
+
 class Status(msgspec.Struct):
     phase: str = ""
+    resourceClaimStatuses: list[ClaimName] | None = None
     conditions: list[Condition] | None = None
     nominatedNodeName: str = ""
     startTime: str = ""
@@ -170,8 +182,8 @@ class Shape:
     volumes: Volumes = _NO_VOLUMES
     owner: tuple[str, str] = ("", "")
     """(kind, name) of the controller, whose selector the cluster's default spread constraints take."""
-    devices: bool = False
-    """Whether the pod has resource claims."""
+    devices: tuple[tuple[str, str], ...] = ()
+    """Its resource claims: (entry in the pod, name of the ResourceClaim or "" while that does not exist)."""
 
     @property
     def reserves(self) -> bool:
@@ -209,6 +221,7 @@ class Shapes:
         spec, meta = pod.spec, pod.metadata
         owner = next(((o.kind, o.name) for o in meta.ownerReferences or () if o.controller), ("", ""))
         claims = [_claim(pod, v) for v in spec.volumes or ()]
+        devices = _devices(pod) if spec.resourceClaims else ()
         group_key = (meta.namespace, meta.labels, meta.deletionTimestamp is not None)
         key = self._encode(
             (
@@ -220,7 +233,7 @@ class Shapes:
                 spec.tolerations,
                 spec.topologySpreadConstraints,
                 spec.volumes,
-                spec.resourceClaims,
+                devices,
                 claims,
                 group_key,
                 owner,
@@ -229,7 +242,7 @@ class Shapes:
         shape = self._known.get(key)
         if shape is None:
             shape = self._known[key] = shape_of(
-                spec, self._group(group_key), self._placement(spec), tuple(c for c in claims if c), owner
+                spec, self._group(group_key), self._placement(spec), tuple(c for c in claims if c), owner, devices
             )
             if len(self._known) > self._MOST:
                 self._known.popitem(last=False)
@@ -260,6 +273,13 @@ def _claim(pod: Pod, volume: Volume) -> str:
     return f"{pod.metadata.name}-{volume.name}" if volume.ephemeral is not None else ""
 
 
+def _devices(pod: Pod) -> tuple[tuple[str, str], ...]:
+    """Those made from templates are named in the pod's status; one that is named null there is not needed."""
+    made = {s.name: s.resourceClaimName for s in pod.status.resourceClaimStatuses or ()}
+    named = ((c.name, c.resourceClaimName or made.get(c.name, "")) for c in pod.spec.resourceClaims or ())
+    return tuple((entry, name) for entry, name in named if name is not None)
+
+
 def placement_of(spec: Spec) -> Placement:
     return Placement(
         tuple(sorted((spec.nodeSelector or {}).items())),
@@ -274,6 +294,7 @@ def shape_of(
     placement: Placement | None = None,
     claims: tuple[str, ...] = (),
     owner: tuple[str, str] = ("", ""),
+    devices: tuple[tuple[str, str], ...] = (),
 ) -> Shape:
     """Effective requests (upstream PodRequests: app containers and sidecars together, or the largest init step)."""
     requests = _effective(spec, nonzero=False)
@@ -292,7 +313,7 @@ def shape_of(
         images=tuple(tagged(c.image) for c in (*spec.containers, *(spec.initContainers or ())) if c.image),
         volumes=Volumes(claims, disks) if claims or disks else _NO_VOLUMES,
         owner=owner,
-        devices=bool(spec.resourceClaims),
+        devices=devices,
     )
 
 

@@ -19,3 +19,6 @@ SELECTING = {
     "StatefulSet": STATEFULSETS,
 }
 """Whose selectors the default spread constraints take."""
+RESOURCECLAIMS = Resource("resource.k8s.io", "v1", "resourceclaims", "ResourceClaim")
+DEVICECLASSES = Resource("resource.k8s.io", "v1", "deviceclasses", "DeviceClass", False)
+RESOURCESLICES = Resource("resource.k8s.io", "v1", "resourceslices", "ResourceSlice", False)

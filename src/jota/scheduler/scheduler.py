@@ -23,6 +23,8 @@ from jota.meta.errors import ApiError
 from jota.meta.resource import PODS
 from jota.scheduler import preemption
 from jota.scheduler.cycle import Cycle, explanation
+from jota.scheduler.devicebinder import DeviceBinder, DevicesNotAllocated
+from jota.scheduler.devicefeed import HINT, DeviceFeed
 from jota.scheduler.feed import Feed
 from jota.scheduler.gang import Gangs, Hands
 from jota.scheduler.pod import Pod, Shape, Shapes
@@ -63,6 +65,10 @@ class Scheduler:
         self._events = {p.name: EventRecorder(client, clock, p.name) for p in settings.profiles}
         self._volumes = VolumeBinder(client, self._nodes, clock)
         self._feed = Feed(client, self._nodes, self, clock=clock, random=random)
+        self._devices = DeviceBinder(client, self._nodes)
+        self._device_feed = DeviceFeed(
+            client, self._nodes.devices, stir=self.stir, admit=self._admit, clock=clock, random=random
+        )
         self._gangs = self._make_gangs(settings)
 
     def _make_gangs(self, settings: Settings) -> Gangs:
@@ -81,7 +87,7 @@ class Scheduler:
             preempts=lambda pod: self._profiles[pod.spec.schedulerName].preempts,
             wake=self._wake.set,
         )
-        together = Together(self._nodes, self._cycle, [self._volumes])
+        together = Together(self._nodes, self._cycle, [self._volumes, self._devices])
         events = self._events[settings.profiles[0].name]
         return Gangs(
             self._client, self._nodes, self._queue, together, hands, events, clock=self._clock, random=self._random
@@ -94,6 +100,7 @@ class Scheduler:
                 tasks.create_task(recorder.run())
             tasks.create_task(self._feed.run())
             tasks.create_task(self._gangs.run())
+            tasks.create_task(self._device_feed.run())
             await self._feed.synced()
             while True:
                 await self._wait()
@@ -152,9 +159,9 @@ class Scheduler:
     # -- deciding
 
     def _decide(self, group: list[Waiting]) -> tuple[list[tuple[Waiting, int]], list[Waiting]]:
-        """(placed with their slots, refused). Pods with volumes or a nomination are looked at one by one."""
+        """(placed with their slots, refused). Pods with volumes, devices or a nomination are looked at one by one."""
         first = group[0]
-        if not first.shape.volumes.claims and not self._nominated:
+        if not first.shape.reserves and not self._nominated:
             slots = self._cycle(first).place(first.shape, len(group))
             return list(zip(group, slots, strict=False)), group[len(slots) :]
         placed: list[tuple[Waiting, int]] = []
@@ -164,10 +171,18 @@ class Scheduler:
             if slot is None:
                 refused.append(waiting)
                 continue
-            if waiting.shape.volumes.claims:
-                self._volumes.reserve(waiting.shape, slot)
+            if waiting.shape.reserves:
+                self._reserve(waiting.shape, slot)
             placed.append((waiting, slot))
         return placed, refused
+
+    def _reserve(self, shape: Shape, slot: int) -> None:
+        try:
+            self._devices.reserve(shape, slot)
+            self._volumes.reserve(shape, slot)
+        except BaseException:
+            self._nodes.remove_pod(self._nodes.names[slot], shape)
+            raise
 
     def _place_one(self, waiting: Waiting) -> int | None:
         """Its own nominated node first; room kept for less important pods is not respected."""
@@ -198,6 +213,8 @@ class Scheduler:
         total = int(self._nodes.live.sum())
         text = explanation(refusals, total)
         hopeless = ""
+        if HINT in refusals:
+            tasks.create_task(self._loosen(refused))
         for waiting in refused:
             waiting.rejected = frozenset(refusals)
             self._queue.refuse(waiting, self._clock.monotonic())
@@ -207,6 +224,15 @@ class Scheduler:
             message = f"{text} preemption: {why}" if why else text
             await self._binding.acquire()
             tasks.create_task(self._report(waiting.pod, message, candidate))
+
+    async def _loosen(self, refused: list[Waiting]) -> None:
+        """Claims that are allocated where their only pod cannot go are allocated anew."""
+        try:
+            for waiting in refused:
+                if await self._devices.loosen(waiting.shape, waiting.pod.metadata.uid):
+                    self.stir(HINT)
+        except _UNPREPARED as error:
+            log.warning("claims of %s stay allocated: %s", refused[0].pod.key, error)
 
     def _preempt(self, waiting: Waiting, total: int) -> tuple[Candidate | None, str]:
         """Choose victims and keep the room for the pod; the reason when that is not possible."""
@@ -272,16 +298,27 @@ class Scheduler:
             elif gang:
                 self._gangs.forget(uid)
         elif uid not in self._assumed and self._wants(new):
-            if gang := group_of(new):
-                self._gangs.add(gang, new, self._shapes.of(new))
-            else:
-                self._queue.add(new, self._shapes.of(new), self._clock.monotonic())
+            if new.spec.resourceClaims and self._device_feed.holds(new.key):
+                return
+            self._enqueue(new)
             if old is None and new.status.nominatedNodeName in self._nodes.slots and uid not in self._nominated:
                 self._keep_room(new, new.status.nominatedNodeName)  # an earlier scheduler made room for it
             self._wake.set()
         elif uid not in self._assumed:
             self._drop(new)
             self._unnominate(uid)
+
+    def _enqueue(self, pod: Pod) -> None:
+        if gang := group_of(pod):
+            self._gangs.add(gang, pod, self._shapes.of(pod))
+        else:
+            self._queue.add(pod, self._shapes.of(pod), self._clock.monotonic())
+
+    def _admit(self, key: str) -> None:
+        """A pod that was held back until devices and claims were known."""
+        pod = self._feed.pod(key)
+        if pod is not None:
+            self.pod_changed(None, pod)
 
     def _drop(self, pod: Pod) -> None:
         """It waits for no node any more."""
@@ -371,8 +408,11 @@ class Scheduler:
         """Volumes first; that may take long, so it holds none of the places for bindings. Raises what _UNPREPARED names."""
         try:
             await self._volumes.bind(waiting.shape, node)
+            if waiting.shape.devices:
+                await self._devices.bind(waiting.shape, waiting.pod)
         finally:
             self._volumes.release(waiting.shape)
+            self._devices.release(waiting.shape)
 
     async def _bind_when_free(self, waiting: Waiting, node: str) -> None:
         await self._binding.acquire()
@@ -488,7 +528,7 @@ class Scheduler:
         self._events[pod.spec.schedulerName].event(_reference(pod), kind, reason, message)
 
 
-_UNPREPARED = (ApiError, VolumesNotBound, ConnectionError, TimeoutError)
+_UNPREPARED = (ApiError, VolumesNotBound, DevicesNotAllocated, ConnectionError, TimeoutError)
 """What preparing a pod's volumes and devices may fail with."""
 WHEN_A_POD_GOES = (
     "NodeResourcesFit",

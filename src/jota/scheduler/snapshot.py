@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from jota.meta.quantity import milli, value
 from jota.scheduler.counts import PodCounts
+from jota.scheduler.devices import Devices
 from jota.scheduler.pod import Shape
 from jota.scheduler.storage import Storage
 from jota.scheduler.workloads import Workloads
@@ -94,6 +95,7 @@ class Snapshot:
         self.pods = PodCounts(self.label)
         self.workloads = Workloads()
         self.storage = Storage()
+        self.devices = Devices()
         self._free: list[int] = []
         self._room = 0
         self.alive: Mask = np.zeros(0, np.bool_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jota.api.admission.admin_access import AdminAccess
 from jota.api.admission.certificate_request import CertificateRequest
 from jota.api.admission.claim_resize import ClaimResize
 from jota.api.admission.default_ingress_class import DefaultIngressClass
@@ -37,6 +38,7 @@ def plugins(config: ApiConfig) -> tuple[Plugin, ...]:
         DefaultStorageClass(),
         StorageObjectInUse(),
         ClaimResize(),
+        AdminAccess(),
         CertificateRequest(),
         DefaultIngressClass(),
         DeviceTaint(),

@@ -104,6 +104,10 @@ def references(pod: Object) -> Iterator[Ref]:
     for plural, name in (*_of_containers(spec), *_of_volumes(spec, text(meta, "name"))):
         if name:
             yield plural, namespace, name
+    made = parts(part(pod, "status"), "resourceClaimStatuses")
+    for claim in (*parts(spec, "resourceClaims"), *made):
+        if name := text(claim, "resourceClaimName"):
+            yield "resourceclaims", namespace, name
     for pull in parts(spec, "imagePullSecrets"):
         yield "secrets", namespace, text(pull, "name")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jota.scheduler.nodeselector import term_mask
+from jota.scheduler.nodeselector import selector_mask, term_mask
 from jota.scheduler.pod import Shape
 from jota.scheduler.snapshot import Mask, Snapshot
 from jota.scheduler.storage import NO_PROVISIONER, Claim, Storage, Volume
@@ -101,7 +101,4 @@ def reachable(nodes: Snapshot, volume: Volume) -> Mask | None:
     required = (volume.spec.nodeAffinity or {}).get("required")
     if not required:
         return None
-    out = np.zeros(nodes.size, np.bool_)
-    for term in required.get("nodeSelectorTerms") or ():
-        out |= term_mask(nodes, term)
-    return out
+    return selector_mask(nodes, required)
