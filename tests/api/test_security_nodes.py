@@ -261,6 +261,10 @@ def test_every_kind_of_reference_counts() -> None:
     spec = {
         "serviceAccountName": "sa",
         "imagePullSecrets": [{"name": "pull"}],
+        "resourceClaims": [
+            {"name": "x", "resourceClaimName": "devices"},
+            {"name": "y", "resourceClaimTemplateName": "t"},
+        ],
         "initContainers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "env-s", "key": "k"}}}]}],
         "containers": [{"envFrom": [{"configMapRef": {"name": "from-c"}}, {"secretRef": {"name": "from-s"}}]}],
         "ephemeralContainers": [{"env": [{"valueFrom": {"configMapKeyRef": {"name": "env-c", "key": "k"}}}]}],
@@ -274,7 +278,9 @@ def test_every_kind_of_reference_counts() -> None:
             {"name": "d", "csi": {"nodePublishSecretRef": {"name": "csi-s"}}},
         ],
     }
-    found = set(references({"metadata": {"namespace": "ns", "name": "p"}, "spec": spec}))
+    status = {"resourceClaimStatuses": [{"name": "y", "resourceClaimName": "p-y-abc"}, {"name": "z"}]}
+    found = set(references({"metadata": {"namespace": "ns", "name": "p"}, "spec": spec, "status": status}))
+    assert {n for p, _, n in found if p == "resourceclaims"} == {"devices", "p-y-abc"}
     secrets = {name for plural, _, name in found if plural == "secrets"}
     assert secrets == {"pull", "env-s", "from-s", "proj-s", "csi-s"}
     assert {n for p, _, n in found if p == "configmaps"} == {"from-c", "env-c", "proj-c"}

@@ -265,6 +265,16 @@ def test_admin_access_needs_a_labelled_namespace_and_sees_what_others_have() -> 
     told(story, "a")
 
 
+def test_a_selector_that_does_not_compile_is_refused_when_it_is_written() -> None:
+    async def story(api: ApiServer) -> None:
+        with pytest.raises(ApiError, match=r"spec.devices.requests\[0\].exactly.selectors\[0\].cel.expression"):
+            await api.client.create(RESOURCECLAIMS, claim("c", request("r", "gpu", "1 +")), "default")
+        with pytest.raises(ApiError, match="must evaluate to bool"):
+            await api.client.create(DEVICECLASSES, device_class("odd", "'text'"))
+
+    told(story)
+
+
 def test_pods_without_claims_cost_no_look_at_devices() -> None:
     async def story(api: ApiServer) -> None:
         channel = api.api.served[("resource.k8s.io", "v1", "resourceslices")].channel

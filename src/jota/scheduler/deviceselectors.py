@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jota.meta import cel, cel_functions
-from jota.meta.cel import CelCompileError, CelError
 from jota.scheduler.deviceview import Device
 
+if TYPE_CHECKING:  # loading it costs every start of the server; few clusters have devices
+    from jota.meta.cel import Program
+
+_WORD = re.compile(r"[A-Za-z0-9_]+")
+_WHOLE = re.compile(r"\b(?:all|exists|exists_one|map|filter|size|in|transformList|transformMap)\b|\+")
+"""In such an expression, names that are not written in it may matter too."""
 _DOMAIN = re.compile(r"""\.(?:attributes|capacity)\s*\[\s*["']([^"']*)["']\s*]""")
 _MOST_KEPT = 100_000
 
@@ -24,26 +29,58 @@ class SelectorError(ValueError):
 
 
 class Selectors:
+    """Devices that agree in all that an expression names have one answer: thousands of a model are asked about once."""
+
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, int], tuple[Device, bool | str]] = OrderedDict()
+        self._known: OrderedDict[Any, bool | str] = OrderedDict()
 
     def matches(self, expression: str, driver: str, device: Device) -> bool:
         """Raises SelectorError."""
-        key = (expression, id(device))
-        kept = self._known.get(key)
-        if kept is None or kept[0] is not device:
-            kept = self._known[key] = device, _answer(expression, driver, device)
+        key = (expression, driver, *_facts(expression, driver, device))
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = _answer(expression, driver, device)
             if len(self._known) > _MOST_KEPT:
                 self._known.popitem(last=False)
-        if isinstance(kept[1], str):
-            raise SelectorError(kept[1])
-        return kept[1]
+        if isinstance(found, str):
+            raise SelectorError(found)
+        return found
+
+
+@dataclass(slots=True, frozen=True)
+class _Reading:
+    """What an expression may look at."""
+
+    domains: tuple[str, ...]
+    words: frozenset[str]
+    whole: bool
+    """Whether names that are not written in it may matter."""
+
+
+@lru_cache(maxsize=1024)
+def _reading(expression: str) -> _Reading:
+    words = frozenset(_WORD.findall(expression))
+    return _Reading(tuple(_DOMAIN.findall(expression)), words, bool(_WHOLE.search(expression)))
+
+
+def _facts(expression: str, driver: str, device: Device) -> list[Any]:
+    """All that can decide the answer for this device, hashable."""
+    reading = _reading(expression)
+    out: list[Any] = [device.allowMultipleAllocations]
+    for name, value in (device.attributes or {}).items():
+        if reading.whole or split(name, driver)[1] in reading.words:
+            out += (name, *((k, tuple(v) if isinstance(v, list) else v) for k, v in value.items()))
+    for name, amount in (device.capacity or {}).items():
+        if reading.whole or split(name, driver)[1] in reading.words:
+            out += (name, amount.value)
+    return out
 
 
 def _answer(expression: str, driver: str, device: Device) -> bool | str:
+    from jota.meta.cel import CelCompileError, CelError
+
     try:
-        program, domains = _compiled(expression)
-        found = program.evaluate({"device": _shown(driver, device, domains)})
+        found = _compiled(expression).evaluate({"device": _shown(driver, device, _reading(expression).domains)})
     except CelCompileError as error:
         return f"selector {expression!r}: {error}"
     except (CelError, ValueError) as error:
@@ -52,11 +89,15 @@ def _answer(expression: str, driver: str, device: Device) -> bool | str:
 
 
 @lru_cache(maxsize=1024)
-def _compiled(expression: str) -> tuple[cel.Program, tuple[str, ...]]:
-    return cel.compile(expression, {"device": None}), tuple(_DOMAIN.findall(expression))
+def _compiled(expression: str) -> Program:
+    from jota.meta import cel
+
+    return cel.compile(expression, {"device": None})
 
 
 def _shown(driver: str, device: Device, domains: tuple[str, ...]) -> dict[str, Any]:
+    from jota.meta.cel_functions import quantity_value
+
     attributes: dict[str, dict[str, Any]] = {d: {} for d in domains}
     capacity: dict[str, dict[str, Any]] = {d: {} for d in domains}
     for name, value in (device.attributes or {}).items():
@@ -64,7 +105,7 @@ def _shown(driver: str, device: Device, domains: tuple[str, ...]) -> dict[str, A
         attributes.setdefault(domain, {})[plain] = attribute(value)
     for name, amount in (device.capacity or {}).items():
         domain, plain = split(name, driver)
-        capacity.setdefault(domain, {})[plain] = cel_functions.quantity_value(str(amount.value))
+        capacity.setdefault(domain, {})[plain] = quantity_value(str(amount.value))
     return {
         "driver": driver,
         "attributes": attributes,
@@ -84,9 +125,11 @@ def attribute(value: dict[str, Any]) -> Any:
     for kind in ("string", "int", "bool"):
         if value.get(kind) is not None:
             return value[kind]
+    from jota.meta.cel_functions import semver_value
+
     if value.get("version") is not None:
-        return cel_functions.semver_value(str(value["version"]))
+        return semver_value(str(value["version"]))
     for kind in ("strings", "ints", "bools"):
         if value.get(kind) is not None:
             return value[kind]
-    return [cel_functions.semver_value(str(v)) for v in value.get("versions") or ()]
+    return [semver_value(str(v)) for v in value.get("versions") or ()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jota.kinds.shape import Object, attach, part, parts, put_missing, text
-from jota.meta.errors import FieldError, duplicate, required
+from jota.meta.errors import FieldError, duplicate, invalid, required
 
 
 def default_devices(spec: Object) -> None:
@@ -18,6 +18,33 @@ def _default_one(request: Object) -> None:
     put_missing(request, "allocationMode", "ExactCount")
     if request["allocationMode"] == "ExactCount":
         put_missing(request, "count", 1)
+
+
+def validate_selectors(of: Object, path: str) -> list[FieldError]:
+    """Selectors are CEL: one that does not compile is refused here, not at the first pod."""
+    from jota.meta.cel import CelCompileError, compile  # the evaluator loads when the first selector comes
+
+    errors: list[FieldError] = []
+    for i, selector in enumerate(parts(of, "selectors")):
+        where, expression = f"{path}.selectors[{i}].cel.expression", text(part(selector, "cel"), "expression")
+        if not expression:
+            errors.append(required(where))
+            continue
+        try:
+            compile(expression, {"device": None})
+        except CelCompileError as error:
+            errors.append(invalid(where, expression, str(error)))
+    return errors
+
+
+def validate_request_selectors(spec: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for i, request in enumerate(parts(part(spec, "devices"), "requests")):
+        where = f"{path}.devices.requests[{i}]"
+        errors += validate_selectors(part(request, "exactly"), f"{where}.exactly")
+        for n, choice in enumerate(parts(request, "firstAvailable")):
+            errors += validate_selectors(choice, f"{where}.firstAvailable[{n}]")
+    return errors
 
 
 def validate_devices(spec: Object, path: str) -> list[FieldError]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jota.kinds.common import AGE, NAME, plain
 from jota.kinds.kind import Kind
 from jota.kinds.numbers import IMMUTABLE
-from jota.kinds.resource.requests import default_devices, validate_devices
+from jota.kinds.resource.requests import default_devices, validate_devices, validate_request_selectors
 from jota.kinds.shape import Object, attach, meta, part, parts
 from jota.meta.errors import FieldError, invalid
 from jota.meta.resource import Resource
@@ -32,6 +32,7 @@ KIND = Kind(
     singular="resourceclaim",
     default=lambda claim: default_devices(attach(claim, "spec")),
     validate=lambda claim: validate_devices(part(claim, "spec"), "spec"),
+    validate_create=lambda claim: validate_request_selectors(part(claim, "spec"), "spec"),
     validate_update=validate_update,
     columns=(NAME, plain("State", _state, about="pending, allocated, reserved, deleted."), AGE),
     status=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jota.kinds.common import AGE, NAME
 from jota.kinds.kind import Kind
 from jota.kinds.numbers import IMMUTABLE
-from jota.kinds.resource.requests import default_devices, validate_devices
+from jota.kinds.resource.requests import default_devices, validate_devices, validate_request_selectors
 from jota.kinds.shape import Object, attach, deep, part
 from jota.meta.errors import FieldError, invalid
 from jota.meta.resource import Resource
@@ -22,6 +22,7 @@ KIND = Kind(
     singular="resourceclaimtemplate",
     default=lambda template: default_devices(attach(attach(template, "spec"), "spec")),
     validate=lambda template: validate_devices(deep(template, "spec", "spec"), "spec.spec"),
+    validate_create=lambda template: validate_request_selectors(deep(template, "spec", "spec"), "spec.spec"),
     validate_update=validate_update,
     columns=(NAME, AGE),
 )
