@@ -1,13 +1,14 @@
-"""Pods that nobody else removes: finished ones beyond a threshold, those of vanished nodes, and unscheduled ones that
-terminate. In: pods and nodes. Out: forced deletes. `plan` decides over all at once."""
+"""Pods that nobody else removes: finished ones beyond a threshold, those of vanished nodes, and those that terminate without a
+node or on one that is out of service. In: pods and nodes. Out: forced deletes. `plan` decides over all at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from jota.client.informer import split_key
+from jota.controllers.attachdetach_plan import OUT_OF_SERVICE
 from jota.controllers.controller import Context, Sweep
 from jota.controllers.disruption import mark
 from jota.controllers.views import Pod
@@ -23,14 +24,21 @@ class Plan:
     finished: list[Pod] = field(default_factory=list)
     orphaned: list[Pod] = field(default_factory=list)
     unscheduled: list[Pod] = field(default_factory=list)
+    stranded: list[Pod] = field(default_factory=list)
+    """Terminating on nodes that somebody declared out of service."""
 
 
-def plan(pods: Iterable[Pod], gone_nodes: set[str], threshold: int) -> Plan:
-    """`gone_nodes`: nodes that are certain not to exist. `threshold`: finished pods to keep; 0 or less keeps all."""
+def plan(pods: Iterable[Pod], gone_nodes: set[str], threshold: int, out_of_service: Collection[str] = ()) -> Plan:
+    """`gone_nodes`: nodes that are certain not to exist. `threshold`: finished pods to keep; 0 or less keeps all.
+
+    `out_of_service`: nodes that are not ready and bear the out-of-service taint.
+    """
     out, finished = Plan(), []
     for pod in pods:
         if pod.spec.nodeName in gone_nodes:
             out.orphaned.append(pod)
+        elif pod.terminating and pod.spec.nodeName in out_of_service:
+            out.stranded.append(pod)
         elif pod.finished:
             finished.append(pod)
         elif pod.terminating and not pod.spec.nodeName:
@@ -53,11 +61,22 @@ class PodGarbageCollector(Sweep):
         """Node name -> when it was first missed (monotonic)."""
 
     async def sweep(self) -> None:
-        decided = plan(self.pods.list(), await self._gone(), self.config.terminated_pod_threshold)
+        threshold, closed = self.config.terminated_pod_threshold, {n for n in self.nodes.keys() if self._closed(n)}  # noqa: SIM118
+        decided = plan(self.pods.list(), await self._gone(), threshold, closed)
         for pod in decided.orphaned:
             await self._remove(pod, "PodGC: node no longer exists")
+        for pod in decided.stranded:
+            await self._remove(pod, "PodGC: node is out of service")
         for pod in (*decided.unscheduled, *decided.finished):
             await self._remove(pod)
+
+    def _closed(self, name: str) -> bool:
+        node = self.nodes.get(name) or {}
+        taints = {t["key"] for t in (node.get("spec") or {}).get("taints") or ()}
+        ready = any(
+            c["type"] == "Ready" and c["status"] == "True" for c in (node.get("status") or {}).get("conditions") or ()
+        )
+        return OUT_OF_SERVICE in taints and not ready
 
     async def _gone(self) -> set[str]:
         """Nodes that pods name, that were missed for the quarantine, and that the API itself does not know."""

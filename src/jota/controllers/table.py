@@ -12,6 +12,7 @@ from random import Random
 from jota.aio.clock import Clock
 from jota.client.client import Client
 from jota.client.informers import Informers
+from jota.controllers.attachdetach import AttachDetachController
 from jota.controllers.certificates import CertificateController
 from jota.controllers.cleaners import EventCleaner, TokenCleaner
 from jota.controllers.clusterrole_aggregation import ClusterRoleAggregationController
@@ -70,6 +71,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     ResourceClaimController,
     ClaimProtectionController,
     VolumeProtectionController,
+    AttachDetachController,
     PodDisruptionBudgetController,
     HorizontalPodAutoscalerController,
     JobController,
