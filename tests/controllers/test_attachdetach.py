@@ -131,15 +131,19 @@ def told(story: Callable[[ApiServer, Sidecar], Awaitable[None]], mode: str = "Re
             for name in "ab":
                 await api.client.create(NODES, {"metadata": {"name": name}})
                 await node_status(api, name)
-            spec = {"accessModes": [mode], "capacity": {"storage": "1Gi"}, "storageClassName": "x"}
-            ref = {"kind": "PersistentVolumeClaim", "namespace": "ns", "name": "data"}
-            csi = {"driver": "csi.example.com", "volumeHandle": "vol-1"}
-            await api.client.create(PVS, {"metadata": {"name": "pv"}, "spec": {**spec, "csi": csi, "claimRef": ref}})
-            asked = {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}, "volumeName": "pv"}
-            await api.client.create(PVCS, {"metadata": {"name": "data", "namespace": "ns"}, "spec": asked})
+            await storage(api, mode)
             await story(api, Sidecar(api))
 
     asyncio.run(run())
+
+
+async def storage(api: ApiServer, mode: str) -> None:
+    spec = {"accessModes": [mode], "capacity": {"storage": "1Gi"}, "storageClassName": "x"}
+    ref = {"kind": "PersistentVolumeClaim", "namespace": "ns", "name": "data"}
+    csi = {"driver": "csi.example.com", "volumeHandle": "vol-1"}
+    await api.client.create(PVS, {"metadata": {"name": "pv"}, "spec": {**spec, "csi": csi, "claimRef": ref}})
+    asked = {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}, "volumeName": "pv"}
+    await api.client.create(PVCS, {"metadata": {"name": "data", "namespace": "ns"}, "spec": asked})
 
 
 async def node_status(api: ApiServer, name: str, *, ready: bool = True, in_use: bool = False) -> None:
