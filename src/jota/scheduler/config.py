@@ -33,7 +33,7 @@ from jota.scheduler.profile import WEIGHTS, Profile, Settings
 GROUP = "jota.scheduler.plugins"
 _API = "kubescheduler.config.k8s.io/v1"
 _PREEMPTION = "DefaultPreemption"
-_BUILT_IN = frozenset({"PrioritySort", "DefaultBinder", "SchedulingGates"})
+_BUILT_IN = frozenset({"PrioritySort", "DefaultBinder", "SchedulingGates", "GangScheduling"})
 """Always at work here; naming them changes nothing, disabling them is refused."""
 _POINTS = (
     "multiPoint",
