@@ -15,9 +15,11 @@ from jota.client.client import Client
 from jota.meta.errors import ApiError
 from jota.meta.resource import EVENTS, PODGROUPS, PODS, SERVICEACCOUNTS, Resource
 from jota.scheduler.podgroups import COSCHEDULING, LABEL
+from jota.scheduler.resources import DEVICECLASSES, RESOURCECLAIMS, RESOURCESLICES
 from jota.scheduler.scheduler import Scheduler
 from jota.testing.cluster import ApiServer
 
+from .dra import claim, device, device_class, slice_, uses
 from .test_scheduler import ACCOUNT, add_node, node, pod, where
 
 Object = dict[str, Any]
@@ -302,6 +304,52 @@ def test_a_member_whose_binding_fails_is_bound_later() -> None:
             assert await placed(api, "g") == ["a", "a", "a"]
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(story())
+
+
+class Recording(Client):
+    """Fails the first allocation of one claim, and notes the order of bindings and allocations."""
+
+    def __init__(self, inner: Client, claim: str) -> None:
+        self.__dict__.update(inner.__dict__)
+        self.claim, self.seen = claim, list[str]()
+
+    async def create(self, resource: Resource, obj: Any, namespace: str = "", **more: Any) -> Any:
+        if more.get("subresource") == "binding":
+            self.seen.append("bound")
+        return await super().create(resource, obj, namespace, **more)
+
+    async def update(self, resource: Resource, obj: Any, subresource: str = "") -> Any:
+        if resource == RESOURCECLAIMS and subresource == "status":
+            name = obj["metadata"]["name"]
+            if name == self.claim and "failed" not in self.seen:
+                self.seen.append("failed")
+                raise ConnectionError("cut off")
+            self.seen.append(name)
+        return await super().update(resource, obj, subresource)
+
+
+def test_no_member_is_bound_before_the_devices_of_all_are_ready() -> None:
+    async def story() -> None:
+        async with ApiServer(config=ApiConfig(runtime_config=SERVED)) as api:
+            await add_node(api, node("a", "3"))
+            await api.client.create(SERVICEACCOUNTS, ACCOUNT, "default")
+            await api.client.create(DEVICECLASSES, device_class())
+            await api.client.create(RESOURCESLICES, slice_("a", device("g0"), device("g1")))
+            client = Recording(api.client, "c1")
+            task = asyncio.create_task(Scheduler(client, clock=api.clock, random=Random(1)).run())
+            await api.client.create(PODGROUPS, group("g", 2), "default")
+            for n in range(2):
+                await api.client.create(RESOURCECLAIMS, claim(f"c{n}"), "default")
+                await api.client.create(PODS, member(f"g-{n}", "g", **uses(f"c{n}")), "default")
+            await api.advance(20)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert await placed(api, "g") == ["a", "a"]
+            assert "failed" in client.seen
+            assert client.seen[-2:] == ["bound", "bound"], client.seen
+            assert client.seen.count("bound") == 2
 
     asyncio.run(story())
 

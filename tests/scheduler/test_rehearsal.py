@@ -9,9 +9,12 @@ import pytest
 from tests.scheduler.test_scheduler import ACCOUNT, add_node, node, pod
 
 from jota.cli.plan import plan
-from jota.meta.resource import PODS, SERVICEACCOUNTS
+from jota.meta.resource import PODS, SERVICEACCOUNTS, Resource
 from jota.run.instance import Refused
+from jota.scheduler.resources import DEVICECLASSES, RESOURCESLICES
 from jota.testing.cluster import ApiServer
+
+from .dra import claim_spec, device, device_class, request, slice_
 
 
 def workload(kind: str, replicas: int, cpu: str = "100m", **spec: Any) -> dict[str, Any]:
@@ -20,9 +23,13 @@ def workload(kind: str, replicas: int, cpu: str = "100m", **spec: Any) -> dict[s
     return {"kind": kind, "metadata": {"name": "web"}, "spec": {"replicas": replicas, "template": template, **spec}}
 
 
-def planned(*documents: dict[str, Any]) -> list[dict[str, Any]]:
+def planned(
+    *documents: dict[str, Any], given: tuple[tuple[Resource, dict[str, Any]], ...] = ()
+) -> list[dict[str, Any]]:
     async def story() -> list[dict[str, Any]]:
         async with ApiServer() as api:
+            for resource, obj in given:
+                await api.client.create(resource, obj)
             await api.client.create(SERVICEACCOUNTS, ACCOUNT, "default")
             for name in ("a", "b"):
                 await add_node(api, node(name))
@@ -56,3 +63,45 @@ def test_what_the_api_server_refuses_is_told() -> None:
 def test_huge_workloads_are_refused() -> None:
     with pytest.raises(Refused, match="1000000 pods"):
         planned(workload("Deployment", 1_000_000))
+
+
+def test_devices_are_given_out_in_the_copy() -> None:
+    template = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {"name": "gpus"},
+        "spec": {"spec": claim_spec(request(count=2))},
+    }
+    entries = [{"name": "g", "resourceClaimTemplateName": "gpus"}]
+    given = (
+        (DEVICECLASSES, device_class()),
+        (RESOURCESLICES, slice_("a", device("g0"), device("g1"), device("g2"))),
+        (RESOURCESLICES, slice_("b", device("g0"), device("g1"))),
+    )
+    outcomes = planned(workload("Deployment", 3, pod={"resourceClaims": entries}), template, given=given)
+    assert sorted(o["node"] for o in outcomes) == ["", "a", "b"]
+    text = next(o["message"] for o in outcomes if not o["node"])
+    assert "2 device(s) of class gpu wanted, 1 of 3 free" in text
+    assert "2 device(s) of class gpu wanted, 0 of 2 free" in text
+    (outcome,) = planned(workload("Deployment", 1, pod={"resourceClaims": entries}), given=given)
+    assert "is not created yet" in outcome["message"]
+
+
+def test_a_gang_is_planned_whole_or_not_at_all() -> None:
+    def gang(count: int, replicas: int) -> list[dict[str, Any]]:
+        policy = {"schedulingPolicy": {"gang": {"minCount": count}}}
+        group = {
+            "apiVersion": "scheduling.k8s.io/v1beta1",
+            "kind": "PodGroup",
+            "metadata": {"name": "g"},
+            "spec": policy,
+        }
+        return [group, workload("Deployment", replicas, cpu="800m", pod={"schedulingGroup": {"podGroupName": "g"}})]
+
+    assert sorted(o["node"] for o in planned(*gang(2, 2))) == ["a", "b"]
+    outcomes = planned(*gang(3, 3), workload("Job", 1, cpu="900m"))
+    assert [o["node"] for o in outcomes][:3] == ["", "", ""]
+    assert outcomes[0]["message"].startswith(
+        'PodGroup "g": 2 of the 3 pods that must be placed together fit: 0/2 nodes'
+    )
+    assert planned(*gang(2, 2)[1:])[0]["message"] == 'PodGroup "g" does not exist'

@@ -71,35 +71,68 @@ async def _plan(args: argparse.Namespace, documents: list[dict[str, Any]]) -> li
 
 async def plan(client: Client, namespace: str, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One outcome per pod, in the order of the documents. Raises ApiError, Refused."""
-    from jota.cli.planning import gather, rehearse_claims
+    from jota.cli.planning import gather, least_of, rehearse_claims
+    from jota.scheduler.podgroups import group_of
 
     rehearsal = await gather(client)
     outcomes: list[dict[str, Any]] = []
+    gangs: dict[str, list[tuple[Any, dict[str, Any]]]] = {}
     rehearse_claims(rehearsal, namespace, documents)
     for document in documents:
         for owner, pod in _pods(document, list(rehearsal.nodes.slots)):
             where = pod["metadata"].get("namespace") or namespace
-            outcomes.append({"owner": owner, **await _one(client, rehearsal, where, pod)})
+            made = await _stored(client, where, pod)
+            outcome = await _one(client, rehearsal, made, documents)
+            outcomes.append({"owner": owner, **outcome})
+            if not isinstance(made, str) and (key := group_of(made)):
+                gangs.setdefault(key, []).append((made, outcomes[-1]))
+    for key, members in gangs.items():
+        _together(rehearsal, key, members, await least_of(client, key, documents))
     return outcomes
 
 
-async def _one(client: Client, rehearsal: Any, namespace: str, pod: dict[str, Any]) -> dict[str, Any]:
-    """The pod as the API server would store it, then as the scheduler would place it."""
+def _together(rehearsal: Any, key: str, members: list[tuple[Any, dict[str, Any]]], least: int) -> None:
+    """All or none, as the scheduler decides: a gang of which too few find a node finds none."""
+    placed = [(pod, outcome) for pod, outcome in members if outcome["node"]]
+    name = key.partition("/")[2]
+    if least >= 0 and len(placed) >= least:
+        return
+    why = f'PodGroup "{name}": {len(placed)} of the {least} pods that must be placed together fit'
+    first = next((o["message"] for _, o in members if not o["node"]), "more pods of it are needed")
+    text = f"{why}: {first}" if least >= 0 else f'PodGroup "{name}" does not exist'
+    for pod, outcome in placed:
+        rehearsal.forget(pod, outcome["node"])
+        outcome |= {"node": "", "message": text}
+
+
+async def _stored(client: Client, namespace: str, pod: dict[str, Any]) -> Any:
+    """The pod (scheduler/pod.py) as the API server would store it; a text when it would refuse it."""
     import msgspec
     import orjson
 
     from jota.scheduler.pod import Pod
-    from jota.scheduler.rehearsal import Outcome
 
     path = f"/api/v1/namespaces/{namespace}/pods"
     headers = {"content-type": "application/json", "accept": "application/json"}
     reply = await client.raw("POST", path, "dryRun=All", orjson.dumps(pod), headers)
     body = reply.body if isinstance(reply.body, bytes) else b"".join(reply.body)
-    name = f"{namespace}/{pod['metadata']['name']}"
     if reply.status >= 400:
-        message = orjson.loads(body).get("message", "")
+        return f"{namespace}/{pod['metadata']['name']} {orjson.loads(body).get('message', '')}"
+    return msgspec.json.decode(body, type=Pod)
+
+
+async def _one(client: Client, rehearsal: Any, made: Any, documents: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the scheduler would do with the pod."""
+    from jota.scheduler.rehearsal import Outcome
+
+    if isinstance(made, str):
+        name, _, message = made.partition(" ")
         return asdict(Outcome(name, message=f"the API server would refuse it: {message}"))
-    made = msgspec.json.decode(body, type=Pod)
+    name = made.key
+    if made.spec.resourceClaims:
+        from jota.cli.planning import rehearse_devices
+
+        await rehearse_devices(client, rehearsal, made, documents)
     if made.spec.schedulingGates:
         gates = ", ".join(g.name for g in made.spec.schedulingGates)
         return asdict(Outcome(name, message=f"it waits for its scheduling gates: {gates}"))

@@ -28,32 +28,41 @@ class DevicesNotAllocated(Exception):
     """The pod's claims could not be allocated or reserved; it must be scheduled anew."""
 
 
+def reserve(nodes: Snapshot, shape: Shape, slot: int) -> None:
+    """As DeviceBinder.reserve."""
+    devices = nodes.devices
+    if open_ := unallocated(devices, shape):
+        grants = devices.grants(nodes, open_, slot)
+        if isinstance(grants, str):
+            raise DevicesNotAllocated(grants)
+        for key, grant in grants.items():
+            devices.assume(key, grant)
+    for key in claims_of(shape):
+        if (assumed := devices.assumed.get(key)) is not None:
+            assumed.users += 1
+
+
+def release(nodes: Snapshot, shape: Shape) -> None:
+    """As DeviceBinder.release."""
+    for key in claims_of(shape):
+        assumed = nodes.devices.assumed.get(key)
+        if assumed is not None:
+            assumed.users -= 1
+            if assumed.users <= 0:
+                nodes.devices.unassume(key)
+
+
 class DeviceBinder:
     def __init__(self, client: Client, nodes: Snapshot) -> None:
         self._client, self._nodes = client, nodes
 
     def reserve(self, shape: Shape, slot: int) -> None:
         """Assume an allocation for each claim that has none. Raises DevicesNotAllocated if that is not possible after all."""
-        devices = self._nodes.devices
-        if open_ := unallocated(devices, shape):
-            grants = devices.grants(self._nodes, open_, slot)
-            if isinstance(grants, str):
-                raise DevicesNotAllocated(grants)
-            for key, grant in grants.items():
-                devices.assume(key, grant)
-        for key in claims_of(shape):
-            if (assumed := devices.assumed.get(key)) is not None:
-                assumed.users += 1
+        reserve(self._nodes, shape, slot)
 
     def release(self, shape: Shape) -> None:
         """The pod needs the assumptions no more: they are in the API, or not wanted."""
-        devices = self._nodes.devices
-        for key in claims_of(shape):
-            assumed = devices.assumed.get(key)
-            if assumed is not None:
-                assumed.users -= 1
-                if assumed.users <= 0:
-                    devices.unassume(key)
+        release(self._nodes, shape)
 
     async def bind(self, shape: Shape, pod: Pod) -> None:
         """Raises DevicesNotAllocated, ApiError, ConnectionError, TimeoutError."""

@@ -21,6 +21,7 @@ from jota.client.events import EventRecorder
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODGROUPS
 from jota.scheduler.cycle import explanation
+from jota.scheduler.devicebinder import DevicesNotAllocated
 from jota.scheduler.pod import Pod, Shape
 from jota.scheduler.podgroups import PodGroups, Policy
 from jota.scheduler.preemption import Budget, Candidate, Placed
@@ -124,7 +125,7 @@ class Gangs:
     def remove(self, key: str, pod: Pod) -> None:
         """It waits no more: gone, bound, or not ours."""
         gang = self._gangs.get(key)
-        if gang is not None and gang.waiting.pop(pod.key, None) is not None:
+        if gang is not None and (gang.waiting.pop(pod.key, None) is not None or not gang.placed):
             self._offer(key)
 
     def hold(self, key: str, uid: str, node: str) -> None:
@@ -301,21 +302,31 @@ class Gangs:
 
     async def carry_out(self, key: str, outcome: Outcome) -> None:
         """Bind the placed together, tell the others why they wait."""
-        if outcome.placed and await self._prepare_all(outcome.placed):
+        if outcome.placed and await self._prepare_all(key, outcome.placed):
             async with asyncio.TaskGroup() as tasks:
                 for waiting, node in outcome.placed:
                     tasks.create_task(self._hands.bind(waiting, node))
-            await self._tell_group(key, "True", "Scheduled", f"{len(outcome.placed)} pods were placed together")
+            if self._whole(key):
+                await self._tell_group(key, "True", "Scheduled", f"{len(outcome.placed)} pods were placed together")
         for waiting in outcome.refused:
             await self._hands.report(waiting.pod, outcome.message, outcome.candidates.get(waiting.pod.metadata.uid))
         if outcome.refused and not outcome.placed:
             await self._tell_group(key, "False", "Unschedulable", outcome.message)
 
-    async def _prepare_all(self, placed: list[tuple[Waiting, str]]) -> bool:
-        """Volumes and devices of all, or the whole gang is taken back."""
+    def _whole(self, key: str) -> bool:
+        """Whether enough of the gang is bound or assumed."""
+        gang, policy = self._gangs.get(key), self._groups.policy(key)
+        return gang is not None and policy is not None and len(gang.placed) >= policy.least
+
+    async def _prepare_all(self, key: str, placed: list[tuple[Waiting, str]]) -> bool:
+        """Volumes and devices of all, or the whole gang is taken back; also when a member went away meanwhile."""
         wanting = [(w, node) for w, node in placed if w.shape.reserves]
+        if not wanting:
+            return True
         results = await asyncio.gather(*(self._hands.prepare(w, n) for w, n in wanting), return_exceptions=True)
         failed = next((r for r in results if isinstance(r, BaseException)), None)
+        if failed is None and not self._whole(key):
+            failed = DevicesNotAllocated("the gang is no longer complete")
         if failed is None:
             return True
         if not isinstance(failed, self._hands.failures):

@@ -24,7 +24,7 @@ from jota.scheduler.pod import Pod
 
 COSCHEDULING = Resource("scheduling.x-k8s.io", "v1alpha1", "podgroups", "PodGroup")
 LABEL = "scheduling.x-k8s.io/pod-group"
-_RESOURCES = {r.group: r for r in (PODGROUPS, COSCHEDULING)}
+RESOURCES = {r.group: r for r in (PODGROUPS, COSCHEDULING)}
 _ASK_AGAIN = 10.0
 """Seconds between looks whether the server serves the resource by now."""
 
@@ -136,7 +136,7 @@ class PodGroups:
         """None while it is not known. A label whose custom resource does not exist here means nothing."""
         found = self.get(key)
         if found is not None:
-            return _policy(key, found)
+            return policy_of(key, found)
         return Policy() if key.partition(":")[0] in self._unserved & {COSCHEDULING.group} else None
 
     def absence(self, key: str) -> str:
@@ -144,7 +144,7 @@ class PodGroups:
         group, _, where = key.partition(":")
         text = f'waiting for PodGroup "{where.partition("/")[2]}" to be created'
         if group in self._unserved:
-            version = _RESOURCES[group].api_version
+            version = RESOURCES[group].api_version
             text += f"; {version} is not served: start the server with --runtime-config={version}=true"
         return text
 
@@ -163,7 +163,7 @@ class PodGroups:
         while not await self._served(group):
             await self._clock.sleep(_ASK_AGAIN)
         informer: Informer[PodGroup] = Informer(
-            self._client, _RESOURCES[group], type=PodGroup, clock=self._clock, random=self._random
+            self._client, RESOURCES[group], type=PodGroup, clock=self._clock, random=self._random
         )
         self._informers[group] = informer
         informer.add_handler(lambda old, new: self._moved(group, old, new))
@@ -171,7 +171,7 @@ class PodGroups:
 
     async def _served(self, group: str) -> bool:
         try:
-            await self._client.list(_RESOURCES[group], limit=1)
+            await self._client.list(RESOURCES[group], limit=1)
         except ApiError as error:
             if error.code == 404 and group not in self._unserved:
                 self._unserved.add(group)
@@ -190,7 +190,8 @@ class PodGroups:
             self._changed(f"{group}:{seen.metadata.namespace}/{seen.metadata.name}")
 
 
-def _policy(key: str, group: PodGroup) -> Policy:
+def policy_of(key: str, group: PodGroup) -> Policy:
+    """What the group with this key asks for."""
     spec = group.spec
     if key.startswith(f"{COSCHEDULING.group}:"):
         return Policy(least=max(1, spec.minMember))

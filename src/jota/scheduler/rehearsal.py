@@ -14,6 +14,7 @@ import numpy as np
 
 from jota.scheduler import preemption
 from jota.scheduler.cycle import Cycle, explanation
+from jota.scheduler.devicebinder import release, reserve
 from jota.scheduler.pod import Pod, Shape, Shapes
 from jota.scheduler.preemption import Budget, Placed
 from jota.scheduler.profile import Profile, default_profile
@@ -92,6 +93,8 @@ class Rehearsal:
         if outcome.feasible:
             scores = self._cycle.scorecard(shape, feasible)
             slot = self._cycle.place(shape, 1)[0]
+            if shape.devices:
+                reserve(self.nodes, shape, slot)
             outcome.node = self.nodes.names[slot]
             outcome.scores = {name: round(float(column[slot]), 2) for name, column in scores.items()}
             self._on_node.setdefault(outcome.node, {})[_identity(pod)] = self._placed(pod, outcome.node)
@@ -112,8 +115,10 @@ class Rehearsal:
 
     def lift(self, pod: Pod, node: str) -> None:
         """The pod has left the node."""
-        self.nodes.remove_pod(node, self._shapes.of(pod))
+        shape = self._shapes.of(pod)
+        self.nodes.remove_pod(node, shape)
         self._on_node.get(node, {}).pop(_identity(pod), None)
+        release(self.nodes, shape)
 
     def _placed(self, pod: Pod, node: str) -> Placed:
         meta = pod.metadata
