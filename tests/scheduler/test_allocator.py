@@ -167,7 +167,6 @@ def test_where_an_allocation_can_be_used() -> None:
     "feature",
     [
         {"allowMultipleAllocations": True},
-        {"consumesCounters": [{"counterSet": "s", "counters": {"m": {"value": "1"}}}]},
         {"bindingConditions": ["ready"]},
         {"nodeAllocatableResources": {"cpu": {}}},
     ],
@@ -176,6 +175,35 @@ def test_devices_with_features_beyond_us_are_never_given_and_named(feature: Obje
     found = given_on(world([slice_("a", device("d", more=feature))], [GPU], [claim("c")]), "a", "c")
     assert isinstance(found, str)
     assert f"0 of 1 free ({next(iter(feature))}: not supported)" in found
+
+
+def test_parts_of_one_card_draw_on_its_memory() -> None:
+    def part(name: str, memory: str) -> Object:
+        taken = [{"counterSet": "card", "counters": {"memory": {"value": memory}}}]
+        return device(name, size=memory, more={"consumesCounters": taken})
+
+    shared = [{"name": "card", "counters": {"memory": {"value": "40Gi"}}}]
+    counters = slice_("a", name="counters", pool="a", slices=2, sharedCounters=shared)
+    parts = slice_("a", part("whole", "40Gi"), part("half", "20Gi"), part("fifth", "8Gi"), name="parts", slices=2)
+    small = request("r", "gpu", f'{ATTRIBUTES}.size != "40Gi"')
+    claims = [
+        claim("all"),
+        claim("two", request("r", "gpu", f'{ATTRIBUTES}.size != "40Gi"', count=2)),
+        claim("one", small),
+    ]
+    snapshot = world([counters, parts], [GPU], claims)
+    assert given_on(snapshot, "a", "all") == {"all": ["r:whole"]}
+    assert given_on(snapshot, "a", "two", "all") == "no set of free devices meets all requests of the claims"
+    grants = snapshot.devices.grants(snapshot, (("default", "one"),), 0)
+    assert isinstance(grants, dict)
+    snapshot.devices.assume(("default", "one"), grants["default", "one"])
+    assert "1 device(s) of class gpu wanted" not in str(given_on(snapshot, "a", "all"))
+    assert given_on(snapshot, "a", "all") == {"all": ["r:fifth"]}, "the whole card is gone, a part is left"
+    whole = claim("whole", request("r", "gpu", f'{ATTRIBUTES}.size == "40Gi"'))
+    snapshot.devices.put_claim(of(whole, Claim))
+    assert "0 of 1 free (their pool's counters are used up)" in str(given_on(snapshot, "a", "whole"))
+    snapshot.devices.unassume(("default", "one"))
+    assert given_on(snapshot, "a", "whole") == {"whole": ["r:whole"]}
 
 
 def test_only_the_newest_whole_generation_of_a_pool_counts() -> None:

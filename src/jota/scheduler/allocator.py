@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from jota.meta.quantity import parse
@@ -16,6 +17,7 @@ from jota.scheduler.deviceselectors import SelectorError, Selectors, attribute, 
 from jota.scheduler.deviceview import (
     MOST_DEVICES,
     Constraint,
+    CounterId,
     Demand,
     Device,
     DeviceClass,
@@ -39,6 +41,8 @@ class Candidate:
     """Which nodes reach it; None and no node: all."""
     skips: tuple[str, ...] = ()
     """Operations on the node that it does not need."""
+    costs: tuple[tuple[CounterId, int], ...] = ()
+    """What it takes from the counters of its pool, in nano-units."""
 
     @property
     def id(self) -> DeviceId:
@@ -69,9 +73,10 @@ def allocate(
     classes: Mapping[str, DeviceClass],
     held: Container[DeviceId],
     selectors: Selectors,
+    left: Mapping[CounterId, int] = MappingProxyType({}),
 ) -> list[Grant] | str:
-    """`claims`: (name, demand) in the order of the pod. `held`: devices that other claims have."""
-    search = _Search(claims, candidates, classes, held, selectors)
+    """`claims`: (name, demand) in the order of the pod. `held`: devices that other claims have. `left`: of counters."""
+    search = _Search(claims, candidates, classes, held, selectors, left)
     try:
         found = search.solve(0)
     except SelectorError as error:
@@ -90,10 +95,13 @@ class _Search:
     classes: Mapping[str, DeviceClass]
     held: Container[DeviceId]
     selectors: Selectors
+    left: Mapping[CounterId, int]
     requests: list[_Request] = field(init=False)
     chosen: list[tuple[int, Want, Candidate]] = field(default_factory=list)
     """(claim, way, device)"""
     taken: set[DeviceId] = field(default_factory=set)
+    spent: dict[CounterId, int] = field(default_factory=dict)
+    """By the chosen devices."""
     steps: int = 0
     _meant: dict[Want, list[Candidate]] = field(default_factory=dict)
 
@@ -147,11 +155,17 @@ class _Search:
         self.chosen.append((claim, want, candidate))
         if not want.admin:
             self.taken.add(candidate.id)
+            self._spend(candidate, +1)
 
     def _give_back(self) -> None:
         _, want, candidate = self.chosen.pop()
         if not want.admin:
             self.taken.discard(candidate.id)
+            self._spend(candidate, -1)
+
+    def _spend(self, candidate: Candidate, sign: int) -> None:
+        for counter, amount in candidate.costs:
+            self.spent[counter] = self.spent.get(counter, 0) + sign * amount
 
     # -- what may be taken
 
@@ -180,7 +194,11 @@ class _Search:
         ):
             return False
         # Admin access sees a device whoever has it.
-        return want.admin or (candidate.id not in self.held and candidate.id not in self.taken)
+        if want.admin:
+            return True
+        if candidate.id in self.held or candidate.id in self.taken:
+            return False
+        return all(amount + self.spent.get(c, 0) <= self.left.get(c, 0) for c, amount in candidate.costs)
 
     def _allowed(self, claim: int, want: Want, candidate: Candidate) -> bool:
         """Whether the claim's constraints hold with this device beside those chosen, and it is not one too many."""
@@ -255,8 +273,10 @@ def _shortage(claim: str, want: Want, meant: list[Candidate], free: int) -> str:
     if not meant:
         return where + f"no device of class {want.device_class} matches"
     features = sorted({c.device.beyond_us for c in meant} - {""})
+    drained = sum(bool(c.costs) for c in meant)
     tainted = sum(any(not _tolerated(want, t) for t in c.device.taints or ()) for c in meant)
     why = f" ({', '.join(features)}: not supported)" if features else f" ({tainted} tainted)" if tainted else ""
+    why = why or (" (their pool's counters are used up)" if drained and free < len(meant) else "")
     asked = f"all {len(meant)}" if want.count == 0 else str(want.count)
     return where + f"{asked} device(s) of class {want.device_class} wanted, {free} of {len(meant)} free{why}"
 

@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from jota.meta.quantity import parse
 from jota.scheduler.allocator import Candidate, Grant, allocate
 from jota.scheduler.deviceselectors import Selectors
-from jota.scheduler.deviceview import Allocation, Claim, DeviceClass, DeviceId, Slice, demand_of
+from jota.scheduler.deviceview import (
+    Allocation,
+    Claim,
+    CounterId,
+    Device,
+    DeviceClass,
+    DeviceId,
+    Slice,
+    demand_of,
+)
 from jota.scheduler.nodeselector import selector_mask
 
 if TYPE_CHECKING:
@@ -45,6 +55,10 @@ class _Offer:
     """(node selector, devices); None: every node."""
     by_id: dict[DeviceId, str] = field(default_factory=dict)
     """Device -> its node; "" for one that several nodes reach."""
+    costs: dict[DeviceId, tuple[tuple[CounterId, int], ...]] = field(default_factory=dict)
+    """Of devices that draw on counters of their pool."""
+    limits: dict[CounterId, int] = field(default_factory=dict)
+    """Nano-units."""
 
 
 class Devices:
@@ -55,6 +69,8 @@ class Devices:
         self.synced = False
         self._slices: dict[str, Slice] = {}
         self._held: dict[DeviceId, int] = {}
+        self._left: dict[CounterId, int] = {}
+        """What held devices leave of counters; kept with `_offer`."""
         self._selectors = Selectors()
         self._offer: _Offer | None = None
         self._answers: dict[tuple[bytes, ...], dict[str | tuple[bool, ...], str]] = {}
@@ -108,10 +124,13 @@ class Devices:
 
     def _count(self, allocation: Allocation | None, sign: int) -> None:
         for device in allocation.held if allocation is not None else ():
+            offer = self._sorted()
             self._held[device] = self._held.get(device, 0) + sign
+            for counter, amount in offer.costs.get(device, ()):
+                self._left[counter] = self._left.get(counter, 0) - sign * amount
             if not self._held[device]:
                 del self._held[device]
-            node = self._sorted().by_id.get(device, "")
+            node = offer.by_id.get(device, "")
             if not node:
                 self._answers.clear()
             for answers in self._answers.values():
@@ -148,9 +167,8 @@ class Devices:
     def grants(self, nodes: Snapshot, keys: tuple[Key, ...], slot: int) -> dict[Key, Grant] | str:
         """What each claim would be given on this node, or why not."""
         demands = [(key[1], demand_of(bytes(self.claims[key].spec))) for key in keys]
-        found = allocate(
-            demands, self.candidates(nodes, slot), nodes.names[slot], self.classes, self._held, self._selectors
-        )
+        candidates, node = self.candidates(nodes, slot), nodes.names[slot]
+        found = allocate(demands, candidates, node, self.classes, self._held, self._selectors, self._left)
         return found if isinstance(found, str) else dict(zip(keys, found, strict=True))
 
     def candidates(self, nodes: Snapshot, slot: int) -> list[Candidate]:
@@ -173,6 +191,10 @@ class Devices:
         if self._offer is None:
             self._offer = _offer_of(list(self._slices.values()))
             self._masks = (-1, [])
+            self._left = dict(self._offer.limits)
+            for device, times in self._held.items():
+                for counter, amount in self._offer.costs.get(device, ()):
+                    self._left[counter] = self._left.get(counter, 0) - times * amount
         return self._offer
 
 
@@ -200,9 +222,15 @@ def _offer_of(slices: list[Slice]) -> _Offer:
         if not whole or len(names) != len(set(names)):
             continue
         for s in current:
+            for shared in s.spec.sharedCounters or ():
+                for name, amount in (shared.counters or {}).items():
+                    offer.limits[driver, pool, shared.name, name] = parse(str(amount.value)).nanos
             for device in s.spec.devices or ():
                 place: Any = device if s.spec.perDeviceNodeSelection else s.spec
-                candidate = Candidate(driver, pool, device, place.nodeName, place.nodeSelector, _skipped(s))
+                costs = _costs(driver, pool, device)
+                candidate = Candidate(driver, pool, device, place.nodeName, place.nodeSelector, _skipped(s), costs)
+                if costs:
+                    offer.costs[candidate.id] = costs
                 offer.by_id[candidate.id] = place.nodeName
                 if place.nodeName:
                     offer.local.setdefault(place.nodeName, []).append(candidate)
@@ -211,6 +239,14 @@ def _offer_of(slices: list[Slice]) -> _Offer:
                     wide.setdefault(msgspec.json.encode(selector), (selector, []))[1].append(candidate)
     offer.wide = list(wide.values())
     return offer
+
+
+def _costs(driver: str, pool: str, device: Device) -> tuple[tuple[CounterId, int], ...]:
+    return tuple(
+        ((driver, pool, taken.counterSet, name), parse(str(amount.value)).nanos)
+        for taken in device.consumesCounters or ()
+        for name, amount in (taken.counters or {}).items()
+    )
 
 
 def _skipped(found: Slice) -> tuple[str, ...]:

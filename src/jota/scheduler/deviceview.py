@@ -21,6 +21,8 @@ MOST_CONSUMERS = 256
 """Pods that one claim can be reserved for (upstream's ResourceClaimReservedForMaxSize)."""
 DeviceId = tuple[str, str, str]
 """(driver, pool, device)"""
+CounterId = tuple[str, str, str, str]
+"""(driver, pool, counter set, counter)"""
 
 
 class Meta(msgspec.Struct, gc=False):
@@ -53,6 +55,19 @@ class Capacity(msgspec.Struct, gc=False):
     value: str | int | float = "0"
 
 
+class Consumption(msgspec.Struct, gc=False):
+    counterSet: str = ""
+    counters: dict[str, Capacity] | None = None
+    compatibilityGroups: list[str] | None = None
+
+
+class CounterSet(msgspec.Struct, gc=False):
+    """What the devices of a pool share: parts of one card draw on its memory."""
+
+    name: str = ""
+    counters: dict[str, Capacity] | None = None
+
+
 class Device(msgspec.Struct):
     name: str
     attributes: dict[str, dict[str, Any]] | None = None
@@ -61,7 +76,7 @@ class Device(msgspec.Struct):
     nodeName: str = ""
     nodeSelector: dict[str, Any] | None = None
     allNodes: bool = False
-    consumesCounters: list[Any] | None = None
+    consumesCounters: list[Consumption] | None = None
     allowMultipleAllocations: bool = False
     bindingConditions: list[str] | None = None
     nodeAllocatableResources: dict[str, Any] | None = None
@@ -69,10 +84,10 @@ class Device(msgspec.Struct):
     @property
     def beyond_us(self) -> str:
         """The feature that keeps this scheduler from giving the device to anybody; "" for an ordinary one."""
-        for name in ("consumesCounters", "allowMultipleAllocations", "bindingConditions", "nodeAllocatableResources"):
+        for name in ("allowMultipleAllocations", "bindingConditions", "nodeAllocatableResources"):
             if getattr(self, name):
                 return name
-        return ""
+        return "compatibilityGroups" if any(c.compatibilityGroups for c in self.consumesCounters or ()) else ""
 
 
 class Pool(msgspec.Struct, gc=False):
@@ -90,6 +105,7 @@ class SliceSpec(msgspec.Struct):
     perDeviceNodeSelection: bool = False
     devices: list[Device] | None = None
     skipNodeOperations: list[str] | None = None
+    sharedCounters: list[CounterSet] | None = None
 
 
 class Slice(msgspec.Struct):
