@@ -218,6 +218,24 @@ def test_an_allocation_that_nobody_uses_does_not_tie_a_pod_to_a_full_node() -> N
     told(labelled)
 
 
+def test_no_further_pod_gets_a_claim_whose_device_is_condemned() -> None:
+    async def story(api: ApiServer) -> None:
+        await create(api, RESOURCECLAIMS, claim("c"))
+        await create(api, PODS, pod("first", **uses("c")))
+        await api.advance(3)
+        home = (await where(api))["first"]
+        found = next(s for s in (await api.client.list(RESOURCESLICES))["items"] if s["spec"]["nodeName"] == home)
+        found["spec"]["devices"][0]["taints"] = [{"key": "sick", "effect": "NoExecute"}]
+        await api.client.update(RESOURCESLICES, found)
+        await create(api, PODS, pod("second", **uses("c")))
+        await api.advance(3)
+        assert (await where(api))["second"] == ""
+        text = f'resourceclaim "c" holds device gpu.example.com/{home}/g0, which has a NoExecute taint'
+        assert text in await message(api, "second")
+
+    told(story)
+
+
 def test_two_schedulers_allocate_each_claim_once() -> None:
     async def story(api: ApiServer) -> None:
         rival = asyncio.create_task(Scheduler(api.client, clock=api.clock, random=Random(2)).run())

@@ -20,6 +20,7 @@ from jota.controllers.controller import Context, Controller, ControllerConfig
 from jota.controllers.cronjob import CronJobController
 from jota.controllers.daemonset import DaemonSetController
 from jota.controllers.deployment import DeploymentController
+from jota.controllers.devicetainteviction import DeviceTaintEvictionController
 from jota.controllers.endpoints import EndpointsController
 from jota.controllers.endpointslice import EndpointSliceController
 from jota.controllers.endpointslicemirroring import EndpointSliceMirroring
@@ -69,6 +70,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     VolumeBinder,
     EphemeralVolumeController,
     ResourceClaimController,
+    DeviceTaintEvictionController,
     ClaimProtectionController,
     VolumeProtectionController,
     AttachDetachController,

@@ -22,9 +22,8 @@ from jota.scheduler.deviceview import (
     Device,
     DeviceClass,
     DeviceId,
-    Taint,
-    Toleration,
     Want,
+    tolerates,
 )
 
 _MOST_STEPS = 20_000
@@ -190,7 +189,8 @@ class _Search:
         if candidate.device.beyond_us:
             return False
         if any(
-            t.effect in ("NoSchedule", "NoExecute") and not _tolerated(want, t) for t in candidate.device.taints or ()
+            t.effect in ("NoSchedule", "NoExecute") and not tolerates(want.tolerations, t)
+            for t in candidate.device.taints or ()
         ):
             return False
         # Admin access sees a device whoever has it.
@@ -274,7 +274,7 @@ def _shortage(claim: str, want: Want, meant: list[Candidate], free: int) -> str:
         return where + f"no device of class {want.device_class} matches"
     features = sorted({c.device.beyond_us for c in meant} - {""})
     drained = sum(bool(c.costs) for c in meant)
-    tainted = sum(any(not _tolerated(want, t) for t in c.device.taints or ()) for c in meant)
+    tainted = sum(any(not tolerates(want.tolerations, t) for t in c.device.taints or ()) for c in meant)
     why = f" ({', '.join(features)}: not supported)" if features else f" ({tainted} tainted)" if tainted else ""
     why = why or (" (their pool's counters are used up)" if drained and free < len(meant) else "")
     asked = f"all {len(meant)}" if want.count == 0 else str(want.count)
@@ -298,16 +298,6 @@ def _value(candidate: Candidate, constraint: Constraint) -> tuple[str, Any] | No
             kind = next((k for k, v in value.items() if v is not None), "")
             return kind, attribute(value)
     return None
-
-
-def _tolerated(want: Want, taint: Taint) -> bool:
-    return any(_tolerates(t, taint) for t in want.tolerations)
-
-
-def _tolerates(toleration: Toleration, taint: Taint) -> bool:
-    if toleration.effect not in ("", taint.effect) or toleration.key not in ("", taint.key):
-        return False
-    return (toleration.operator or "Equal") == "Exists" or (bool(toleration.key) and toleration.value == taint.value)
 
 
 def _reach(node: str, candidates: list[Candidate]) -> dict[str, Any] | None:

@@ -22,7 +22,9 @@ from jota.scheduler.deviceview import (
     DeviceClass,
     DeviceId,
     Slice,
+    Taint,
     demand_of,
+    tolerates,
 )
 from jota.scheduler.nodeselector import selector_mask
 
@@ -55,6 +57,8 @@ class _Offer:
     """(node selector, devices); None: every node."""
     by_id: dict[DeviceId, str] = field(default_factory=dict)
     """Device -> its node; "" for one that several nodes reach."""
+    condemned: dict[DeviceId, list[Taint]] = field(default_factory=dict)
+    """Devices with NoExecute taints."""
     costs: dict[DeviceId, tuple[tuple[CounterId, int], ...]] = field(default_factory=dict)
     """Of devices that draw on counters of their pool."""
     limits: dict[CounterId, int] = field(default_factory=dict)
@@ -171,6 +175,15 @@ class Devices:
         found = allocate(demands, candidates, node, self.classes, self._held, self._selectors, self._left)
         return found if isinstance(found, str) else dict(zip(keys, found, strict=True))
 
+    def condemned(self, allocation: Allocation) -> str:
+        """A device of the allocation that no further pod may use, because of a NoExecute taint; "" when there is none."""
+        bad = self._sorted().condemned
+        for r in (allocation.devices.results if allocation.devices is not None else None) or () if bad else ():
+            taints = bad.get((r.driver, r.pool, r.device), ())
+            if not all(tolerates(r.tolerations or (), t) for t in taints):
+                return f"{r.driver}/{r.pool}/{r.device}"
+        return ""
+
     def candidates(self, nodes: Snapshot, slot: int) -> list[Candidate]:
         """The devices that can be used on this node, taken or not."""
         offer = self._sorted()
@@ -229,6 +242,8 @@ def _offer_of(slices: list[Slice]) -> _Offer:
                 place: Any = device if s.spec.perDeviceNodeSelection else s.spec
                 costs = _costs(driver, pool, device)
                 candidate = Candidate(driver, pool, device, place.nodeName, place.nodeSelector, _skipped(s), costs)
+                if executing := [t for t in device.taints or () if t.effect == "NoExecute"]:
+                    offer.condemned[candidate.id] = executing
                 if costs:
                     offer.costs[candidate.id] = costs
                 offer.by_id[candidate.id] = place.nodeName

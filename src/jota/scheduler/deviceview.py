@@ -6,6 +6,7 @@ works on; what this scheduler does not do is found here and told by name. Next: 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -49,6 +50,16 @@ class Toleration(msgspec.Struct, gc=False, frozen=True):
     operator: str = "Equal"
     value: str = ""
     effect: str = ""
+
+
+def tolerates(tolerations: Iterable[Toleration], taint: Taint) -> bool:
+    return any(_tolerates(t, taint) for t in tolerations)
+
+
+def _tolerates(toleration: Toleration, taint: Taint) -> bool:
+    if toleration.effect not in ("", taint.effect) or toleration.key not in ("", taint.key):
+        return False
+    return (toleration.operator or "Equal") == "Exists" or (bool(toleration.key) and toleration.value == taint.value)
 
 
 class Capacity(msgspec.Struct, gc=False):
@@ -129,6 +140,7 @@ class Result(msgspec.Struct, gc=False):
     device: str
     request: str = ""
     adminAccess: bool = False
+    tolerations: list[Toleration] | None = None
 
 
 class _Results(msgspec.Struct, gc=False):

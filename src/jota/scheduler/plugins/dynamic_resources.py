@@ -88,8 +88,9 @@ def _claim_fault(devices: Devices, claim: Claim) -> str:
         return "is being deleted"
     if len(claim.status.reservedFor or ()) >= MOST_CONSUMERS:
         return f"is in use by {MOST_CONSUMERS} pods, and no more can share it"
-    if devices.allocation_of(claim.key) is not None:
-        return ""
+    if (allocation := devices.allocation_of(claim.key)) is not None:
+        bad = devices.condemned(allocation)
+        return f"holds device {bad}, which has a NoExecute taint that it does not tolerate" if bad else ""
     demand = demand_of(bytes(claim.spec))
     if demand.fault:
         return demand.fault
