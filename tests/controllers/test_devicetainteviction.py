@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jota.controllers.devicetainteviction import SLICES, DeviceTaintEvictionController, plan
+from jota.controllers.devicetainteviction import RULES, SLICES, DeviceTaintEvictionController, plan, ruled
 from jota.controllers.resourceclaim import CLAIMS
 from jota.meta.resource import EVENTS, PODS
 
@@ -89,3 +89,28 @@ def test_the_pods_of_a_claim_go_when_its_device_falls_sick() -> None:
             assert await left() == []
 
     asyncio.run(story())
+
+
+def test_a_rule_of_an_administrator_does_the_same() -> None:
+    async def story() -> None:
+        async with running(DeviceTaintEvictionController) as api:
+            claim = await api.client.create(CLAIMS, {"metadata": {"name": "c", "namespace": "ns"}, "spec": REQUEST})
+            pod = {"metadata": {"name": "p", "namespace": "ns"}, "spec": {"containers": [{"name": "c", "image": "x"}]}}
+            uid = (await api.client.create(PODS, pod))["metadata"]["uid"]
+            status = allocated()["status"] | {"reservedFor": [{"resource": "pods", "name": "p", "uid": uid}]}
+            await api.client.update(CLAIMS, {**claim, "status": status}, subresource="status")
+            taint = {"key": "sick", "effect": "NoExecute"}
+            for name, selector in (("other", {"device": "g1"}), ("this", {"pool": "a", "device": "g0"})):
+                spec = {"deviceSelector": selector, "taint": taint}
+                await api.client.create(RULES, {"metadata": {"name": name}, "spec": spec})
+                await api.advance(5)
+                assert len((await api.client.list(PODS, "ns"))["items"]) == (name == "other")
+
+    asyncio.run(story())
+
+
+def test_which_devices_a_rule_is_about() -> None:
+    assert not ruled({"spec": {}}, DEVICE)
+    assert ruled({"spec": {"deviceSelector": {}}}, DEVICE)
+    assert ruled({"spec": {"deviceSelector": {"driver": DEVICE[0]}}}, DEVICE)
+    assert not ruled({"spec": {"deviceSelector": {"driver": DEVICE[0], "device": "g1"}}}, DEVICE)

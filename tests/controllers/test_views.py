@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jota.client.sharing import Shared, without_node
-from jota.controllers.views import Pod
+from jota.controllers.views import Pod, PodStatus
 
 _plain = msgspec.json.Decoder(Pod).decode
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from([',"nodeName":"x"}', "\\", '"', "n1"])
@@ -77,3 +77,24 @@ def test_what_is_shared_is_bounded() -> None:
     shared = Shared[int](int, most=3)
     assert [shared.of(b"%d" % n) for n in range(10)] == list(range(10))
     assert len(shared._kept) == 3
+
+
+def test_no_field_of_the_status_is_lost() -> None:
+    ran = {
+        "name": "c",
+        "restartCount": 2,
+        "state": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:00:00Z"}},
+    }
+    status = {
+        "phase": "Running",
+        "startTime": "2026-01-01T00:00:00Z",
+        "podIP": "10.0.0.1",
+        "podIPs": [{"ip": "10.0.0.1"}],
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [ran],
+        "initContainerStatuses": [ran],
+        "resourceClaimStatuses": [{"name": "gpu", "resourceClaimName": "p-gpu-x"}],
+    }
+    assert set(status) == set(PodStatus.__struct_fields__)
+    data = orjson.dumps({"metadata": {"name": "p"}, "spec": {"containers": []}, "status": status})
+    assert Pod.from_json(data) == _plain(data)

@@ -16,7 +16,7 @@ from jota.controllers.resourceclaim import ResourceClaimController
 from jota.controllers.table import run_controllers
 from jota.meta.errors import ApiError
 from jota.meta.resource import NAMESPACES, NODES, PODS, SERVICEACCOUNTS, Resource
-from jota.scheduler.resources import DEVICECLASSES, RESOURCECLAIMS, RESOURCESLICES
+from jota.scheduler.resources import DEVICECLASSES, DEVICETAINTRULES, RESOURCECLAIMS, RESOURCESLICES
 from jota.scheduler.scheduler import Scheduler
 from jota.testing.cluster import ApiServer
 
@@ -232,6 +232,24 @@ def test_no_further_pod_gets_a_claim_whose_device_is_condemned() -> None:
         assert (await where(api))["second"] == ""
         text = f'resourceclaim "c" holds device gpu.example.com/{home}/g0, which has a NoExecute taint'
         assert text in await message(api, "second")
+
+    told(story)
+
+
+def test_a_taint_rule_keeps_devices_from_being_given() -> None:
+    async def story(api: ApiServer) -> None:
+        rule = {"deviceSelector": {"pool": "a"}, "taint": {"key": "service", "effect": "NoSchedule"}}
+        await api.client.create(DEVICETAINTRULES, {"metadata": {"name": "r"}, "spec": rule})
+        await create(api, RESOURCECLAIMS, claim("c", request(count=2)), claim("d", request(count=2)))
+        await create(api, PODS, pod("p", **uses("c")))
+        await api.advance(3)
+        await create(api, PODS, pod("q", **uses("d")))
+        await api.advance(3)
+        assert (await where(api)) == {"p": "b", "q": ""}
+        assert "0 of 2 free (2 tainted)" in await message(api, "q")
+        await api.client.delete(DEVICETAINTRULES, "r")
+        await api.advance(15)
+        assert (await where(api))["q"] == "a"
 
     told(story)
 

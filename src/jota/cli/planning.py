@@ -12,7 +12,7 @@ from jota.client.client import Client
 from jota.meta.errors import ApiError
 from jota.meta.resource import NAMESPACES, NODES, PODS, Resource
 from jota.scheduler.deviceview import Claim as DeviceClaim
-from jota.scheduler.deviceview import DeviceClass, Slice
+from jota.scheduler.deviceview import DeviceClass, Slice, TaintRule
 from jota.scheduler.feed import Namespace
 from jota.scheduler.pod import ClaimName, Pod
 from jota.scheduler.podgroups import COSCHEDULING, RESOURCES, PodGroup, policy_of
@@ -23,6 +23,7 @@ from jota.scheduler.resources import (
     CLAIMS,
     CLASSES,
     DEVICECLASSES,
+    DEVICETAINTRULES,
     RESOURCECLAIMS,
     RESOURCESLICES,
     SELECTING,
@@ -87,6 +88,8 @@ async def rehearse_devices(client: Client, rehearsal: Rehearsal, pod: Pod, docum
     devices, namespace = rehearsal.nodes.devices, pod.metadata.namespace
     if not devices.synced:
         devices.synced = True
+        for rule in await _all(client, DEVICETAINTRULES, TaintRule):
+            devices.put_rule(rule.metadata.name, rule)
         for piece in await _all(client, RESOURCESLICES, Slice):
             devices.put_slice(piece.metadata.name, piece)
         for found in await _all(client, DEVICECLASSES, DeviceClass):

@@ -1,4 +1,4 @@
-"""Eviction by NoExecute taints of devices. In: slices with tainted devices, the claims that hold them. Out: deletes of the pods.
+"""Eviction by NoExecute taints of devices. In: slices with tainted devices, DeviceTaintRules, claims. Out: deletes of pods.
 
 A pod goes when a device of one of its claims has such a taint that the claim does not tolerate, after the time that it does.
 The tolerations are those that the scheduler copied into the allocation. Taints without timeAdded count from when they were
@@ -26,6 +26,7 @@ Object = dict[str, Any]
 DeviceId = tuple[str, str, str]
 """(driver, pool, device)"""
 
+RULES = Resource("resource.k8s.io", "v1", "devicetaintrules", "DeviceTaintRule", False)
 SLICES = Resource("resource.k8s.io", "v1", "resourceslices", "ResourceSlice", False)
 
 
@@ -59,6 +60,7 @@ class DeviceTaintEvictionController(Controller):
         self.claims.add_index("pool", _pools)
         self.slices = self.watch(SLICES, self._claims_of, when=lambda old, new: executing(old) != executing(new))
         self.slices.add_index("pool", lambda s: [f"{s['spec']['driver']}/{s['spec']['pool']['name']}"])
+        self.rules = self.watch(RULES, self._claims_ruled)
         self.pods = self.watch(PODS, type=Pod)
         self.events = context.recorder("device-taint-eviction")
         self._first_seen: dict[tuple[DeviceId, str], float] = {}
@@ -67,6 +69,10 @@ class DeviceTaintEvictionController(Controller):
         pool = f"{found['spec']['driver']}/{found['spec']['pool']['name']}"
         return [key_of(c["metadata"]["namespace"], c["metadata"]["name"]) for c in self.claims.by_index("pool", pool)]
 
+    def _claims_ruled(self, rule: Object) -> Iterable[str]:
+        held = ((key, _held(claim)) for key, claim in self.claims.items())
+        return [key for key, devices in held if any(ruled(rule, device) for device in devices)]
+
     async def reconcile(self, key: str) -> float | None:
         claim = self.claims.get(key)
         consumers = ((claim.get("status") or {}).get("reservedFor") or ()) if claim is not None else ()
@@ -74,6 +80,10 @@ class DeviceTaintEvictionController(Controller):
             return None
         slices = [s for pool in _pools(claim) for s in self.slices.by_index("pool", pool)]
         taints = {device: found for s in slices for device, found in executing(s).items()}
+        for device in _held(claim):
+            found = [r["spec"]["taint"] for r in self.rules.list() if ruled(r, device)]
+            if found := [t for t in found if t.get("effect") == "NoExecute"]:
+                taints[device] = [*taints.get(device, ()), *found]
         self._see(set(_pools(claim)), taints)
         deadline = plan(claim, taints, self._first_seen)
         if deadline is None:
@@ -121,6 +131,20 @@ def executing(found: Object | None) -> dict[DeviceId, list[Object]]:
     return out
 
 
-def _pools(claim: Object) -> list[str]:
+def ruled(rule: Object, device: DeviceId) -> bool:
+    """Whether the rule is about the device: no selector, no device; an empty one, every device."""
+    selector = rule["spec"].get("deviceSelector")
+    if selector is None:
+        return False
+    wanted = (selector.get(field) for field in ("driver", "pool", "device"))
+    return all(w is None or w == own for w, own in zip(wanted, device, strict=True))
+
+
+def _held(claim: Object) -> list[DeviceId]:
     allocation = (claim.get("status") or {}).get("allocation") or {}
-    return sorted({f"{r['driver']}/{r['pool']}" for r in (allocation.get("devices") or {}).get("results") or ()})
+    results = (allocation.get("devices") or {}).get("results") or ()
+    return [(r["driver"], r["pool"], r["device"]) for r in results]
+
+
+def _pools(claim: Object) -> list[str]:
+    return sorted({f"{driver}/{pool}" for driver, pool, _ in _held(claim)})

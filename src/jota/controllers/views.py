@@ -215,6 +215,7 @@ class Pod(msgspec.Struct, gc=False):
                 _conditions(status.conditions),
                 status.containerStatuses,
                 status.initContainerStatuses,
+                status.resourceClaimStatuses,
             ),
         )
 
@@ -342,6 +343,7 @@ class _RawStatus(msgspec.Struct, gc=False):
     conditions: msgspec.Raw = NOTHING
     containerStatuses: list[ContainerStatus] | None = None
     initContainerStatuses: list[ContainerStatus] | None = None
+    resourceClaimStatuses: list[ClaimName] | None = None
 
 
 class _RawPod(msgspec.Struct, gc=False):

@@ -22,6 +22,7 @@ from jota.scheduler.deviceview import (
     Device,
     DeviceClass,
     DeviceId,
+    Taint,
     Want,
     tolerates,
 )
@@ -42,6 +43,8 @@ class Candidate:
     """Operations on the node that it does not need."""
     costs: tuple[tuple[CounterId, int], ...] = ()
     """What it takes from the counters of its pool, in nano-units."""
+    taints: tuple[Taint, ...] = ()
+    """Its own, and those that rules put on it."""
 
     @property
     def id(self) -> DeviceId:
@@ -189,8 +192,7 @@ class _Search:
         if candidate.device.beyond_us:
             return False
         if any(
-            t.effect in ("NoSchedule", "NoExecute") and not tolerates(want.tolerations, t)
-            for t in candidate.device.taints or ()
+            t.effect in ("NoSchedule", "NoExecute") and not tolerates(want.tolerations, t) for t in candidate.taints
         ):
             return False
         # Admin access sees a device whoever has it.
@@ -274,7 +276,7 @@ def _shortage(claim: str, want: Want, meant: list[Candidate], free: int) -> str:
         return where + f"no device of class {want.device_class} matches"
     features = sorted({c.device.beyond_us for c in meant} - {""})
     drained = sum(bool(c.costs) for c in meant)
-    tainted = sum(any(not tolerates(want.tolerations, t) for t in c.device.taints or ()) for c in meant)
+    tainted = sum(any(not tolerates(want.tolerations, t) for t in c.taints) for c in meant)
     why = f" ({', '.join(features)}: not supported)" if features else f" ({tainted} tainted)" if tainted else ""
     why = why or (" (their pool's counters are used up)" if drained and free < len(meant) else "")
     asked = f"all {len(meant)}" if want.count == 0 else str(want.count)

@@ -1,4 +1,4 @@
-"""Reads slices, classes and claims for the scheduler, from the first pod on that has claims; before that nobody pays for it.
+"""Reads slices, taint rules, classes and claims for the scheduler, from the first pod on that has claims; before that nobody pays for it.
 
 In: the API. Out: changes of `Snapshot.devices`, hints about whom they may help. Pods that come before everything was read
 once are held back and handed over then.
@@ -15,8 +15,8 @@ from jota.aio.clock import Clock
 from jota.client.client import Client
 from jota.client.informer import Informer
 from jota.scheduler.devices import Devices
-from jota.scheduler.deviceview import Claim, DeviceClass, Slice
-from jota.scheduler.resources import DEVICECLASSES, RESOURCECLAIMS, RESOURCESLICES
+from jota.scheduler.deviceview import Claim, DeviceClass, Slice, TaintRule
+from jota.scheduler.resources import DEVICECLASSES, DEVICETAINTRULES, RESOURCECLAIMS, RESOURCESLICES
 
 HINT = "DynamicResources"
 
@@ -38,11 +38,13 @@ class DeviceFeed:
         self._held: dict[str, None] = {}
         claims: Informer[Claim] = Informer(client, RESOURCECLAIMS, type=Claim, clock=clock, random=random)
         classes: Informer[DeviceClass] = Informer(client, DEVICECLASSES, type=DeviceClass, clock=clock, random=random)
+        rules: Informer[TaintRule] = Informer(client, DEVICETAINTRULES, type=TaintRule, clock=clock, random=random)
         slices: Informer[Slice] = Informer(client, RESOURCESLICES, type=Slice, clock=clock, random=random)
         claims.add_handler(self._claim_changed)
         classes.add_handler(self._class_changed)
         slices.add_handler(self._slice_changed)
-        self._informers: list[Informer[Any]] = [slices, classes, claims]
+        rules.add_handler(self._rule_changed)
+        self._informers: list[Informer[Any]] = [rules, slices, classes, claims]
 
     def holds(self, key: str) -> bool:
         """Whether the pod has to wait until everything was read once; it is handed over then."""
@@ -79,6 +81,12 @@ class DeviceFeed:
         seen = new or old
         assert seen is not None
         self._devices.put_class(seen.metadata.name, new)
+        self._stir(HINT)
+
+    def _rule_changed(self, old: TaintRule | None, new: TaintRule | None) -> None:
+        seen = new or old
+        assert seen is not None
+        self._devices.put_rule(seen.metadata.name, new)
         self._stir(HINT)
 
     def _slice_changed(self, old: Slice | None, new: Slice | None) -> None:

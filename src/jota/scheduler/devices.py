@@ -23,6 +23,7 @@ from jota.scheduler.deviceview import (
     DeviceId,
     Slice,
     Taint,
+    TaintRule,
     demand_of,
     tolerates,
 )
@@ -72,6 +73,7 @@ class Devices:
         self.assumed: dict[Key, Assumed] = {}
         self.synced = False
         self._slices: dict[str, Slice] = {}
+        self._rules: dict[str, TaintRule] = {}
         self._held: dict[DeviceId, int] = {}
         self._left: dict[CounterId, int] = {}
         """What held devices leave of counters; kept with `_offer`."""
@@ -112,6 +114,14 @@ class Devices:
             self._slices.pop(name, None)
         else:
             self._slices[name] = found
+        self._offer = None
+        self._answers.clear()
+
+    def put_rule(self, name: str, found: TaintRule | None) -> None:
+        if found is None:
+            self._rules.pop(name, None)
+        else:
+            self._rules[name] = found
         self._offer = None
         self._answers.clear()
 
@@ -202,7 +212,7 @@ class Devices:
 
     def _sorted(self) -> _Offer:
         if self._offer is None:
-            self._offer = _offer_of(list(self._slices.values()))
+            self._offer = _offer_of(list(self._slices.values()), list(self._rules.values()))
             self._masks = (-1, [])
             self._left = dict(self._offer.limits)
             for device, times in self._held.items():
@@ -220,7 +230,7 @@ def _selected(nodes: Snapshot, selector: dict[str, Any] | None) -> Mask | None:
     return None if selector is None else selector_mask(nodes, selector)
 
 
-def _offer_of(slices: list[Slice]) -> _Offer:
+def _offer_of(slices: list[Slice], rules: list[TaintRule]) -> _Offer:
     """Of each pool only the newest generation counts, and only when all its slices are here."""
     pools: dict[tuple[str, str], list[Slice]] = {}
     for s in slices:
@@ -240,9 +250,12 @@ def _offer_of(slices: list[Slice]) -> _Offer:
                     offer.limits[driver, pool, shared.name, name] = parse(str(amount.value)).nanos
             for device in s.spec.devices or ():
                 place: Any = device if s.spec.perDeviceNodeSelection else s.spec
-                costs = _costs(driver, pool, device)
-                candidate = Candidate(driver, pool, device, place.nodeName, place.nodeSelector, _skipped(s), costs)
-                if executing := [t for t in device.taints or () if t.effect == "NoExecute"]:
+                costs, id_ = _costs(driver, pool, device), (driver, pool, device.name)
+                taints = (*(device.taints or ()), *(r.spec.taint for r in rules if r.concerns(id_)))
+                candidate = Candidate(
+                    driver, pool, device, place.nodeName, place.nodeSelector, _skipped(s), costs, taints
+                )
+                if executing := [t for t in taints if t.effect == "NoExecute"]:
                     offer.condemned[candidate.id] = executing
                 if costs:
                     offer.costs[candidate.id] = costs

@@ -124,6 +124,32 @@ class Slice(msgspec.Struct):
     spec: SliceSpec
 
 
+class DeviceSelector(msgspec.Struct, gc=False):
+    driver: str | None = None
+    pool: str | None = None
+    device: str | None = None
+
+    def matches(self, id_: DeviceId) -> bool:
+        """An empty one matches every device."""
+        return all(w is None or w == own for w, own in zip((self.driver, self.pool, self.device), id_, strict=True))
+
+
+class _RuleSpec(msgspec.Struct):
+    taint: Taint
+    deviceSelector: DeviceSelector | None = None
+
+
+class TaintRule(msgspec.Struct):
+    """A DeviceTaintRule: a taint that an administrator, not the driver, puts on devices."""
+
+    metadata: Meta
+    spec: _RuleSpec
+
+    def concerns(self, id_: DeviceId) -> bool:
+        """Without a selector it is about no device."""
+        return self.spec.deviceSelector is not None and self.spec.deviceSelector.matches(id_)
+
+
 class ClassSpec(msgspec.Struct):
     selectors: list[Selector] | None = None
     config: list[dict[str, Any]] | None = None

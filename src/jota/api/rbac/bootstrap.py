@@ -156,7 +156,7 @@ def _scheduler() -> list[Object]:
             "storageclasses",
             "volumeattachments",
         ),
-        _rule(_READ, ("resource.k8s.io",), "deviceclasses", "resourceclaims", "resourceslices"),
+        _rule(_READ, ("resource.k8s.io",), "deviceclasses", "devicetaintrules", "resourceclaims", "resourceslices"),
         _rule(("patch", "update"), ("resource.k8s.io",), "resourceclaims", "resourceclaims/status"),
         _rule(_READ, ("scheduling.k8s.io", "scheduling.x-k8s.io"), "podgroups"),
         _rule(("patch", "update"), ("scheduling.k8s.io",), "podgroups/status"),
