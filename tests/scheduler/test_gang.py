@@ -13,7 +13,7 @@ import pytest
 from jota.api.config import ApiConfig
 from jota.client.client import Client
 from jota.meta.errors import ApiError
-from jota.meta.resource import EVENTS, PODGROUPS, PODS, SERVICEACCOUNTS, Resource
+from jota.meta.resource import EVENTS, NODES, PODGROUPS, PODS, SERVICEACCOUNTS, Resource
 from jota.scheduler.podgroups import COSCHEDULING, LABEL
 from jota.scheduler.resources import DEVICECLASSES, RESOURCECLAIMS, RESOURCESLICES
 from jota.scheduler.scheduler import Scheduler
@@ -209,6 +209,12 @@ def test_a_topology_keeps_the_gang_in_one_domain() -> None:
         await api.advance(3)
         assert await placed(api, "h") == [], "one is left in rack 2 and two in rack 1"
         assert "2 of the 3 pods" in await message(api, "h-0")
+        await gang(api, "k", 2, group={"schedulingConstraints": {"topology": [{"key": "row"}]}})
+        await api.advance(3)
+        assert "3 node(s) without the label of the group's topology" in await message(api, "k-0")
+        await api.client.patch(NODES, "a", "", {"metadata": {"labels": {"row": "1"}}})
+        await api.advance(15)
+        assert await placed(api, "k") == ["a", "a"]
 
     told()(story)
 

@@ -227,16 +227,16 @@ class Gangs:
 
     def _try_each(self, domains: list[Mask | None], members: list[Waiting], least: int, kept: dict[str, str]) -> Trial:
         """The first domain that holds enough, else the trial that came nearest."""
-        best = Trial(refused=members, refusals={"PodGroup": {"node(s) without the topology label of the group": 0}})
-        tried = False
+        if not domains:
+            nowhere = {"node(s) without the label of the group's topology": int(self._nodes.live.sum())}
+            return Trial(refused=members, refusals={"PodGroup": nowhere}, plugins={"PodGroup"})
+        trials: list[Trial] = []
         for within in domains:
-            trial = self._together.place(members, least, within, kept)
-            if len(trial.placed) >= least:
-                return trial
-            if not tried or len(trial.placed) > len(best.placed):
-                best, tried = trial, True
-        if not tried:
-            best.refusals["PodGroup"] = dict.fromkeys(best.refusals["PodGroup"], int(self._nodes.live.sum()))
+            trials.append(self._together.place(members, least, within, kept))
+            if len(trials[-1].placed) >= least:
+                return trials[-1]
+        best = max(trials, key=lambda t: len(t.placed))
+        best.plugins = set[str]().union(*(t.plugins for t in trials))
         return best
 
     def _clearing(self, uid: str, priority: int) -> bool:
@@ -274,7 +274,7 @@ class Gangs:
     ) -> Outcome:
         total, name = int(self._nodes.live.sum()), key.partition("/")[2]
         text = explanation(trial.refusals, total)
-        rejected = frozenset(trial.refusals)
+        rejected = frozenset(trial.plugins)
         if len(trial.placed) >= least:
             for waiting, _ in trial.placed:
                 self._hands.unnominate(waiting.pod.metadata.uid)

@@ -37,6 +37,8 @@ class Trial:
     refused: list[Waiting] = field(default_factory=list)
     refusals: dict[str, dict[str, int]] = field(default_factory=dict)
     """Why the first refused member fits nowhere beside those placed: plugin -> reason -> nodes."""
+    plugins: set[str] = field(default_factory=set)
+    """That had a part in refusing any member."""
 
 
 class Together:
@@ -163,8 +165,10 @@ class Together:
                     trial.placed.append((waiting, slot))
                     for reserver in self._reservers if shape.reserves else ():
                         reserver.reserve(shape, slot)
-        if refused and not trial.refused:
-            trial.refusals = cycle.refusals(shape, within)
+        if refused:
+            refusals = cycle.refusals(shape, within)
+            trial.plugins |= refusals.keys()
+            trial.refusals = trial.refusals or refusals
         trial.refused += refused
 
     def _place_one(self, cycle: Cycle, waiting: Waiting, within: Mask | None, kept: str) -> int | None:
