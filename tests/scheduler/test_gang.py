@@ -283,6 +283,24 @@ def test_a_lost_member_is_replaced_alone_and_a_new_scheduler_knows_who_is_there(
     told(node("a", "4"))(story)
 
 
+def test_the_last_pods_of_a_job_do_not_wait_for_those_that_are_done() -> None:
+    async def story(api: ApiServer) -> None:
+        await gang(api, "g", 3)
+        await api.advance(3)
+        for n in range(3):
+            await api.client.patch(PODS, f"g-{n}", "default", {"status": {"phase": "Succeeded"}}, subresource="status")
+        await api.client.create(PODS, member("g-3", "g"), "default")
+        await api.advance(3)
+        assert len(await placed(api, "g")) == 4
+        for n in range(4):
+            await api.client.delete(PODS, f"g-{n}", "default", grace=0)
+        await api.client.create(PODS, member("g-4", "g"), "default")
+        await api.advance(3)
+        assert await placed(api, "g") == [], "a new gang begins anew"
+
+    told(node("a", "4"))(story)
+
+
 class Stumbling(Client):
     """Fails the first binding of one pod, as a server does that goes away at the wrong moment."""
 

@@ -42,6 +42,13 @@ class Gang:
     """Pod key -> a member without a node."""
     placed: dict[str, str] = field(default_factory=dict)
     """Uid -> node of each member that is bound or assumed, and not over."""
+    done: set[str] = field(default_factory=set)
+    """Keys of members that have succeeded: the last pods of a Job do not wait for those that had their turn."""
+
+    @property
+    def had(self) -> int:
+        """Members that need no place any more."""
+        return len(self.placed) + len(self.done)
 
 
 @dataclass(slots=True)
@@ -125,8 +132,14 @@ class Gangs:
     def remove(self, key: str, pod: Pod) -> None:
         """It waits no more: gone, bound, or not ours."""
         gang = self._gangs.get(key)
-        if gang is not None and (gang.waiting.pop(pod.key, None) is not None or not gang.placed):
-            self._offer(key)
+        if gang is not None:
+            gang.done.discard(pod.key)
+            if gang.waiting.pop(pod.key, None) is not None or not gang.had:
+                self._offer(key)
+
+    def succeeded(self, key: str, pod: Pod) -> None:
+        self._gang(key).done.add(pod.key)
+        self._offer(key)
 
     def hold(self, key: str, uid: str, node: str) -> None:
         """A member is bound or assumed."""
@@ -170,7 +183,7 @@ class Gangs:
     def _offer(self, key: str) -> None:
         """Queue the gang if enough of it is there."""
         gang, policy, now = self._gangs[key], self._groups.policy(key), self._clock.monotonic()
-        if not gang.waiting and not gang.placed:
+        if not gang.waiting and not gang.had:
             self._queue.remove(key)
             self._groups.drop(key)
             self._untold.pop(key, None)
@@ -182,7 +195,7 @@ class Gangs:
                 self._queue.add(waiting.pod, waiting.shape, now)
             gang.waiting.clear()
             self._hands.wake()
-        elif policy is not None and gang.waiting and len(gang.waiting) + len(gang.placed) >= policy.least:
+        elif policy is not None and gang.waiting and len(gang.waiting) + gang.had >= policy.least:
             first = min(gang.waiting.values(), key=lambda w: w.order)
             priority = first.pod.spec.priority if policy.priority is None else policy.priority
             self._queue.add_gang(key, first.pod, first.shape, priority, now)
@@ -201,7 +214,7 @@ class Gangs:
         if gang is None or policy is None or not gang.waiting:
             return Outcome()
         members = list(gang.waiting.values())
-        least = max(0, policy.least - len(gang.placed))
+        least = max(0, policy.least - gang.had)
         uids = {w.pod.metadata.uid for w in members}
         priority = members[0].pod.spec.priority if policy.priority is None else policy.priority
         kept = {uid: n.node for uid, n in self._hands.nominated.items() if uid in uids}
@@ -316,7 +329,7 @@ class Gangs:
     def _whole(self, key: str) -> bool:
         """Whether enough of the gang is bound or assumed."""
         gang, policy = self._gangs.get(key), self._groups.policy(key)
-        return gang is not None and policy is not None and len(gang.placed) >= policy.least
+        return gang is not None and policy is not None and gang.had >= policy.least
 
     async def _prepare_all(self, key: str, placed: list[tuple[Waiting, str]]) -> bool:
         """Volumes and devices of all, or the whole gang is taken back; also when a member went away meanwhile."""
@@ -360,7 +373,7 @@ class Gangs:
             return ""
         if policy is None:
             return self._groups.absence(key)
-        have = len(gang.waiting) + len(gang.placed)
+        have = len(gang.waiting) + gang.had
         name, lacking = key.partition("/")[2], policy.least - have
         if lacking <= 0:
             return ""

@@ -288,6 +288,8 @@ class Scheduler:
             self._drop(new)
             self._unnominate(uid)
             self._forget(uid)
+            if new.status.phase == "Succeeded" and (gang := group_of(new)):
+                self._gangs.succeeded(gang, new)
         elif new.spec.nodeName:
             self._drop(new)
             self._unnominate(uid)
