@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jota.meta.resource import CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS, SERVICES
+from jota.meta.resource import CONFIGMAPS, EVENTS, NAMESPACES, NODES, PODS, SECRETS, SERVICES
 from jota.testing.cluster import ApiServer
 from jota.why.explain import explain, find_kind
 from jota.why.finding import Finding
@@ -206,3 +206,23 @@ def test_both_languages_say_the_same(code: str) -> None:
 def test_exit_codes_have_both_languages() -> None:
     for english, korean in EXIT_CODES.values():
         assert english != korean
+
+
+def test_devices_that_are_not_ready() -> None:
+    async def story(api: ApiServer) -> None:
+        await node(api, "n")
+        made = await api.client.create(PODS, pod("gpu", nodeName="n"), "default")
+        text = 'Failed to prepare dynamic resources: resourceclaim "c": DRA driver a.io is not registered on this node'
+        event = {
+            "metadata": {"name": "gpu.1", "namespace": "default"},
+            "involvedObject": {"kind": "Pod", "name": "gpu", "namespace": "default", "uid": made["metadata"]["uid"]},
+            "reason": "FailedPrepareDynamicResources",
+            "message": text,
+            "type": "Warning",
+        }
+        await api.client.create(EVENTS, event, "default")
+        found = await why(api, "pod/gpu")
+        assert codes(found)[0] == "devices"
+        assert found[0].facts["message"] == text
+
+    ask(story)

@@ -80,7 +80,12 @@ async def _on_node(world: World, pod: Object) -> list[Finding]:
 async def _waiting(world: World, pod: Object) -> list[Finding]:
     """On its node, nothing wrong in the container statuses: the events know more."""
     about = subject(pod, "Pod")
-    for code, reasons in (("volume", ("FailedMount", "FailedAttachVolume")), ("sandbox", ("FailedCreatePodSandBox",))):
+    causes = (
+        ("volume", ("FailedMount", "FailedAttachVolume")),
+        ("devices", ("FailedPrepareDynamicResources",)),
+        ("sandbox", ("FailedCreatePodSandBox",)),
+    )
+    for code, reasons in causes:
         event = await world.last_event(pod, *reasons)
         if event is not None:
             message = event.get("message", "")

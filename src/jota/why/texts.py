@@ -113,6 +113,7 @@ TEXTS: dict[str, Text] = {
         "이 네임스페이스에 {what} {name}이(가) 없습니다. 혹시 {near}인가요?",
     ),
     "volume": Text("its volumes are not ready: {message}", "볼륨이 준비되지 않았습니다: {message}"),
+    "devices": Text("its devices are not ready: {message}", "장치가 준비되지 않았습니다: {message}"),
     "sandbox": Text("its sandbox could not be made: {message}", "샌드박스를 만들지 못했습니다: {message}"),
     "starting": Text(
         "container {container} is being started ({reason})", "컨테이너 {container}를 시작하는 중입니다 ({reason})"
