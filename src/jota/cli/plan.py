@@ -101,7 +101,7 @@ def _together(rehearsal: Any, key: str, members: list[tuple[Any, dict[str, Any]]
     first = next((o["message"] for _, o in members if not o["node"]), "more pods of it are needed")
     text = f"{why}: {first}" if least >= 0 else f'PodGroup "{name}" does not exist'
     for pod, outcome in placed:
-        rehearsal.forget(pod, outcome["node"])
+        rehearsal.lift(pod, outcome["node"])
         outcome |= {"node": "", "message": text}
 
 

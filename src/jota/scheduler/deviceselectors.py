@@ -96,7 +96,7 @@ def _compiled(expression: str) -> Program:
 
 
 def _shown(driver: str, device: Device, domains: tuple[str, ...]) -> dict[str, Any]:
-    from jota.meta.cel_functions import quantity_value
+    from jota.meta.cel.library.amounts import quantity_of
 
     attributes: dict[str, dict[str, Any]] = {d: {} for d in domains}
     capacity: dict[str, dict[str, Any]] = {d: {} for d in domains}
@@ -105,7 +105,7 @@ def _shown(driver: str, device: Device, domains: tuple[str, ...]) -> dict[str, A
         attributes.setdefault(domain, {})[plain] = attribute(value)
     for name, amount in (device.capacity or {}).items():
         domain, plain = split(name, driver)
-        capacity.setdefault(domain, {})[plain] = quantity_value(str(amount.value))
+        capacity.setdefault(domain, {})[plain] = quantity_of(str(amount.value))
     return {
         "driver": driver,
         "attributes": attributes,
@@ -125,11 +125,11 @@ def attribute(value: dict[str, Any]) -> Any:
     for kind in ("string", "int", "bool"):
         if value.get(kind) is not None:
             return value[kind]
-    from jota.meta.cel_functions import semver_value
+    from jota.meta.cel.library.amounts import semver_of
 
     if value.get("version") is not None:
-        return semver_value(str(value["version"]))
+        return semver_of(str(value["version"]))
     for kind in ("strings", "ints", "bools"):
         if value.get(kind) is not None:
             return value[kind]
-    return [semver_value(str(v)) for v in value.get("versions") or ()]
+    return [semver_of(str(v)) for v in value.get("versions") or ()]

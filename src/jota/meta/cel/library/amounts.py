@@ -19,7 +19,7 @@ _SEMVER = re.compile(
 )
 
 
-def _quantity(text: str) -> Quantity:
+def quantity_of(text: str) -> Quantity:
     return Quantity(Fraction(quantity.parse(text).nanos, quantity.NANO))
 
 
@@ -46,7 +46,7 @@ def _rank(value: Quantity | Semver) -> Any:
     return value.amount if isinstance(value, Quantity) else _precedence(value)
 
 
-def _semver(text: str, normalize: bool = False) -> Semver:
+def semver_of(text: str, normalize: bool = False) -> Semver:
     text = _normal(text) if normalize else text
     if not _SEMVER.fullmatch(text):
         few = text.count(".") < 2
@@ -75,8 +75,8 @@ def _part(index: int) -> Any:
 
 
 TABLE = [
-    Function("quantity", "(string) quantity", _quantity, traversal(0)),
-    Function("isQuantity", "(string) bool", holds(_quantity), traversal(0)),
+    Function("quantity", "(string) quantity", quantity_of, traversal(0)),
+    Function("isQuantity", "(string) bool", holds(quantity_of), traversal(0)),
     Function("sign", "(quantity) int", _sign),
     Function("sign", "quantity.() int", _sign),
     Function("isInteger", "quantity.() bool", _is_integer),
@@ -86,10 +86,10 @@ TABLE = [
     Function("add", "quantity.(int) quantity", lambda a, b: Quantity(a.amount + b)),
     Function("sub", "quantity.(quantity) quantity", lambda a, b: Quantity(a.amount - b.amount)),
     Function("sub", "quantity.(int) quantity", lambda a, b: Quantity(a.amount - b)),
-    Function("semver", "(string) semver", _semver, traversal(0)),
-    Function("semver", "(string, bool) semver", _semver, traversal(0)),
-    Function("isSemver", "(string) bool", holds(_semver), traversal(0)),
-    Function("isSemver", "(string, bool) bool", lambda t, n: holds(lambda x: _semver(x, n))(t), traversal(0)),
+    Function("semver", "(string) semver", semver_of, traversal(0)),
+    Function("semver", "(string, bool) semver", semver_of, traversal(0)),
+    Function("isSemver", "(string) bool", holds(semver_of), traversal(0)),
+    Function("isSemver", "(string, bool) bool", lambda t, n: holds(lambda x: semver_of(x, n))(t), traversal(0)),
     Function("major", "semver.() int", _part(0)),
     Function("minor", "semver.() int", _part(1)),
     Function("patch", "semver.() int", _part(2)),
