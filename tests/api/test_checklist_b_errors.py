@@ -5,11 +5,26 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from jota.api.filters.attributes import User
+from jota.api.flowcontrol.objects import AUTOUPDATE, FLOW_SCHEMAS, PRIORITY_LEVELS
 from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, DEPLOYMENTS, PODS
 from jota.testing.cluster import ApiServer, story
+from jota.wire.message import Response
 
 CM = "/api/v1/namespaces/default/configmaps"
+
+
+async def refused_for_load(api: ApiServer) -> Response:
+    """A request of somebody whose priority level has no seats."""
+    limited = {"nominalConcurrencyShares": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"}}
+    level = {"metadata": {"name": "none"}, "spec": {"type": "Limited", "limited": limited}}
+    await api.client.create(PRIORITY_LEVELS, level)
+    mine = {"metadata": {"annotations": {AUTOUPDATE: "false"}}}
+    mine["spec"] = {"priorityLevelConfiguration": {"name": "none"}}  # type: ignore[dict-item]
+    await api.client.patch(FLOW_SCHEMAS, "global-default", "", mine)
+    await api.settle()
+    return await api.request("GET", CM, user=User("alice", groups=("system:authenticated",)))
 
 
 @story
@@ -96,8 +111,7 @@ async def test_14_conflicts(api: ApiServer) -> None:
 
 @story
 async def test_15_too_many_requests_says_when_to_come_back(api: ApiServer) -> None:
-    api.api.config.max_inflight = 0
-    response = await api.request("GET", CM)
+    response = await refused_for_load(api)
     assert response.status == 429
     assert ("Retry-After", "1") in response.headers
     assert orjson.loads(response.body)["details"]["retryAfterSeconds"] == 1  # type: ignore[arg-type]

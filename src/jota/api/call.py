@@ -11,6 +11,7 @@ from jota.meta.errors import ApiError, bad_request
 from jota.wire.message import Request
 
 if TYPE_CHECKING:
+    from jota.api.flowcontrol.seat import Seat
     from jota.api.served import Served
 
 FIELD_VALIDATION = ("Ignore", "Warn", "Strict")
@@ -18,7 +19,7 @@ MANAGER_LIMIT = 128
 
 
 class Call:
-    __slots__ = ("accepted", "audit", "params", "request", "served", "target", "user", "warnings")
+    __slots__ = ("accepted", "audit", "params", "request", "seat", "served", "target", "user", "warnings")
 
     def __init__(
         self, request: Request, target: Target, params: dict[str, str], user: User, served: Served, accepted: Accepted
@@ -29,6 +30,8 @@ class Call:
         """Texts for Warning headers."""
         self.audit: dict[str, str] = {}
         """Annotations of the audit event."""
+        self.seat: Seat | None = None
+        """What a watch holds until it has sent what it begins with; None for exempt requests."""
 
     @property
     def dry_run(self) -> bool:

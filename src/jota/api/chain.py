@@ -1,29 +1,32 @@
 """The order in which a request passes the filters, on one screen. In: wire Request. Out: wire Response, never an exception.
 
-read path and query -> authentication -> impersonation -> limit -> authorization -> verb -> gzip -> metrics
+read path and query -> authentication -> impersonation -> priority and fairness -> authorization -> verb -> gzip -> metrics
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from jota.aio.deadline import within
 from jota.api import compress, negotiate, respond
 from jota.api.admission import connect
 from jota.api.call import Call
 from jota.api.dispatch import find_verb
-from jota.api.filters import impersonation
+from jota.api.filters import deadline, impersonation
 from jota.api.filters.attributes import Attributes, User
+from jota.api.flowcontrol.seat import Seat, seated
+from jota.api.flowcontrol.width import seats
 from jota.api.hints import choices, paths
 from jota.api.path import Target, parameters, parse
-from jota.meta.errors import ApiError, forbidden, internal, path_not_found, too_many_requests, unauthorized, unavailable
+from jota.meta.errors import ApiError, forbidden, internal, path_not_found, unauthorized, unavailable
 from jota.meta.selectors import parse_fields
 from jota.store.protocol import StoreError
 from jota.wire.message import Request, Response
 
 if TYPE_CHECKING:
     from jota.api.audit import Trail
+    from jota.api.flowcontrol.level import Flow
     from jota.api.server import Api
 
 log = logging.getLogger("jota.api")
@@ -48,15 +51,14 @@ async def handle(api: Api, request: Request) -> Response:
     except StoreError as problem:
         response = respond.error(unavailable(f"the store cannot serve this now: {problem}"))
     except TimeoutError:
-        text = "Timeout: request did not complete within the allotted timeout"
-        response = respond.error(ApiError(504, "Timeout", text, retry_after=1))
+        response = respond.error(deadline.exceeded())
     except Exception as problem:
         log.exception("%s %s failed", request.method, request.path)
         response = respond.error(internal(f"{type(problem).__name__}: {problem}"))
     if trail is not None:
         response = trail.finish(response)
     if wire:
-        response.headers = [*response.headers, ("Audit-Id", audit_id)]
+        response.headers = [*response.headers, *request.extra.get("flow", ()), ("Audit-Id", audit_id)]
     if "accept-encoding" in request.headers and compress.wanted(request, response):
         response = await compress.compressed(response)
     if request.method == "HEAD" and response.stream is None:
@@ -80,9 +82,65 @@ async def _filtered(api: Api, request: Request, target: Target, params: dict[str
     finally:
         if trail is not None:
             trail.known(real, user)
-    counted = target.verb != "watch" and target.subresource not in LONG_RUNNING
-    if counted and api.inflight >= api.config.max_inflight:
-        raise too_many_requests("The server is busy: too many requests at work, please try again later.")
+    if target.subresource in LONG_RUNNING and target.resource:
+        _permit(api, user, target, params, trail)
+        return await _dispatch(api, request, target, params, user)
+    seconds = deadline.allowed(params, api.config.request_timeout) if target.verb != "watch" else 0.0
+    flows = api.flows
+    flow = flows.classify(user, target)
+    request.extra["flow"] = flow.headers
+    if flow.exempt:
+        flow.counts.dispatched += 1
+        flow.level.executing += 1
+        try:
+            _permit(api, user, target, params, trail)
+            return await _in_time(api, request, target, params, user, seconds)
+        finally:
+            flow.level.executing -= 1
+    width = _width(api, flow, target, params) if target.verb in ("list", "watch") else 1
+    began = api.clock.monotonic()
+    if not flows.enter(flow, width, began):
+        await flows.wait(flow, width, seconds or api.config.request_timeout)
+        began = api.clock.monotonic()
+    if target.verb == "watch":
+        return await _watch(api, request, target, params, user, Seat(flows, flow, width, began))
+    try:
+        _permit(api, user, target, params, trail)
+        return await _in_time(api, request, target, params, user, seconds)
+    finally:
+        flows.leave(flow, width, began)
+
+
+async def _watch(
+    api: Api, request: Request, target: Target, params: dict[str, str], user: User, seat: Seat
+) -> Response:
+    """A watch keeps its seats until it has sent what it begins with. It has no deadline but its own `timeoutSeconds`."""
+    try:
+        _permit(api, user, target, params, request.extra.get("audit"))
+        return seated(await _dispatch(api, request, target, params, user, seat), seat)
+    except BaseException:
+        seat.leave()
+        raise
+
+
+def _width(api: Api, flow: Flow, target: Target, params: dict[str, str]) -> int:
+    served = api.served.get((target.group, target.version, target.resource))
+    if served is None:
+        return 1
+    where = served.scope(target.namespace)
+    return flow.level.width(seats(target, params, lambda: api.store.count(where)))
+
+
+async def _in_time(
+    api: Api, request: Request, target: Target, params: dict[str, str], user: User, seconds: float
+) -> Response:
+    """Raises TimeoutError after `seconds`; 0: never."""
+    work = _dispatch(api, request, target, params, user)
+    return await (within(seconds, work) if seconds else work)
+
+
+def _permit(api: Api, user: User, target: Target, params: dict[str, str], trail: Trail | None) -> None:
+    """Authorization, noted in the audit trail. Raises ApiError 403."""
     try:
         authorize(api, user, target, params.get("fieldSelector", ""))
     except ApiError:
@@ -91,13 +149,6 @@ async def _filtered(api: Api, request: Request, target: Target, params: dict[str
         raise
     if trail is not None:
         trail.decided(True)
-    if not counted:
-        return await _dispatch(api, request, target, params, user)
-    api.inflight += 1
-    try:
-        return await _dispatch(api, request, target, params, user)
-    finally:
-        api.inflight -= 1
 
 
 async def _authenticate(api: Api, request: Request) -> User:
@@ -141,10 +192,15 @@ def authorize(api: Api, user: User, target: Target, fields: str = "") -> None:
     raise forbidden(target.resource, name, detail + (f": {reason}" if reason else ""), target.group)
 
 
-async def _dispatch(api: Api, request: Request, target: Target, params: dict[str, str], user: User) -> Response:
+async def _dispatch(
+    api: Api, request: Request, target: Target, params: dict[str, str], user: User, seat: Seat | None = None
+) -> Response:
     remote = api.aggregation.route(target)
     if remote is not None:
-        return await remote.serve(request, user)
+        response = await remote.serve(request, user)
+        if seat is not None:
+            seat.leave()  # what a watch elsewhere begins with is the other server's work
+        return response
     if not target.resource:
         return await api.documents.serve(request, target, user)
     served = api.served.get((target.group, target.version, target.resource))
@@ -156,18 +212,18 @@ async def _dispatch(api: Api, request: Request, target: Target, params: dict[str
         else negotiate.accept(request.headers.get("accept", ""), served.answer is None)
     )
     call = Call(request, target, params, user, served, accepted)
+    call.seat = seat
     trail: Trail | None = request.extra.get("audit")
     if trail is not None:
         call.audit = trail.annotations
     verb = find_verb(call)
     if target.subresource in LONG_RUNNING:
         await connect.admit(api.engine, call)
-    if target.verb not in WRITES or target.subresource in LONG_RUNNING:
-        return await verb(api.engine, call)
     try:
-        async with asyncio.timeout(api.config.request_timeout):
-            return await verb(api.engine, call)
+        return await verb(api.engine, call)
     except ApiError as problem:
+        if target.verb not in WRITES or target.subresource in LONG_RUNNING:
+            raise
         if problem.code == 422:
             problem.warnings += choices.meant(problem)
         if call.warnings:

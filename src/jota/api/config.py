@@ -41,9 +41,9 @@ class ApiConfig:
     min_watch_timeout: int = 1800
     """Seconds; a watch without its own timeout lasts between once and twice this."""
     request_timeout: float = 60.0
-    """Seconds for a write to become durable before the client is told 504."""
-    max_inflight: int = 2000
-    """Requests at work at a time, watches not counted; beyond it clients are told 429."""
+    """Seconds until a request that is not long-running is answered 504, unless its `timeout` says less."""
+    max_inflight: int = 600
+    """Seats of priority and fairness: requests at work at a time, of all levels but the exempt (upstream: 400 + 200)."""
     kubelet_tls: SSLContext | None = None
     """The client side of TLS towards node agents; without it logs, exec and the like are refused."""
     kubelet_port: int = 10250

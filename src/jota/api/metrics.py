@@ -19,6 +19,8 @@ class Metrics:
         self._seconds: dict[tuple[str, str, str, str], list[float]] = {}
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         """name -> (help, how to read it now)."""
+        self.more: list[Callable[[], list[str]]] = []
+        """Lines from elsewhere."""
 
     def observe(self, target: Target | None, method: str, code: int, seconds: float) -> None:
         if target is None or not target.resource:
@@ -52,6 +54,8 @@ class Metrics:
             out += _histogram(_labels(*labels), row)
         for name, (about, read) in sorted(self.gauges.items()):
             out += [f"# HELP {name} {about}", f"# TYPE {name} gauge", f"{name} {read():g}"]
+        for lines in self.more:
+            out += lines()
         return ("\n".join(out) + "\n").encode()
 
 

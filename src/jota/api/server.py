@@ -23,6 +23,8 @@ from jota.api.custom.manager import CustomResources
 from jota.api.documents import Documents
 from jota.api.feed import Feed
 from jota.api.filters.attributes import Authenticator, Authorizer
+from jota.api.flowcontrol.flows import Flows
+from jota.api.flowcontrol.keeper import Keeper
 from jota.api.metrics import Metrics
 from jota.api.metricsapi import serve as metrics_api
 from jota.api.registry import Registry
@@ -61,7 +63,7 @@ class Api:
         self.audit: Audit | None = None
         """Set before `start` to have requests noted (audit.py)."""
         self.metrics = Metrics()
-        self.inflight = 0
+        self.flows = Flows(self.config.max_inflight, clock)
         self.feed = Feed(store)
         self._kinds: dict[tuple[str, str], Kind] = {}
         self.registry = Registry(store, self.feed, self._kinds)
@@ -81,9 +83,12 @@ class Api:
         metrics_api.install(self)
         componentstatus.install(self)
         self.custom = CustomResources(self)
+        self.flow_keeper = Keeper(self)
         self._keeper: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
-        self.metrics.gauges["apiserver_current_inflight_requests"] = ("Requests at work.", lambda: self.inflight)
+        self.metrics.more.append(lambda: self.flows.measures.text(self.flows.levels.values()))
+        executing = ("Requests at work.", self.flows.executing)
+        self.metrics.gauges["apiserver_current_inflight_requests"] = executing
         self.metrics.gauges["jota_store_revision"] = ("The newest revision.", lambda: self.store.revision)
 
     def install(self, kind: Kind, served: Served | None = None) -> None:
@@ -123,7 +128,7 @@ class Api:
         """Begin to feed watchers, serve custom resources and create what every cluster has. Raises StoreError."""
         self.custom.start()
         self._keeper = asyncio.create_task(self._run(), name="api")
-        await asyncio.gather(bootstrap.run(self), self.aggregation.start())
+        await asyncio.gather(bootstrap.run(self), self.aggregation.start(), self.flow_keeper.start())
         await self.aggregation.bootstrapped()
 
     async def _run(self) -> None:
@@ -133,6 +138,7 @@ class Api:
                 group.create_task(self.feed.run(), name="feed"),
                 group.create_task(self.custom.run(), name="custom resources"),
                 group.create_task(self.aggregation.run(), name="aggregation"),
+                group.create_task(self.flow_keeper.run(), name="flow control"),
             ]
             await self._stop.wait()
             for task in tasks:

@@ -121,6 +121,8 @@ class WatchStream:
         channel = self._call.served.channel
         try:
             self._begin()
+            if self._call.seat is not None:
+                self._call.seat.leave()
             # the present state of a large cluster alone may be longer than what a slow reader is allowed
             self._limit = BUFFER_LIMIT + writer.buffered
             await self._live()

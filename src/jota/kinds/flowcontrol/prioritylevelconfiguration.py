@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 from jota.kinds.common import AGE, NAME, NONE, path_cell, plain
 from jota.kinds.kind import Kind
-from jota.kinds.shape import Object, attach, part, put_missing, text
-from jota.meta.errors import FieldError, not_supported
+from jota.kinds.shape import Object, attach, meta, number, part, put_missing, text
+from jota.meta.errors import FieldError, forbidden_field, invalid, not_supported, required
 from jota.meta.resource import Resource
 
 TYPES = ["Exempt", "Limited"]
+MOST_QUEUES = 10_000_000
+ENTROPY = 60
+"""Bits of a flow's hash that dealing a hand may use up (upstream's shufflesharding)."""
 QUEUES = ("spec", "limited", "limitResponse", "queuing")
 
 
@@ -29,8 +34,60 @@ def default(level: Object) -> None:
 
 
 def validate(level: Object) -> list[FieldError]:
-    kind = text(part(level, "spec"), "type")
-    return [] if kind in TYPES else [not_supported("spec.type", kind, TYPES)]
+    """Upstream's ValidatePriorityLevelConfigurationSpec."""
+    spec, name = part(level, "spec"), text(meta(level), "name")
+    kind = text(spec, "type")
+    if kind not in TYPES:
+        return [not_supported("spec.type", kind, TYPES)]
+    errors: list[FieldError] = []
+    if (name == "exempt") != (kind == "Exempt"):
+        wanted = "type must be 'Exempt' if and only if name is 'exempt'"
+        errors.append(invalid("spec.type", kind, wanted))
+    own, other = ("exempt", "limited") if kind == "Exempt" else ("limited", "exempt")
+    if spec.get(other) is not None:
+        errors.append(forbidden_field(f"spec.{other}", f"must be nil if the type is not {other.capitalize()}"))
+    if kind == "Limited" and not isinstance(spec.get("limited"), dict):
+        errors.append(required("spec.limited", "must not be empty when type is Limited"))
+        return errors
+    settings, path = part(spec, own), f"spec.{own}"
+    errors += _in_range(settings, "nominalConcurrencyShares", path, 0, None)
+    errors += _in_range(settings, "lendablePercent", path, 0, 100)
+    errors += _in_range(settings, "borrowingLimitPercent", path, 0, None)
+    return errors + (_response(settings) if kind == "Limited" else [])
+
+
+def _in_range(settings: Object, field: str, path: str, least: int, most: int | None) -> list[FieldError]:
+    value = settings.get(field)
+    if type(value) is int and (value < least or (most is not None and value > most)):
+        detail = "must be a non-negative integer" if most is None else f"must be between {least} and {most}, inclusive"
+        return [invalid(f"{path}.{field}", value, detail)]
+    return []
+
+
+def _response(settings: Object) -> list[FieldError]:
+    response, path = part(settings, "limitResponse"), "spec.limited.limitResponse"
+    kind, queuing = text(response, "type"), response.get("queuing")
+    if kind == "Reject":
+        detail = "must be nil if limited.limitResponse.type is not Limited"
+        return [] if queuing is None else [forbidden_field(f"{path}.queuing", detail)]
+    if kind != "Queue":
+        return [not_supported(f"{path}.type", kind, ["Queue", "Reject"])]
+    if not isinstance(queuing, dict):
+        return [required(f"{path}.queuing", "must not be empty if limited.limitResponse.type is Limited")]
+    errors, where = [], f"{path}.queuing"
+    for field in ("queueLengthLimit", "queues", "handSize"):
+        if number(queuing, field) <= 0:
+            errors.append(invalid(f"{where}.{field}", queuing.get(field), "must be positive"))
+    queues, hand = number(queuing, "queues"), number(queuing, "handSize")
+    if queues > MOST_QUEUES:
+        errors.append(invalid(f"{where}.queues", queues, f"must not be greater than {MOST_QUEUES}"))
+    if hand > queues > 0:
+        errors.append(invalid(f"{where}.handSize", hand, f"should not be greater than queues ({queues})"))
+    elif hand > 0 and math.perm(queues, hand).bit_length() > ENTROPY:
+        bits = math.perm(queues, hand).bit_length()
+        detail = f"required entropy bits of deckSize {queues} and handSize {hand} should not be greater than {ENTROPY}"
+        errors.append(invalid(f"{where}.handSize", hand, f"{detail} ({bits} used)"))
+    return errors
 
 
 def _shares(level: Object, now: float) -> str:
