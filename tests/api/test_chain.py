@@ -152,7 +152,7 @@ async def test_health_version_and_metrics(api: ApiServer) -> None:
         response = await api.request("GET", path)
         assert (response.status, response.body) == (200, b"ok"), path
     verbose = (await api.request("GET", "/readyz?verbose&exclude=log")).body
-    assert verbose == b"[+]ping ok\n[+]log excluded: ok\nreadyz check passed\n"
+    assert verbose == b"[+]ping ok\n[+]log excluded: ok\n[+]shutdown ok\nreadyz check passed\n"
     api.api.documents.checks["broken"] = lambda: False
     response = await api.request("GET", "/readyz")
     assert response.status == 500

@@ -19,7 +19,7 @@ from jota.api.flowcontrol.seat import Seat, seated
 from jota.api.flowcontrol.width import seats
 from jota.api.hints import choices, paths
 from jota.api.path import Target, parameters, parse
-from jota.meta.errors import ApiError, forbidden, internal, path_not_found, unauthorized, unavailable
+from jota.meta.errors import ApiError, forbidden, internal, path_not_found, too_many_requests, unauthorized, unavailable
 from jota.meta.selectors import parse_fields
 from jota.store.protocol import StoreError
 from jota.wire.message import Request, Response
@@ -82,6 +82,8 @@ async def _filtered(api: Api, request: Request, target: Target, params: dict[str
     finally:
         if trail is not None:
             trail.known(real, user)
+    if api.closing and target.resource and (target.verb == "watch" or target.subresource in LONG_RUNNING):
+        raise too_many_requests("The apiserver is shutting down, please try again later.", retry_after=5)
     if target.subresource in LONG_RUNNING and target.resource:
         _permit(api, user, target, params, trail)
         return await _dispatch(api, request, target, params, user)

@@ -32,6 +32,8 @@ class Documents:
         """First path segment ("api", "apis", "openapi", ".well-known") -> who serves what is under it."""
         self.checks: dict[str, Callable[[], bool]] = {"ping": lambda: True, "log": lambda: True}
         """Health checks by name: of /healthz, /livez and /readyz alike."""
+        self.stopping = False
+        """What /readyz's own check `shutdown` tells."""
         self._discovery = DiscoveryPages(api)
         self._openapi = OpenApiPages(api)
         self.handlers["api"] = self.handlers["apis"] = self._discovery.serve
@@ -95,6 +97,8 @@ class Documents:
     def _health(self, kind: str, name: str, request: Request) -> Response:
         query = parse_qs(request.query, keep_blank_values=True)
         checks = dict(self.checks)
+        if kind == "readyz":
+            checks["shutdown"] = lambda: not self.stopping
         if name:
             if name not in checks:
                 raise path_not_found()
@@ -109,6 +113,9 @@ class Documents:
             else:
                 good = False
                 lines.append(f"[-]{check} failed: reason withheld")
+        if unknown := sorted(excluded - checks.keys()):
+            names = ",".join(f'"{n[:64]}"' for n in unknown)
+            lines.append(f"warn: some health checks cannot be excluded: no matches for {names}")
         if good and "verbose" not in query:
             return Response(200, [TEXT], b"ok")
         lines.append(f"{kind} check {'passed' if good else 'failed'}")

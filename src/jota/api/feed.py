@@ -152,6 +152,10 @@ class Feed:
     def close(self) -> None:
         """End every watcher."""
         self._watch.close()
+        self.end_watchers()
+
+    def end_watchers(self) -> None:
+        """A clean end of stream for each API watch; the server's own observers go on."""
         for channel in self._channels.values():
             for watcher in channel.watchers():
                 watcher.end()

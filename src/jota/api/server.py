@@ -86,6 +86,8 @@ class Api:
         self.flow_keeper = Keeper(self)
         self._keeper: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
+        self.closing = False
+        """Requests that would last are told to go elsewhere."""
         self.metrics.more.append(lambda: self.flows.measures.text(self.flows.levels.values()))
         executing = ("Requests at work.", self.flows.executing)
         self.metrics.gauges["apiserver_current_inflight_requests"] = executing
@@ -150,6 +152,16 @@ class Api:
     async def handle(self, request: Request) -> Response:
         """A wire Handler. Raises nothing: errors are Status responses."""
         return await chain.handle(self, request)
+
+    def fail_ready(self) -> None:
+        """First step of a stop: /readyz fails, so that load balancers send nobody here any more; all is still served."""
+        self.documents.stopping = True
+
+    def end_watches(self) -> None:
+        """Second step, when nobody new can connect: watches end cleanly after what is committed, and none begins."""
+        self.closing = True
+        self.feed.pump()
+        self.feed.end_watchers()
 
     async def close(self) -> None:
         """Let go of the store's watch; the store itself is its owner's."""

@@ -56,6 +56,8 @@ _LOCAL_TOKEN_LIFE = 900.0
 """Seconds that the token for this host's own nodes may be used."""
 _GRACE = 3.0
 """Seconds that open requests get at a stop; watches are ended at once and resume elsewhere."""
+_LAST_CALL = 0.3
+"""Seconds of them in which idle connections may still bring a request that was on its way."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -74,6 +76,7 @@ async def serve(
     audit: AuditFiles = AuditFiles(),
     scheduling: Settings | None = None,
     runtime_config: Mapping[str, bool] | None = None,
+    shutdown_delay: float = 0.0,
 ) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once everything serves. Raises Refused when it cannot start."""
     clock = SystemClock()
@@ -118,10 +121,13 @@ async def serve(
             settle()
             log.info("serving on https://%s:%d", advertised, instance.api_port)
             await stop.wait()
+            api.fail_ready()
+            if shutdown_delay:
+                await clock.sleep(shutdown_delay)
             for loop in loops:
                 loop.cancel()
     finally:
-        await edge.close(_GRACE)
+        await leave(api, edge)
         await api.close()
         await store.close()
         lock.close()
@@ -129,6 +135,14 @@ async def serve(
 
 def _runs(loop: asyncio.Task[None]) -> bool:
     return not loop.done()
+
+
+async def leave(api: Api, edge: HttpServer) -> None:
+    """Nobody new is let in, what is at work is finished, and watches end cleanly: their clients resume at the next server."""
+    api.fail_ready()
+    edge.stop_listening()
+    api.end_watches()
+    await edge.close(_GRACE, _LAST_CALL)
 
 
 def _material(instance: Instance, addresses: list[str], clock: SystemClock) -> Material:

@@ -45,6 +45,8 @@ LINGER = 2.0
 """Seconds that a refused client may go on sending before the socket is closed (an early close would reset its answer)."""
 JOIN = 64 * 1024
 """Bodies up to this many bytes are joined with their head into one buffer."""
+_LOOK = 0.02
+"""Seconds between two looks whether everybody has gone, at a stop."""
 PIECE = 256 * 1024
 """Larger answers are handed over in pieces of about this many bytes, as the peer takes them."""
 
@@ -739,6 +741,10 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
             self.deadline = self._server.now + self._limits.write_time
 
+    def last_call(self) -> None:
+        """The next answer is the last one."""
+        self._keep = False
+
     def shut(self) -> None:
         """Finish what is begun, take nothing new."""
         if not self.busy and not self._queue:
@@ -833,17 +839,30 @@ class HttpServer:
         loop = self._prepare()
         self._listen(await loop.create_server(self._connection, sock=sock, backlog=1024))
 
-    async def close(self, grace: float) -> None:
-        """Stop listening, let requests in progress finish, cancel what is left after `grace` seconds."""
+    def stop_listening(self) -> None:
+        """Take no new connections. Those that are open go on; each is closed with its next answer."""
         self.closing = True
         for server in self._servers:
             server.close()
+
+    async def close(self, grace: float, last_call: float = 0.0) -> None:
+        """Stop listening, let requests in progress finish, cancel what is left after `grace` seconds.
+
+        `last_call`: seconds in which idle connections stay open, so that a request that is on its way is answered (and told
+        that the connection closes) instead of being reset; likewise handshakes that have begun.
+        """
+        self.stop_listening()
+        for conn in list(self.connections):
+            conn.last_call()
+        end = self._clock.monotonic() + min(last_call, grace)
+        while (self.connections or self.unfinished) and self._clock.monotonic() < end:
+            await self._clock.sleep(_LOOK)
         for handshake in list(self.unfinished):
             handshake.abort()
         for conn in list(self.connections):
             conn.shut()
-        if self.connections and grace > 0:
-            await self._drained(grace)
+        if self.connections and grace > last_call:
+            await self._drained(grace - last_call)
         for task in list(self.tasks):
             task.cancel()
         if self.tasks:
