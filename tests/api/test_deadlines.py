@@ -100,7 +100,7 @@ def test_what_never_waits_needs_no_timer_and_what_waits_is_stopped(stepped: bool
         def begin() -> None:
             try:
                 begun.set_result(first_step(run(coro), loop))
-            except BaseException as error:  # noqa: BLE001 - handed on
+            except BaseException as error:
                 begun.set_exception(error)
 
         loop.call_soon(begin)

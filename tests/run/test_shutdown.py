@@ -100,7 +100,7 @@ def test_a_rolling_restart_cuts_nobody_off_and_loses_nothing(tmp_path: Path) -> 
     acknowledged: list[str] = []
     seen: list[str] = []
     clean: list[bool] = []
-    over = asyncio.Event()
+    over, written = asyncio.Event(), asyncio.Event()
 
     async def write(worker: int, port: int) -> None:
         async with Connection(port, trust) as client:
@@ -112,6 +112,7 @@ def test_a_rolling_restart_cuts_nobody_off_and_loses_nothing(tmp_path: Path) -> 
                 status, content = await client.ask("POST", CM, body)
                 assert status == 201, content
                 acknowledged.append(name)
+                written.set()
 
     async def watch(port: int) -> None:
         """Resumes where a stream ended, as informers do."""
@@ -138,7 +139,8 @@ def test_a_rolling_restart_cuts_nobody_off_and_loses_nothing(tmp_path: Path) -> 
     async def grown(by: int) -> None:
         goal = len(acknowledged) + by
         while len(acknowledged) < goal:
-            await asyncio.sleep(0.01)
+            written.clear()
+            await written.wait()
 
     async def main() -> None:
         store = SqliteStore(str(tmp_path / "db"))
@@ -230,5 +232,3 @@ def test_a_request_on_its_way_over_an_idle_connection_is_still_answered() -> Non
     assert b"Connection: close" not in first
     assert second.startswith(b"HTTP/1.1 200")
     assert b"Connection: close\r\n" in second
-
-

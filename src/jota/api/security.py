@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import uuid4
 
 import orjson
 
 from jota.api import bootstrap
 from jota.api.admission.certificate_signers import CertificateSigners
+from jota.api.authn.config import EVERYWHERE, Anonymous
+from jota.api.authn.outside import TokenAuthenticator
 from jota.api.documents import Document
 from jota.api.filters.authn import Authentication
 from jota.api.filters.authz import ClusterAuthorizer
@@ -29,10 +32,18 @@ _BY_PLURAL = {r.plural: r for r in (ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER
 _AUTHENTICATION, _AUTHORIZATION = "authentication.k8s.io", "authorization.k8s.io"
 
 
-def secure(api: Api, signer: TokenSigner, issuer: str) -> None:
-    """Authenticate and authorize from now on. Call before `api.start()`; `write_roles` after it."""
+def secure(
+    api: Api,
+    signer: TokenSigner,
+    issuer: str,
+    outside: Sequence[TokenAuthenticator] = (),
+    anonymous: Anonymous = EVERYWHERE,
+) -> None:
+    """Authenticate and authorize from now on. Call before `api.start()`; `write_roles` after it.
+
+    `outside`: who knows tokens that are not the cluster's own (authn/)."""
     tokens = ServiceAccountTokens(signer, issuer, api.registry.get, lambda: str(uuid4()))
-    authentication = Authentication(tokens, api.registry.get, api.clock)
+    authentication = Authentication(tokens, api.registry.get, api.clock, outside, anonymous)
     if api.config.front_proxy is not None:
         authentication.front_proxies = RequestHeader(api.config.front_proxy)
     index = RbacIndex(api.registry)

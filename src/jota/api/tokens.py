@@ -12,6 +12,7 @@ from typing import Any
 
 from jota.api.filters.attributes import User
 from jota.meta.resource import NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
+from jota.pki import jws
 from jota.pki.jwt import BadToken, TokenSigner
 
 Lookup = Callable[[Resource, str, str], dict[str, Any] | None]
@@ -63,6 +64,13 @@ class ServiceAccountTokens:
             "kubernetes.io": facts,
         }
         return self._signer.sign(claims), issued + seconds
+
+    def issued(self, token: str) -> bool:
+        """Whether a token says that it is ours, be it true or not."""
+        try:
+            return jws.read(token).claims.get("iss") == self.issuer
+        except BadToken:
+            return False
 
     def verify(self, token: str, now: float, audiences: tuple[str, ...] = ()) -> tuple[User, list[str]]:
         """(user, the audiences that matched). Raises BadToken with the reason."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jota.cli.common import add_name, add_runtime_config, runtime_config
+from jota.cli.identity import add_identity, identity
+from jota.meta.duration import parse
 from jota.run import pidfile
 from jota.run.instance import Refused, Registry
 
@@ -24,6 +26,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audit-log", metavar="FILE", help="the audit log (default: logs/audit.log, with a policy)")
     parser.add_argument("--scheduler-config", metavar="FILE", help="a KubeSchedulerConfiguration: profiles and plugins")
     add_runtime_config(parser)
+    parser.add_argument(
+        "--shutdown-delay-duration",
+        metavar="DURATION",
+        default="0s",
+        help="how long /readyz fails before the server lets nobody in any more (default: 0s)",
+    )
+    add_identity(parser)
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
 
 
@@ -34,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     versions = runtime_config(args)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    users, delay = identity(args), _delay(args.shutdown_delay_duration)
     instance = Registry.default().create(args.name, args.data_dir, 0)
     with pidfile.held(instance.pid_file("server"), "the server", args.ready_fd) as own:
         audit = AuditFiles(args.audit_policy, args.audit_log)
@@ -45,9 +55,22 @@ def run(args: argparse.Namespace) -> int:
                 audit=audit,
                 scheduling=_scheduling(args.scheduler_config),
                 runtime_config=versions,
+                users=users,
+                shutdown_delay=delay,
             )
         )
     return 0
+
+
+def _delay(text: str) -> float:
+    """Seconds. Raises Refused."""
+    try:
+        seconds = parse(text)
+    except ValueError as error:
+        raise Refused(f"--shutdown-delay-duration: {error}") from None
+    if seconds < 0:
+        raise Refused("--shutdown-delay-duration: must not be negative")
+    return seconds
 
 
 def _scheduling(name: str | None) -> Settings | None:
@@ -56,11 +79,12 @@ def _scheduling(name: str | None) -> Settings | None:
         return None
     import yaml
 
-    from jota.scheduler.config import BadConfiguration, parse
+    from jota.scheduler.config import BadConfiguration
+    from jota.scheduler.config import parse as parse_settings
 
     try:
         given = yaml.safe_load(Path(name).read_text())
-        return parse(given if isinstance(given, dict) else {})
+        return parse_settings(given if isinstance(given, dict) else {})
     except OSError as error:
         raise Refused(f"{name}: {error.strerror}") from error
     except (yaml.YAMLError, BadConfiguration) as error:

@@ -64,6 +64,8 @@ class Instance:
     """Where `up` merged the credentials, so that `down` can take them out again."""
     runtime_config: str = ""
     """What the server was told to serve (`--runtime-config`), so that it is told the same when it is started again."""
+    server_flags: list[str] = field(default_factory=list)
+    """The same for what it was told about users from elsewhere (cli/identity.py)."""
 
     # -- where things are
 

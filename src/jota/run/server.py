@@ -34,6 +34,7 @@ from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, SECRETS, SERVICES, Resource
 from jota.run import kubeconfig, tokens
 from jota.run.garbage import run_collector, settle
+from jota.run.identity import IdentityFlags, outside
 from jota.run.instance import Instance, Refused, host_address, host_addresses, write_file
 from jota.run.material import Material, ensure
 from jota.run.upkeep import bound_log, raise_open_files
@@ -76,6 +77,7 @@ async def serve(
     audit: AuditFiles = AuditFiles(),
     scheduling: Settings | None = None,
     runtime_config: Mapping[str, bool] | None = None,
+    users: IdentityFlags | None = None,
     shutdown_delay: float = 0.0,
 ) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once everything serves. Raises Refused when it cannot start."""
@@ -86,7 +88,7 @@ async def serve(
     material = _material(instance, addresses, clock)
     lock = _lock(instance.root)
     store = _open_store(instance.root, material)
-    api = _api(instance, store, material, advertised, clock, dict(runtime_config or {}))
+    api = _api(instance, store, material, advertised, clock, dict(runtime_config or {}), users)
     api.audit = _audit(instance, audit, clock)
     await api.start()
     await write_roles(api)
@@ -210,6 +212,7 @@ def _api(
     advertised: str,
     clock: SystemClock,
     runtime_config: dict[str, bool],
+    users: IdentityFlags | None,
 ) -> Api:
     config = ApiConfig(
         service_cidr=instance.service_cidr,
@@ -225,7 +228,12 @@ def _api(
     for missing in left_out(runtime_config):
         log.warning("--runtime-config asks for %s, which this server does not have", missing)
     api = Api(store, clock=clock, random=Random(), config=config)
-    secure(api, material.signer, f"https://kubernetes.default.svc.{DOMAIN}")
+    issuer = f"https://kubernetes.default.svc.{DOMAIN}"
+    if users is not None and users.any:
+        authenticators, anonymous = outside(users, clock, issuer)
+        secure(api, material.signer, issuer, authenticators, anonymous)
+    else:
+        secure(api, material.signer, issuer)
     return api
 
 

@@ -12,7 +12,7 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +39,9 @@ class Started:
 def up(
     registry: Registry, name: str, *, data_dir: str | None, config: str | None, nodes: int | None, bind: str,
     hollow: int | None = None, runtime_config: str | None = None, autoscale: Scaling | None = None,
-    say: Callable[[str], None],
+    server_flags: Sequence[str] = (), say: Callable[[str], None],
 ) -> Instance:  # fmt: skip
-    """The running instance. Raises Refused with what to do."""
+    """The running instance. `server_flags`: more arguments of `jota server`, kept for its next starts. Raises Refused."""
     with registry.locked(name):
         existing = registry.find(name)
         if autoscale is not None and autoscale.hollow and hollow is None and not (existing and existing.hollow):
@@ -55,6 +55,7 @@ def up(
         instance.hollow = instance.hollow or hollow is not None
         _check_same(instance, existing is not None, data_dir, nodes)
         _check_new(instance, runtime_config)
+        _check_flags(instance, list(server_flags))
         if autoscale is not None:
             adopt_scaling(instance, autoscale)
         try:
@@ -99,6 +100,19 @@ def _check_new(instance: Instance, runtime_config: str | None) -> None:
             f"{instance.name}, then jota up --name {instance.name} --runtime-config '{runtime_config}'"
         )
     instance.runtime_config = runtime_config
+
+
+def _check_flags(instance: Instance, flags: list[str]) -> None:
+    """Likewise for what it is told about users. None given: as before."""
+    if not flags or flags == instance.server_flags:
+        return
+    if any(p.role == "server" for p in processes.running(instance)):
+        given = ", ".join(sorted({flag.partition("=")[0] for flag in flags}))
+        raise Refused(
+            f'the server of "{instance.name}" runs already; for another {given}: jota down --name {instance.name}, then '
+            f"jota up --name {instance.name} with all flags of this kind"
+        )
+    instance.server_flags = flags
 
 
 def _check_machine() -> None:
@@ -224,6 +238,19 @@ def make_namespace(instance: Instance, node: NodePlan) -> None:
 def _start_server(instance: Instance, bind: str) -> Started:
     command = ["server", "--name", instance.name, "--data-dir", instance.data_dir, "--bind", bind]
     command += ["--runtime-config", instance.runtime_config] if instance.runtime_config else []
+
+
+def _start_server(instance: Instance, bind: str) -> _Started:
+    command = [
+        "server",
+        "--name",
+        instance.name,
+        "--data-dir",
+        instance.data_dir,
+        "--bind",
+        bind,
+        *instance.server_flags,
+    ]
     log = instance.log_file("server")
     process, ready = processes.start(command, log)
     assert process.stdin is not None

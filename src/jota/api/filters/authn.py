@@ -1,9 +1,9 @@
 """Authentication: a request's certificate or bearer token -> User. In order: front proxy (requestheader.py), client
 certificate, bearer token, anonymous.
 
-Rules are upstream's: CN is the user and O the groups of a certificate; bearer tokens are ServiceAccount tokens or bootstrap
-tokens (`abcdef.0123456789abcdef`, Secrets of type bootstrap.kubernetes.io/token); bad credentials are 401, none is
-system:anonymous.
+Rules are upstream's: CN is the user and O the groups of a certificate; bearer tokens are bootstrap tokens
+(`abcdef.0123456789abcdef`, Secrets of type bootstrap.kubernetes.io/token), ServiceAccount tokens, or those of OpenID Connect
+issuers and webhooks (`authn/`); bad credentials are 401, none is system:anonymous.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import logging
 import re
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 from jota.aio.clock import Clock, parse_rfc3339
+from jota.api.authn.config import EVERYWHERE, Anonymous
+from jota.api.authn.outside import Found, TokenAuthenticator
 from jota.api.filters.attributes import User
 from jota.api.filters.requestheader import RequestHeader
 from jota.api.tokens import Lookup, ServiceAccountTokens
@@ -25,6 +29,7 @@ from jota.pki.ca import read_certificate
 from jota.pki.jwt import BadToken
 from jota.wire.message import Request
 
+log = logging.getLogger("jota.api")
 ANONYMOUS = User("system:anonymous", groups=("system:unauthenticated",))
 AUTHENTICATED = "system:authenticated"
 _BOOTSTRAP = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
@@ -35,20 +40,29 @@ _MOST_CERTIFICATES = 1024
 class Authentication:
     """An Authenticator (attributes.py). `lookup` reads live objects of the API."""
 
-    def __init__(self, tokens: ServiceAccountTokens, lookup: Lookup, clock: Clock) -> None:
+    def __init__(
+        self,
+        tokens: ServiceAccountTokens,
+        lookup: Lookup,
+        clock: Clock,
+        outside: Sequence[TokenAuthenticator] = (),
+        anonymous: Anonymous = EVERYWHERE,
+    ) -> None:
+        """`outside`: who is asked, in this order, about tokens that are not the cluster's own."""
         self._tokens, self._lookup, self._clock = tokens, lookup, clock
+        self._outside, self._anonymous = outside, anonymous
         self._certificates: OrderedDict[bytes, User] = OrderedDict()
         self.front_proxies: RequestHeader | None = None
 
     async def authenticate(self, request: Request) -> User | None:
         """The user. Raises ApiError 401 for credentials that do not count."""
         try:
-            return self._user(request)
+            return await self._user(request)
         finally:
             if "sec-websocket-protocol" in request.headers:
                 _drop_token(request.headers)
 
-    def _user(self, request: Request) -> User:
+    async def _user(self, request: Request) -> User | None:
         certificate = request.peer.certificate
         proxy = None
         if certificate is not None:
@@ -60,12 +74,12 @@ class Authentication:
                 return user
         token = bearer(request)
         if token:
-            return self.by_token(token)[0]
+            return (await self.by_token(token))[0]
         if proxy is not None:
             raise unauthorized()  # a front proxy that speaks for nobody is nobody
-        return ANONYMOUS
+        return ANONYMOUS if self._anonymous.admits(request.path) else None
 
-    def by_token(self, token: str, audiences: tuple[str, ...] = ()) -> tuple[User, list[str]]:
+    async def by_token(self, token: str, audiences: tuple[str, ...] = ()) -> Found:
         """(user, matched audiences) of a bearer token. Raises ApiError 401."""
         bootstrap = _BOOTSTRAP.fullmatch(token)
         if bootstrap:
@@ -73,7 +87,22 @@ class Authentication:
         try:
             return self._tokens.verify(token, self._clock.now(), audiences)
         except BadToken as error:
-            raise unauthorized(f"Unauthorized: {error}") from None
+            # what claims to be ours and is not shall not be shown to others
+            if not self._outside or self._tokens.issued(token):
+                raise unauthorized(f"Unauthorized: {error}") from None
+        return await self._elsewhere(token, audiences)
+
+    async def _elsewhere(self, token: str, audiences: tuple[str, ...]) -> Found:
+        """Whoever sends a bad token learns nothing but that it is bad; the log knows why."""
+        for authenticator in self._outside:
+            try:
+                found = await authenticator.authenticate(token, audiences)
+            except BadToken as error:
+                log.info("a bearer token was refused: %s", error)
+                continue
+            if found is not None:
+                return found
+        raise unauthorized()
 
     def _by_certificate(self, der: bytes) -> User:
         user = self._certificates.get(der)

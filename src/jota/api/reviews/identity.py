@@ -24,7 +24,7 @@ def token(authentication: Authentication) -> Verb:
         review = body.read(call, _PACKAGE + "TokenReview", "TokenReview")
         spec = body.part(review, "spec")
         try:
-            user, audiences = authentication.by_token(spec.get("token", ""), tuple(spec.get("audiences") or ()))
+            user, audiences = await authentication.by_token(spec.get("token", ""), tuple(spec.get("audiences") or ()))
         except ApiError as refusal:
             status: dict[str, Any] = {"authenticated": False, "error": refusal.message}
         else:
