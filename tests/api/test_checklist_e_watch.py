@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from jota.api.verbs import watch
+from jota.api.slow import EACH
 from jota.meta.resource import CONFIGMAPS, PODS
 from jota.testing.cluster import ApiServer, Watching, story
 
@@ -253,32 +253,14 @@ async def test_metadata_watches(api: ApiServer) -> None:
 @story
 async def test_a_watcher_that_does_not_read_is_cut_off(api: ApiServer) -> None:
     async with Watching(api, f"{PATH}?watch=1") as slow, Watching(api, f"{PATH}?watch=1") as quick:
-        slow.buffered = watch.BUFFER_LIMIT + 1
         await make(api, "a")
         await api.settle()
+        slow.buffered = EACH + 1
         await make(api, "b")
         await api.settle()
         assert [t for t, _ in slow.events] == ["ADDED", "ERROR"]
         assert (slow.events[1][1]["code"], slow.ended) == (410, True)
         assert quick.names() == [("ADDED", "a"), ("ADDED", "b")]
-
-
-@story
-async def test_a_long_beginning_is_not_held_against_a_watcher(api: ApiServer) -> None:
-    await make(api, "a")
-
-    class Lazy(Watching):
-        def write(self, parts: Any) -> None:
-            super().write(parts)
-            self.buffered += watch.BUFFER_LIMIT // 2 + 1 if self.writes > 1 else 2 * watch.BUFFER_LIMIT
-
-    async with Lazy(api, f"{PATH}?watch=1") as seen:
-        await make(api, "b")
-        await api.settle()
-        assert seen.names() == [("ADDED", "a"), ("ADDED", "b")]
-        await make(api, "c")
-        await api.settle()
-        assert [t for t, _ in seen.events] == ["ADDED", "ADDED", "ADDED", "ERROR"]
 
 
 @story

@@ -44,6 +44,8 @@ class ApiConfig:
     """Seconds until a request that is not long-running is answered 504, unless its `timeout` says less."""
     max_inflight: int = 600
     """Seats of priority and fairness: requests at work at a time, of all levels but the exempt (upstream: 400 + 200)."""
+    watch_backlog: int = 64 << 20
+    """Bytes that all slow watchers together may hold; then the slowest are cut off."""
     kubelet_tls: SSLContext | None = None
     """The client side of TLS towards node agents; without it logs, exec and the like are refused."""
     kubelet_port: int = 10250

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from jota.api.slow import SlowWatchers
 from jota.store.protocol import Compacted, Entry, Store
 
 _BACKLOG = 1 << 20
@@ -101,6 +102,7 @@ class Feed:
         self._store = store
         self._channels: dict[str, Channel] = {}
         self._watch = store.watch("/", after=store.revision, limit=_BACKLOG)
+        self.slow = SlowWatchers()
         self.frames: dict[tuple[object, ...], bytes] = {}
         """Encoded events of the batch in hand, shared by its watchers (key: whatever tells encodings apart)."""
         self.batches: dict[tuple[object, ...], tuple[list[Entry], list[bytes]]] = {}

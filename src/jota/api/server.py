@@ -65,6 +65,7 @@ class Api:
         self.metrics = Metrics()
         self.flows = Flows(self.config.max_inflight, clock)
         self.feed = Feed(store)
+        self.feed.slow.together = self.config.watch_backlog
         self._kinds: dict[tuple[str, str], Kind] = {}
         self.registry = Registry(store, self.feed, self._kinds)
         chosen = default_plugins(self.config) if plugins is None else plugins
@@ -88,6 +89,7 @@ class Api:
         self._stop = asyncio.Event()
         self.closing = False
         """Requests that would last are told to go elsewhere."""
+        self.metrics.more.append(self.feed.slow.text)
         self.metrics.more.append(lambda: self.flows.measures.text(self.flows.levels.values()))
         executing = ("Requests at work.", self.flows.executing)
         self.metrics.gauges["apiserver_current_inflight_requests"] = executing

@@ -142,11 +142,12 @@ class Watching:
         self.status = 0
         self.closed = False
         self.buffered = 0
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        """The stream at work."""
 
     @property
     def ended(self) -> bool:
-        return self._task is None or self._task.done()
+        return self.task is None or self.task.done()
 
     def names(self) -> list[tuple[str, str]]:
         """(type, metadata.name) of each event but bookmarks."""
@@ -168,13 +169,13 @@ class Watching:
         response = await self._api.api.handle(Request("GET", path, query, dict(self._headers), user=COMPONENT))
         self.status = response.status
         assert response.stream is not None, (response.status, response.body)
-        self._task = asyncio.ensure_future(response.stream(self))
+        self.task = asyncio.ensure_future(response.stream(self))
         await self._api.settle()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.wait({self._task})
-        if not self._task.cancelled() and (error := self._task.exception()):
+        assert self.task is not None
+        self.task.cancel()
+        await asyncio.wait({self.task})
+        if not self.task.cancelled() and (error := self.task.exception()):
             raise error

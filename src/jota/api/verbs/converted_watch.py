@@ -12,7 +12,7 @@ from collections import deque
 from jota.api.call import Call
 from jota.api.resource import Engine
 from jota.api.served import Selection
-from jota.api.verbs.watch import BUFFER_LIMIT, INITIAL_END, WatchStream
+from jota.api.verbs.watch import INITIAL_END, WatchStream
 from jota.meta.errors import ApiError, expired
 from jota.store.protocol import Entry
 
@@ -40,7 +40,7 @@ class ConvertedWatch(WatchStream):
     # -- in: synchronous, from the feed
 
     def deliver(self, entries: list[Entry]) -> None:
-        if self._closing:
+        if self._deaf:
             return
         mine = [e for e in entries if e.revision > self._seen and e.key.startswith(self._selection.prefix)]
         if not mine:
@@ -51,7 +51,7 @@ class ConvertedWatch(WatchStream):
             return
         self._put("events", mine)
 
-    def _send_present(self) -> None:
+    async def _send_present(self) -> None:
         self._put("present", self._present())
         if self.mark_initial and self.bookmarks:
             self._bookmark(INITIAL_END)
@@ -93,5 +93,4 @@ class ConvertedWatch(WatchStream):
             self._waiting -= len(entries)
             super().deliver(converted)
         else:
-            self._send_added(converted)
-            self._limit = BUFFER_LIMIT + self._writer.buffered
+            await self._send_added(converted)

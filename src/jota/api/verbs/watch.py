@@ -2,7 +2,7 @@
 
 The stream begins with the present state (resourceVersion unset or 0, or WatchList) or with what happened after a
 revision; then `feed.py` calls `deliver` with each commit batch, and all events of a batch leave in one write. An event is
-encoded once for all watchers that take the same form. A watcher that does not read is cut off with a 410 event.
+encoded once for all watchers that take the same form. A watcher that does not read is cut off with a 410 event (slow.py).
 
 An entry, seen through a selection:   before  now     event
                                       no      yes     ADDED
@@ -24,6 +24,7 @@ from jota.api.call import Call
 from jota.api.path import flag, integer
 from jota.api.resource import Engine
 from jota.api.served import Selection
+from jota.api.slow import NOTICED
 from jota.api.verbs import freshness
 from jota.api.verbs.list import select
 from jota.meta.errors import ApiError, expired
@@ -33,8 +34,10 @@ from jota.wire.message import Response, Writer
 BOOKMARK_EVERY = 60.0
 TIMEOUT = (1800, 3600)
 """Seconds; a watch without timeoutSeconds ends at random between these, so that clients do not come back all at once."""
-BUFFER_LIMIT = 16 << 20
-"""Bytes that may wait for a slow reader, beside what the stream began with."""
+PIECE_TIME, PIECE_BYTES = 0.004, 256 * 1024
+"""Seconds and bytes after which the loop has a turn while the present state is sent."""
+STALL, LAST_WORDS = 60.0, 5.0
+"""Seconds for which a reader may take nothing of the present state; and, once it is cut off, of what it was sent before."""
 INITIAL_END = {"k8s.io/initial-events-end": "true"}
 
 
@@ -80,11 +83,13 @@ class WatchStream:
     __slots__ = (
         "_call",
         "_closing",
+        "_cut",
+        "_deaf",
         "_done",
         "_engine",
         "_first",
         "_format",
-        "_limit",
+        "_late",
         "_seen",
         "_selection",
         "_writer",
@@ -104,8 +109,9 @@ class WatchStream:
         self.initial = self.mark_initial = self.bookmarks = False
         self._first = True
         self._seen = 0
-        self._closing = False
-        self._limit = float("inf")
+        self._closing = self._cut = self._late = False
+        self._deaf = True
+        """Events are passed over: before the present state is sent, and after the end."""
         accepted = call.accepted
         included = table.include(call) if accepted.form == "Table" else ""
         self._format = (call.served.resource, accepted.form, accepted.version, included)
@@ -120,27 +126,42 @@ class WatchStream:
         self._done = asyncio.get_running_loop().create_future()
         channel = self._call.served.channel
         try:
-            self._begin()
-            if self._call.seat is not None:
-                self._call.seat.leave()
-            # the present state of a large cluster alone may be longer than what a slow reader is allowed
-            self._limit = BUFFER_LIMIT + writer.buffered
+            channel.add(self)  # to be told of an end; events are taken once `_begin` is through
+            await self._begin()
+            self._leave_seat()
             await self._live()
+            if self._cut:
+                await self._last_words()
         finally:
             channel.discard(self)
+            self._engine.feed.slow.forget(self)
 
-    def _begin(self) -> None:
-        """Present state or history, and from then on the feed; nothing can happen in between."""
+    def _leave_seat(self) -> None:
+        if self._call.seat is not None:
+            self._call.seat.leave()
+
+    async def _last_words(self) -> None:
+        """A reader that was cut off gets a moment to read that; then its memory is needed. Raises ConnectionResetError."""
+        try:
+            async with asyncio.timeout(LAST_WORDS):
+                await self._writer.drain()
+        except TimeoutError:
+            raise ConnectionResetError("the watcher did not read") from None
+
+    async def _begin(self) -> None:
+        """Present state or history, and from then on the feed, without a gap. Raises ConnectionResetError."""
         engine, served, prefix = self._engine, self._call.served, self._selection.prefix
         engine.feed.pump()
         if self.initial:
-            self._send_present()
             self.after = engine.store.revision
+            await self._send_present()
+            if self._closing:
+                return
+            engine.feed.pump()  # `join` gives what happened meanwhile, once
         self._seen = self.after
+        self._deaf = False
         try:
-            if self.after > engine.store.revision:
-                served.channel.add(self)
-            else:
+            if self.after <= engine.store.revision:
                 engine.feed.join(served.channel, self, prefix, self.after)
         except Compacted:
             text = f"too old resource version: {self.after} ({engine.store.compacted})"
@@ -169,7 +190,7 @@ class WatchStream:
             sleeper.cancel()
 
     def end(self) -> None:
-        self._closing = True
+        self._closing = self._deaf = True
         if not self._done.done():
             self._done.set_result(None)
 
@@ -182,7 +203,7 @@ class WatchStream:
     # -- feed.Watcher
 
     def deliver(self, entries: list[Entry]) -> None:
-        if self._closing:
+        if self._deaf:
             return
         parts = self._shared(entries) if self._selection.all and entries[0].revision > self._seen else None
         if parts is None:
@@ -194,9 +215,25 @@ class WatchStream:
                         parts.append(frame)
         if not parts:
             return
+        unsent = self._writer.buffered
+        if (unsent > NOTICED or self._late) and not self._keeps_up(unsent):
+            return
         self._writer.write(parts)
-        if self._writer.buffered > self._limit:
-            self._fail(expired("the watcher does not read its events fast enough: too old resource version"))
+
+    def _keeps_up(self, unsent: int) -> bool:
+        slow = self._engine.feed.slow
+        self._late = unsent > NOTICED
+        if not self._late:
+            slow.forget(self)
+            return True
+        return slow.late(self, unsent, self._engine.clock.monotonic())
+
+    def unsent(self) -> int:
+        return self._writer.buffered
+
+    def too_slow(self) -> None:
+        self._cut = True
+        self._fail(expired("the watcher does not read its events fast enough: too old resource version"))
 
     def cut(self) -> None:
         if not self._closing:
@@ -256,17 +293,42 @@ class WatchStream:
         entry = self._engine.store.get(point)
         return [entry] if entry is not None else []
 
-    def _send_present(self) -> None:
-        self._send_added(self._present())
-        if self.mark_initial and self.bookmarks:
-            self._bookmark(INITIAL_END)
+    async def _send_present(self) -> None:
+        """All that is there at revision `after`."""
+        await self._send_added(self._present())
+        if self.mark_initial and self.bookmarks and not self._closing:
+            self._bookmark(INITIAL_END, self.after)
 
-    def _send_added(self, found: list[Entry]) -> None:
-        selection = self._selection
-        chosen = found if selection.all else filter(selection.matches, found)
-        parts = [self._encode("ADDED", e.value or b"", e.revision) for e in chosen]
+    async def _send_added(self, found: list[Entry]) -> None:
+        """In pieces: neither the loop nor the memory shall feel a large state. Raises ConnectionResetError."""
+        everything, matches, clock = self._selection.all, self._selection.matches, self._engine.clock
+        parts: list[bytes] = []
+        size, began = 0, clock.monotonic()
+        for number, entry in enumerate(found):
+            if everything or matches(entry):
+                part = self._encode("ADDED", entry.value or b"", entry.revision)
+                parts.append(part)
+                size += len(part)
+            if size > PIECE_BYTES or (not number % 16 and clock.monotonic() - began > PIECE_TIME):
+                await self._send_piece(parts)
+                if self._closing:
+                    return
+                parts, size, began = [], 0, clock.monotonic()
         if parts:
             self._writer.write(parts)
+
+    async def _send_piece(self, parts: list[bytes]) -> None:
+        """One piece, and a turn for everybody else. Raises ConnectionResetError when the peer takes nothing."""
+        if parts:
+            self._writer.write(parts)
+        if self._writer.buffered > NOTICED:
+            self._leave_seat()  # from here on it is the reader who takes time, not we
+        try:
+            async with asyncio.timeout(STALL):
+                await self._writer.drain()
+        except TimeoutError:
+            raise ConnectionResetError("the watcher did not read") from None
+        await asyncio.sleep(0)
 
     def _bookmark(self, annotations: dict[str, str] | None = None, revision: int = 0) -> None:
         """`revision`: what was told up to here, when that is not the present."""
