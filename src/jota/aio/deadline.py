@@ -5,34 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Generator
 from types import coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-class within(Generic[T]):
+@coroutine
+def within(seconds: float, coro: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
     """`await within(seconds, coro)`: the coroutine's result. Raises TimeoutError, as `asyncio.timeout` does.
 
     Everything up to the first suspension runs without a timer: it cannot be interrupted anyway.
     """
+    try:
+        yielded = coro.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    return (yield from _timed(seconds, coro, yielded).__await__())
 
-    __slots__ = ("_coro", "_seconds")
 
-    def __init__(self, seconds: float, coro: Coroutine[Any, Any, T]) -> None:
-        self._seconds, self._coro = seconds, coro
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        try:
-            yielded = self._coro.send(None)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        return (yield from self._timed(yielded).__await__())
-
-    async def _timed(self, yielded: Any) -> T:
-        async with asyncio.timeout(self._seconds):
-            result: T = await _rest(self._coro, yielded)
-            return result
+async def _timed(seconds: float, coro: Coroutine[Any, Any, T], yielded: Any) -> T:
+    async with asyncio.timeout(seconds):
+        return await _rest(coro, yielded)
 
 
 @coroutine

@@ -87,28 +87,31 @@ async def _filtered(api: Api, request: Request, target: Target, params: dict[str
     if target.subresource in LONG_RUNNING and target.resource:
         _permit(api, user, target, params, trail)
         return await _dispatch(api, request, target, params, user)
-    seconds = deadline.allowed(params, api.config.request_timeout) if target.verb != "watch" else 0.0
+    most = api.config.request_timeout
+    seconds = deadline.allowed(params, most) if "timeout" in params else most
     flows = api.flows
     flow = flows.classify(user, target)
-    request.extra["flow"] = flow.headers
+    if request.user is None:
+        request.extra["flow"] = flow.headers
     if flow.exempt:
         flow.counts.dispatched += 1
         flow.level.executing += 1
         try:
             _permit(api, user, target, params, trail)
-            return await _in_time(api, request, target, params, user, seconds)
+            work = _dispatch(api, request, target, params, user)
+            return await (within(seconds, work) if target.verb != "watch" else work)
         finally:
             flow.level.executing -= 1
     width = _width(api, flow, target, params) if target.verb in ("list", "watch") else 1
     began = api.clock.monotonic()
     if not flows.enter(flow, width, began):
-        await flows.wait(flow, width, seconds or api.config.request_timeout)
+        await flows.wait(flow, width, seconds)
         began = api.clock.monotonic()
     if target.verb == "watch":
         return await _watch(api, request, target, params, user, Seat(flows, flow, width, began))
     try:
         _permit(api, user, target, params, trail)
-        return await _in_time(api, request, target, params, user, seconds)
+        return await within(seconds, _dispatch(api, request, target, params, user))
     finally:
         flows.leave(flow, width, began)
 
@@ -131,14 +134,6 @@ def _width(api: Api, flow: Flow, target: Target, params: dict[str, str]) -> int:
         return 1
     where = served.scope(target.namespace)
     return flow.level.width(seats(target, params, lambda: api.store.count(where)))
-
-
-async def _in_time(
-    api: Api, request: Request, target: Target, params: dict[str, str], user: User, seconds: float
-) -> Response:
-    """Raises TimeoutError after `seconds`; 0: never."""
-    work = _dispatch(api, request, target, params, user)
-    return await (within(seconds, work) if seconds else work)
 
 
 def _permit(api: Api, user: User, target: Target, params: dict[str, str], trail: Trail | None) -> None:

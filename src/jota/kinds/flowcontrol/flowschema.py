@@ -102,5 +102,4 @@ KIND = Kind(
     ),
     status=True,
     generation=True,
-    name_rule="path-segment",
 )

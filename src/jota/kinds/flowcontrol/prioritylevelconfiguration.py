@@ -115,5 +115,4 @@ KIND = Kind(
     ),
     status=True,
     generation=True,
-    name_rule="path-segment",
 )
