@@ -238,19 +238,7 @@ def make_namespace(instance: Instance, node: NodePlan) -> None:
 def _start_server(instance: Instance, bind: str) -> Started:
     command = ["server", "--name", instance.name, "--data-dir", instance.data_dir, "--bind", bind]
     command += ["--runtime-config", instance.runtime_config] if instance.runtime_config else []
-
-
-def _start_server(instance: Instance, bind: str) -> _Started:
-    command = [
-        "server",
-        "--name",
-        instance.name,
-        "--data-dir",
-        instance.data_dir,
-        "--bind",
-        bind,
-        *instance.server_flags,
-    ]
+    command += instance.server_flags
     log = instance.log_file("server")
     process, ready = processes.start(command, log)
     assert process.stdin is not None
