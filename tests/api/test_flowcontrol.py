@@ -523,3 +523,21 @@ async def test_a_schema_that_makes_no_sense_is_refused(api: ApiServer) -> None:
         "spec.rules[0].resourceRules[1].resources",
         "spec.rules[0].resourceRules[1].namespaces",
     }
+
+
+@story
+async def test_a_watch_at_another_api_server_holds_no_seat_here(api: ApiServer) -> None:
+    class Remote:
+        async def serve(self, request: object, user: User) -> Response:
+            assert found.used == 1
+
+            async def forever(writer: object) -> None:
+                await asyncio.Event().wait()
+
+            return Response(200, [], stream=forever)
+
+    found = api.api.flows.levels["global-default"]
+    api.api.aggregation.route = lambda target: Remote()  # type: ignore[method-assign, assignment, return-value]
+    response = await api.request("GET", "/apis/others.example.com/v1/things", query="watch=1", user=ALICE)
+    assert response.stream is not None
+    assert found.used == 0
