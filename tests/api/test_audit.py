@@ -124,7 +124,7 @@ def test_impersonation_and_failed_logins_are_seen() -> None:
     async def story(server: ApiServer) -> None:
         await server.request("GET", "/api/v1/nodes", impersonate_user="bob")
         answer = await server.request("GET", "/api/v1/nodes", user=None, authorization="Bearer wrong", audit_id="mine")
-        assert ("Audit-Id", "mine") in answer.headers
+        assert ("Audit-Id", "mine") in answer.own
 
     first, second = audited(EVERYTHING, story).events
     assert (first["user"]["username"], first["impersonatedUser"]["username"]) == ("system:apiserver", "bob")
@@ -134,7 +134,7 @@ def test_impersonation_and_failed_logins_are_seen() -> None:
 def test_every_answer_on_the_wire_bears_an_id() -> None:
     async def story(server: ApiServer) -> None:
         server.api.audit = None
-        ids = {dict((await server.request("GET", "/healthz", user=None)).headers)["Audit-Id"] for _ in range(3)}
+        ids = {dict((await server.request("GET", "/healthz", user=None)).own)["Audit-Id"] for _ in range(3)}
         assert len(ids) == 3
 
     audited(ALL, story)

@@ -57,12 +57,14 @@ async def handle(api: Api, request: Request) -> Response:
         response = respond.error(internal(f"{type(problem).__name__}: {problem}"))
     if trail is not None:
         response = trail.finish(response)
-    if wire:
-        response.headers = [*response.headers, *request.extra.get("flow", ()), ("Audit-Id", audit_id)]
+    if "flow" in request.extra:
+        response.headers = [*response.headers, *request.extra["flow"]]
     if "accept-encoding" in request.headers and compress.wanted(request, response):
         response = await compress.compressed(response)
     if request.method == "HEAD" and response.stream is None:
         response = without_body(response)
+    if wire:
+        response.own = (("Audit-Id", audit_id),)
     api.metrics.observe(target, request.method, response.status, api.clock.monotonic() - began)
     return response
 

@@ -498,12 +498,17 @@ class _Connection(asyncio.Protocol):
             log.error("a handler's response cannot be sent: %s", error)
             response, self._keep = FAILED, False
             head = server.head(response.status, response.headers)
+        own = b"".join(
+            b"%b: %b\r\n" % (name.encode(), value.encode())
+            for name, value in response.own
+            if value.isascii() and value.isprintable()
+        )
         if response.upgrade is not None:
-            self._start_upgrade(response, head)
+            self._start_upgrade(response, head, own)
             return
         if head.close or server.closing:
             self._keep = False
-        start = head.data + (server.date if self._keep else server.date_and_close)
+        start = head.data + own + (server.date if self._keep else server.date_and_close)
         request = self._request
         if self._old and self._keep:
             start += b"Connection: keep-alive\r\n"
@@ -696,14 +701,14 @@ class _Connection(asyncio.Protocol):
         if held and not self.gone:
             self.data_received(held)
 
-    def _start_upgrade(self, response: Response, head: Head) -> None:
+    def _start_upgrade(self, response: Response, head: Head, own: bytes) -> None:
         if not self._upgrade:
             log.error("a handler upgraded a request that did not ask for it")
             self._respond(NOT_UPGRADABLE)
             return
         assert response.upgrade is not None
         connection = b"" if b"\nconnection:" in head.data.lower() else b"Connection: Upgrade\r\n"
-        self._transport.write(head.data + connection + b"\r\n")
+        self._transport.write(head.data + own + connection + b"\r\n")
         self._duplex = duplex = SocketDuplex()
         held, self._raw = b"".join(self._raw or ()), None
         self.deadline = NEVER

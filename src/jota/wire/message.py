@@ -91,9 +91,12 @@ Upgrade = Callable[[Duplex], Awaitable[None]]
 class Response:
     status: int = 200
     headers: list[tuple[str, str]] = field(default_factory=list)
+    """Answers that share them share their encoded form: what differs each time goes into `own`."""
     body: bytes | Sequence[Part] = b""
     stream: Stream | None = None
     upgrade: Upgrade | None = None
+    own: tuple[tuple[str, str], ...] = ()
+    """Headers of this answer alone (its id): printable ASCII."""
 
 
 Handler = Callable[[Request], Awaitable[Response]]
