@@ -13,6 +13,7 @@ from jota.meta.resource import CONFIGMAPS, LEASES, NODES, PODS
 from jota.node.config import EvictionThresholds
 from jota.node.machine import Machine, Memory
 from jota.node.volumes.volume import VolumeFault
+from jota.runtime.protocol import ContainerSpec
 
 from .world import World, container, pod
 
@@ -201,6 +202,28 @@ def test_deletion_runs_the_hook_then_the_signal_then_kills(tmp_path: Path) -> No
             assert await w.exists()
             await w.advance(2)
             assert not await w.exists()
+
+    asyncio.run(story())
+
+
+def test_a_pod_deleted_while_its_container_is_made_starts_nothing(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            make = w.runtime.create_container
+
+            async def deleted_meanwhile(sandbox: str, spec: ContainerSpec) -> str:
+                made = await make(sandbox, spec)
+                await w.api.client.delete(PODS, "web", "default")
+                while not any("deletionTimestamp" in k.pod["metadata"] for k in w.agent.workers.values()):
+                    await asyncio.sleep(0)
+                return made
+
+            w.runtime.create_container = deleted_meanwhile  # type: ignore[method-assign]
+            w.runtime.stops["c"] = lambda c: None  # it would ignore the signal for all of its grace period
+            await w.create(pod(terminationGracePeriodSeconds=600))
+            await w.until_gone()
+            assert not [step for step in w.runtime.journal if step.startswith(("start_container", "stop_container"))]
+            await w.until(lambda: not (w.runtime.made or w.runtime.boxes or w.network.held))
 
     asyncio.run(story())
 

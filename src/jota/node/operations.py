@@ -303,13 +303,16 @@ class Operations:
                 self._start_failed(p, "CreateContainerConfigError", str(e), f"Error: {e}")
                 return
             box = self.worker.seen.sandbox()
-            if box is None:
+            if box is None or self.worker.stopping:
                 return  # it went away meanwhile; the next look decides anew
             try:
                 cid = await runtime.create_container(box.id, spec)
                 events.normal("Created", f"Created container: {p.name}", p.name)
             except (RuntimeFault, OSError) as e:
                 self._start_failed(p, "CreateContainerError", str(e), f"Error: {e}")
+                return
+            if self.worker.stopping:  # deleted while it was made: its process would only have to be waited for
+                await runtime.remove_container(cid)
                 return
             try:
                 await runtime.start_container(cid)

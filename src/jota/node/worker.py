@@ -88,6 +88,13 @@ class PodWorker:
         """Do not try this operation again before `seconds` have passed."""
         self._held[key] = self.kit.clock.now() + seconds
 
+    @property
+    def stopping(self) -> bool:
+        """The pod is to end: nothing new is started in it."""
+        return (
+            "deletionTimestamp" in self.pod["metadata"] or self.facts.stop is not None or self.facts.verdict is not None
+        )
+
     def condemn(self, verdict: Verdict) -> None:
         """The node decided: the pod fails (rejected, evicted) and is stopped."""
         if self.facts.verdict is None:
