@@ -66,6 +66,22 @@ async def test_11_media_types_have_their_own_errors(api: ApiServer) -> None:
 
 
 @story
+async def test_11_the_bytes_of_an_error_are_those_that_clients_compare(api: ApiServer) -> None:
+    account = {
+        "metadata": {"name": "x"},
+        "roleRef": {"kind": "Role", "name": "r", "apiGroup": "rbac.authorization.k8s.io"},
+    }
+    path = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings"
+    assert (await api.request("POST", path, account)).status == 201
+    again = await api.request("POST", path, account)
+    assert again.body == (
+        b'{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure",'
+        b'"message":"rolebindings.rbac.authorization.k8s.io \\"x\\" already exists","reason":"AlreadyExists",'
+        b'"details":{"name":"x","group":"rbac.authorization.k8s.io","kind":"rolebindings"},"code":409}\n'
+    )
+
+
+@story
 async def test_12_messages_are_those_that_clients_match(api: ApiServer) -> None:
     with pytest.raises(ApiError, match=r'^configmaps "x" not found$') as missing:
         await api.client.get(CONFIGMAPS, "x", "default")

@@ -111,7 +111,7 @@ def error(problem: ApiError, texts: list[str] | None = None) -> Response:
         out.append(("WWW-Authenticate", 'Bearer realm="kubernetes"'))
     if texts:
         out += warning_headers(texts)
-    return Response(problem.code, out, orjson.dumps(problem.status()))
+    return Response(problem.code, out, orjson.dumps(problem.status()) + b"\n")
 
 
 def success(call: Call, uid: str, status: int = 200) -> Response:

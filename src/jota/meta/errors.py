@@ -81,7 +81,7 @@ class ApiError(Exception):
         """Texts for Warning headers that help with this error."""
 
     def status(self) -> dict[str, Any]:
-        """The `v1 Status` object."""
+        """The `v1 Status` object, its fields in upstream's order: clients show, and their tests compare, the bytes."""
         details: dict[str, Any] = {}
         for key, value in (("name", self.name), ("group", self.group), ("kind", self.kind), ("uid", self.uid)):
             if value:
@@ -98,10 +98,10 @@ class ApiError(Exception):
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
-            "code": self.code,
         }
         if details:
             out["details"] = details
+        out["code"] = self.code
         return out
 
 
