@@ -6,6 +6,7 @@ import asyncio
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,6 @@ from jota.meta.resource import CONFIGMAPS, LEASES, NODES, PODS
 from jota.node.config import EvictionThresholds
 from jota.node.machine import Machine, Memory
 from jota.node.volumes.volume import VolumeFault
-from jota.runtime.protocol import ContainerSpec
 
 from .world import World, container, pod
 
@@ -206,23 +206,27 @@ def test_deletion_runs_the_hook_then_the_signal_then_kills(tmp_path: Path) -> No
     asyncio.run(story())
 
 
-def test_a_pod_deleted_while_its_container_is_made_starts_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", ["create_container", "start_container"])
+def test_a_pod_deleted_while_its_container_starts_does_not_last(tmp_path: Path, step: str) -> None:
+    """It would ignore the signal, and its grace period is ten minutes."""
+
     async def story() -> None:
         async with World(tmp_path) as w:
-            make = w.runtime.create_container
+            do = getattr(w.runtime, step)
 
-            async def deleted_meanwhile(sandbox: str, spec: ContainerSpec) -> str:
-                made = await make(sandbox, spec)
+            async def deleted_meanwhile(*arguments: Any) -> Any:
+                done = await do(*arguments)
                 await w.api.client.delete(PODS, "web", "default")
                 while not any("deletionTimestamp" in k.pod["metadata"] for k in w.agent.workers.values()):
                     await asyncio.sleep(0)
-                return made
+                return done
 
-            w.runtime.create_container = deleted_meanwhile  # type: ignore[method-assign]
-            w.runtime.stops["c"] = lambda c: None  # it would ignore the signal for all of its grace period
+            setattr(w.runtime, step, deleted_meanwhile)
+            w.runtime.stops["c"] = lambda c: None
             await w.create(pod(terminationGracePeriodSeconds=600))
             await w.until_gone()
-            assert not [step for step in w.runtime.journal if step.startswith(("start_container", "stop_container"))]
+            if step == "create_container":
+                assert not [s for s in w.runtime.journal if s.startswith(("start_container", "stop_container"))]
             await w.until(lambda: not (w.runtime.made or w.runtime.boxes or w.network.held))
 
     asyncio.run(story())

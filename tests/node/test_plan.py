@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jota.node.config import Curve
 from jota.node.model import Facts, ImageFact, Stop, Verdict
 from jota.node.plan import plan, stop_of
+from jota.runtime.protocol import Container
 
 from .shapes import CURVE, NOW, box, facts, failure, made, pod, seen, sidecar, steps, words
 
@@ -263,6 +264,25 @@ def test_a_verdict_stops_the_pod_but_does_not_remove_it() -> None:
     assert words(steps(pod(), seen(box(), made()), known)) == ["KillContainer c c-0 in 30"]
     known.torn_down = True
     assert words(steps(pod(), seen(box(), made("c", "exited")), known)) == []
+
+
+def test_a_deletion_that_overtook_the_start_does_not_wait_for_the_whole_grace_period() -> None:
+    def grace(pod: dict[str, Any], *containers: Container) -> float:
+        stop = stop_of(deleted(pod, 30), facts("c"), NOW, seen(box(), *containers))
+        assert stop is not None
+        return stop.deadline - NOW
+
+    waiting = {"status": {"containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "ContainerCreating"}}}]}}
+    running = {"status": {"containerStatuses": [{"name": "c", "state": {"running": {}}}]}}
+    fresh = made(ago=0.1)
+    assert grace({**pod(), **waiting}, fresh) == 1
+    assert grace(pod(), fresh) == 1
+    assert grace({**pod(), **running}, fresh) == 30  # somebody may have seen it run
+    assert grace({**pod(), **waiting}, made(ago=5)) == 30  # it has run for a while, only the news is late
+    assert grace({**pod(), **waiting}) == 30
+    hooked = pod()
+    hooked["spec"]["containers"][0]["lifecycle"] = {"preStop": {"exec": {"command": ["drain"]}}}
+    assert grace({**hooked, **waiting}, fresh) == 30
 
 
 def test_the_stop_deadline_only_moves_forward() -> None:

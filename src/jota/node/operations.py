@@ -319,6 +319,10 @@ class Operations:
             except (RuntimeFault, OSError) as e:
                 self._start_failed(p, "RunContainerError", str(e), f"Error: {e}")
                 return
+            if (
+                self.worker.stopping
+            ):  # as when the kubelet cancels a start: what has barely begun has nothing to end in peace
+                await runtime.stop_container(cid, 0)
         facts.starts.pop(p.name, None)
         events.normal("Started", f"Started container {p.name}", p.name)
 

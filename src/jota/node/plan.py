@@ -40,6 +40,8 @@ from jota.runtime.protocol import Container, Sandbox
 
 SHOW_ERR = 0.3
 """Seconds that ErrImagePull is shown before it becomes ImagePullBackOff."""
+LEAST_GRACE = 1.0
+"""Seconds that a container is always given between SIGTERM and SIGKILL."""
 DEFAULT_GRACE = 30
 
 
@@ -162,7 +164,7 @@ def plan(pod: Object, seen: Observed, facts: Facts, now: float, curve: Curve) ->
     return out
 
 
-def stop_of(pod: Object, facts: Facts, now: float) -> Stop | None:
+def stop_of(pod: Object, facts: Facts, now: float, seen: Observed | None = None) -> Stop | None:
     """The stop order in force: set once when deletion or a verdict is first seen; only ever moved earlier."""
     meta = pod["metadata"]
     if "deletionTimestamp" not in meta and facts.verdict is None:
@@ -171,10 +173,27 @@ def stop_of(pod: Object, facts: Facts, now: float) -> Stop | None:
     if grace is None:
         grace = pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE)
     # Upstream never lets a container go with less than a second: SIGTERM should be seen.
-    deadline = now + max(1.0, float(grace))
+    grace = LEAST_GRACE if facts.stop is None and seen and _barely_begun(pod, seen, now) else float(grace)
+    deadline = now + max(LEAST_GRACE, grace)
     if facts.stop is None or facts.stop.deadline > deadline + 0.5:
         return Stop(deadline, facts.stop.event if facts.stop else "")
     return facts.stop
+
+
+def _barely_begun(pod: Object, seen: Observed, now: float) -> bool:
+    """The deletion overtook the start: who deleted saw nothing run. The kubelet cancels such a start and kills what came of it."""
+    status = pod.get("status") or {}
+    shown = {
+        s["name"]
+        for section in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+        for s in status.get(section) or []
+        if "waiting" not in (s.get("state") or {"waiting": {}}) or s.get("restartCount")
+    }
+    hooked = {p.name for p in parts(pod) if "preStop" in (p.spec.get("lifecycle") or {})}
+    alive = seen.alive()
+    return bool(alive) and all(
+        c.name not in shown and c.name not in hooked and c.started_at > now - LEAST_GRACE for c in alive
+    )
 
 
 def _overdue(pod: Object, facts: Facts, now: float, out: Plan) -> Verdict | None:

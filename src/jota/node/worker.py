@@ -137,7 +137,7 @@ class PodWorker:
         if not facts.start_time:
             facts.start_time = now
         before = facts.stop
-        facts.stop = stop_of(self.pod, facts, now)
+        facts.stop = stop_of(self.pod, facts, now, self.seen)
         steps = plan(self.pod, self.seen, facts, now, kit.config.curve)
         if steps.verdict is not None and facts.verdict is None:
             self._convict(steps.verdict)
