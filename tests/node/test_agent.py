@@ -217,7 +217,7 @@ def test_a_pod_deleted_while_its_container_starts_does_not_last(tmp_path: Path, 
             async def deleted_meanwhile(*arguments: Any) -> Any:
                 done = await do(*arguments)
                 await w.api.client.delete(PODS, "web", "default")
-                while not any("deletionTimestamp" in k.pod["metadata"] for k in w.agent.workers.values()):
+                while not any("deletionTimestamp" in k.pod["metadata"] for k in w.agent.workers.values()):  # noqa: ASYNC110
                     await asyncio.sleep(0)
                 return done
 

@@ -253,6 +253,40 @@ def test_an_attach_ends_well_however_the_container_ends(tells_exit, status):
     assert json.loads(run(main())[-1][1:])["status"] == status
 
 
+class Deaf(Shouting):
+    """Does not read its stdin (an attach without one, `head -1`, a shell that has just left): says more, then exits with 3."""
+
+    async def write_stdin(self, data: bytes) -> None:
+        await self.queue.put(b"more")
+        await self.queue.put(b"quit")
+        raise BrokenPipeError("the session has no stdin")
+
+
+@pytest.mark.parametrize("client", [websocket_exec, spdy_exec])
+def test_input_that_nobody_reads_does_not_end_the_session(client):
+    """The output and the exit status still come: a line typed just after `exit` once cost the last command's output."""
+
+    async def opened():
+        return Deaf()
+
+    async def main():
+        headers = WS if client is websocket_exec else SPDY
+        protocol = "v5.channel.k8s.io" if client is websocket_exec else "v4.channel.k8s.io"
+        name = "sec-websocket-protocol" if client is websocket_exec else "x-stream-protocol-version"
+        method = "GET" if client is websocket_exec else "POST"
+        response = await serve(Request(method, "/exec", "", headers | {name: protocol}), Options(stdin=True), opened)
+        a, b = await pipe()
+        serving = asyncio.ensure_future(response.upgrade(a))
+        result = await client(b, b"hello", talk=False)
+        b.close()
+        await serving
+        return result
+
+    out, status = run(main())
+    assert out == b"MORE"
+    assert json.loads(status)["details"]["causes"][0]["message"] == "3"
+
+
 def test_a_client_that_vanishes_ends_the_session():
     session = Shouting()
 

@@ -202,6 +202,16 @@ async def _inputs(channels: Channels, session: Exec) -> None:
         return  # the client is gone: that is what the caller waits for
 
 
+async def _fed(session: Exec, data: bytes) -> bool:
+    """Whether the command still reads its input. One that has closed it goes on, and so do its output and its status."""
+    try:
+        await session.write_stdin(data)
+    except ConnectionError:
+        session.close_stdin()
+        return False
+    return True
+
+
 async def _outputs(channels: Channels, options: Options, session: Exec) -> int | Exception:
     """The exit code, or what went wrong (so that a group of tasks is not torn down by it)."""
     pumps = []
@@ -283,7 +293,7 @@ class WebSocketChannels:
             channel, data = self._decode(message)
             if channel == STDIN and self._stdin_open:
                 if data:
-                    await session.write_stdin(data)
+                    self._stdin_open = await _fed(session, data)
             elif channel == RESIZE and (size := parse_size(data)) is not None:
                 session.resize(*size)
             elif channel == CLOSE and self._close_frames and data == b"\x00" and self._stdin_open:
@@ -370,9 +380,10 @@ class SpdyChannels:
             return
         try:
             while data := await stream.read():
-                await session.write_stdin(data)
+                if not await _fed(session, data):
+                    return
         except ConnectionError:
-            pass  # the command's end of stdin, or the client, is gone: it ends either way
+            pass  # the client is gone
         session.close_stdin()
 
     async def _resize(self, session: Exec) -> None:
