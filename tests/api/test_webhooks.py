@@ -219,6 +219,28 @@ async def test_a_mutated_object_is_validated_and_keeps_its_identity(api: ApiServ
 
 
 @told
+async def test_debugging_containers_can_be_changed(api: ApiServer, hooks: Hooks) -> None:
+    never = {"op": "add", "path": "/spec/ephemeralContainers/0/imagePullPolicy", "value": "Never"}
+    elsewhere = {"op": "add", "path": "/metadata/labels", "value": {"a": "b"}}
+    hooks.answers["/a"] = lambda request: patch(never, elsewhere)
+    rule = {
+        "operations": ["UPDATE"],
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "resources": ["pods/ephemeralcontainers"],
+    }
+    await register(api, MUTATING, "a", hooks.hook("/a", rules=[rule]))
+    spec = {"containers": [{"name": "c", "image": "i:1"}]}
+    await api.client.create(PODS, {"metadata": {"name": "p"}, "spec": spec}, "default")
+    more = {"spec": {"ephemeralContainers": [{"name": "d", "image": "i:1"}]}}
+    await api.client.patch(PODS, "p", "default", more, type="strategic", subresource="ephemeralcontainers")
+    live = await api.client.get(PODS, "p", "default")
+    assert live["spec"]["ephemeralContainers"][0]["imagePullPolicy"] == "Never"
+    assert "labels" not in live["metadata"]  # of no concern here, whoever asks
+    assert hooks.asked[0][1]["subResource"] == "ephemeralcontainers"
+
+
+@told
 async def test_configurations_are_checked(api: ApiServer, hooks: Hooks) -> None:
     hook = {**hooks.hook("/x"), "name": "short", "sideEffects": "Some", "timeoutSeconds": 99}
     hook["clientConfig"] = {"url": "http://x"}

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Finish = Callable[[Call, Object, Object], list[FieldError]]
 """(call, new, old): the rules of a subresource that writes a part of its own; may change `new`, gives its errors."""
+WHOLE = ("approval", "ephemeralcontainers", "resize")
+"""Subresources that are written as the whole object: mutating webhooks may change it there too."""
 GENERATE_TRIES = 8
 UPDATE_TRIES = 5
 """How often a write without a resourceVersion is tried again on the newest object (upstream: 5 for patches)."""
@@ -336,7 +338,7 @@ class Engine:
 
     async def _mutate(self, call: Call, new: Object, old: Object, subresource: str, finish: Finish | None) -> None:
         """Let webhooks change an update (in place), with its defaults, before the kind's rules see it. Raises ApiError."""
-        if finish is not None:
+        if finish is not None and subresource not in WHOLE:
             return
         metadata.carry(new["metadata"], old["metadata"])
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
