@@ -83,16 +83,19 @@ class Kubectl:
         self("wait", "--for=condition=Ready", *(f"pod/{n}" for n in names), "--timeout=30s")
 
     @contextmanager
-    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """In the background; ended at the end of the block."""
+    def running(self, *arguments: str, input: bytes = b"") -> Iterator[subprocess.Popen[bytes]]:
+        """In the background, with `input` typed and left open; ended at the end of the block."""
         process = subprocess.Popen(
             self.words(*arguments),
             env=self.cluster.environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if input else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
         try:
+            if process.stdin:
+                process.stdin.write(input)
+                process.stdin.flush()
             yield process
         finally:
             process.send_signal(signal.SIGINT)
@@ -101,8 +104,9 @@ class Kubectl:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            assert process.stdout
-            process.stdout.close()
+            for stream in (process.stdin, process.stdout):
+                if stream:
+                    stream.close()
 
     @contextmanager
     def listening(self, *arguments: str) -> Iterator[int]:
@@ -370,6 +374,19 @@ def test_exec_and_cp(kubectl: Kubectl, tmp_path: Path) -> None:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_input_that_nobody_reads(kubectl: Kubectl) -> None:
+    """Neither a command that closes its stdin nor a container without one loses its output to a client that types on."""
+    kubectl.apply(pod("p", "while true; do echo tick; sleep 0.1; done"))
+    kubectl.ready("p")
+    script = "exec 0<&-; sleep 0.3; echo said; exit 3"
+    deaf = kubectl.ended("exec", "-i", "p", "--", "sh", "-c", script, input="x" * 300_000)
+    assert (deaf.returncode, deaf.stdout) == (3, "said\n"), deaf.stderr
+    with kubectl.running("attach", "-i", "p", input=b"typed\n") as process:
+        assert process.stdout
+        lines = [process.stdout.readline() for _ in range(8)]
+    assert lines.count(b"tick\n") >= 7, lines
 
 
 def test_logs(kubectl: Kubectl) -> None:
