@@ -147,10 +147,7 @@ class Selection:
     def _check(self, field: str) -> None:
         if field in ("metadata.name", "metadata.namespace") or field in self._served.kind.selectable:
             return
-        raise bad_request(
-            f'Unable to find "{self._served.resource.group_resource}" that match label selector "", '
-            f'field selector "{field}": field label not supported: {field}'
-        )
+        raise bad_request(f"field label not supported: {field}")
 
     @property
     def served(self) -> Served:
