@@ -86,11 +86,13 @@ class World:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.task is not None and self.task.done() and not self.task.cancelled():
-            self.task.result()
-        await self.kill()
-        await self.agent.shutdown()
-        await self.api.__aexit__(kind, error, trace)
+        try:
+            if self.task is not None and self.task.done() and not self.task.cancelled():
+                self.task.result()
+            await self.kill()
+        finally:  # a mount that is left behind would fail every later run
+            await self.agent.shutdown()
+            await self.api.__aexit__(kind, error, trace)
 
     # -- what tests do
 
