@@ -217,7 +217,9 @@ async def _volumes(run: _Run, names: list[str], namespace: str, form: str) -> No
     await _made(run, "/api/v1/persistentvolumes", [templates.volume(n, namespace, form) for n in names])
     path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
     await _made(run, path, [templates.claim(n) for n in names])
-    bound = orjson.dumps({"status": {"phase": "Bound", "accessModes": ["ReadOnlyMany"], "capacity": {"storage": "1Gi"}}})
+    bound = orjson.dumps(
+        {"status": {"phase": "Bound", "accessModes": ["ReadOnlyMany"], "capacity": {"storage": "1Gi"}}}
+    )
     jobs = [(f"{path}/{n}/status", bound) for n in names]
     await _post(run, jobs, "PATCH", "application/merge-patch+json")
 

@@ -171,9 +171,7 @@ WORKLOADS = (
         (_ZONED, Pods(5_000, "pod-with-node-affinity"), Pods(10_000, "pod-with-node-affinity", measured=True)),
         220,
     ),
-    Workload(
-        "SchedulingPodAffinity/5000Nodes_5000Pods", _paired(_ZONED, 5_000, 5_000, "pod-with-pod-affinity"), 35
-    ),
+    Workload("SchedulingPodAffinity/5000Nodes_5000Pods", _paired(_ZONED, 5_000, 5_000, "pod-with-pod-affinity"), 35),
     Workload(
         "SchedulingPodAntiAffinity/5000Nodes_2000Pods",
         _paired(Nodes(5_000), 1_000, 2_000, "pod-with-pod-anti-affinity"),

@@ -4,7 +4,7 @@ Two families. *Selected*: pods that a selector matches (an incoming pod's affini
 term (their anti-affinity and preferences bind newcomers too). Each is an array over node slots; domain sums are made from
 it at first use and kept up from then on. Worked example, zones a a b on slots 0 1 2, two matching pods on slots 0 and 2:
 
-    count.slots = [1, 0, 1]     domains("zone") = [1 (a), 1 (b)]     per_node("zone") = [1, 1, 1]
+    count.slots = [1, 0, 1]     domains("zone") = [1 (a), 1 (b), 0 (no zone)]     per_node("zone") = [1, 1, 1]
 
 A pod costs one dictionary lookup when nobody has asked about its like. Next: snapshot.py owns one of these.
 """
@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jota.scheduler.terms import Group, PodSelector, PodTerms, Term
+from jota.scheduler.topology import Topology
 
-Counts = NDArray[np.int64]
-Codes = NDArray[np.int32]
+Counts = NDArray[np.float64]
+"""Whole numbers; floating, so that scores are made of them without conversion."""
 Kind = Literal["anti", "hard", "soft"]
 """Required anti-affinity, required affinity, preferred either way."""
 _MOST_SELECTED = 2048
@@ -31,25 +32,27 @@ _MOST_SELECTED = 2048
 class Count:
     """Pods per node slot, and per domain of the topology keys that were asked for."""
 
-    __slots__ = ("domains", "slots")
+    __slots__ = ("domains", "near", "slots", "stale", "total")
 
     def __init__(self, room: int) -> None:
-        self.slots: Counts = np.zeros(room, np.int64)
+        self.slots: Counts = np.zeros(room)
+        self.total = 0
         self.domains: dict[str, Counts] = {}
+        self.near: dict[str, Counts] = {}
+        """Topology key -> per slot, the pods in the node's domain."""
+        self.stale: set[str] = set()
+        """Keys whose `near` does not follow `domains` yet."""
 
 
 class PodCounts:
-    """`codes(key)`: (domain code per slot, -1 for none; code per value) of a node label."""
-
-    def __init__(self, codes: Callable[[str], tuple[Codes, dict[str, int]]]) -> None:
-        self._codes = codes
+    def __init__(self, topology: Callable[[str], Topology]) -> None:
+        self._topology = topology
         self._room = 0
         self._groups: dict[Group, dict[int, int]] = {}
         """Group -> slot -> pods."""
         self._selected: OrderedDict[tuple[PodSelector, ...], Count] = OrderedDict()
         self._carried: dict[tuple[Kind, Term], Count] = {}
-        self._carriers: dict[tuple[Kind, Term], int] = {}
-        """How many pods carry the term; a term that nobody carries is dropped."""
+        """A term that nobody carries is dropped."""
         self._counting: dict[Group, list[Count]] = {}
         """Group -> the selected counts that its pods belong to."""
         self._binding: dict[Group, list[tuple[Kind, Term, Count]]] = {}
@@ -88,17 +91,18 @@ class PodCounts:
                     count = self._carried[key] = Count(self._room)
                     self._binding.clear()
                 self._add(count, slot, sign)
-                self._carriers[key] = self._carriers.get(key, 0) + sign
-                if not self._carriers[key]:
-                    del self._carried[key], self._carriers[key]
+                if not count.total:
+                    del self._carried[key]
                     self._binding.clear()
 
     def _add(self, count: Count, slot: int, sign: int) -> None:
         count.slots[slot] += sign
-        for key, domains in count.domains.items():
-            code = self._codes(key)[0][slot]
+        count.total += sign
+        for key, sums in count.domains.items():
+            code = self._topology(key).codes[slot]
             if code >= 0:
-                domains[code] += sign
+                sums[code] += sign
+                count.stale.add(key)
 
     def leave(self, slot: int) -> None:
         """The node is gone, and its pods with it."""
@@ -107,13 +111,11 @@ class PodCounts:
             here.pop(slot, None)
             if not here:
                 del self._groups[group]
-        for count in self._selected.values():
+        for key, count in [*self._carried.items(), *((None, c) for c in self._selected.values())]:
+            count.total -= int(count.slots[slot])
             count.slots[slot] = 0
-        for key, count in list(self._carried.items()):
-            self._carriers[key] -= int(count.slots[slot])
-            count.slots[slot] = 0
-            if not self._carriers[key]:
-                del self._carried[key], self._carriers[key]
+            if key is not None and not count.total:
+                del self._carried[key]
         self._binding.clear()
         self.relabelled()
 
@@ -121,11 +123,12 @@ class PodCounts:
         """Nodes came, went, or changed a label: domains are summed anew when they are asked for."""
         for count in (*self._selected.values(), *self._carried.values()):
             count.domains.clear()
+            count.near.clear()
 
     def grow(self, room: int) -> None:
         self._room = room
         for count in (*self._selected.values(), *self._carried.values()):
-            bigger = np.zeros(room, np.int64)
+            bigger = np.zeros(room)
             bigger[: len(count.slots)] = count.slots
             count.slots = bigger
 
@@ -155,6 +158,7 @@ class PodCounts:
             if self._matches(selectors, group):
                 for slot, pods in here.items():
                     count.slots[slot] += pods
+                    count.total += pods
         if len(self._selected) > _MOST_SELECTED:
             self._selected.popitem(last=False)
         self._counting.clear()
@@ -171,23 +175,37 @@ class PodCounts:
         return known
 
     def domains(self, count: Count, key: str) -> Counts:
-        """Pods per domain code of the topology `key`."""
-        codes, values = self._codes(key)
-        known = count.domains.get(key)
-        if known is None or len(known) < len(values):
-            valid = codes >= 0
-            sums = np.bincount(codes[valid], weights=count.slots[: len(codes)][valid], minlength=len(values))
-            known = count.domains[key] = sums.astype(np.int64)
-        return known
+        """Pods per domain code of the topology `key`, and a last 0 for nodes outside. Not to be changed."""
+        sums = count.domains.get(key)
+        topology = self._topology(key)
+        if sums is None or len(sums) <= topology.domains:
+            sums = count.domains[key] = self.sums(count, topology, topology.keyed)
+            count.near.pop(key, None)
+        return sums
+
+    def sums(self, count: Count, topology: Topology, among: NDArray[np.bool_]) -> Counts:
+        """Pods per domain, on these nodes alone (all of which have the label); and a last 0."""
+        weights = count.slots[: len(among)][among]
+        summed = np.bincount(topology.codes[among], weights=weights, minlength=topology.domains + 1)
+        return summed.astype(np.float64, copy=False)  # sums of nothing come as integers
 
     def per_node(self, count: Count, key: str) -> Counts:
-        """Per slot, the pods in the node's own domain; 0 for nodes without the label."""
-        codes, values = self._codes(key)
-        if not values:
-            return np.zeros(len(codes), np.int64)
-        found = self.domains(count, key)[codes]
-        found[codes < 0] = 0
-        return found
+        """Per slot, the pods in the node's own domain; 0 for nodes without the label. Not to be changed."""
+        topology = self._topology(key)
+        if topology.lone and topology.everywhere:
+            return count.slots[: len(topology.codes)]
+        sums = self.domains(count, key)
+        near = count.near.get(key)
+        if near is None or key in count.stale:
+            near = count.near[key] = sums.take(topology.codes, mode="wrap")
+            count.stale.discard(key)
+        return near
+
+    def anywhere(self, count: Count, key: str) -> bool:
+        """Whether there is such a pod on any node with the label."""
+        if not count.total or self._topology(key).everywhere:
+            return bool(count.total)
+        return bool(self.per_node(count, key).any())
 
     def matches(self, selector: PodSelector, group: Group) -> bool:
         return selector.matches(group, self.namespaces)

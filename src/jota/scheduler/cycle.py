@@ -1,27 +1,26 @@
 """One scheduling decision: (nodes, shape, how many) -> slots. Pure but for the snapshot, where placed pods are assumed.
 
-The result is always that of placing the pods one by one. Three ways there, by what the shape asks for:
-- nothing but its own node matters: scored once, then a heap holds the best nodes and only the chosen one is scored again;
-- other nodes matter to scores or filters (spread, affinity, preferences): the parts that do are computed again for each pod.
+The result is always that of placing the pods one by one with every node looked at. Three parts make it cheap:
+- what a node's own accounts say is kept and follows the changes (standing.py);
+- masks and scores that depend on other nodes (spread, affinity) are computed for each pod, from counts that are kept
+  (counts.py), and only for shapes that they concern;
+- a pod that names its node is judged on that node alone.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jota.scheduler.framework import Coupled, Filter, Score
+from jota.scheduler.framework import Coupled, Filter, Own, OwnFilter, Score
 from jota.scheduler.pod import Placement, Shape
 from jota.scheduler.profile import Profile
-from jota.scheduler.snapshot import Column, Mask, Snapshot
+from jota.scheduler.snapshot import Column, Mask, Snapshot, all_of
+from jota.scheduler.standing import Standing, Standings
 
 Slots = NDArray[np.intp]
-_JITTER = 1e-3
-"""Breaks ties at random without ever outweighing a real difference in score."""
-_NOISE_REUSED = 64
 _MOST_MEMOISED = 4096
 _ABOUT_THE_POD = ("persistentvolumeclaim ", "pod has ", 'resourceclaim "', "resourceclaim of ")
 """Reasons that no node is to blame for are told without a number (upstream's PreFilter messages)."""
@@ -30,12 +29,15 @@ _ABOUT_THE_POD = ("persistentvolumeclaim ", "pod has ", 'resourceclaim "', "reso
 class Cycle:
     def __init__(self, profile: Profile, nodes: Snapshot, seed: int) -> None:
         self._profile, self._nodes = profile, nodes
-        self._random = np.random.default_rng(seed)
-        self._couplers = [p for p in profile.filters if isinstance(p, Coupled)]
-        self._static: dict[int, tuple[Placement, Mask]] = {}
+        self._static = [p for p in profile.filters if p.static]
+        self._own = [p for p in profile.filters if not p.static and isinstance(p, OwnFilter)]
+        self._wide = [p for p in profile.filters if not p.static and p not in self._own]
+        """Filters that look beyond one node's accounts."""
+        self._couplers = {p for p in self._wide if isinstance(p, Coupled)}
+        self._scores = [(p, w) for p, w in profile.scores if not (isinstance(p, Own) and p.own)]
+        self._masks: dict[int, tuple[Placement, Mask]] = {}
         self._generation = -1
-        self._noise: Column = np.zeros(0)
-        self._noise_left = 0
+        self._standings = Standings(profile, nodes, self.allowed, np.random.default_rng(seed))
 
     def feasible(self, shape: Shape) -> Mask:
         """Where the pod may go now."""
@@ -52,94 +54,96 @@ class Cycle:
 
         `within`: only there, if given.
         """
-        coupled: list[Filter] = [p for p in self._couplers if p.couples(self._nodes, shape)]
-        base = self.allowed(shape) if within is None else self.allowed(shape) & within
-        base = self._passed(shape, base.copy(), [p for p in self._profile.filters if not p.static and p not in coupled])
-        if not base.any():
-            return []
-        first = int(base.argmax())
-        alone = [(p, w) for p, w in self._profile.scores if p.score_one(self._nodes, shape, first) is not None]
-        related = [(p, w) for p, w in self._profile.scores if (p, w) not in alone]
-        scores = self._jitter()
-        self._add(scores, shape, base, alone)
         chosen: list[int] = []
         try:
-            if count == 1 or coupled or related:
-                self._place_each(shape, count, base, scores, coupled, alone, related, chosen)
+            if shape.placement.node and within is None:
+                self._place_named(shape, count, chosen)
             else:
-                self._place_batch(shape, count, base, scores, chosen)
+                self._place_best(shape, count, within, chosen)
         except BaseException:  # a plugin's mistake must not leave pods in the accounts that nobody will bind
             for slot in chosen:
                 self._nodes.remove_pod(self._nodes.names[slot], shape)
             raise
         return chosen
 
-    def _place_each(
-        self,
-        shape: Shape,
-        count: int,
-        base: Mask,
-        own: Column,
-        coupled: list[Filter],
-        alone: list[tuple[Score, float]],
-        related: list[tuple[Score, float]],
-        chosen: list[int],
-    ) -> None:
-        """`base`, `own`: the mask and the scores that a placement changes on its own node alone."""
+    def _place_named(self, shape: Shape, count: int, chosen: list[int]) -> None:
         nodes = self._nodes
-        while len(chosen) < count:
-            passed = self._passed(shape, base.copy(), coupled) if coupled else base
-            if not passed.any():
-                break
-            scores = own
-            if related:
-                scores = own.copy()
-                self._add(scores, shape, passed, related)
-            slot = int(np.where(passed, scores, -np.inf).argmax())
+        slot = nodes.slots.get(shape.placement.node)
+        while slot is not None and len(chosen) < count and self.fits(shape, slot):
             nodes.add_pod(nodes.names[slot], shape)
             chosen.append(slot)
-            if len(chosen) < count:
-                base[slot] = self._still_fits(shape, slot)
-                own[slot] = self._again(shape, slot, alone)
 
-    def _place_batch(self, shape: Shape, count: int, base: Mask, scores: Column, chosen: list[int]) -> None:
-        nodes, candidates = self._nodes, np.flatnonzero(base)
-        if len(candidates) > 4 * count:  # `count` pods can use at most `count` distinct nodes
-            best = np.argpartition(-scores[candidates], count)[: count + 1]
-            candidates = candidates[best]
-        heap = [(-scores[slot], int(slot)) for slot in candidates]
-        heapq.heapify(heap)
-        while heap and len(chosen) < count:
-            slot = heap[0][1]
+    def _place_best(self, shape: Shape, count: int, within: Mask | None, chosen: list[int]) -> None:
+        nodes = self._nodes
+        standing = self._standings.of(shape)
+        fixed, moving = self._fixed(shape, within)
+        alone, related = self._shared_scores(shape)
+        value = standing.value
+        if fixed is not None or alone:
+            value = np.where(fixed, value, -np.inf) if fixed is not None else value.copy()
+            for score, weight in alone:
+                column = score.score(nodes, shape, value != -np.inf)
+                if column is not None:
+                    value += weight * column
+        while value.size:
+            masks = [mask for p in moving if (mask := p.mask(nodes, shape)) is not None]
+            row = np.where(masks[0] if len(masks) == 1 else all_of(masks), value, -np.inf) if masks else value
+            if related:
+                row = self._with_scores(row, shape, related)
+            slot = int(row.argmax())
+            if row[slot] == -np.inf:
+                return
             nodes.add_pod(nodes.names[slot], shape)
             chosen.append(slot)
-            if self._still_fits(shape, slot):
-                heapq.heapreplace(heap, (-self._again(shape, slot, self._profile.scores), slot))
-            else:
-                heapq.heappop(heap)
+            if len(chosen) == count:
+                return
+            self._standings.follow(standing, shape)
+            if value is not standing.value:
+                self._again(standing, shape, slot, fixed, alone, value)
+
+    def _fixed(self, shape: Shape, within: Mask | None) -> tuple[Mask | None, list[Filter]]:
+        """(what holds for the whole batch, filters that must be asked for each pod)."""
+        fixed, moving = within, []
+        for plugin in self._wide:
+            if plugin not in self._couplers or plugin.couples(self._nodes, shape):
+                moving.append(plugin)
+                continue
+            mask = plugin.mask(self._nodes, shape)
+            if mask is not None:
+                fixed = mask if fixed is None else fixed & mask
+        return fixed, moving
+
+    def _shared_scores(self, shape: Shape) -> tuple[list[tuple[Score, float]], list[tuple[Score, float]]]:
+        """(scores that a pod changes on its own node alone, scores that depend on other nodes)."""
+        alone: list[tuple[Score, float]] = []
+        related: list[tuple[Score, float]] = []
+        for score, weight in self._scores:
+            (related if score.score_one(self._nodes, shape, 0) is None else alone).append((score, weight))
+        return alone, related
+
+    def _with_scores(self, row: Column, shape: Shape, related: list[tuple[Score, float]]) -> Column:
+        feasible = row != -np.inf
+        fresh = False
+        for score, weight in related:
+            column = score.score(self._nodes, shape, feasible)
+            if column is not None:
+                row = row + weight * column if not fresh else np.add(row, weight * column, out=row)
+                fresh = True
+        return row
 
     def _again(
-        self, shape: Shape, slot: int, plugins: list[tuple[Score, float]] | tuple[tuple[Score, float], ...]
-    ) -> float:
-        total = _JITTER * self._random.random()
-        for plugin, weight in plugins:
-            total += weight * (plugin.score_one(self._nodes, shape, slot) or 0.0)
-        return float(total)
-
-    def _still_fits(self, shape: Shape, slot: int) -> bool:
-        """Whether one more fits beside the one that was just placed; filters that couple are asked anew anyway."""
-        for plugin in self._profile.filters:
-            if plugin.static:
-                continue
-            fits = getattr(plugin, "fits", None)
-            if fits is not None:
-                if not fits(self._nodes, shape, slot):
-                    return False
-            elif plugin not in self._couplers:
-                mask = plugin.mask(self._nodes, shape)
-                if mask is not None and not mask[slot]:
-                    return False
-        return True
+        self,
+        standing: Standing,
+        shape: Shape,
+        slot: int,
+        fixed: Mask | None,
+        alone: list[tuple[Score, float]],
+        value: Column,
+    ) -> None:
+        """Bring one entry of a batch's own column up to date."""
+        value[slot] = standing.value[slot] if fixed is None or fixed[slot] else -np.inf
+        for score, weight in alone:
+            value[slot] += weight * (score.score_one(self._nodes, shape, slot) or 0.0)
 
     # -- explaining
 
@@ -174,18 +178,24 @@ class Cycle:
 
     def fits(self, shape: Shape, slot: int) -> bool:
         """Whether the pod may go to this one node now."""
-        if not self.allowed(shape)[slot]:
+        if shape.placement.node:  # each daemon's pod is a placement of its own: columns for one entry would be a waste
+            if not self._fits_static(shape, slot):
+                return False
+        elif not self.allowed(shape)[slot]:
             return False
-        for plugin in self._profile.filters:
-            if plugin.static:
-                continue
-            fits = getattr(plugin, "fits", None)
-            if fits is not None:
-                if not fits(self._nodes, shape, slot):
+        if not all(plugin.fits(self._nodes, shape, slot) for plugin in self._own):
+            return False
+        masks = (plugin.mask(self._nodes, shape) for plugin in self._wide)
+        return all(mask is None or mask[slot] for mask in masks)
+
+    def _fits_static(self, shape: Shape, slot: int) -> bool:
+        if not self._nodes.live[slot]:
+            return False
+        for plugin in self._static:
+            if isinstance(plugin, OwnFilter):
+                if not plugin.fits(self._nodes, shape, slot):
                     return False
-                continue
-            mask = plugin.mask(self._nodes, shape)
-            if mask is not None and not mask[slot]:
+            elif (mask := plugin.mask(self._nodes, shape)) is not None and not mask[slot]:
                 return False
         return True
 
@@ -203,40 +213,19 @@ class Cycle:
     def allowed(self, shape: Shape) -> Mask:
         """alive and every static filter; kept per Placement until a node's labels, taints or cordon change. Not to be changed."""
         nodes, placement = self._nodes, shape.placement
-        if self._generation != nodes.generation or len(self._static) > _MOST_MEMOISED:
-            self._static.clear()
+        if self._generation != nodes.generation or len(self._masks) > _MOST_MEMOISED:
+            self._masks.clear()
             self._generation = nodes.generation
-        kept = self._static.get(id(placement))
+        kept = self._masks.get(id(placement))
         if kept is not None and kept[0] is placement:
             return kept[1]
-        passed = self._passed(shape, nodes.live.copy(), [p for p in self._profile.filters if p.static])
-        self._static[id(placement)] = (placement, passed)
-        return passed
-
-    def _passed(self, shape: Shape, passed: Mask, plugins: list[Filter]) -> Mask:
-        for plugin in plugins:
-            mask = plugin.mask(self._nodes, shape)
+        passed = nodes.live.copy()
+        for plugin in self._static:
+            mask = plugin.mask(nodes, shape)
             if mask is not None:
                 passed &= mask
+        self._masks[id(placement)] = (placement, passed)
         return passed
-
-    def _jitter(self) -> Column:
-        if len(self._noise) != self._nodes.size or self._noise_left == 0:
-            self._noise = self._random.random(self._nodes.size) * _JITTER
-            self._noise_left = _NOISE_REUSED
-        self._noise_left -= 1
-        # Drawing thousands of numbers for each pod costs more than the scores; turning the row round serves as well.
-        return (
-            np.roll(self._noise, int(self._random.integers(self._nodes.size)))
-            if len(self._noise)
-            else self._noise.copy()
-        )
-
-    def _add(self, total: Column, shape: Shape, feasible: Mask, plugins: list[tuple[Score, float]]) -> None:
-        for plugin, weight in plugins:
-            column = plugin.score(self._nodes, shape, feasible)
-            if column is not None:
-                total += weight * column
 
 
 def explanation(refusals: dict[str, dict[str, int]], total: int) -> str:

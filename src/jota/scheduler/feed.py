@@ -90,17 +90,14 @@ class Feed:
     def _limits_changed(self, old: CsiNode | None, new: CsiNode | None) -> None:
         if new is None:
             if old is not None:
-                self._nodes.storage.limits.pop(old.metadata.name, None)
+                self._nodes.storage.set_limits(old.metadata.name, {})
         else:
             limits = {
                 d.name: d.allocatable.count
                 for d in new.spec.drivers or ()
                 if d.allocatable is not None and d.allocatable.count is not None
             }
-            if limits:
-                self._nodes.storage.limits[new.metadata.name] = limits
-            else:
-                self._nodes.storage.limits.pop(new.metadata.name, None)
+            self._nodes.storage.set_limits(new.metadata.name, limits)
         self._listener.stir("NodeVolumeLimits")
 
     def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:

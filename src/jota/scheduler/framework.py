@@ -3,6 +3,9 @@
 A filter's mask says where a pod may go, a score says where it had better go. `static` filters look at node objects and at
 the pod's Placement alone, so their masks are memoised until a node changes. `tally` explains refusals in upstream's
 words. Plugins of other packages are entry points of the group "jota.scheduler.plugins" (config.py).
+
+Answers that one node's object and accounts decide for all shapes of one `Shape.own` may be kept from pod to pod: a plugin
+says so by `own = True` (Own, OwnFilter). Everything else is asked again for each pod, which is always right.
 """
 
 from __future__ import annotations
@@ -47,9 +50,26 @@ class Score(Protocol):
 
 
 @runtime_checkable
+class Own(Protocol):
+    """A score with `own = True`: `score_one` is never None, and looks only at the node's object and accounts and at what
+    shapes of one `Shape.own` have in common. Where `score` is None it stays so until a node's object changes."""
+
+    own: bool
+
+
+@runtime_checkable
+class OwnFilter(Filter, Protocol):
+    """A filter that can judge one node alone: as Own, for filters. A static one helps pods that name their node."""
+
+    def fits(self, nodes: Snapshot, shape: Shape, slot: int) -> bool:
+        """The mask's entry for one slot."""
+        ...
+
+
+@runtime_checkable
 class Coupled(Filter, Protocol):
-    """A filter whose answer for one node may depend on pods of the same shape on other nodes."""
+    """A filter whose answer may stay the same while pods of one shape are placed."""
 
     def couples(self, nodes: Snapshot, shape: Shape) -> bool:
-        """Whether placing one pod of this shape can change where the next may go, beyond its own node."""
+        """Whether placing one pod of this shape can change where the next may go."""
         ...

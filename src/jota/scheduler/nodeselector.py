@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def _expression(nodes: Snapshot, expression: dict[str, Any]) -> Mask:
         return codes < 0
     if operator in ("Gt", "Lt"):
         return _compare(codes, values, operator, wanted)
-    found = np.isin(codes, [values[w] for w in wanted if w in values])
+    found = _one_of(codes, [values[w] for w in wanted if w in values])
     return found if operator == "In" else ~found
 
 
@@ -50,7 +51,38 @@ def _compare(codes: Any, values: dict[str, int], operator: str, wanted: Any) -> 
     except (ValueError, IndexError):
         return np.zeros(len(codes), np.bool_)
     fitting = [c for text, c in values.items() if _beyond(text, operator, bound)]
-    return np.isin(codes, fitting)
+    return _one_of(codes, fitting)
+
+
+def _one_of(codes: Any, wanted: list[int]) -> Mask:
+    if len(wanted) > 4:
+        return np.isin(codes, wanted)
+    found: Mask = np.zeros(len(codes), np.bool_)
+    for code in wanted:
+        found |= codes == code
+    return found
+
+
+def term_fits(name: str, labels: Mapping[str, str], term: dict[str, Any]) -> bool:
+    """The same for one node."""
+    expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
+    if not expressions and not fields:
+        return False
+    named = all((name in (f.get("values") or ())) == (f["operator"] == "In") for f in fields)
+    return named and all(_holds(e, labels.get(e["key"])) for e in expressions)
+
+
+def _holds(expression: dict[str, Any], text: str | None) -> bool:
+    operator: str = expression["operator"]
+    wanted: list[str] = expression.get("values") or []
+    if operator in ("Exists", "DoesNotExist"):
+        return (text is not None) == (operator == "Exists")
+    if operator in ("In", "NotIn"):
+        return (text in wanted) == (operator == "In")
+    try:
+        return text is not None and _beyond(text, operator, int(wanted[0]))
+    except (ValueError, IndexError):
+        return False
 
 
 def _beyond(text: str, operator: str, bound: int) -> bool:

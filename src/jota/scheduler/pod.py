@@ -7,7 +7,7 @@ the encoded bytes of those fields. Next: snapshot.py, the nodes' side.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -149,6 +149,8 @@ class Placement:
     affinity: dict[str, Any] = field(default_factory=dict)
     """spec.affinity.nodeAffinity"""
     tolerations: tuple[Toleration, ...] = ()
+    node: str = ""
+    """The only node that the pod may go to, when it names one (as daemons do)."""
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -184,6 +186,8 @@ class Shape:
     """(kind, name) of the controller, whose selector the cluster's default spread constraints take."""
     devices: tuple[tuple[str, str], ...] = ()
     """Its resource claims: (entry in the pod, name of the ResourceClaim or "" while that does not exist)."""
+    own: object = field(default_factory=object)
+    """The same for shapes with equal placement, requests, ports and images: a node's own accounts treat them alike."""
 
     @property
     def reserves(self) -> bool:
@@ -215,6 +219,7 @@ class Shapes:
         self._known: OrderedDict[bytes, Shape] = OrderedDict()
         self._placements: OrderedDict[bytes, Placement] = OrderedDict()
         self._groups: OrderedDict[bytes, Group] = OrderedDict()
+        self._owns: OrderedDict[tuple[Any, ...], object] = OrderedDict()
         self._encode = msgspec.msgpack.Encoder().encode
 
     def of(self, pod: Pod) -> Shape:
@@ -241,12 +246,31 @@ class Shapes:
         )
         shape = self._known.get(key)
         if shape is None:
-            shape = self._known[key] = shape_of(
-                spec, self._group(group_key), self._placement(spec), tuple(c for c in claims if c), owner, devices
+            shape = self._known[key] = self._with_own(
+                shape_of(
+                    spec, self._group(group_key), self._placement(spec), tuple(c for c in claims if c), owner, devices
+                )
             )
             if len(self._known) > self._MOST:
                 self._known.popitem(last=False)
         return shape
+
+    def _with_own(self, shape: Shape) -> Shape:
+        key = (
+            shape.placement,
+            tuple(sorted(shape.requests.items())),
+            shape.score_cpu,
+            shape.score_memory,
+            shape.host_ports,
+            shape.images,
+        )
+        own = self._owns.get(key)
+        if own is None:
+            self._owns[key] = shape.own
+            if len(self._owns) > self._MOST:
+                self._owns.popitem(last=False)
+            return shape
+        return replace(shape, own=own)
 
     def _group(self, key: tuple[str, dict[str, str] | None, bool]) -> Group:
         encoded = self._encode((key[0], sorted((key[1] or {}).items()), key[2]))
@@ -281,11 +305,23 @@ def _devices(pod: Pod) -> tuple[tuple[str, str], ...]:
 
 
 def placement_of(spec: Spec) -> Placement:
-    return Placement(
-        tuple(sorted((spec.nodeSelector or {}).items())),
-        (spec.affinity or {}).get("nodeAffinity") or {},
-        tuple(spec.tolerations or ()),
-    )
+    affinity = (spec.affinity or {}).get("nodeAffinity") or {}
+    selector = tuple(sorted((spec.nodeSelector or {}).items()))
+    return Placement(selector, affinity, tuple(spec.tolerations or ()), _named(affinity))
+
+
+def _named(affinity: dict[str, Any]) -> str:
+    """metadata.name of the one node that every term of the required affinity asks for; "" when there is none."""
+    terms = (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or ()
+    names = {
+        next(
+            (e["values"][0] for e in t.get("matchFields") or () if e.get("operator") == "In" and len(e["values"]) == 1),
+            "",
+        )
+        for t in terms
+        if t.get("matchFields") or t.get("matchExpressions")
+    }
+    return names.pop() if len(names) == 1 else ""
 
 
 def shape_of(

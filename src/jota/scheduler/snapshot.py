@@ -15,15 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jota.meta.quantity import milli, value
+from jota.scheduler.attached import Attached
 from jota.scheduler.counts import PodCounts
 from jota.scheduler.devices import Devices
 from jota.scheduler.pod import Shape
 from jota.scheduler.storage import Storage
+from jota.scheduler.topology import Topology, topology_of
 from jota.scheduler.workloads import Workloads
 
 Mask = NDArray[np.bool_]
 Column = NDArray[np.float64]
 K = TypeVar("K")
+_JOURNAL = 4096
+"""Changes of accounts that are remembered; who comes later looks at all nodes again."""
 N = TypeVar("N", bound=np.generic)
 
 
@@ -92,10 +96,16 @@ class Snapshot:
         self._taint_codes: dict[tuple[Taint, ...], int] = {(): 0}
         self._taints: NDArray[np.int32] = np.zeros(0, np.int32)
         self._cordoned: Mask = np.zeros(0, np.bool_)
-        self.pods = PodCounts(self.label)
+        self.pods = PodCounts(self.topology)
         self.workloads = Workloads()
         self.storage = Storage()
         self.devices = Devices()
+        self.attached = Attached(self.storage)
+        self._topologies: dict[str, Topology] = {}
+        """Kept until `generation` moves."""
+        self._topologies_of = 0
+        self._journal: list[int] = []
+        self._journal_begin = 0
         self._free: list[int] = []
         self._room = 0
         self.alive: Mask = np.zeros(0, np.bool_)
@@ -137,6 +147,32 @@ class Snapshot:
                 if node is not None:
                     _code(labels, slot, (node.metadata.labels or {}).get(key))
         return labels.codes[: self.size], labels.values
+
+    def topology(self, key: str) -> Topology:
+        """A label key as domains of nodes."""
+        if self._topologies_of != self.generation:
+            self._topologies.clear()
+            self._topologies_of = self.generation
+        known = self._topologies.get(key)
+        if known is None:
+            known = self._topologies[key] = topology_of(*self.label(key), self.live)
+        return known
+
+    def mark(self) -> int:
+        """A moment in the journal of accounts, for `changed_since`."""
+        return self._journal_begin + len(self._journal)
+
+    def changed_since(self, mark: int) -> list[int] | None:
+        """Slots whose accounts or amounts have changed, some of them several times; None: too many, look at all."""
+        begin = mark - self._journal_begin
+        return self._journal[begin:] if begin >= 0 else None
+
+    def touch(self, slot: int) -> None:
+        """What is kept about this node must be looked at again."""
+        self._journal.append(slot)
+        if len(self._journal) > _JOURNAL:
+            del self._journal[: _JOURNAL // 2]
+            self._journal_begin += _JOURNAL // 2
 
     @property
     def taints(self) -> NDArray[np.int32]:
@@ -188,12 +224,12 @@ class Snapshot:
         slot = self.slots.pop(name, None)
         if slot is None:
             return
-        self.generation += 1
         before, self.facts[slot] = self.facts[slot], None
         self._inverse.clear()
         self.alive[slot] = False
         self.ports.pop(slot, None)
         self.disks.pop(slot, None)
+        self.attached.leave(slot)
         for users in self.claims.values():
             users.pop(slot, None)
         self._set_images(slot, before, None)
@@ -208,6 +244,7 @@ class Snapshot:
                 column[slot] = 0
         self.used_cpu[slot] = self.used_memory[slot] = 0
         self._free.append(slot)
+        self.generation += 1
 
     def _take_slot(self, name: str) -> int:
         if self._free:
@@ -223,6 +260,7 @@ class Snapshot:
         self.slots[name] = slot
         self.alive[slot] = True
         self._inverse.clear()
+        self.generation += 1
         return slot
 
     def _grow(self) -> None:
@@ -238,6 +276,7 @@ class Snapshot:
         self._cordoned = _widened(self._cordoned, self._room)
         self._taints = _widened(self._taints, self._room)
         self.pods.grow(self._room)
+        self.attached.grow(self._room)
         for labels in self._labels.values():
             codes = np.full(self._room, -1, np.int32)
             codes[: self.size] = labels.codes[: self.size]
@@ -254,6 +293,7 @@ class Snapshot:
                 moved = moved or amount > column[slot]
                 self._inverse.clear()
                 column[slot] = amount
+                self.touch(slot)
         return moved
 
     def _taint_code(self, taints: tuple[Taint, ...]) -> int:
@@ -295,6 +335,7 @@ class Snapshot:
             self._pending[node].remove(shape)
 
     def _account(self, slot: int, shape: Shape, sign: int) -> None:
+        self.touch(slot)
         for resource, amount in shape.requests.items():
             self._column(self._used, resource)[slot] += sign * amount
         self.used_cpu[slot] += sign * shape.score_cpu
@@ -305,7 +346,14 @@ class Snapshot:
         for disk in shape.volumes.exclusive:
             _tally(self.disks.setdefault(slot, {}), disk, sign)
         for claim in shape.volumes.claims:
-            _tally(self.claims.setdefault((shape.group.namespace, claim), {}), slot, sign)
+            key = (shape.group.namespace, claim)
+            users = self.claims.setdefault(key, {})
+            first = slot not in users
+            _tally(users, slot, sign)
+            if first or slot not in users:
+                self.attached.add(key, slot, 1 if first else -1)
+            if not users:
+                del self.claims[key]
 
 
 def _tally(counts: dict[K, int], key: K, sign: int) -> None:

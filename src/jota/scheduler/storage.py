@@ -81,6 +81,31 @@ class _VolumeSpec(msgspec.Struct):
     claimRef: _Reference | None = None
     volumeMode: str = "Filesystem"
     csi: _Csi | None = None
+    awsElasticBlockStore: dict[str, Any] | None = None
+    azureDisk: dict[str, Any] | None = None
+    azureFile: dict[str, Any] | None = None
+    cinder: dict[str, Any] | None = None
+    gcePersistentDisk: dict[str, Any] | None = None
+    portworxVolume: dict[str, Any] | None = None
+    vsphereVolume: dict[str, Any] | None = None
+
+    @property
+    def driver(self) -> str:
+        """The CSI driver, also of the older in-tree sources, which all migrated to one (csi-translation-lib); "": none."""
+        if self.csi is not None:
+            return self.csi.driver
+        return next((driver for source, driver in _MIGRATED if getattr(self, source) is not None), "")
+
+
+_MIGRATED = (
+    ("awsElasticBlockStore", "ebs.csi.aws.com"),
+    ("azureDisk", "disk.csi.azure.com"),
+    ("azureFile", "file.csi.azure.com"),
+    ("cinder", "cinder.csi.openstack.org"),
+    ("gcePersistentDisk", "pd.csi.storage.gke.io"),
+    ("portworxVolume", "pxd.portworx.com"),
+    ("vsphereVolume", "csi.vsphere.vmware.com"),
+)
 
 
 class Volume(msgspec.Struct):
@@ -120,11 +145,32 @@ class Storage:
         self.volumes: dict[str, Volume] = {}
         self.classes: dict[str, Class] = {}
         self.limits: dict[str, dict[str, int]] = {}
-        """Node -> CSI driver -> volumes that it can hold."""
+        """Node -> CSI driver -> volumes that it can hold. Changed by `set_limits`."""
+        self.limits_version = 0
         self.chosen_nodes: dict[tuple[str, str], str] = {}
         """Claim -> the node that a pod which is being placed chose for it."""
         self.chosen_volumes: dict[str, tuple[str, str]] = {}
         """Volume -> the claim that is going to take it."""
+
+    def set_limits(self, node: str, limits: dict[str, int]) -> None:
+        """Empty: the node states none."""
+        if self.limits.get(node, {}) != limits:
+            self.limits_version += 1
+            if limits:
+                self.limits[node] = limits
+            else:
+                del self.limits[node]
+
+    def driver_of(self, namespace: str, name: str) -> str | None:
+        """The CSI driver of a claim: its volume's, or the provisioner that will make one; "" has none, None: not known yet."""
+        claim = self.claims.get((namespace, name))
+        if claim is None:
+            return None
+        if claim.spec.volumeName:
+            volume = self.volumes.get(claim.spec.volumeName)
+            return None if volume is None else volume.spec.driver
+        made = self.class_of(claim)
+        return None if made is None else made.provisioner
 
     def waits(self, claim: Claim) -> bool:
         """Whether the claim waits for its first consumer to be placed."""

@@ -7,7 +7,7 @@ two pods share is one value, whatever pods they belong to.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jota.meta.selectors import NOTHING, LabelSelector, Requirement
@@ -34,6 +34,15 @@ class PodSelector:
     labels: LabelSelector
     namespace_selector: LabelSelector | None = None
     living: bool = False
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Selectors are looked up for every pod; their parts are hashed once."""
+        parts = (self.namespaces, self.labels, self.namespace_selector, self.living)
+        object.__setattr__(self, "_hash", hash(parts))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def matches(self, group: Group, namespaces: Namespaces) -> bool:
         if self.living and group.terminating:

@@ -11,6 +11,7 @@ from jota.scheduler.snapshot import Column, Mask, Snapshot
 
 class BalancedAllocation:
     name = "NodeResourcesBalancedAllocation"
+    own = True
 
     def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
         if _best_effort(shape):

@@ -18,6 +18,7 @@ _MOST = 1000 * 1024 * 1024
 
 class ImageLocality:
     name = "ImageLocality"
+    own = True
 
     def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
         if not any(image in nodes.images for image in shape.images):

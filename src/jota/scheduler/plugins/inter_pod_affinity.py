@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from jota.scheduler.columns import extremes
 from jota.scheduler.counts import Count
 from jota.scheduler.framework import BEST
 from jota.scheduler.pod import Shape
-from jota.scheduler.snapshot import Column, Mask, Snapshot, all_of, none_of
+from jota.scheduler.snapshot import Column, Mask, Snapshot, all_of
 
 _AFFINITY = "node(s) didn't match pod affinity rules"
 _ANTI = "node(s) didn't match pod anti-affinity rules"
@@ -30,9 +31,11 @@ class InterPodAffinity:
     # -- filter
 
     def mask(self, nodes: Snapshot, shape: Shape) -> Mask | None:
-        parts = [self._near(nodes, shape), self._far(nodes, shape), self._unwelcome(nodes, shape)]
-        given = [p for p in parts if p is not None]
-        return all_of(given) if given else None
+        passed = self._near(nodes, shape)
+        for part in (self._far(nodes, shape), self._unwelcome(nodes, shape)):
+            if part is not None:
+                passed = part if passed is None else passed & part
+        return passed
 
     def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
         """Each node by the first rule that keeps it out."""
@@ -52,8 +55,7 @@ class InterPodAffinity:
 
     def couples(self, nodes: Snapshot, shape: Shape) -> bool:
         terms = shape.terms
-        own = (*terms.affinity, *terms.anti_affinity, *terms.preferred)
-        return any(nodes.pods.matches(t.selector, shape.group) for t in own) or bool(terms.affinity)
+        return bool(terms.affinity) or any(nodes.pods.matches(t.selector, shape.group) for t in terms.anti_affinity)
 
     def _near(self, nodes: Snapshot, shape: Shape) -> Mask | None:
         """Nodes whose domains hold a pod that matches all required terms, for each term's key."""
@@ -62,52 +64,45 @@ class InterPodAffinity:
             return None
         counts = nodes.pods
         count = counts.selected(*(t.selector for t in terms))
-        labelled = [nodes.label(t.topology)[0] >= 0 for t in terms]
-        found = [counts.per_node(count, t.topology) > 0 for t in terms]
-        if not any(f.any() for f in found) and all(counts.matches(t.selector, shape.group) for t in terms):
-            return all_of(labelled)
-        return all_of(found)
+        if not any(counts.anywhere(count, t.topology) for t in terms) and all(
+            counts.matches(t.selector, shape.group) for t in terms
+        ):
+            return all_of([nodes.topology(t.topology).keyed for t in terms])
+        passed = counts.per_node(count, terms[0].topology) > 0
+        for t in terms[1:]:
+            passed &= counts.per_node(count, t.topology) > 0
+        return passed
 
     def _far(self, nodes: Snapshot, shape: Shape) -> Mask | None:
-        terms = shape.terms.anti_affinity
-        if not terms:
-            return None
+        """Nodes whose domains hold no pod that a term of the pod's own anti-affinity means."""
         counts = nodes.pods
-        taken = [counts.per_node(counts.selected(t.selector), t.topology) > 0 for t in terms]
-        return none_of(taken)
+        return _empty(nodes, [(counts.selected(t.selector), t.topology) for t in shape.terms.anti_affinity])
 
     def _unwelcome(self, nodes: Snapshot, shape: Shape) -> Mask | None:
-        counts = nodes.pods
-        carried = [(t, c) for kind, t, c in counts.carried(shape.group) if kind == "anti"]
-        if not carried:
-            return None
-        return none_of([counts.per_node(c, t.topology) > 0 for t, c in carried])
+        """Nodes whose domains hold no pod whose anti-affinity means this one."""
+        return _empty(nodes, [(c, t.topology) for kind, t, c in nodes.pods.carried(shape.group) if kind == "anti"])
 
     # -- score
 
     def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
-        total = self._raw(nodes, shape)
-        if total is None:
-            return None
-        some = total[feasible]
-        if not len(some):
-            return None
-        low, high = some.min(), some.max()
-        return (total - low) * (BEST / (high - low)) if high > low else None
-
-    def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
-        return 0.0 if not shape.terms.preferred and not shape.terms.affinity and not self._pulls(nodes, shape) else None
-
-    def _raw(self, nodes: Snapshot, shape: Shape) -> Column | None:
-        counts, pulls = nodes.pods, self._pulls(nodes, shape)
-        if not shape.terms.preferred and not pulls:
+        parts = self._pulls(nodes, shape)
+        parts += [(t.weight, t.topology, nodes.pods.selected(t.selector)) for t in shape.terms.preferred]
+        if not parts:
             return None
         total = np.zeros(nodes.size)
-        for t in shape.terms.preferred:
-            total += t.weight * counts.per_node(counts.selected(t.selector), t.topology)
-        for weight, key, count in pulls:
-            total += weight * counts.per_node(count, key)
+        for (key, count), weight in _merged(parts):
+            if weight and count.total:
+                total += weight * nodes.pods.per_node(count, key)
+        found = extremes(total, feasible)
+        if found is None or found[0] == found[1]:
+            return None
+        low, high = found
+        total -= low
+        total *= BEST / (high - low)
         return total
+
+    def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
+        return 0.0 if not shape.terms.preferred and not self._pulls(nodes, shape) else None
 
     def _pulls(self, nodes: Snapshot, shape: Shape) -> list[tuple[int, str, Count]]:
         """(weight, topology key, carriers) of existing pods' terms that match this pod."""
@@ -118,3 +113,21 @@ class InterPodAffinity:
             elif kind == "hard" and self._hard_weight:
                 found.append((self._hard_weight, term.topology, count))
         return found
+
+
+def _empty(nodes: Snapshot, parts: list[tuple[Count, str]]) -> Mask | None:
+    """Where none of these pods is in the node's domain; None: everywhere."""
+    passed: Mask | None = None
+    for count, key in parts:
+        if count.total:
+            free = nodes.pods.per_node(count, key) == 0
+            passed = free if passed is None else passed & free
+    return passed
+
+
+def _merged(parts: list[tuple[int, str, Count]]) -> list[tuple[tuple[str, Count], int]]:
+    """Weights of the same pods in the same topology added up."""
+    found: dict[tuple[str, Count], int] = {}
+    for weight, key, count in parts:
+        found[key, count] = found.get((key, count), 0) + weight
+    return list(found.items())

@@ -18,8 +18,12 @@ class NodePorts:
         if not shape.host_ports:
             return None
         passed = np.ones(nodes.size, np.bool_)
-        passed[[slot for slot, taken in nodes.ports.items() if _clash(shape, taken)]] = False
+        passed[[slot for slot, taken in nodes.ports.items() if taken and _clash(shape, taken)]] = False
         return passed
+
+    def fits(self, nodes: Snapshot, shape: Shape, slot: int) -> bool:
+        taken = nodes.ports.get(slot)
+        return not taken or not shape.host_ports or not _clash(shape, taken)
 
     def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
         return {"node(s) didn't have free ports for the requested pod ports": int(refused.sum())}

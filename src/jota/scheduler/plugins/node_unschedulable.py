@@ -16,5 +16,8 @@ class NodeUnschedulable:
     def mask(self, nodes: Snapshot, shape: Shape) -> Mask | None:
         return None if tolerates(shape.tolerations, _TAINT) else ~nodes.cordoned
 
+    def fits(self, nodes: Snapshot, shape: Shape, slot: int) -> bool:
+        return not nodes.cordoned[slot] or tolerates(shape.tolerations, _TAINT)
+
     def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
         return {"node(s) were unschedulable": int(refused.sum())}

@@ -2,54 +2,58 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from jota.scheduler.pod import Shape
-from jota.scheduler.snapshot import Mask, Snapshot
+from jota.scheduler.snapshot import Column, Mask, Snapshot
 
 
 class NodeVolumeLimits:
     name = "NodeVolumeLimits"
     static = False
 
+    def __init__(self) -> None:
+        self._limits: dict[str, Column] = {}
+        """Driver -> limit per slot, infinite where the node states none."""
+        self._known = (-1, -1)
+
     def mask(self, nodes: Snapshot, shape: Shape) -> Mask | None:
         if not shape.volumes.claims or not nodes.storage.limits:
             return None
-        namespace = shape.group.namespace
-        wanted = {(driver, n) for n in shape.volumes.claims if (driver := self._driver(nodes, namespace, n))}
-        if not wanted:
-            return None
-        passed = np.ones(nodes.size, np.bool_)
-        for driver in {d for d, _ in wanted}:
-            new = {n for d, n in wanted if d == driver}
-            attached = self._attached(nodes, driver)
-            for node, limits in nodes.storage.limits.items():
-                slot = nodes.slots.get(node)
-                if slot is not None and driver in limits:
-                    here = attached.get(slot, set())
-                    fresh = {(namespace, n) for n in new} - here
-                    passed[slot] &= not fresh or len(here) + len(fresh) <= limits[driver]
+        namespace, passed = shape.group.namespace, None
+        drivers = {n: d for n in set(shape.volumes.claims) if (d := nodes.storage.driver_of(namespace, n))}
+        for driver, new in Counter(drivers.values()).items():
+            limit = self._limit(nodes, driver)
+            if limit is None:
+                continue
+            attached = nodes.attached.volumes(driver)
+            fits: Mask = attached[: nodes.size] + new <= limit
+            for slot, shared in self._there(nodes, namespace, [n for n, d in drivers.items() if d == driver]).items():
+                fits[slot] = shared == new or attached[slot] + new - shared <= limit[slot]
+            passed = fits if passed is None else passed & fits
         return passed
+
+    def couples(self, nodes: Snapshot, shape: Shape) -> bool:
+        return bool(shape.volumes.claims)
 
     def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
         return {"node(s) exceed max volume count": int(refused.sum())}
 
-    def _attached(self, nodes: Snapshot, driver: str) -> dict[int, set[tuple[str, str]]]:
-        """Slot -> claims whose volumes the driver has there."""
-        found: dict[int, set[tuple[str, str]]] = {}
-        for (namespace, name), users in nodes.claims.items():
-            if self._driver(nodes, namespace, name) == driver:
-                for slot in users:
-                    found.setdefault(slot, set()).add((namespace, name))
-        return found
+    def _there(self, nodes: Snapshot, namespace: str, claims: list[str]) -> Counter[int]:
+        """Slot -> how many of these claims pods use there already: they take no further place."""
+        return Counter(slot for name in claims for slot in nodes.claims.get((namespace, name), ()))
 
-    def _driver(self, nodes: Snapshot, namespace: str, name: str) -> str:
-        """The CSI driver of a claim: its volume's, or the provisioner that will make one."""
-        claim = nodes.storage.claims.get((namespace, name))
-        if claim is None:
-            return ""
-        volume = nodes.storage.volumes.get(claim.spec.volumeName)
-        if volume is not None:
-            return volume.spec.csi.driver if volume.spec.csi else ""
-        made = nodes.storage.class_of(claim)
-        return made.provisioner if made is not None else ""
+    def _limit(self, nodes: Snapshot, driver: str) -> Column | None:
+        now = nodes.generation, nodes.storage.limits_version
+        if self._known != now:
+            self._known = now
+            self._limits.clear()
+        limit = self._limits.get(driver)
+        if limit is None:
+            limit = self._limits[driver] = np.full(nodes.size, np.inf)
+            for node, limits in nodes.storage.limits.items():
+                if driver in limits and node in nodes.slots:
+                    limit[nodes.slots[node]] = limits[driver]
+        return limit if len(limit) and limit.min() < np.inf else None

@@ -6,7 +6,7 @@ of its own. Scores count cpu and memory of containers that request nothing with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -37,7 +37,10 @@ class ResourcesFit:
 
     def fits(self, nodes: Snapshot, shape: Shape, slot: int) -> bool:
         """The same for one node."""
-        return all(nodes.used(r)[slot] + a <= nodes.allocatable(r)[slot] for r, a in self._wanted(shape))
+        for resource, amount in self._wanted(shape):  # noqa: SIM110 - a generator takes twice as long
+            if nodes.used(resource)[slot] + amount > nodes.allocatable(resource)[slot]:
+                return False
+        return True
 
     def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
         """One node may lack several things; each counts."""
@@ -55,9 +58,9 @@ class ResourcesFit:
             small |= amount > nodes.allocatable(resource)
         return small
 
-    def _wanted(self, shape: Shape) -> list[tuple[str, float]]:
+    def _wanted(self, shape: Shape) -> Iterable[tuple[str, float]]:
         if not self._ignored and not self._groups:
-            return list(shape.requests.items())
+            return shape.requests.items()
         return [
             (r, a)
             for r, a in shape.requests.items()
@@ -69,6 +72,7 @@ class ResourceScore:
     """The weighted mean over the strategy's resources, as if the pod were placed there."""
 
     name = "NodeResourcesFit"
+    own = True
 
     def __init__(
         self,

@@ -39,6 +39,9 @@ class TaintToleration:
         good = [_first_untolerated(taints, shape) is None for taints in nodes.taint_sets]
         return None if all(good) else np.array(good, np.bool_)[nodes.taints]
 
+    def fits(self, nodes: Snapshot, shape: Shape, slot: int) -> bool:
+        return _first_untolerated(nodes.taint_sets[nodes.taints[slot]], shape) is None
+
     def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
         """Each node by the first of its taints that is not tolerated."""
         found: dict[str, int] = {}

@@ -10,26 +10,42 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jota.meta.selectors import LabelSelector
+from jota.scheduler.columns import extremes
 from jota.scheduler.counts import Counts
 from jota.scheduler.framework import BEST
 from jota.scheduler.plugins.node_affinity import NodeAffinity
 from jota.scheduler.plugins.taint_toleration import TaintToleration
 from jota.scheduler.pod import Shape
 from jota.scheduler.snapshot import Column, Mask, Snapshot, all_of
-from jota.scheduler.terms import PodSelector, Spread
+from jota.scheduler.terms import Group, PodSelector, Spread
+from jota.scheduler.topology import Topology
 
 _MISMATCH = "node(s) didn't match pod topology spread constraints"
 _MISSING = f"{_MISMATCH} (missing required label)"
 _HOSTNAME = "kubernetes.io/hostname"
-_NONE = np.iinfo(np.int64).max >> 1
-"""The emptiest of no domains: everything passes, as upstream has it."""
 _MOST_MEMOISED = 1024
 DEFAULT_CONSTRAINTS = (("topology.kubernetes.io/zone", 3), (_HOSTNAME, 5))
 """Upstream's system default: (topology key, maxSkew), ScheduleAnyway."""
+
+
+@dataclass(slots=True, frozen=True)
+class _Counting:
+    """The nodes whose pods count for one constraint of a shape."""
+
+    generation: int
+    shape: Shape
+    nodes: Mask
+    everywhere: bool
+    """All that have the topology key."""
+    present: Mask
+    """Per domain and a last False: whether a node that counts is in it."""
+    domains: int
+    """How many are present."""
 
 
 class TopologySpread:
@@ -41,20 +57,30 @@ class TopologySpread:
         self._system = defaults is None
         self._defaults = [(k, s, False) for k, s in DEFAULT_CONSTRAINTS] if defaults is None else list(defaults)
         self._affinity, self._taints = NodeAffinity(), TaintToleration()
-        self._memo: OrderedDict[tuple[int, int], tuple[int, Shape, Mask, bool]] = OrderedDict()
+        self._memo: OrderedDict[tuple[int, int], _Counting] = OrderedDict()
+        self._made: dict[tuple[Group, LabelSelector], tuple[Spread, ...]] = {}
 
     def constraints(self, nodes: Snapshot, shape: Shape, *, hard: bool) -> list[Spread]:
         """The pod's own constraints; for pods without any, the cluster's defaults over what Services and owners select."""
         if shape.terms.spread:
             return [c for c in shape.terms.spread if c.hard == hard]
-        chosen = [d for d in self._defaults if d[2] == hard]
-        selector = nodes.workloads.selector_of(shape.group, shape.owner) if chosen else None
-        if selector is None:
+        if not any(d[2] == hard for d in self._defaults):
             return []
-        pods = PodSelector(frozenset((shape.group.namespace,)), selector, living=True)
-        return [
-            Spread(pods, k, skew, hard, matches_self=True, needs_all_keys=not self._system) for k, skew, _ in chosen
-        ]
+        selector = nodes.workloads.selector_of(shape.group, shape.owner)
+        return [c for c in self._default(shape.group, selector) if c.hard == hard] if selector is not None else []
+
+    def _default(self, group: Group, selector: LabelSelector) -> tuple[Spread, ...]:
+        made = self._made.get((group, selector))
+        if made is None:
+            pods = PodSelector(frozenset((group.namespace,)), selector, living=True)
+            made = tuple(
+                Spread(pods, key, skew, hard, matches_self=True, needs_all_keys=not self._system)
+                for key, skew, hard in self._defaults
+            )
+            if len(self._made) > _MOST_MEMOISED:
+                self._made.clear()
+            self._made[group, selector] = made
+        return made
 
     # -- filter
 
@@ -75,56 +101,52 @@ class TopologySpread:
         constraints = self.constraints(nodes, shape, hard=True)
         if not constraints:
             return None
-        return ~all_of([nodes.label(c.topology)[0] >= 0 for c in constraints])
+        return ~all_of([nodes.topology(c.topology).keyed for c in constraints])
 
     def couples(self, nodes: Snapshot, shape: Shape) -> bool:
         return bool(self.constraints(nodes, shape, hard=True))
 
     def _fits(self, nodes: Snapshot, shape: Shape, constraints: list[Spread], n: int) -> Mask:
         c = constraints[n]
-        codes, values = nodes.label(c.topology)
-        counting, all_count = self._counting(nodes, shape, constraints, n)
-        sums = self._sums(nodes, c, counting, all_count)
-        present = np.zeros(len(values), np.bool_)
-        present[codes[counting]] = True
-        lowest = sums[present].min(initial=_NONE)
-        if present.sum() < c.min_domains:
-            lowest = 0
-        if not values:
-            return np.zeros(nodes.size, np.bool_)
-        allowed = sums + c.matches_self - lowest <= c.max_skew
-        fits: Mask = allowed[codes] & (codes >= 0)
-        return fits
+        topology = nodes.topology(c.topology)
+        counting = self._counting(nodes, shape, constraints, n)
+        sums = self._sums(nodes, c, topology, counting)
+        lowest = sums[counting.present].min(initial=np.inf)
+        if counting.domains < c.min_domains:
+            lowest = 0.0
+        allowed: Mask = sums <= c.max_skew - c.matches_self + lowest
+        allowed[-1] = False
+        return allowed.take(topology.codes, mode="wrap")
 
-    def _sums(self, nodes: Snapshot, c: Spread, counting: Mask, all_count: bool) -> Counts:
-        """Pods per domain, on the nodes that count."""
+    def _sums(self, nodes: Snapshot, c: Spread, topology: Topology, counting: _Counting) -> Counts:
+        """Pods per domain, on the nodes that count; and a last 0."""
         count = nodes.pods.selected(c.selector)
-        if all_count:
+        if counting.everywhere:
             return nodes.pods.domains(count, c.topology)
-        codes, values = nodes.label(c.topology)
-        weights = count.slots[: nodes.size][counting]
-        return np.bincount(codes[counting], weights=weights, minlength=len(values)).astype(np.int64)
+        return nodes.pods.sums(count, topology, counting.nodes)
 
-    def _counting(self, nodes: Snapshot, shape: Shape, constraints: list[Spread], n: int) -> tuple[Mask, bool]:
-        """The nodes whose pods count for constraint `n`, and whether these are all that have its key."""
+    def _counting(self, nodes: Snapshot, shape: Shape, constraints: list[Spread], n: int) -> _Counting:
         key = (id(shape), n if constraints[n].hard else -1 - n)
         known = self._memo.get(key)
-        if known is not None and known[0] == nodes.generation and known[1] is shape:
-            return known[2], known[3]
+        if known is not None and known.generation == nodes.generation and known.shape is shape:
+            return known
         c = constraints[n]
-        keyed = nodes.live & (nodes.label(c.topology)[0] >= 0)
-        counting = keyed
+        topology = nodes.topology(c.topology)
+        counting = topology.keyed
         if c.needs_all_keys:
-            counting = all_of([keyed, *(nodes.label(o.topology)[0] >= 0 for o in constraints)])
+            counting = all_of([nodes.topology(o.topology).keyed for o in constraints])
         if c.honor_affinity and (affinity := self._affinity.mask(nodes, shape)) is not None:
             counting = counting & affinity
         if c.honor_taints and (taints := self._taints.mask(nodes, shape)) is not None:
             counting = counting & taints
-        all_count = bool(counting.sum() == keyed.sum())
-        self._memo[key] = (nodes.generation, shape, counting, all_count)
+        present = np.zeros(topology.domains + 1, np.bool_)
+        present[topology.codes[counting]] = True
+        everywhere = int(np.count_nonzero(counting)) == topology.keyed_count
+        domains = int(np.count_nonzero(present))
+        found = self._memo[key] = _Counting(nodes.generation, shape, counting, everywhere, present, domains)
         if len(self._memo) > _MOST_MEMOISED:
             self._memo.popitem(last=False)
-        return counting, all_count
+        return found
 
     # -- score
 
@@ -132,19 +154,25 @@ class TopologySpread:
         constraints = self.constraints(nodes, shape, hard=False)
         if not constraints:
             return None
-        ignored = ~feasible
+        among = feasible
         if constraints[0].needs_all_keys:
-            ignored = ~all_of([feasible, *(nodes.label(c.topology)[0] >= 0 for c in constraints)])
-        total = np.zeros(nodes.size)
-        for n in range(len(constraints)):
-            total += self._cost(nodes, shape, constraints, n, ~ignored)
-        some = total[~ignored]
-        if not len(some):
+            partial = [t.keyed for c in constraints if not (t := nodes.topology(c.topology)).everywhere]
+            among = all_of([feasible, *partial]) if partial else feasible
+        total = self._cost(nodes, shape, constraints, 0, among)
+        for n in range(1, len(constraints)):
+            total += self._cost(nodes, shape, constraints, n, among)
+        found = extremes(total, among)
+        if found is None:
             return None
-        low, high = some.min(), some.max()
-        scores = np.full(nodes.size, BEST) if high == 0 else (high + low - total) * (BEST / high)
-        scores[ignored] = 0.0
-        return scores
+        low, high = found
+        if high == 0:
+            total[:] = BEST
+        else:
+            total *= -BEST / high
+            total += (high + low) * (BEST / high)
+        if among is not feasible:
+            total[~among] = 0.0
+        return total
 
     def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
         return None if self.constraints(nodes, shape, hard=False) else 0.0
@@ -152,21 +180,25 @@ class TopologySpread:
     def _cost(self, nodes: Snapshot, shape: Shape, constraints: list[Spread], n: int, among: Mask) -> Column:
         """What pods that are there already cost; 0 on nodes without the key. `among`: nodes that are in the running."""
         c = constraints[n]
-        codes, values = nodes.label(c.topology)
-        keyed = codes >= 0
-        if not values:
-            return np.zeros(nodes.size)
+        topology = nodes.topology(c.topology)
         if c.topology == _HOSTNAME:
-            size = int(among.sum())
-            pods: NDArray[np.int64] = nodes.pods.selected(c.selector).slots[: nodes.size]
-        else:
-            present = np.zeros(len(values), np.bool_)
-            present[codes[among & keyed]] = True
-            size = int(present.sum())
-            sums = self._sums(nodes, c, *self._counting(nodes, shape, constraints, n))
-            pods = np.where(present, sums, 0)[codes]
-        cost: Column = pods.astype(np.float64)
-        cost *= math.log(size + 2)
-        cost += c.max_skew - 1
-        cost[~keyed] = 0.0
-        return cost
+            size = int(np.count_nonzero(among))
+            cost = nodes.pods.selected(c.selector).slots[: nodes.size] * math.log(size + 2)
+            cost += c.max_skew - 1
+            if not topology.everywhere:
+                cost[~topology.keyed] = 0.0
+            return cost
+        sums = self._sums(nodes, c, topology, self._counting(nodes, shape, constraints, n))
+        per_domain = sums * math.log(_domains(topology, among) + 2) + (c.max_skew - 1)
+        per_domain[-1] = 0.0
+        return per_domain.take(topology.codes, mode="wrap")
+
+
+def _domains(topology: Topology, among: Mask) -> int:
+    """How many domains these nodes are in."""
+    here = among & topology.keyed
+    if int(np.count_nonzero(here)) == topology.keyed_count:
+        return topology.present
+    there = np.zeros(topology.domains, np.bool_)
+    there[topology.codes[here]] = True
+    return int(np.count_nonzero(there))

@@ -29,6 +29,9 @@ class VolumeBinding:
             return None
         return masks[0] if len(masks) == 1 else np.logical_and.reduce(masks)
 
+    def couples(self, nodes: Snapshot, shape: Shape) -> bool:
+        return bool(shape.volumes.claims)
+
     def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
         """Each node by the first claim that keeps it out."""
         found: dict[str, int] = {}

@@ -28,7 +28,7 @@ class VolumeRestrictions:
         return {_CLAIM if self._taken(nodes, shape) else _DISK: int(refused.sum())}
 
     def couples(self, nodes: Snapshot, shape: Shape) -> bool:
-        return any(self._single(nodes, shape, name) for name in shape.volumes.claims)
+        return bool(shape.volumes.exclusive) or any(self._single(nodes, shape, name) for name in shape.volumes.claims)
 
     def _taken(self, nodes: Snapshot, shape: Shape) -> bool:
         namespace = shape.group.namespace

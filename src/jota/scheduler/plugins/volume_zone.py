@@ -35,6 +35,9 @@ class VolumeZone:
                     out = fits if out is None else out & fits
         return out
 
+    def couples(self, nodes: Snapshot, shape: Shape) -> bool:
+        return bool(shape.volumes.claims)
+
     def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
         return {"node(s) had no available volume zone": int(refused.sum())}
 
