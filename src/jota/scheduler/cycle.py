@@ -33,7 +33,7 @@ class Cycle:
         self._own = [p for p in profile.filters if not p.static and isinstance(p, OwnFilter)]
         self._wide = [p for p in profile.filters if not p.static and p not in self._own]
         """Filters that look beyond one node's accounts."""
-        self._couplers = {p for p in self._wide if isinstance(p, Coupled)}
+        self._couples = [(p, p.couples if isinstance(p, Coupled) else _always) for p in self._wide]
         self._scores = [(p, w) for p, w in profile.scores if not (isinstance(p, Own) and p.own)]
         self._masks: dict[int, tuple[Placement, Mask]] = {}
         self._generation = -1
@@ -78,18 +78,13 @@ class Cycle:
         standing = self._standings.of(shape)
         fixed, moving = self._fixed(shape, within)
         alone, related = self._shared_scores(shape)
-        value = standing.value
-        if fixed is not None or alone:
-            value = np.where(fixed, value, -np.inf) if fixed is not None else value.copy()
-            for score, weight in alone:
-                column = score.score(nodes, shape, value != -np.inf)
-                if column is not None:
-                    value += weight * column
+        value = standing.value if fixed is None else np.where(fixed, standing.value, -np.inf)
+        value, alone = self._with_scores(value, shape, alone)
         while value.size:
             masks = [mask for p in moving if (mask := p.mask(nodes, shape)) is not None]
             row = np.where(masks[0] if len(masks) == 1 else all_of(masks), value, -np.inf) if masks else value
             if related:
-                row = self._with_scores(row, shape, related)
+                row, _ = self._with_scores(row, shape, related)
             slot = int(row.argmax())
             if row[slot] == -np.inf:
                 return
@@ -104,8 +99,8 @@ class Cycle:
     def _fixed(self, shape: Shape, within: Mask | None) -> tuple[Mask | None, list[Filter]]:
         """(what holds for the whole batch, filters that must be asked for each pod)."""
         fixed, moving = within, []
-        for plugin in self._wide:
-            if plugin not in self._couplers or plugin.couples(self._nodes, shape):
+        for plugin, couples in self._couples:
+            if couples(self._nodes, shape):
                 moving.append(plugin)
                 continue
             mask = plugin.mask(self._nodes, shape)
@@ -118,18 +113,26 @@ class Cycle:
         alone: list[tuple[Score, float]] = []
         related: list[tuple[Score, float]] = []
         for score, weight in self._scores:
-            (related if score.score_one(self._nodes, shape, 0) is None else alone).append((score, weight))
+            one = score.score_one(self._nodes, shape, 0)
+            if one is None:
+                related.append((score, weight))
+            else:
+                alone.append((score, weight))
         return alone, related
 
-    def _with_scores(self, row: Column, shape: Shape, related: list[tuple[Score, float]]) -> Column:
+    def _with_scores(
+        self, row: Column, shape: Shape, scores: list[tuple[Score, float]]
+    ) -> tuple[Column, list[tuple[Score, float]]]:
+        """(the sum, in a column of its own if there is any; the scores that have a say)."""
         feasible = row != -np.inf
-        fresh = False
-        for score, weight in related:
+        saying = []
+        for score, weight in scores:
             column = score.score(self._nodes, shape, feasible)
             if column is not None:
-                row = row + weight * column if not fresh else np.add(row, weight * column, out=row)
-                fresh = True
-        return row
+                column = weight * column
+                row = np.add(row, column, out=column)
+                saying.append((score, weight))
+        return row, saying
 
     def _again(
         self,
@@ -226,6 +229,11 @@ class Cycle:
                 passed &= mask
         self._masks[id(placement)] = (placement, passed)
         return passed
+
+
+def _always(nodes: Snapshot, shape: Shape) -> bool:
+    """Whether a filter that does not say so couples."""
+    return True
 
 
 def explanation(refusals: dict[str, dict[str, int]], total: int) -> str:

@@ -38,7 +38,10 @@ class Score(Protocol):
     name: str
 
     def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
-        """0 to BEST per slot; None: the same everywhere. Only entries of `feasible` nodes are looked at."""
+        """0 to BEST per slot; None: the same everywhere, also beside more pods of this shape.
+
+        Only entries of `feasible` nodes are looked at. The caller does not change the column.
+        """
         ...
 
     def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:

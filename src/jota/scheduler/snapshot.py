@@ -126,6 +126,16 @@ class Snapshot:
         """Per slot; cpu in milli-units. Zeros for a resource that no node has."""
         return self._column(self._allocatable, resource)[: self.size]
 
+    def allocatable_at(self, resource: str, slot: int) -> float:
+        """One entry of `allocatable`."""
+        column = self._allocatable.get(resource)
+        return 0.0 if column is None else column.item(slot)
+
+    def used_at(self, resource: str, slot: int) -> float:
+        """One entry of `used`."""
+        column = self._used.get(resource)
+        return 0.0 if column is None else column.item(slot)
+
     def inverse(self, resource: str) -> tuple[Column, bool]:
         """(1 / allocatable per slot, 0 where there is none; whether every live node has some). Not to be changed."""
         known = self._inverse.get(resource)
@@ -336,8 +346,9 @@ class Snapshot:
 
     def _account(self, slot: int, shape: Shape, sign: int) -> None:
         self.touch(slot)
+        used = self._used
         for resource, amount in shape.requests.items():
-            self._column(self._used, resource)[slot] += sign * amount
+            (used[resource] if resource in used else self._column(used, resource))[slot] += sign * amount
         self.used_cpu[slot] += sign * shape.score_cpu
         self.used_memory[slot] += sign * shape.score_memory
         self.pods.add(slot, shape.group, shape.terms, sign)

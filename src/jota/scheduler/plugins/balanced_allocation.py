@@ -28,8 +28,10 @@ class BalancedAllocation:
     def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
         if _best_effort(shape):
             return 0.0
-        cpu = _fraction_one(nodes.used_cpu[slot] + shape.score_cpu, nodes.allocatable("cpu")[slot])
-        memory = _fraction_one(nodes.used_memory[slot] + shape.score_memory, nodes.allocatable("memory")[slot])
+        cpu = _fraction_one(nodes.used_cpu.item(slot) + shape.score_cpu, nodes.allocatable_at("cpu", slot))
+        memory = _fraction_one(
+            nodes.used_memory.item(slot) + shape.score_memory, nodes.allocatable_at("memory", slot)
+        )
         return float(BEST - abs(cpu - memory) * (BEST / 2))
 
 

@@ -102,7 +102,9 @@ class InterPodAffinity:
         return total
 
     def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
-        return 0.0 if not shape.terms.preferred and not self._pulls(nodes, shape) else None
+        terms = shape.terms
+        # Its own required affinity pulls the next of its kind, also when nobody is there yet.
+        return None if terms.preferred or terms.affinity or self._pulls(nodes, shape) else 0.0
 
     def _pulls(self, nodes: Snapshot, shape: Shape) -> list[tuple[int, str, Count]]:
         """(weight, topology key, carriers) of existing pods' terms that match this pod."""

@@ -38,7 +38,7 @@ class ResourcesFit:
     def fits(self, nodes: Snapshot, shape: Shape, slot: int) -> bool:
         """The same for one node."""
         for resource, amount in self._wanted(shape):  # noqa: SIM110 - a generator takes twice as long
-            if nodes.used(resource)[slot] + amount > nodes.allocatable(resource)[slot]:
+            if nodes.used_at(resource, slot) + amount > nodes.allocatable_at(resource, slot):
                 return False
         return True
 
@@ -106,7 +106,7 @@ class ResourceScore:
     def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
         total = weights = 0.0
         for resource, weight in self._asked(shape):
-            capacity = nodes.allocatable(resource)[slot]
+            capacity = nodes.allocatable_at(resource, slot)
             if capacity > 0:
                 total += weight * self._value(self._used_one(nodes, shape, resource, slot) / capacity)
                 weights += weight
@@ -125,10 +125,10 @@ class ResourceScore:
 
     def _used_one(self, nodes: Snapshot, shape: Shape, resource: str, slot: int) -> float:
         if resource == "cpu":
-            return float(nodes.used_cpu[slot] + shape.score_cpu)
+            return nodes.used_cpu.item(slot) + shape.score_cpu
         if resource == "memory":
-            return float(nodes.used_memory[slot] + shape.score_memory)
-        return float(nodes.used(resource)[slot] + shape.requests.get(resource, 0.0))
+            return nodes.used_memory.item(slot) + shape.score_memory
+        return nodes.used_at(resource, slot) + shape.requests.get(resource, 0.0)
 
     def _valued(self, fraction: NDArray[np.float64]) -> Column:
         if self._strategy == "RequestedToCapacityRatio":
