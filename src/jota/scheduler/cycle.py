@@ -14,11 +14,13 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from jota.scheduler.framework import Coupled, Filter, Own, OwnFilter, Score
+from jota.scheduler.framework import Coupled, Easing, Filter, Own, OwnFilter, Score
+from jota.scheduler.plugins.resources_fit import ResourcesFit
 from jota.scheduler.pod import Placement, Shape
 from jota.scheduler.profile import Profile
 from jota.scheduler.snapshot import Column, Mask, Snapshot, all_of
 from jota.scheduler.standing import Standing, Standings
+from jota.scheduler.victims import Victims
 
 Slots = NDArray[np.intp]
 _MOST_MEMOISED = 4096
@@ -37,6 +39,8 @@ class Cycle:
         self._scores = [(p, w) for p, w in profile.scores if not (isinstance(p, Own) and p.own)]
         self._masks: dict[int, tuple[Placement, Mask]] = {}
         self._generation = -1
+        self.victims = Victims(nodes)
+        """Kept here for preemption.py."""
         self._standings = Standings(profile, nodes, self.allowed, np.random.default_rng(seed))
 
     def feasible(self, shape: Shape) -> Mask:
@@ -178,6 +182,24 @@ class Cycle:
                 if mask is not None:
                     out |= mask
         return out
+
+    def lacks_only_room(self, shape: Shape) -> Mask | None:
+        """Where no filter but NodeResourcesFit refuses the pod, whichever pods go; None: that cannot be told at once."""
+        passed = self.allowed(shape).copy()
+        for plugin in (*self._own, *self._wide):
+            if isinstance(plugin, ResourcesFit):
+                continue
+            mask = plugin.mask(self._nodes, shape)
+            if mask is None:
+                continue
+            if not (isinstance(plugin, Easing) and plugin.eases(self._nodes, shape)):
+                return None
+            passed &= mask
+        return passed
+
+    def wanted(self, shape: Shape) -> list[tuple[str, float]]:
+        """What NodeResourcesFit looks for."""
+        return [want for p in self._own if isinstance(p, ResourcesFit) for want in p.wanted(shape)]
 
     def fits(self, shape: Shape, slot: int) -> bool:
         """Whether the pod may go to this one node now."""

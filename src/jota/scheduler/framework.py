@@ -76,3 +76,12 @@ class Coupled(Filter, Protocol):
     def couples(self, nodes: Snapshot, shape: Shape) -> bool:
         """Whether placing one pod of this shape can change where the next may go."""
         ...
+
+
+@runtime_checkable
+class Easing(Filter, Protocol):
+    """A filter of which it may be known that preemption only helps."""
+
+    def eases(self, nodes: Snapshot, shape: Shape) -> bool:
+        """Whether a node that passes now passes whichever pods go."""
+        ...

@@ -2,7 +2,10 @@
 
 Rules as upstream's DefaultPreemption: on each node that could help, all pods of lower priority are taken off and then put
 back one by one, those that a disruption budget protects first; who cannot come back is a victim. Of the nodes, the one with
-the fewest broken budgets, then the least important, then the fewest victims is taken. Every trial is undone.
+the fewest broken budgets, then the least important, then the fewest victims is taken.
+
+Where only room is missing and no budget has a say, all nodes are judged at once (victims.py). Elsewhere (affinity, spread,
+ports, budgets) pods are really taken off and put back in the snapshot, node by node; every such trial is undone.
 """
 
 from __future__ import annotations
@@ -13,15 +16,17 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from jota.meta.selectors import LabelSelector
 from jota.scheduler.cycle import Cycle
 from jota.scheduler.pod import Shape
 from jota.scheduler.snapshot import Mask, Snapshot
-from jota.scheduler.terms import label_selector
+from jota.scheduler.terms import Group, label_selector
+from jota.scheduler.victims import importance
 
 _LEAST, _SHARE = 100, 0.1
-"""Candidate nodes that are tried: a tenth of all, at least a hundred (upstream's defaults)."""
+"""Candidate nodes that are tried one by one: a tenth of all, at least a hundred (upstream's defaults)."""
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -106,13 +111,45 @@ def find(
     """
     total = int(nodes.live.sum())
     helpful = nodes.live & ~cycle.hopeless(shape)
-    possible = np.flatnonzero(helpful if within is None else helpful & within)
+    if within is not None:
+        helpful &= within
+    table, budgets = cycle.victims, list(budgets)
+    table.follow(on_node)
+    wanted = cycle.wanted(shape)
+    some = helpful & table.having_lower(shape, priority, wanted)
+    plain = cycle.lacks_only_room(shape)
+    easy = some & plain if plain is not None else np.zeros(nodes.size, np.bool_)
+    if budgets:
+        guarded = _Guarded(budgets)
+        for slot in np.flatnonzero(easy).tolist():
+            easy[slot] = not any(guarded.has(p) for p in table.row(slot) if p.priority < priority)
     chosen: Candidate | None = None
-    tried, enough = 0, max(_LEAST, int(total * _SHARE))
+    best = table.best(easy, shape, priority, wanted, start)
+    if best is not None:
+        row = table.row(best.slot)
+        chosen = Candidate(nodes.names[best.slot], [row[place] for place in best.places])
+    hard = np.flatnonzero(some & ~easy)
+    tried = _best_of(cycle, nodes, shape, priority, on_node, budgets, np.roll(hard, -int(np.searchsorted(hard, start))))
+    if tried is not None and (chosen is None or tried.cost() < chosen.cost()):
+        chosen = tried
+    return chosen, "" if chosen else no_victims(total, total - int(helpful.sum()))
+
+
+def _best_of(
+    cycle: Cycle,
+    nodes: Snapshot,
+    shape: Shape,
+    priority: int,
+    on_node: Mapping[str, Mapping[str, Placed]],
+    budgets: list[Budget],
+    slots: NDArray[np.intp],
+) -> Candidate | None:
+    """Node by node."""
+    chosen: Candidate | None = None
+    tried, enough = 0, max(_LEAST, int(nodes.live.sum() * _SHARE))
     first: tuple[Any, ...] = ()
-    budgets = list(budgets)
-    for slot in np.roll(possible, -(start % len(possible))) if len(possible) else ():
-        candidate = _try(cycle, nodes, shape, int(slot), priority, on_node.get(nodes.names[slot], {}), budgets)
+    for slot in slots.tolist():
+        candidate = _try(cycle, nodes, shape, slot, priority, on_node.get(nodes.names[slot], {}), budgets)
         if candidate is None:
             continue
         if chosen is None or candidate.cost() < chosen.cost():
@@ -122,7 +159,24 @@ def find(
         # A hundred nodes and not one better than the first: they are all alike, and more of them tell nothing new.
         if tried >= enough or (tried >= _LEAST and chosen.cost()[:-1] == first):
             break
-    return chosen, "" if chosen else no_victims(total, total - len(possible))
+    return chosen
+
+
+class _Guarded:
+    """Whether any budget looks after a pod, asked once per group of pods."""
+
+    def __init__(self, budgets: list[Budget]) -> None:
+        self._budgets = budgets
+        self._known: dict[Group, bool] = {}
+
+    def has(self, pod: Placed) -> bool:
+        group = pod.shape.group
+        known = self._known.get(group)
+        if known is None:
+            known = self._known[group] = any(
+                b.metadata.namespace == group.namespace and b.selector.matches(group.labels) for b in self._budgets
+            )
+        return known
 
 
 def no_victims(total: int, hopeless: int) -> str:
@@ -155,7 +209,7 @@ def _try(
             away[pod.uid] = pod
         if not cycle.fits(shape, slot):
             return None
-        for pod in sorted(lower, key=lambda p: (p.uid not in protected, -p.priority, p.started or "~")):
+        for pod in sorted(lower, key=lambda p: (p.uid not in protected, *importance(p))):
             nodes.add_pod(pod.node, pod.shape)
             del away[pod.uid]
             if not cycle.fits(shape, slot):
@@ -173,7 +227,7 @@ def _protected(pods: list[Placed], budgets: list[Budget]) -> set[str]:
     """The uids of pods whose going would break a budget."""
     left = {id(b): b.status.disruptionsAllowed for b in budgets}
     found = set()
-    for pod in sorted(pods, key=lambda p: (-p.priority, p.started or "~")):
+    for pod in sorted(pods, key=importance):
         for budget in budgets:
             if guards(budget, pod):
                 left[id(budget)] -= 1

@@ -338,6 +338,7 @@ class Scheduler:
         if known is not None and known.node == pod.spec.nodeName and known.shape is shape:
             if bool(known.started) != bool(pod.status.startTime):
                 self._hold(_placed(pod, pod.spec.nodeName, shape))
+                self._nodes.pods_changed(pod.spec.nodeName)
             return
         if known is not None:
             self._forget(pod.metadata.uid, quietly=True)

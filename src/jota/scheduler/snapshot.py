@@ -106,6 +106,7 @@ class Snapshot:
         self._topologies_of = 0
         self._journal: list[int] = []
         self._journal_begin = 0
+        self._versions: NDArray[np.int64] = np.zeros(0, np.int64)
         self._free: list[int] = []
         self._room = 0
         self.alive: Mask = np.zeros(0, np.bool_)
@@ -168,6 +169,16 @@ class Snapshot:
             known = self._topologies[key] = topology_of(*self.label(key), self.live)
         return known
 
+    def pods_changed(self, node: str) -> None:
+        """Something about its pods has changed that the accounts do not hold (when they started)."""
+        if (slot := self.slots.get(node)) is not None:
+            self._versions[slot] += 1
+
+    @property
+    def versions(self) -> NDArray[np.int64]:
+        """Per slot, a number that moves with every change of the node's accounts and pods."""
+        return self._versions[: self.size]
+
     def mark(self) -> int:
         """A moment in the journal of accounts, for `changed_since`."""
         return self._journal_begin + len(self._journal)
@@ -180,6 +191,7 @@ class Snapshot:
     def touch(self, slot: int) -> None:
         """What is kept about this node must be looked at again."""
         self._journal.append(slot)
+        self._versions[slot] += 1
         if len(self._journal) > _JOURNAL:
             del self._journal[: _JOURNAL // 2]
             self._journal_begin += _JOURNAL // 2
@@ -254,6 +266,7 @@ class Snapshot:
                 column[slot] = 0
         self.used_cpu[slot] = self.used_memory[slot] = 0
         self._free.append(slot)
+        self.touch(slot)
         self.generation += 1
 
     def _take_slot(self, name: str) -> int:
@@ -271,6 +284,7 @@ class Snapshot:
         self.alive[slot] = True
         self._inverse.clear()
         self.generation += 1
+        self.touch(slot)
         return slot
 
     def _grow(self) -> None:
@@ -283,6 +297,7 @@ class Snapshot:
         alive = np.zeros(self._room, np.bool_)
         alive[: self.size] = self.alive[: self.size]
         self.alive = alive
+        self._versions = _widened(self._versions, self._room)
         self._cordoned = _widened(self._cordoned, self._room)
         self._taints = _widened(self._taints, self._room)
         self.pods.grow(self._room)

@@ -29,9 +29,7 @@ class BalancedAllocation:
         if _best_effort(shape):
             return 0.0
         cpu = _fraction_one(nodes.used_cpu.item(slot) + shape.score_cpu, nodes.allocatable_at("cpu", slot))
-        memory = _fraction_one(
-            nodes.used_memory.item(slot) + shape.score_memory, nodes.allocatable_at("memory", slot)
-        )
+        memory = _fraction_one(nodes.used_memory.item(slot) + shape.score_memory, nodes.allocatable_at("memory", slot))
         return float(BEST - abs(cpu - memory) * (BEST / 2))
 
 

@@ -37,6 +37,9 @@ class InterPodAffinity:
                 passed = part if passed is None else passed & part
         return passed
 
+    def eases(self, nodes: Snapshot, shape: Shape) -> bool:
+        return not shape.terms.affinity
+
     def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
         """Each node by the first rule that keeps it out."""
         found, left = {}, refused

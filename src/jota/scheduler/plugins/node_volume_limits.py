@@ -38,6 +38,9 @@ class NodeVolumeLimits:
     def couples(self, nodes: Snapshot, shape: Shape) -> bool:
         return bool(shape.volumes.claims)
 
+    def eases(self, nodes: Snapshot, shape: Shape) -> bool:
+        return True
+
     def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
         return {"node(s) exceed max volume count": int(refused.sum())}
 

@@ -32,6 +32,9 @@ class VolumeBinding:
     def couples(self, nodes: Snapshot, shape: Shape) -> bool:
         return bool(shape.volumes.claims)
 
+    def eases(self, nodes: Snapshot, shape: Shape) -> bool:
+        return True
+
     def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
         """Each node by the first claim that keeps it out."""
         found: dict[str, int] = {}

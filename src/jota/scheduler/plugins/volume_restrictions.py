@@ -24,6 +24,9 @@ class VolumeRestrictions:
         passed[[slot for slot, taken in nodes.disks.items() if _clash(shape, taken)]] = False
         return passed
 
+    def eases(self, nodes: Snapshot, shape: Shape) -> bool:
+        return True
+
     def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
         return {_CLAIM if self._taken(nodes, shape) else _DISK: int(refused.sum())}
 

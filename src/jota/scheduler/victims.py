@@ -1,0 +1,208 @@
+"""The pods of each node as a table, the most important first: who would have to go for a pod, on all nodes at once.
+
+Rows are node slots; a row is made anew when the node's accounts have changed since. Worked example, one resource, a node of 4
+with pods of 1, 2, 1 (all less important), a pod of 2 comes: without them 2 are left beside it; the first comes back (1 left),
+the second cannot, the third can: the second is the victim. Next: preemption.py, which takes budgets and other rules along.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jota.scheduler.pod import Shape
+from jota.scheduler.snapshot import Column, Mask, Snapshot
+
+Slots = NDArray[np.intp]
+_NEVER = np.iinfo(np.int64).max
+"""The priority of no pod."""
+_UNSTARTED = np.inf
+_MOST_KEPT = 8
+
+
+class Placed(Protocol):
+    """What is read of a pod on a node (preemption.Placed)."""
+
+    @property
+    def shape(self) -> Shape: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def started(self) -> str: ...
+
+
+P = TypeVar("P", bound=Placed)
+
+
+def importance(pod: Placed) -> tuple[int, str]:
+    """Sorts the most important first: by priority, then who started first (upstream: MoreImportantPod)."""
+    return -pod.priority, pod.started or "~"
+
+
+@dataclass(slots=True, frozen=True)
+class Best:
+    slot: int
+    places: list[int]
+    """Of the victims in the row."""
+
+
+class _Verdicts:
+    """For one kind of pod at one priority: what each node would cost. Rows are made anew as `seen` falls behind."""
+
+    __slots__ = ("costs", "helps", "lower", "own", "seen")
+
+    def __init__(self, own: object, rows: int) -> None:
+        self.own = own
+        self.seen: NDArray[np.int64] = np.full(rows, -1, np.int64)
+        self.lower: Mask = np.zeros(rows, np.bool_)
+        """There are less important pods."""
+        self.helps: Mask = np.zeros(rows, np.bool_)
+        """Their going gives room, and some of them must go."""
+        self.costs: Column = np.zeros((4, rows))
+        """Upstream's order: the highest victim's priority, the sum of priorities, the number of victims, and of the highest
+        victims the earliest start, negative."""
+
+
+class Victims:
+    def __init__(self, nodes: Snapshot) -> None:
+        self._nodes = nodes
+        self._seen: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._rows: list[list[Any]] = []
+        self._priorities: NDArray[np.int64] = np.full((0, 4), _NEVER, np.int64)
+        self._started: Column = np.full((0, 4), _UNSTARTED)
+        self._amounts: dict[str, Column] = {}
+        self._known: OrderedDict[tuple[int, int], _Verdicts] = OrderedDict()
+
+    def row(self, slot: int) -> list[Any]:
+        """The node's pods, as they were followed last."""
+        return self._rows[slot]
+
+    def follow(self, on_node: Mapping[str, Mapping[str, Placed]]) -> None:
+        """Make the rows of changed nodes anew. `on_node`: node -> pods."""
+        nodes = self._nodes
+        versions = nodes.versions
+        if len(self._seen) < len(versions):
+            self._widen(len(versions), self._priorities.shape[1])
+        changed = np.flatnonzero(self._seen[: len(versions)] != versions)
+        for slot in changed.tolist():
+            name = nodes.names[slot]
+            pods = on_node.get(name, {}).values() if nodes.slots.get(name) == slot else ()
+            self._set_row(slot, sorted(pods, key=importance))
+        self._seen[changed] = versions[changed]
+
+    def having_lower(self, shape: Shape, priority: int, wanted: Iterable[tuple[str, float]]) -> Mask:
+        """Where there are less important pods at all."""
+        return self._verdicts(shape, priority, wanted).lower
+
+    def best(
+        self, among: Mask, shape: Shape, priority: int, wanted: Iterable[tuple[str, float]], start: int
+    ) -> Best | None:
+        """The node that gives room with the least important, then the fewest victims, then the youngest.
+
+        `among`: nodes where nothing but room is missing. `start`: where the round over the nodes begins, for ties.
+        """
+        wanted = list(wanted)
+        verdicts = self._verdicts(shape, priority, wanted)
+        left = np.flatnonzero(among & verdicts.helps)
+        if not len(left):
+            return None
+        for costs in verdicts.costs:
+            here = costs[left]
+            left = left[here == here.min()]
+        slot = int(left[((left - start) % self._nodes.size).argmin()])
+        victims, _, _ = self._trial(np.array([slot]), priority, wanted)
+        return Best(slot, np.flatnonzero(victims[0]).tolist())
+
+    def _verdicts(self, shape: Shape, priority: int, wanted: Iterable[tuple[str, float]]) -> _Verdicts:
+        key, versions = (id(shape.own), priority), self._nodes.versions
+        known = self._known.get(key)
+        if known is None or known.own is not shape.own or len(known.seen) != len(versions):
+            known = self._known[key] = _Verdicts(shape.own, len(versions))
+            if len(self._known) > _MOST_KEPT:
+                self._known.popitem(last=False)
+        changed = np.flatnonzero(known.seen != versions)
+        if len(changed):
+            self._judge(known, changed, priority, list(wanted))
+            known.seen[changed] = versions[changed]
+        return known
+
+    def _judge(self, verdicts: _Verdicts, slots: Slots, priority: int, wanted: list[tuple[str, float]]) -> None:
+        victims, lower, enough = self._trial(slots, priority, wanted)
+        priorities = self._priorities[slots]
+        highest = np.where(victims, priorities, np.iinfo(np.int64).min).max(axis=1)
+        oldest = victims & (priorities == highest[:, None])
+        earliest = np.where(oldest, self._started[slots], np.inf).min(axis=1)
+        verdicts.lower[slots] = lower
+        verdicts.helps[slots] = enough & victims.any(axis=1)
+        # Sums of up to hundreds of 32-bit priorities are exact in floats of 53 bits.
+        total = np.where(victims, priorities + 2**31, 0).sum(axis=1)
+        verdicts.costs[:, slots] = (highest, total, victims.sum(axis=1), -earliest)
+
+    def _trial(self, slots: Slots, priority: int, wanted: list[tuple[str, float]]) -> tuple[Mask, Mask, Mask]:
+        """(per row and place: a victim; per row: there are less important pods; without them the pod fits)."""
+        lower = self._priorities[slots] < priority
+        some: Mask = np.logical_or.reduce(lower, axis=1)
+        enough: Mask = some.copy()
+        room, amounts = [], []
+        for resource, amount in wanted:
+            mine = self._of(resource)[slots] * lower
+            free = (self._nodes.allocatable(resource)[slots] - self._nodes.used(resource)[slots]) + mine.sum(axis=1)
+            free -= amount
+            enough &= free >= 0
+            room.append(free)
+            amounts.append(mine)
+        victims = lower
+        for place in range(lower.shape[1]):
+            back = lower[:, place].copy()
+            if not back.any():
+                continue
+            for free, mine in zip(room, amounts, strict=True):
+                back &= mine[:, place] <= free
+            for free, mine in zip(room, amounts, strict=True):
+                free -= mine[:, place] * back
+            victims[:, place] &= ~back
+        return victims, some, enough
+
+    # -- the table
+
+    def _set_row(self, slot: int, pods: list[Any]) -> None:
+        if len(pods) > self._priorities.shape[1]:
+            self._widen(len(self._seen), max(len(pods), self._priorities.shape[1] * 2))
+        self._rows[slot] = pods
+        self._priorities[slot] = _NEVER
+        self._started[slot] = _UNSTARTED
+        many = len(pods)
+        self._priorities[slot, :many] = [p.priority for p in pods]
+        self._started[slot, :many] = [_number(p.started) for p in pods]
+        for resource, table in self._amounts.items():
+            table[slot] = 0.0
+            table[slot, :many] = [p.shape.requests.get(resource, 0.0) for p in pods]
+
+    def _of(self, resource: str) -> Column:
+        """Requests per pod, built at first use."""
+        table = self._amounts.get(resource)
+        if table is None:
+            table = self._amounts[resource] = np.zeros(self._priorities.shape)
+            for slot, pods in enumerate(self._rows):
+                if pods:
+                    table[slot, : len(pods)] = [p.shape.requests.get(resource, 0.0) for p in pods]
+        return table
+
+    def _widen(self, rows: int, places: int) -> None:
+        more = rows - len(self._seen), places - self._priorities.shape[1]
+        self._rows += [[] for _ in range(more[0])]
+        self._seen = np.pad(self._seen, (0, more[0]), constant_values=-1)
+        around = ((0, more[0]), (0, more[1]))
+        self._priorities = np.pad(self._priorities, around, constant_values=_NEVER)
+        self._started = np.pad(self._started, around, constant_values=_UNSTARTED)
+        self._amounts = {r: np.pad(t, around) for r, t in self._amounts.items()}
+
+
+def _number(stamp: str) -> float:
+    """An RFC 3339 stamp in UTC as a number of the same order; infinite for none."""
+    return float("".join(c for c in stamp if c.isdigit())[:14]) if stamp else _UNSTARTED
