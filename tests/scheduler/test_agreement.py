@@ -1,0 +1,438 @@
+"""The vectorised decision agrees with the naive one for every plugin and shape, singly and in batches, whatever happens between.
+
+Clusters of up to eight nodes; pods with any mix of constraints; between placements pods end, nodes are changed, go and come
+back, namespaces change their labels. What is kept from decision to decision must follow all of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.scheduler.naive import HOSTNAME, ZONE, NaiveClaim, NaiveCluster, NaiveNode, NaivePod
+
+from jota.scheduler.cycle import Cycle
+from jota.scheduler.pod import (
+    ClaimSource,
+    Container,
+    Meta,
+    Pod,
+    Port,
+    Requests,
+    Shapes,
+    Spec,
+    Toleration,
+    Volume,
+)
+from jota.scheduler.preemption import Budget, Placed, find
+from jota.scheduler.profile import default_profile
+from jota.scheduler.snapshot import Node, NodeImage, NodeMeta, NodeSpec, NodeStatus, Snapshot, Taint
+from jota.scheduler.storage import Claim
+from jota.scheduler.storage import Volume as PersistentVolume
+from jota.scheduler.workloads import Selecting
+
+GPU, DRIVER = "example.com/gpu", "disks.example.com"
+MEGA = 1024 * 1024
+
+# -- what there is
+
+taints = st.sampled_from(
+    [
+        [],
+        [],
+        [Taint("a", "1", "NoSchedule")],
+        [Taint("a", "2", "NoExecute")],
+        [Taint("b", "", "NoSchedule"), Taint("a", "1", "NoSchedule")],
+        [Taint("b", "", "PreferNoSchedule")],
+        [Taint("b", "", "PreferNoSchedule"), Taint("a", "3", "PreferNoSchedule")],
+    ]
+)
+tolerations = st.lists(
+    st.builds(
+        Toleration,
+        key=st.sampled_from(["", "a", "b", "node.kubernetes.io/unschedulable"]),
+        operator=st.sampled_from(["Exists", "Equal"]),
+        value=st.sampled_from(["", "1"]),
+        effect=st.sampled_from(["", "NoSchedule", "NoExecute"]),
+    ),
+    max_size=2,
+)
+images = st.lists(
+    st.builds(
+        NodeImage,
+        names=st.just(["big:latest"]) | st.just(["small:1"]),
+        sizeBytes=st.sampled_from([500 * MEGA, 90 * MEGA]),
+    ),
+    max_size=1,
+)
+KEYS = st.sampled_from(["x", "y", HOSTNAME, ZONE])
+
+
+@st.composite
+def node(draw: st.DrawFn, n: int) -> Node:
+    labels = draw(st.dictionaries(st.sampled_from(["x", "y", "z", ZONE]), st.sampled_from("12"), max_size=4))
+    room: dict[str, str | int | float] = {
+        "cpu": draw(st.sampled_from(["500m", "1", "2", "4"])),
+        "memory": draw(st.sampled_from(["512Mi", "1Gi", "4Gi"])),
+        "pods": draw(st.sampled_from(["2", "10"])),
+    }
+    if draw(st.booleans()):
+        room[GPU] = draw(st.sampled_from(["1", "4"]))
+    named = {} if draw(st.integers(0, 5)) == 0 else {HOSTNAME: f"n{n}"}
+    cordoned = draw(st.integers(0, 3)) == 0
+    return Node(NodeMeta(f"n{n}", labels | named), NodeSpec(cordoned, draw(taints)), NodeStatus(room, draw(images)))
+
+
+NAMESPACES = {"one": {"team": "a"}, "two": {"team": "b"}, "three": {}}
+CLAIMS = {
+    "csi-0": NaiveClaim(driver=DRIVER),
+    "csi-1": NaiveClaim(driver=DRIVER),
+    "csi-2": NaiveClaim(driver=DRIVER),
+    "local": NaiveClaim(only_on=("n0", "n1", "n3")),
+    "single": NaiveClaim(single=True),
+    "zonal": NaiveClaim(zone="1"),
+}
+"""In namespace "one"; pods elsewhere look in vain."""
+
+
+def add_volumes(snapshot: Snapshot) -> None:
+    for name, c in CLAIMS.items():
+        spec: dict[str, Any] = {"capacity": {"storage": "1Gi"}}
+        if c.driver:
+            spec["csi"] = {"driver": c.driver}
+        if c.only_on:
+            expression = {"key": HOSTNAME, "operator": "In", "values": list(c.only_on)}
+            spec["nodeAffinity"] = {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}
+        labels = {ZONE: c.zone} if c.zone else {}
+        snapshot.storage.volumes[name] = convert(
+            {"metadata": {"name": name, "labels": labels}, "spec": spec}, PersistentVolume
+        )
+        claim = {
+            "metadata": {"name": name, "namespace": "one"},
+            "spec": {"volumeName": name, "accessModes": ["ReadWriteOncePod" if c.single else "ReadWriteMany"]},
+            "status": {"phase": "Bound"},
+        }
+        snapshot.storage.claims["one", name] = convert(claim, Claim)
+
+
+def convert(given: Any, kind: Any) -> Any:
+    import msgspec
+
+    return msgspec.convert(given, kind)
+
+
+# -- what pods want
+
+selectors = st.sampled_from(
+    [
+        None,
+        {},
+        {"matchLabels": {"app": "1"}},
+        {"matchExpressions": [{"key": "app", "operator": "In", "values": ["1", "2"]}]},
+        {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["1"]}]},
+        {"matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]},
+        {"matchLabels": {"app": "2"}, "matchExpressions": [{"key": "tier", "operator": "Exists"}]},
+    ]
+)
+
+
+@st.composite
+def pod_term(draw: st.DrawFn) -> dict[str, Any]:
+    made: dict[str, Any] = {"topologyKey": draw(KEYS), "labelSelector": draw(selectors)}
+    where = draw(st.sampled_from(["own", "own", "names", "all", "selected", "both"]))
+    if where in ("names", "both"):
+        made["namespaces"] = ["one", "two"]
+    if where == "all":
+        made["namespaceSelector"] = {}
+    elif where in ("selected", "both"):
+        made["namespaceSelector"] = {"matchLabels": {"team": "b"}}
+    keys = draw(st.sampled_from(["", "", "matchLabelKeys", "mismatchLabelKeys"]))
+    if keys:
+        made[keys] = ["tier"]
+    return made
+
+
+@st.composite
+def pod_affinity(draw: st.DrawFn) -> dict[str, Any]:
+    weighted = st.builds(lambda t, w: {"podAffinityTerm": t, "weight": w}, pod_term(), st.integers(1, 100))
+    return {
+        "requiredDuringSchedulingIgnoredDuringExecution": draw(st.lists(pod_term(), max_size=2)),
+        "preferredDuringSchedulingIgnoredDuringExecution": draw(st.lists(weighted, max_size=2)),
+    }
+
+
+node_terms = st.sampled_from(
+    [
+        {},
+        {"matchExpressions": [{"key": "x", "operator": "In", "values": ["1"]}]},
+        {"matchExpressions": [{"key": "x", "operator": "NotIn", "values": ["1", "3", "4", "5", "6", "7"]}]},
+        {"matchExpressions": [{"key": "y", "operator": "Exists"}, {"key": "z", "operator": "DoesNotExist"}]},
+        {"matchExpressions": [{"key": "x", "operator": "Gt", "values": ["1"]}]},
+        {"matchExpressions": [{"key": "y", "operator": "Lt", "values": ["2"]}]},
+        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n0"]}]},
+        {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]},
+        {
+            "matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n2"]}],
+            "matchExpressions": [{"key": "x", "operator": "Exists"}],
+        },
+    ]
+)
+
+
+@st.composite
+def node_affinity(draw: st.DrawFn) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    if draw(st.booleans()):
+        terms = draw(st.lists(node_terms, min_size=1, max_size=2))
+        made["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": terms}
+    weighted = st.builds(lambda t, w: {"preference": t, "weight": w}, node_terms, st.integers(1, 100))
+    made["preferredDuringSchedulingIgnoredDuringExecution"] = draw(st.lists(weighted, max_size=2))
+    return made
+
+
+constraints = st.fixed_dictionaries(
+    {
+        "topologyKey": KEYS,
+        "maxSkew": st.integers(1, 2),
+        "whenUnsatisfiable": st.sampled_from(["DoNotSchedule", "ScheduleAnyway"]),
+        "labelSelector": selectors,
+    },
+    optional={
+        "minDomains": st.integers(1, 3),
+        "matchLabelKeys": st.just(["tier"]),
+        "nodeAffinityPolicy": st.sampled_from(["Honor", "Ignore"]),
+        "nodeTaintsPolicy": st.sampled_from(["Honor", "Ignore"]),
+    },
+)
+services = st.lists(
+    st.tuples(st.sampled_from(["one", "two"]), st.just({"app": "1"}) | st.just({"tier": "2"})), max_size=2
+)
+
+
+@st.composite
+def spec(draw: st.DrawFn) -> Spec:
+    amounts = {"cpu": ["100m", "1"], "memory": ["300M", "1G"], GPU: ["1", "2"]}
+    chosen = draw(st.lists(st.sampled_from(list(amounts)), max_size=3, unique=True))
+    requests = {name: draw(st.sampled_from(amounts[name])) for name in chosen}
+    ports = [Port(hostPort=draw(st.sampled_from([80, 81])), hostIP=draw(st.sampled_from(["", "10.0.0.1"])))]
+    image = draw(st.sampled_from(["", "big", "small:1"]))
+    made = Spec(
+        containers=[Container(Requests(dict(requests)), ports if draw(st.integers(0, 5)) == 0 else None, "", image)],
+        nodeSelector=draw(st.dictionaries(st.just("x"), st.sampled_from("12"), max_size=1)) or None,
+        tolerations=draw(tolerations),
+        priority=draw(st.sampled_from([0, 0, 5, 10])),
+    )
+    # A few constraints at a time: pods with all of them fit nowhere and show nothing.
+    kinds = draw(
+        st.lists(st.sampled_from(["node", "with", "against", "spread", "disk", "claim"]), max_size=2, unique=True)
+    )
+    affinity = {}
+    if "node" in kinds:
+        affinity["nodeAffinity"] = draw(node_affinity())
+    if "with" in kinds:
+        affinity["podAffinity"] = draw(pod_affinity())
+    if "against" in kinds:
+        affinity["podAntiAffinity"] = draw(pod_affinity())
+    made.affinity = affinity or None
+    if "spread" in kinds:
+        made.topologySpreadConstraints = draw(st.lists(constraints, min_size=1, max_size=2))
+    if "disk" in kinds:
+        made.volumes = [Volume("d", gcePersistentDisk={"pdName": "d", "readOnly": draw(st.booleans())})]
+    if "claim" in kinds:
+        names = draw(st.lists(st.sampled_from(list(CLAIMS)), min_size=1, max_size=2, unique=True))
+        made.volumes = [Volume(n, persistentVolumeClaim=ClaimSource(n)) for n in names]
+    return made
+
+
+class World:
+    """Both schedulers over the same cluster."""
+
+    def __init__(self, nodes: tuple[Node, ...], limits: list[int], services: list[tuple[str, dict[str, str]]]) -> None:
+        self.snapshot, self.shapes = Snapshot(), Shapes()
+        self.cycle = Cycle(default_profile(), self.snapshot, 1)
+        add_volumes(self.snapshot)
+        for name, labels in NAMESPACES.items():
+            self.snapshot.pods.set_namespace(name, labels)
+        claims = {("one", n): c for n, c in CLAIMS.items()}
+        self.naive = NaiveCluster([], dict(NAMESPACES), claims, services)
+        for n, (namespace, selector) in enumerate(services):
+            service = {"metadata": {"name": f"s{n}", "namespace": namespace}, "spec": {"selector": selector}}
+            self.snapshot.workloads.put("Service", convert(service, Selecting))
+        for n, made in enumerate(nodes):
+            self.add_node(made, limits[n % len(limits)])
+        self.serial = 0
+        self.on_node: dict[str, dict[str, Placed]] = {}
+
+    def add_node(self, made: Node, limit: int) -> None:
+        limits = {DRIVER: limit} if limit else {}
+        self.snapshot.storage.set_limits(made.metadata.name, limits)
+        self.snapshot.put_node(made)
+        self.naive.nodes.append(NaiveNode(made, limits))
+
+    def change_node(self, old: NaiveNode, made: Node) -> None:
+        new = NaiveNode(made, old.limits)
+        new.pods = old.pods
+        self.naive.nodes[self.naive.nodes.index(old)] = new
+        self.snapshot.put_node(made)
+
+    def remove_node(self, old: NaiveNode) -> None:
+        self.naive.nodes.remove(old)
+        self.snapshot.storage.set_limits(old.name, {})
+        self.snapshot.remove_node(old.name)
+        self.on_node.pop(old.name, None)
+
+    def pod(self, wanted: Spec, namespace: str, labels: dict[str, str], terminating: bool) -> NaivePod:
+        stamp = "2026-01-01T00:00:00Z" if terminating else None
+        shape = self.shapes.of(Pod(Meta("p", namespace, labels=dict(labels), deletionTimestamp=stamp), wanted))
+        claims = tuple(v.persistentVolumeClaim.claimName for v in wanted.volumes or () if v.persistentVolumeClaim)
+        return NaivePod(wanted, shape, namespace, labels, terminating, claims, wanted.priority)
+
+    def hold(self, pod: NaivePod, node: NaiveNode, started: str = "") -> None:
+        """The snapshot counts it already."""
+        self.serial += 1
+        placed = replace(pod, uid=f"u{self.serial}", started=started)
+        node.pods.append(placed)
+        self.on_node.setdefault(node.name, {})[placed.uid] = Placed(
+            node.name, pod.shape, placed.uid, pod.namespace, placed.uid, pod.priority, started
+        )
+
+    def end(self, node: NaiveNode, n: int) -> None:
+        gone = node.pods.pop(n)
+        self.snapshot.remove_pod(node.name, gone.shape)
+        del self.on_node[node.name][gone.uid]
+
+    def named(self, slot: int) -> NaiveNode:
+        return next(n for n in self.naive.nodes if n.name == self.snapshot.names[slot])
+
+    def schedule(self, pod: NaivePod, count: int) -> int:
+        """How many found a place; each must be feasible and best."""
+        slots = self.cycle.place(pod.shape, count)
+        for slot in slots:
+            chosen = self.named(slot)
+            assert self.naive.refusals(pod, chosen) == []
+            scores = self.naive.scores(pod)
+            assert scores[chosen.name] >= max(scores.values()) - 0.01, scores
+            self.hold(pod, chosen)
+        if len(slots) < count:
+            assert all(self.naive.refusals(pod, n) for n in self.naive.nodes)
+            assert self.cycle.explain(pod.shape).startswith(f"0/{len(self.naive.nodes)} nodes are available: ")
+        feasible = self.cycle.feasible(pod.shape)
+        for n in self.naive.nodes:
+            fits = not self.naive.refusals(pod, n)
+            slot = self.snapshot.slots[n.name]
+            assert (bool(feasible[slot]), self.cycle.fits(pod.shape, slot)) == (fits, fits)
+        return len(slots)
+
+
+clusters = st.integers(1, 8).flatmap(lambda n: st.tuples(*(node(i) for i in range(n))))
+limits = st.lists(st.sampled_from([0, 1, 2]), min_size=1, max_size=3)
+labels = st.dictionaries(st.sampled_from(["app", "tier"]), st.sampled_from("12"), max_size=2)
+work = st.lists(
+    st.tuples(spec(), st.sampled_from(list(NAMESPACES)), labels, st.integers(0, 9).map(lambda n: n == 0)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(clusters, limits, services, work, st.data())
+@settings(max_examples=400, deadline=None)
+def test_every_placement_is_feasible_and_best_by_the_naive_definition(
+    nodes: tuple[Node, ...],
+    limits: list[int],
+    services: list[tuple[str, dict[str, str]]],
+    work: list[tuple[Spec, str, dict[str, str], bool]],
+    data: st.DataObject,
+) -> None:
+    world = World(nodes, limits, services)
+    pods = [world.pod(*w) for w in work]
+    for _ in range(data.draw(st.integers(2, 7), label="steps")):
+        world.schedule(data.draw(st.sampled_from(pods), label="pod"), data.draw(st.integers(1, 5), label="count"))
+        _something_happens(world, data)
+
+
+def _something_happens(world: World, data: st.DataObject) -> None:
+    happening = data.draw(st.sampled_from(["nothing", "end", "change", "leave", "namespace"]), label="happening")
+    nodes = world.naive.nodes
+    if happening == "end" and (full := [n for n in nodes if n.pods]):
+        world.end(data.draw(st.sampled_from(full)), 0)
+    elif happening == "change" and nodes:
+        old = data.draw(st.sampled_from(nodes))
+        world.change_node(old, data.draw(node(int(old.name[1:]))))
+    elif happening == "leave" and len(nodes) > 1:
+        old = data.draw(st.sampled_from(nodes))
+        world.remove_node(old)
+        if data.draw(st.booleans(), label="returns"):
+            world.add_node(old.node, 0)
+    elif happening == "namespace":
+        name, labels = (
+            data.draw(st.sampled_from(["one", "two", "three"])),
+            data.draw(st.just({}) | st.just({"team": "b"})),
+        )
+        world.naive.namespaces[name] = labels
+        world.snapshot.pods.set_namespace(name, labels)
+
+
+budgets = st.lists(
+    st.tuples(st.sampled_from(["one", "two"]), st.just({"app": "1"}) | st.just({"tier": "2"}), st.integers(0, 2)),
+    max_size=2,
+)
+
+
+@given(clusters, limits, work, work, budgets, st.data())
+@settings(max_examples=300, deadline=None)
+def test_preemption_finds_the_cheapest_victims_of_all_nodes(
+    nodes: tuple[Node, ...],
+    limits: list[int],
+    there: list[tuple[Spec, str, dict[str, str], bool]],
+    coming: list[tuple[Spec, str, dict[str, str], bool]],
+    budgets: list[tuple[str, dict[str, str], int]],
+    data: st.DataObject,
+) -> None:
+    world = World(nodes, limits, [])
+    pods = [world.pod(*w) for w in there]
+    newcomers = [world.pod(*w) for w in coming]
+    guards = [
+        convert(
+            {
+                "metadata": {"name": f"b{n}", "namespace": namespace},
+                "spec": {"selector": {"matchLabels": selector}},
+                "status": {"disruptionsAllowed": allowed},
+            },
+            Budget,
+        )
+        for n, (namespace, selector, allowed) in enumerate(budgets)
+    ]
+    for _ in range(data.draw(st.integers(1, 3), label="rounds")):
+        for _ in range(data.draw(st.integers(1, 8), label="pods")):
+            pod = data.draw(st.sampled_from(pods))
+            for slot in world.cycle.place(pod.shape, 1):
+                world.hold(
+                    pod,
+                    world.named(slot),
+                    data.draw(st.sampled_from(["", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"])),
+                )
+        pod = data.draw(st.sampled_from(newcomers), label="newcomer")
+        if any(not world.naive.refusals(pod, n) for n in world.naive.nodes):
+            continue
+        start = data.draw(st.integers(0, 7))
+        found, _ = find(world.cycle, world.snapshot, pod.shape, pod.priority, world.on_node, guards, start)
+        options = {n.name: v for n in world.naive.nodes if (v := world.naive.victims(pod, n, budgets)) is not None}
+        assert (found is None) == (not options)
+        if found is None:
+            continue
+        gone, broken = options[found.node]
+        assert [v.uid for v in found.victims] == [p.uid for p in gone]
+        assert found.violations == broken
+        assert _cost(gone, broken) == min(_cost(*v) for v in options.values())
+        node_of = next(n for n in world.naive.nodes if n.name == found.node)
+        for uid in [p.uid for p in gone]:
+            world.end(node_of, [p.uid for p in node_of.pods].index(uid))
+
+
+def _cost(gone: list[NaivePod], broken: int) -> tuple[Any, ...]:
+    """Upstream's order of candidates; lower is better."""
+    highest = max(p.priority for p in gone)
+    first = min(p.started or "~" for p in gone if p.priority == highest)
+    return broken, highest, sum(p.priority + 2**31 for p in gone), len(gone), [-ord(c) for c in first]
