@@ -37,7 +37,7 @@ from jota.store.drivers.sqlite import SqliteStore
 
 _WORKERS = 64
 """Creations at a time."""
-_PATIENCE = 300.0
+_PATIENCE = 120.0
 _NAME = re.compile(rb'"name":"([^"]+)"')
 
 

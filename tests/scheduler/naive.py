@@ -152,8 +152,11 @@ class NaiveNode:
         left = [100 * max(0.0, 1 - u / c) for u, c in parts if c]
         score = sum(left) / len(left) if left else 0.0
         if "cpu" in pod.shape.requests or "memory" in pod.shape.requests:
-            share = [min(1.0, u / c) if c else 1.0 for u, c in parts]
-            score += 100 - 50 * abs(share[0] - share[1])
+            asked = [
+                (self.used(r) + pod.shape.requests.get(r, 0.0), self.capacity.get(r, 0.0)) for r in ("cpu", "memory")
+            ]
+            share = [min(1.0, u / c) for u, c in asked if c]
+            score += 100 - (50 * abs(share[0] - share[1]) if len(share) == 2 else 0.0)
         return score
 
     def image(self, name: str) -> int:
@@ -226,13 +229,11 @@ class NaiveCluster:
     def _labels_meant(self, term: dict[str, Any], owner: NaivePod, other: NaivePod) -> bool:
         if not selects(term.get("labelSelector"), other.labels):
             return False
-        for key in term.get("matchLabelKeys") or ():
-            if key in owner.labels and other.labels.get(key) != owner.labels[key]:
-                return False
-        for key in term.get("mismatchLabelKeys") or ():
-            if key in owner.labels and other.labels.get(key) == owner.labels[key]:
-                return False
-        return True
+        same = [k for k in term.get("matchLabelKeys") or () if k in owner.labels]
+        unlike = [k for k in term.get("mismatchLabelKeys") or () if k in owner.labels]
+        return all(other.labels.get(k) == owner.labels[k] for k in same) and all(
+            other.labels.get(k) != owner.labels[k] for k in unlike
+        )
 
     def _together(self, one: NaiveNode, other: NaiveNode, term: dict[str, Any]) -> bool:
         mine = one.labels.get(term["topologyKey"])

@@ -337,7 +337,7 @@ work = st.lists(
 
 
 @given(clusters, limits, services, work, st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_every_placement_is_feasible_and_best_by_the_naive_definition(
     nodes: tuple[Node, ...],
     limits: list[int],
@@ -381,7 +381,7 @@ budgets = st.lists(
 
 
 @given(clusters, limits, work, work, budgets, st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_preemption_finds_the_cheapest_victims_of_all_nodes(
     nodes: tuple[Node, ...],
     limits: list[int],

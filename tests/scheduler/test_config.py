@@ -14,9 +14,12 @@ from tests.scheduler.test_scheduler import ACCOUNT, add_node, node, pod, where
 from jota.meta.resource import PODS, SERVICEACCOUNTS
 from jota.scheduler import config
 from jota.scheduler.config import BadConfiguration, parse
-from jota.scheduler.pod import Shape
+from jota.scheduler.cycle import Cycle
+from jota.scheduler.pod import Container, Requests, Shape, Spec, shape_of
+from jota.scheduler.profile import Settings
 from jota.scheduler.scheduler import Scheduler
-from jota.scheduler.snapshot import Mask, Snapshot
+from jota.scheduler.snapshot import Mask, Node, NodeMeta, NodeSpec, NodeStatus, Snapshot
+from jota.scheduler.terms import Group
 from jota.testing.cluster import ApiServer
 
 HEAD = {"apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration"}
@@ -110,11 +113,37 @@ def test_a_plugin_that_fails_delays_its_pods_and_stops_nobody(monkeypatch: pytes
     assert sorted(placed.values()) == ["a"] * 4 + ["b"] * 4
 
 
+def configured(name: str, args: dict[str, Any]) -> dict[str, Any]:
+    return {"profiles": [{"pluginConfig": [{"name": name, "args": args}]}]}
+
+
+def spreading(constraint: dict[str, Any]) -> dict[str, Any]:
+    return configured("PodTopologySpread", {"defaultingType": "List", "defaultConstraints": [constraint]})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"kind": "Other"}, "not a KubeSchedulerConfiguration"),
-        ({"extenders": [{}]}, "extenders: not supported"),
+        ({"extenders": [{}]}, "extenders: not supported.*write a plugin"),
+        (configured("NodeAffinity", {"addedAffinity": {"x": 1}}), "addedAffinity.x: not supported"),
+        (configured("NodeAffinity", {"y": 1}), "arguments y are not supported"),
+        (
+            configured("NodeResourcesBalancedAllocation", {"resources": [{"name": "cpu", "weight": 2}]}),
+            "valid weight is 1",
+        ),
+        (
+            configured("NodeResourcesFit", {"scoringStrategy": {"resources": [{"name": "cpu", "weight": 101}]}}),
+            "1 to 100",
+        ),
+        (configured("DefaultPreemption", {"minCandidateNodesPercentage": 101}), "out of range"),
+        (configured("DefaultPreemption", {"z": 1}), "arguments z are not supported"),
+        (spreading({"topologyKey": "zone", "maxSkew": 1}), "whenUnsatisfiable"),
+        (spreading({"topologyKey": "zone", "maxSkew": 0, "whenUnsatisfiable": "ScheduleAnyway"}), "maxSkew above 0"),
+        (
+            spreading({"topologyKey": "z", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}),
+            "must not be given",
+        ),
         ({"profiles": [{}, {}]}, "same schedulerName"),
         ({"profiles": [{"plugins": {"filter": {"enabled": [{"name": "Nope"}]}}}]}, "no plugin Nope"),
         ({"profiles": [{"plugins": {"queueSort": {}}}]}, "plugins.queueSort: not supported"),
@@ -134,9 +163,6 @@ def test_what_is_not_supported_is_refused(change: dict[str, Any], message: str) 
     [("LeastAllocated", 0.25, 75.0), ("MostAllocated", 0.25, 25.0), ("RequestedToCapacityRatio", 0.25, 50.0)],
 )
 def test_resource_strategies(kind: str, used: float, expected: float) -> None:
-    from jota.scheduler.pod import Container, Requests, Spec, shape_of
-    from jota.scheduler.snapshot import Node, NodeMeta, NodeSpec, NodeStatus
-
     shape = [{"utilization": 0, "score": 0}, {"utilization": 50, "score": 10}, {"utilization": 100, "score": 0}]
     strategy = {
         "type": kind,
@@ -152,3 +178,51 @@ def test_resource_strategies(kind: str, used: float, expected: float) -> None:
     column = fit.score(snapshot, wanted, snapshot.live)
     assert column is not None
     assert column[0] == fit.score_one(snapshot, wanted, 0) == expected
+
+
+def _zones(settings: Settings) -> tuple[Cycle, Snapshot]:
+    snapshot = Snapshot()
+    for name, zone in (("a", "1"), ("b", "2"), ("c", "2")):
+        room: dict[str, str | int | float] = {"cpu": "4", "memory": "4Gi", "example.com/gpu": "4", "pods": "9"}
+        snapshot.put_node(Node(NodeMeta(name, {"zone": zone}), NodeSpec(), NodeStatus(room)))
+    return Cycle(settings.profiles[0], snapshot, 1), snapshot
+
+
+def test_added_affinity_holds_for_every_pod_of_the_profile() -> None:
+    in_two = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["2"]}]}
+    named_c = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["c"]}]}
+    added = {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [in_two]},
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 5, "preference": named_c}],
+    }
+    cycle, snapshot = _zones(parse({**HEAD, **configured("NodeAffinity", {"addedAffinity": added})}))
+    assert snapshot.names[cycle.place(shape_of(Spec()), 1)[0]] == "c"
+    elsewhere = shape_of(Spec(nodeSelector={"zone": "1"}))
+    assert cycle.place(elsewhere, 1) == []
+    text = cycle.explain(elsewhere)
+    assert "1 node(s) didn't match scheduler-enforced node affinity" in text
+    assert "2 node(s) didn't match Pod's node affinity/selector" in text
+
+
+def test_three_resources_are_balanced_by_their_standard_deviation() -> None:
+    resources = [{"name": "cpu"}, {"name": "memory"}, {"name": "example.com/gpu"}]
+    settings = parse({**HEAD, **configured("NodeResourcesBalancedAllocation", {"resources": resources})})
+    _, snapshot = _zones(settings)
+    plugin = next(s for s, _ in settings.profiles[0].scores if s.name == "NodeResourcesBalancedAllocation")
+    wanted = shape_of(Spec(containers=[Container(Requests({"cpu": "4", "memory": "1Gi", "example.com/gpu": "1"}))]))
+    column = plugin.score(snapshot, wanted, snapshot.live)
+    # Fractions 1, 1/4, 1/4: mean 1/2, deviation sqrt((1/4 + 1/16 + 1/16) / 3).
+    assert column is not None
+    assert column[0] == pytest.approx(100 * (1 - (0.375 / 3) ** 0.5))
+    assert plugin.score_one(snapshot, wanted, 0) == pytest.approx(column[0])
+
+
+def test_existing_preferences_may_be_ignored_for_pods_without_any() -> None:
+    term = {"labelSelector": {"matchLabels": {"app": "x"}}, "topologyKey": "zone"}
+    preferred = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]}
+    likes_x = shape_of(Spec([Container()], affinity={"podAffinity": preferred}), Group("d", {"app": "y"}))
+    for ignore, drawn in ((False, {0}), (True, {1, 2})):
+        args = {"ignorePreferredTermsOfExistingPods": ignore}
+        cycle, snapshot = _zones(parse({**HEAD, **configured("InterPodAffinity", args)}))
+        snapshot.add_pod("a", likes_x)
+        assert set(cycle.place(shape_of(Spec([Container()]), Group("d", {"app": "x"})), 1)) <= drawn

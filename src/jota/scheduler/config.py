@@ -7,6 +7,7 @@ both. It is enabled in a profile like any other plugin.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -33,7 +34,7 @@ from jota.scheduler.profile import WEIGHTS, Profile, Settings
 GROUP = "jota.scheduler.plugins"
 _API = "kubescheduler.config.k8s.io/v1"
 _PREEMPTION = "DefaultPreemption"
-_BUILT_IN = frozenset({"PrioritySort", "DefaultBinder", "SchedulingGates", "GangScheduling"})
+_BUILT_IN = frozenset({"PrioritySort", "DefaultBinder", "SchedulingGates", "GangScheduling", "NodeName"})
 """Always at work here; naming them changes nothing, disabling them is refused."""
 _POINTS = (
     "multiPoint",
@@ -51,6 +52,11 @@ _IGNORED = frozenset({"parallelism", "percentageOfNodesToScore", "leaderElection
                       "apiVersion", "kind", "podInitialBackoffSeconds", "podMaxBackoffSeconds", "enableProfiling",
                       "enableContentionProfiling", "delayCacheUntilActive"})  # fmt: skip
 """Understood, or without meaning here: every node is always looked at, in one thread, through the in-process client."""
+
+_AFFINITY = (
+    "requiredDuringSchedulingIgnoredDuringExecution",
+    "preferredDuringSchedulingIgnoredDuringExecution",
+)
 
 Made = tuple[Filter | None, Score | None]
 
@@ -75,6 +81,10 @@ def parse(config: Mapping[str, Any]) -> Settings:
     if config.get("kind") != "KubeSchedulerConfiguration" or config.get("apiVersion") != _API:
         raise BadConfiguration(f"this is not a KubeSchedulerConfiguration of {_API}")
     for key in config:
+        if key == "extenders" and config[key]:
+            raise BadConfiguration(
+                f"extenders: not supported: a call out per pod would undo all batching; write a plugin (entry points {GROUP})"
+            )
         if key not in _IGNORED:
             raise BadConfiguration(f"{key}: not supported")
     profiles = tuple(_profile(p, n) for n, p in enumerate(config.get("profiles") or [{}]))
@@ -100,6 +110,7 @@ def _profile(given: Mapping[str, Any], index: int) -> Profile:
             raise BadConfiguration(f"{path}.plugins.{point}: not supported")
         _change(enabled, point, change or {}, f"{path}.plugins.{point}")
     made = {name: _make(name, args, path) for name in dict.fromkeys((*enabled.filters, *enabled.scores))}
+    _check_preemption(args.get(_PREEMPTION, {}), path)
     for name in args:
         if name not in made and name not in (*WEIGHTS, *_ORDER, _PREEMPTION, *_BUILT_IN):
             raise BadConfiguration(f"{path}.pluginConfig: {name} is not enabled")
@@ -151,12 +162,49 @@ def _make(name: str, args: Mapping[str, Mapping[str, Any]], path: str) -> Made:
     return made if is_filter else None, made if is_score else None
 
 
+def _check_preemption(args: Mapping[str, Any], path: str) -> None:
+    """How many candidates to shortlist has no meaning here, as all nodes are judged; but nonsense is nonsense."""
+    where = f"{path}.pluginConfig[{_PREEMPTION}]"
+    for key, given in args.items():
+        if key not in ("apiVersion", "kind", "minCandidateNodesPercentage", "minCandidateNodesAbsolute"):
+            raise BadConfiguration(f"{where}: arguments {key} are not supported")
+        if key.startswith("min") and not 0 <= _number(given, f"{where}.{key}") <= (100 if "Per" in key else math.inf):
+            raise BadConfiguration(f"{where}.{key}: {given} is out of range")
+
+
+def _node_affinity(args: Mapping[str, Any]) -> Made:
+    _only(args, "addedAffinity")
+    added = args.get("addedAffinity") or {}
+    for key in added:
+        if key not in _AFFINITY:
+            raise BadConfiguration(f"NodeAffinity: addedAffinity.{key}: not supported")
+    plugin = NodeAffinity(added)
+    return plugin, plugin
+
+
+def _balanced(args: Mapping[str, Any]) -> Made:
+    _only(args, "resources")
+    given = args.get("resources") or [{"name": "cpu"}, {"name": "memory"}]
+    if any((r.get("weight") or 1) != 1 for r in given):
+        raise BadConfiguration("NodeResourcesBalancedAllocation: resources: the only valid weight is 1")
+    return None, BalancedAllocation([r["name"] for r in given])
+
+
+def _only(args: Mapping[str, Any], *known: str) -> None:
+    unknown = [k for k in args if k not in ("apiVersion", "kind", *known)]
+    if unknown:
+        raise BadConfiguration(f"arguments {', '.join(unknown)} are not supported")
+
+
 def _fit(args: Mapping[str, Any]) -> Made:
+    _only(args, "scoringStrategy", "ignoredResources", "ignoredResourceGroups")
     strategy = args.get("scoringStrategy") or {}
     kind = strategy.get("type", "LeastAllocated")
     if kind not in ("LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"):
         raise BadConfiguration(f"NodeResourcesFit: {kind} is not a scoring strategy")
     weights = {r["name"]: float(r.get("weight") or 1) for r in strategy.get("resources") or ()}
+    if any(not 1 <= w <= 100 for w in weights.values()):
+        raise BadConfiguration("NodeResourcesFit: resources: weights go from 1 to 100")
     points = (strategy.get("requestedToCapacityRatio") or {}).get("shape") or ()
     curve = [(float(p.get("utilization", 0)), float(p.get("score", 0))) for p in points]
     if kind == "RequestedToCapacityRatio" and (not curve or sorted({x for x, _ in curve}) != [x for x, _ in curve]):
@@ -166,10 +214,26 @@ def _fit(args: Mapping[str, Any]) -> Made:
 
 
 def _spread(args: Mapping[str, Any]) -> Made:
+    _only(args, "defaultConstraints", "defaultingType")
     kind = args.get("defaultingType", "System")
     given = args.get("defaultConstraints") or ()
     if kind == "System" and given:
         raise BadConfiguration("PodTopologySpread: defaultConstraints need defaultingType List")
+    for c in given:
+        if c.get("labelSelector") is not None:
+            raise BadConfiguration(
+                "PodTopologySpread: defaultConstraints: labelSelector: must not be given, it is deduced"
+            )
+        if not c.get("topologyKey") or int(c.get("maxSkew", 0)) < 1:
+            raise BadConfiguration(
+                "PodTopologySpread: defaultConstraints: topologyKey and a maxSkew above 0 are needed"
+            )
+        if c.get("whenUnsatisfiable") not in ("DoNotSchedule", "ScheduleAnyway"):
+            raise BadConfiguration(
+                "PodTopologySpread: defaultConstraints: whenUnsatisfiable: DoNotSchedule or ScheduleAnyway"
+            )
+        if more := set(c) - {"topologyKey", "maxSkew", "whenUnsatisfiable", "labelSelector"}:
+            raise BadConfiguration(f"PodTopologySpread: defaultConstraints: {min(more)}: not supported")
     defaults = [
         (c["topologyKey"], int(c["maxSkew"]), c.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule")
         for c in given
@@ -179,6 +243,7 @@ def _spread(args: Mapping[str, Any]) -> Made:
 
 
 def _pods(args: Mapping[str, Any]) -> Made:
+    _only(args, "hardPodAffinityWeight", "ignorePreferredTermsOfExistingPods")
     weight = int(args.get("hardPodAffinityWeight", 1))
     if not 0 <= weight <= 100:
         raise BadConfiguration(f"InterPodAffinity: hardPodAffinityWeight: {weight} is not between 0 and 100")
@@ -192,9 +257,7 @@ def _plain(
     """A plugin without arguments of its own."""
 
     def make(args: Mapping[str, Any]) -> Made:
-        unknown = [k for k in args if k not in ("apiVersion", "kind")]
-        if unknown:
-            raise BadConfiguration(f"arguments {', '.join(unknown)} are not supported")
+        _only(args)
         return filter_() if filter_ else None, score() if score else None
 
     return make
@@ -203,10 +266,10 @@ def _plain(
 _FACTORIES: dict[str, Callable[[Mapping[str, Any]], Made]] = {
     "NodeUnschedulable": _plain(NodeUnschedulable),
     "TaintToleration": _plain(TaintToleration, TaintToleration),
-    "NodeAffinity": _plain(NodeAffinity, NodeAffinity),
+    "NodeAffinity": _node_affinity,
     "NodePorts": _plain(NodePorts),
     "NodeResourcesFit": _fit,
-    "NodeResourcesBalancedAllocation": _plain(None, BalancedAllocation),
+    "NodeResourcesBalancedAllocation": _balanced,
     "VolumeRestrictions": _plain(VolumeRestrictions),
     "NodeVolumeLimits": _plain(NodeVolumeLimits),
     "VolumeBinding": _plain(VolumeBinding),

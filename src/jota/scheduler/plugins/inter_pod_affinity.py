@@ -25,7 +25,10 @@ class InterPodAffinity:
     static = False
 
     def __init__(self, hard_weight: int = 1, ignore_existing_preferences: bool = False) -> None:
-        """`hardPodAffinityWeight` and `ignorePreferredTermsOfExistingPods` of InterPodAffinityArgs."""
+        """`hardPodAffinityWeight` and `ignorePreferredTermsOfExistingPods` of InterPodAffinityArgs.
+
+        The latter: for pods without preferences of their own there is no score at all (upstream).
+        """
         self._hard_weight, self._ignore_existing = hard_weight, ignore_existing_preferences
 
     # -- filter
@@ -88,6 +91,8 @@ class InterPodAffinity:
     # -- score
 
     def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
+        if self._ignore_existing and not shape.terms.preferred:
+            return None
         parts = self._pulls(nodes, shape)
         parts += [(t.weight, t.topology, nodes.pods.selected(t.selector)) for t in shape.terms.preferred]
         if not parts:
@@ -106,6 +111,8 @@ class InterPodAffinity:
 
     def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
         terms = shape.terms
+        if self._ignore_existing and not terms.preferred:
+            return 0.0
         # Its own required affinity pulls the next of its kind, also when nobody is there yet.
         return None if terms.preferred or terms.affinity or self._pulls(nodes, shape) else 0.0
 
@@ -113,7 +120,7 @@ class InterPodAffinity:
         """(weight, topology key, carriers) of existing pods' terms that match this pod."""
         found = []
         for kind, term, count in nodes.pods.carried(shape.group):
-            if kind == "soft" and not self._ignore_existing:
+            if kind == "soft":
                 found.append((term.weight, term.topology, count))
             elif kind == "hard" and self._hard_weight:
                 found.append((self._hard_weight, term.topology, count))

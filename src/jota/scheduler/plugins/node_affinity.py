@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,27 +15,32 @@ from jota.scheduler.pod import Placement, Shape
 from jota.scheduler.snapshot import Column, Mask, Snapshot
 
 _MOST_MEMOISED = 64
+_MISMATCH = "node(s) didn't match Pod's node affinity/selector"
+_ENFORCED = "node(s) didn't match scheduler-enforced node affinity"
 
 
 class NodeAffinity:
     name = "NodeAffinity"
     static = True
 
-    def __init__(self) -> None:
+    def __init__(self, added: Mapping[str, Any] | None = None) -> None:
+        """`addedAffinity` of NodeAffinityArgs: a NodeAffinity that holds for every pod of the profile, beside its own."""
+        self._added = dict(added or {})
         self._preferred: OrderedDict[int, tuple[int, Placement, Column]] = OrderedDict()
         """Sums of weights, until a node changes."""
 
     def mask(self, nodes: Snapshot, shape: Shape) -> Mask | None:
         required = shape.affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-        if not shape.selector and not required:
+        added = self._added.get("requiredDuringSchedulingIgnoredDuringExecution")
+        if not shape.selector and not required and not added:
             return None
         passed = np.ones(nodes.size, np.bool_)
         for key, text in shape.selector:
             codes, values = nodes.label(key)
             passed &= codes == values.get(text, -2)
-        if required:
-            terms = [term_mask(nodes, t) for t in required.get("nodeSelectorTerms") or ()]
-            passed &= np.logical_or.reduce(terms) if terms else False
+        for selector in (required, added):
+            if selector:
+                passed &= _any_of(nodes, selector)
         return passed
 
     def fits(self, nodes: Snapshot, shape: Shape, slot: int) -> bool:
@@ -44,15 +50,21 @@ class NodeAffinity:
         labels = node.metadata.labels or {}
         if any(labels.get(key) != text for key, text in shape.selector):
             return False
-        required = shape.affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-        terms = (required or {}).get("nodeSelectorTerms") or ()
-        return not required or any(term_fits(node.metadata.name, labels, t) for t in terms)
+        return all(
+            any(term_fits(node.metadata.name, labels, t) for t in required.get("nodeSelectorTerms") or ())
+            for part in (shape.affinity, self._added)
+            if (required := part.get("requiredDuringSchedulingIgnoredDuringExecution"))
+        )
 
     def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
-        return {"node(s) didn't match Pod's node affinity/selector": int(refused.sum())}
+        """Each node by the profile's own affinity first, as upstream judges it."""
+        added = self._added.get("requiredDuringSchedulingIgnoredDuringExecution")
+        enforced = int((refused & ~_any_of(nodes, added)).sum()) if added else 0
+        found = {_ENFORCED: enforced, _MISMATCH: int(refused.sum()) - enforced}
+        return {reason: count for reason, count in found.items() if count}
 
     def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
-        preferred = shape.affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+        preferred = self._wishes(shape)
         if not preferred:
             return None
         total = self._weights(nodes, shape, preferred)
@@ -73,4 +85,14 @@ class NodeAffinity:
         return total
 
     def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
-        return None if shape.affinity.get("preferredDuringSchedulingIgnoredDuringExecution") else 0.0
+        return None if self._wishes(shape) else 0.0
+
+    def _wishes(self, shape: Shape) -> list[dict[str, Any]]:
+        mine: list[dict[str, Any]] = shape.affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or []
+        added = self._added.get("preferredDuringSchedulingIgnoredDuringExecution")
+        return [*mine, *added] if added else mine
+
+
+def _any_of(nodes: Snapshot, selector: Mapping[str, Any]) -> Mask:
+    terms = [term_mask(nodes, t) for t in selector.get("nodeSelectorTerms") or ()]
+    return np.logical_or.reduce(terms) if terms else np.zeros(nodes.size, np.bool_)
