@@ -22,7 +22,7 @@ def main() -> int:
     args = _arguments()
     if args.list:
         for name in NAMES:
-            print(f"{name:<10} {load(name).title}")
+            print(f"{name:<14} {load(name).title}")
         return 0
     results = []
     for name in NAMES if args.all else args.names:

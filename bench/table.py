@@ -18,6 +18,7 @@ NAMES = (
     "watch",
     "store",
     "scheduler",
+    "schedulerperf",
     "endtoend",
     "growth",
     "large",

@@ -25,18 +25,15 @@ def main() -> int:
         if args.list:
             print(workload.name)
             continue
-        profile = cProfile.Profile()
-        if args.profile:
-            profile.enable()
-        result = engine.run(workload.scaled(args.scale) if args.scale != 1 else workload)
-        profile.disable()
+        profile = cProfile.Profile() if args.profile else None
+        result = engine.run(workload.scaled(args.scale) if args.scale != 1 else workload, profile)
         floor = f"floor {workload.floor:.0f}, {result.rate / workload.floor:.1f}x" if workload.floor else "no floor"
         each = result.cpu / result.pods * 1e6
         print(
             f"{workload.name:<75} {result.rate:7.0f} pods/s (target {workload.demanded:.0f}; {floor}) {each:4.0f} us CPU each",
             flush=True,
         )
-        if args.profile:
+        if profile is not None:
             pstats.Stats(profile, stream=sys.stdout).sort_stats("tottime").print_stats(35)
     return 0
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack, suppress
+from cProfile import Profile
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -57,6 +58,7 @@ class Result:
 class _Run:
     client: Client
     tasks: asyncio.TaskGroup
+    profile: Profile | None
     result: Result | None = None
     serial: int = 0
     pods: dict[str, list[str]] = field(default_factory=dict)
@@ -64,18 +66,18 @@ class _Run:
     background: list[asyncio.Task[None]] = field(default_factory=list)
 
 
-def run(workload: Workload) -> Result:
-    """Raises RuntimeError when a request fails or pods are not bound in time."""
-    return asyncio.run(_main(workload))
+def run(workload: Workload, profile: Profile | None = None) -> Result:
+    """Raises RuntimeError when a request fails or pods are not bound in time. `profile` sees the measured part."""
+    return asyncio.run(_main(workload, profile))
 
 
-async def _main(workload: Workload) -> Result:
+async def _main(workload: Workload, profile: Profile | None) -> Result:
     async with AsyncExitStack() as stack:
         place = stack.enter_context(tempfile.TemporaryDirectory(prefix="jota-bench-"))
         client = await _server(Path(place), stack)
         async with asyncio.TaskGroup() as tasks:
             scheduler = tasks.create_task(Scheduler(client, clock=SystemClock(), random=Random(7)).run())
-            run = _Run(client, tasks)
+            run = _Run(client, tasks, profile)
             await _made(run, "/apis/scheduling.k8s.io/v1/priorityclasses", [templates.high_priority()])
             await _namespaces(run, ["default"])
             try:
@@ -194,10 +196,14 @@ async def _pods(run: _Run, step: Pods) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
+    if step.measured and run.profile is not None:
+        run.profile.enable()
     begin, cpu = time.monotonic(), time.process_time()
     await _post(run, jobs)
     await seen.all(begin)
     if step.measured:
+        if run.profile is not None:
+            run.profile.disable()
         run.result = Result(len(names), time.monotonic() - begin, time.process_time() - cpu)
         gc.unfreeze()
         await _confirm(run, wheres[0], set(names))

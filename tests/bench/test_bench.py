@@ -14,6 +14,8 @@ sys.path.insert(0, str(ROOT))
 
 from bench import protobuf, report  # noqa: E402
 from bench.figure import Figure, median, percentile  # noqa: E402
+from bench.schedulerperf import engine  # noqa: E402
+from bench.schedulerperf.workloads import WORKLOADS, Nodes, Pods  # noqa: E402
 from bench.table import NAMES, Bench, load  # noqa: E402
 
 LESS = Figure(name="delay", value=5, unit="ms", target=10, peer="etcd", peer_value=20, why="never seen")
@@ -86,3 +88,39 @@ def test_messages_come_back_as_they_were_encoded():
 def test_json_output_is_one_document():
     text = json.dumps(report.as_json([report.Result(load("scheduler"), [MORE])]))
     assert json.loads(text)[0]["met"] is False
+
+
+def _workload(part):
+    return next(w for w in WORKLOADS if part in w.name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SchedulingBasic/5000Nodes_10000Pods",
+        "SchedulingCSIPVs",
+        "SchedulingWhileGated",
+        "DefaultTopologySpreading",
+        "PreemptionAsync",
+    ],
+)
+def test_scheduler_workloads_bind_every_measured_pod(name):
+    workload = _workload(name).scaled(0.002)
+    result = engine.run(workload)
+    assert result.pods == workload.measured
+    assert result.rate > 0
+
+
+def test_scheduler_workloads_demand_five_times_upstreams_floor():
+    assert len({w.name for w in WORKLOADS}) == len(WORKLOADS)
+    for workload in WORKLOADS:
+        assert workload.demanded >= max(2_000, 5 * (workload.floor or 0))
+        assert workload.measured
+
+
+def test_a_workload_is_scaled_in_nodes_and_pods():
+    small = _workload("SchedulingRequiredPodAntiAffinityWithNSSelector").scaled(0.01)
+    nodes = [s for s in small.steps if isinstance(s, Nodes)]
+    pods = [s for s in small.steps if isinstance(s, Pods)]
+    assert [n.count for n in nodes] == [60]
+    assert [(p.count, p.spread_over) for p in pods] == [(40, 1), (20, 0)]

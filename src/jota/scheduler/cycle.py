@@ -73,7 +73,9 @@ class Cycle:
     def _place_named(self, shape: Shape, count: int, chosen: list[int]) -> None:
         nodes = self._nodes
         slot = nodes.slots.get(shape.placement.node)
-        while slot is not None and len(chosen) < count and self.fits(shape, slot):
+        if slot is None or not self._fits_static(shape, slot):
+            return
+        while len(chosen) < count and self._fits_moving(shape, slot):
             nodes.add_pod(nodes.names[slot], shape)
             chosen.append(slot)
 
@@ -208,10 +210,18 @@ class Cycle:
                 return False
         elif not self.allowed(shape)[slot]:
             return False
-        if not all(plugin.fits(self._nodes, shape, slot) for plugin in self._own):
-            return False
-        masks = (plugin.mask(self._nodes, shape) for plugin in self._wide)
-        return all(mask is None or mask[slot] for mask in masks)
+        return self._fits_moving(shape, slot)
+
+    def _fits_moving(self, shape: Shape, slot: int) -> bool:
+        """The same for all filters but the static ones."""
+        for own in self._own:
+            if not own.fits(self._nodes, shape, slot):
+                return False
+        for plugin in self._wide:
+            mask = plugin.mask(self._nodes, shape)
+            if mask is not None and not mask[slot]:
+                return False
+        return True
 
     def _fits_static(self, shape: Shape, slot: int) -> bool:
         if not self._nodes.live[slot]:
