@@ -77,6 +77,34 @@ def test_a_more_important_pod_takes_the_room_of_a_less_important_one() -> None:
     asyncio.run(story())
 
 
+def test_nobody_else_is_sent_away_while_the_first_victim_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with cluster(node("n-0"), node("n-1")) as api:
+            for name in ("low-0", "low-1"):
+                await api.client.create(PODS, pod(name, cpu="800m"), "default")
+            await api.client.create(PODS, pod("small", cpu="50m"), "default")
+            await api.advance(1)
+            delete = api.client.delete
+
+            async def slowly(resource: Resource, name: str, *rest: Any, **more: Any) -> Any:
+                if name.startswith("low"):
+                    await api.clock.sleep(20)
+                return await delete(resource, name, *rest, **more)
+
+            monkeypatch.setattr(api.client, "delete", slowly)
+            await api.client.create(PODS, pod("top", cpu="800m", priorityClassName="high"), "default")
+            await api.advance(5)
+            await delete(PODS, "small", "default", grace=0)  # a reason to try again
+            await api.advance(60)
+            placed = await where(api)
+            assert placed["top"]
+            assert len([name for name in placed if name.startswith("low")]) == 1
+            events = (await api.client.list(EVENTS, "default"))["items"]
+            assert sum(e.get("count", 1) for e in events if e["reason"] == "Preempted") == 1
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     ("extra", "why"),
     [

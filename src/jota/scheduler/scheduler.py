@@ -60,6 +60,8 @@ class Scheduler:
         self._assumed: set[str] = set()
         self._nominated: dict[str, Placed] = {}
         """Pod uid -> the room that is kept for it; counted in the snapshot as if the pod were there."""
+        self._going: dict[str, list[str]] = {}
+        """Nominated pod's uid -> uids of its victims, until their eviction fails or it is nominated no more."""
         self._wake = asyncio.Event()
         self._binding = asyncio.Semaphore(_BINDS_IN_FLIGHT)
         self._events = {p.name: EventRecorder(client, clock, p.name) for p in settings.profiles}
@@ -247,6 +249,9 @@ class Scheduler:
             p.terminating and p.priority < priority for p in self._on_node.get(kept.node, {}).values()
         ):
             return None, "not eligible due to a terminating pod on the nominated node."
+        if kept is not None and any(v in self._placed for v in self._going.get(uid, ())):
+            # Victims on their way out are not seen as terminating yet: to choose others would send away more than needed.
+            return None, "waiting for the preemption for this pod to be finished."
         cycle = self._cycle(waiting)
         self._unnominate(uid)
         if not any(p < priority for p in self._priorities):
@@ -257,6 +262,7 @@ class Scheduler:
         if candidate is not None:
             candidate.victims = with_mates(candidate.victims, self._gangs.mates, [])
             self._keep_room(pod, candidate.node)
+            self._going[uid] = [v.uid for v in candidate.victims]
         return candidate, why
 
     def _keep_room(self, pod: Pod, node: str) -> None:
@@ -268,6 +274,7 @@ class Scheduler:
 
     def _unnominate(self, uid: str) -> None:
         kept = self._nominated.pop(uid, None)
+        self._going.pop(uid, None)
         if kept is not None:
             self._nodes.remove_pod(kept.node, kept.shape)
 
@@ -472,11 +479,10 @@ class Scheduler:
             await self._write_condition(pod, message, nominated)
             if candidate is not None:
                 await self._evict(pod, candidate)
-        except ApiError as error:
-            if error.code != 404:
+        except (ApiError, ConnectionError, TimeoutError) as error:
+            self._going.pop(pod.metadata.uid, None)  # the next try chooses anew
+            if not (isinstance(error, ApiError) and error.code == 404):
                 log.warning("condition of %s was not written: %s", pod.key, error)
-        except (ConnectionError, TimeoutError) as error:
-            log.warning("condition of %s was not written: %s", pod.key, error)
         finally:
             self._binding.release()
 
