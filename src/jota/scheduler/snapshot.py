@@ -402,14 +402,6 @@ def all_of(masks: Sequence[Mask]) -> Mask:
     return out
 
 
-def none_of(masks: Sequence[Mask]) -> Mask:
-    """True where not one is."""
-    out = ~masks[0]
-    for mask in masks[1:]:
-        out &= ~mask
-    return out
-
-
 def _extended(column: Column, room: int, fill: float) -> Column:
     bigger = np.full(room, fill)
     bigger[: len(column)] = column
