@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.scheduler.test_scheduler import cluster, node, pod, where
 
 from jota.meta.resource import PODS
 from jota.scheduler.resources import CLAIMS, CLASSES, VOLUMES
+from jota.scheduler.storage import Claim, Storage, Volume
 from jota.testing.cluster import ApiServer
 
 SELECTED = "volume.kubernetes.io/selected-node"
@@ -160,3 +164,45 @@ def test_a_bound_claim_ties_the_pod_to_its_volume_and_two_pods_share_it() -> Non
             assert set((await where(api)).values()) == {"b"}
 
     asyncio.run(story())
+
+
+@given(st.lists(st.tuples(st.sampled_from(["put", "delete"]), st.integers(0, 2), st.integers(0, 5)), max_size=25))
+def test_volumes_are_offered_to_the_claims_that_may_take_them(steps: list[tuple[str, int, int]]) -> None:
+    storage = Storage()
+    claims = [msgspec.convert(c, Claim) for c in (asking("a", "u1"), asking("b", "u2"))]
+    forms: list[dict[str, Any]] = [
+        {"status": {"phase": "Available"}},
+        {"status": {"phase": "Bound"}, "holder": ("a", "u1")},
+        {"status": {"phase": "Bound"}, "holder": ("a", "other")},
+        {"status": {}, "holder": ("b", "")},
+        {"status": {"phase": "Released"}},
+        {"status": {"phase": "Available"}, "deleting": True},
+    ]
+    takers = [["a", "b"], ["a"], [], ["b"], [], []]
+    now: dict[str, int] = {}
+    for verb, n, form in steps:
+        name = f"v{n}"
+        if verb == "put":
+            storage.volumes[name] = msgspec.convert(offered(name, **forms[form]), Volume)
+            now[name] = form
+        else:
+            assert (storage.volumes.pop(name, None) is None) == (name not in now)
+            now.pop(name, None)
+        for claim in claims:
+            expected = sorted(v for v, f in now.items() if claim.metadata.name in takers[f])
+            assert [v.metadata.name for v in storage.candidates(claim)] == expected
+
+
+def asking(name: str, uid: str) -> dict[str, Any]:
+    made = claim(name, "disks")
+    made["metadata"] |= {"namespace": "default", "uid": uid}
+    return made
+
+
+def offered(name: str, status: dict[str, Any], holder: tuple[str, str] | None = None, deleting: bool = False) -> Any:
+    made = volume(name, "n0") | {"status": status}
+    if holder is not None:
+        made["spec"]["claimRef"] = {"namespace": "default", "name": holder[0], "uid": holder[1]}
+    if deleting:
+        made["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return made

@@ -12,6 +12,7 @@ import msgspec
 
 from jota.meta.quantity import value
 from jota.scheduler.terms import label_selector
+from jota.scheduler.volumetable import Offer, VolumeTable
 
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
@@ -142,7 +143,7 @@ class CsiNode(msgspec.Struct):
 class Storage:
     def __init__(self) -> None:
         self.claims: dict[tuple[str, str], Claim] = {}
-        self.volumes: dict[str, Volume] = {}
+        self.volumes = VolumeTable()
         self.classes: dict[str, Class] = {}
         self.limits: dict[str, dict[str, int]] = {}
         """Node -> CSI driver -> volumes that it can hold. Changed by `set_limits`."""
@@ -189,35 +190,31 @@ class Storage:
     def candidates(self, claim: Claim) -> list[Volume]:
         """Volumes that the claim could take somewhere, the smallest first."""
         selector = label_selector(claim.spec.selector) if claim.spec.selector is not None else None
-        wanted = claim.spec.storageClassName or ""
+        wanted, key, size = claim.spec.storageClassName or "", claim.key, claim.size
+        modes, form = frozenset(claim.spec.accessModes or ()), claim.spec.volumeMode
         found = []
-        for volume in self.volumes.values():
-            spec = volume.spec
-            if spec.storageClassName != wanted or spec.volumeMode != claim.spec.volumeMode:
-                continue
-            if not set(claim.spec.accessModes or ()) <= set(spec.accessModes or ()):
-                continue
-            if selector is not None and not selector.matches(volume.metadata.labels):
-                continue
+        for offer in self.volumes.offers(wanted, key):
+            spec = offer.volume.spec
             if (
-                volume.metadata.deletionTimestamp is None
-                and capacity(volume) >= claim.size
-                and self._free(volume, claim)
+                offer.size < size
+                or spec.storageClassName != wanted
+                or spec.volumeMode != form
+                or not modes <= offer.modes
             ):
-                found.append(volume)
-        return sorted(found, key=lambda v: (capacity(v), v.metadata.name))
+                continue
+            if selector is not None and not selector.matches(offer.volume.metadata.labels):
+                continue
+            if self.chosen_volumes.get(offer.name, key) != key:
+                continue
+            if spec.claimRef is not None and spec.claimRef.uid not in ("", claim.metadata.uid):
+                continue
+            found.append(offer)
+        found.sort(key=_size_and_name)
+        return [offer.volume for offer in found]
 
-    def _free(self, volume: Volume, claim: Claim) -> bool:
-        if self.chosen_volumes.get(volume.metadata.name, claim.key) != claim.key:
-            return False
-        holder = volume.spec.claimRef
-        if holder is not None and holder.name:
-            return (holder.namespace, holder.name) == claim.key and holder.uid in ("", claim.metadata.uid)
-        return volume.status.phase in ("", "Available")
 
-
-def capacity(volume: Volume) -> int:
-    return int(value(str((volume.spec.capacity or {}).get("storage", 0))))
+def _size_and_name(offer: Offer) -> tuple[int, str]:
+    return offer[:2]
 
 
 def _is_default(found: Class) -> bool:

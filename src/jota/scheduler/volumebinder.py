@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from jota.aio.clock import Clock
 from jota.client.client import Client
-from jota.scheduler.plugins.volume_binding import reachable
+from jota.scheduler.nodeselector import term_fits
 from jota.scheduler.pod import Shape
 from jota.scheduler.resources import CLAIMS, VOLUMES
 from jota.scheduler.snapshot import Snapshot
@@ -104,5 +104,9 @@ class VolumeBinder:
 
 
 def _reaches(nodes: Snapshot, volume: Volume, slot: int) -> bool:
-    where = reachable(nodes, volume)
-    return where is None or bool(where[slot])
+    """For one node what `reachable` says for all."""
+    required, node = (volume.spec.nodeAffinity or {}).get("required"), nodes.facts[slot]
+    if not required or node is None:
+        return node is not None
+    labels = node.metadata.labels or {}
+    return any(term_fits(node.metadata.name, labels, t) for t in required.get("nodeSelectorTerms") or ())

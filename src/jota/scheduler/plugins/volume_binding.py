@@ -6,6 +6,8 @@ take a free volume or have one made; what was chosen is carried out before the p
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 
 from jota.scheduler.nodeselector import selector_mask, term_mask
@@ -18,10 +20,15 @@ _NOTHING = "node(s) didn't find available persistent volumes to bind"
 _LOST = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
 _IMMEDIATE = "pod has unbound immediate PersistentVolumeClaims"
 
+_FEW, _MOST_KEPT = 8, 50_000
+
 
 class VolumeBinding:
     name = "VolumeBinding"
     static = False
+
+    def __init__(self) -> None:
+        self._reached: OrderedDict[str, tuple[int, Volume, tuple[int, ...]]] = OrderedDict()
 
     def mask(self, nodes: Snapshot, shape: Shape) -> Mask | None:
         masks = [m for _, m in self._judged(nodes, shape) if m is not None]
@@ -77,12 +84,30 @@ class VolumeBinding:
         if made is not None and made.all():
             return None
         out = np.zeros(nodes.size, np.bool_) if made is None else made
+        few: list[int] = []
         for volume in storage.candidates(claim):
-            where = reachable(nodes, volume)
+            where = self._reach(nodes, volume)
             if where is None:
                 return None
-            out |= where
+            if isinstance(where, tuple):
+                few += where
+            else:
+                out |= where
+        out[few] = True
         return out
+
+    def _reach(self, nodes: Snapshot, volume: Volume) -> Mask | tuple[int, ...] | None:
+        """As `reachable`, kept until a node changes; as slots when they are few (a local volume has one)."""
+        known = self._reached.get(volume.metadata.name)
+        if known is not None and known[0] == nodes.generation and known[1] is volume:
+            return known[2]
+        where: Mask | tuple[int, ...] | None = reachable(nodes, volume)
+        if where is not None and np.count_nonzero(where) <= _FEW:
+            where = tuple(np.flatnonzero(where).tolist())
+            self._reached[volume.metadata.name] = (nodes.generation, volume, where)
+            if len(self._reached) > _MOST_KEPT:
+                self._reached.popitem(last=False)
+        return where
 
 
 def provisionable(nodes: Snapshot, storage: Storage, claim: Claim) -> Mask | None:
