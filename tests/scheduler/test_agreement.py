@@ -25,12 +25,14 @@ from jota.scheduler.pod import (
     Spec,
     Toleration,
     Volume,
+    shape_of,
 )
 from jota.scheduler.preemption import Budget, Placed, find
 from jota.scheduler.profile import default_profile
 from jota.scheduler.snapshot import Node, NodeImage, NodeMeta, NodeSpec, NodeStatus, Snapshot, Taint
 from jota.scheduler.storage import Claim
 from jota.scheduler.storage import Volume as PersistentVolume
+from jota.scheduler.terms import Group
 from jota.scheduler.workloads import Selecting
 
 GPU, DRIVER = "example.com/gpu", "disks.example.com"
@@ -350,6 +352,14 @@ def works(draw: st.DrawFn) -> list[tuple[Spec, str, dict[str, str], bool]]:
 
 
 work = works()
+
+
+@st.composite
+def naive_pod(draw: st.DrawFn, theme: tuple[str, ...] = ("node", "with", "against", "spread", "disk")) -> NaivePod:
+    """One pod of its own, for other tests."""
+    wanted, namespace, has = draw(spec(theme)), draw(st.sampled_from(list(NAMESPACES))), draw(labels)
+    terminating = draw(st.integers(0, 9)) == 0
+    return NaivePod(wanted, shape_of(wanted, Group(namespace, has, terminating)), namespace, has, terminating)
 
 
 @given(clusters, limits, services, work, st.data())

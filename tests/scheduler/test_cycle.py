@@ -96,6 +96,23 @@ def test_node_affinity_operators(operator: str, values: list[str] | None, expect
     assert {snapshot.names[i] for i in range(3) if mask[i]} == expected
 
 
+@pytest.mark.parametrize(("policy", "on_plain"), [("Ignore", 1), ("Honor", 3)])
+def test_spread_counts_tainted_nodes_as_its_policy_says(policy: str, on_plain: int) -> None:
+    """An untolerated node that counts is an empty domain which nobody can fill."""
+    snapshot = Snapshot()
+    snapshot.put_node(make(name="a"))
+    snapshot.put_node(make(name="b", taints=[Taint("k", "v", "NoSchedule")]))
+    constraint = {
+        "maxSkew": 1,
+        "topologyKey": "zone",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {},
+        "nodeTaintsPolicy": policy,
+    }
+    wanted = shape_of(Spec(topologySpreadConstraints=[constraint]))
+    assert len(Cycle(default_profile(), snapshot, 1).place(wanted, 3)) == on_plain
+
+
 def test_effective_requests_follow_init_containers_and_sidecars() -> None:
     def container(cpu: str, policy: str = "") -> Container:
         return Container(Requests({"cpu": cpu}), None, policy)

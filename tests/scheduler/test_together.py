@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.scheduler.naive import NaiveCluster, NaiveNode
-from tests.scheduler.test_cycle import NAMESPACES, clusters, shape
+from tests.scheduler.naive import NaiveCluster, NaiveNode, NaivePod
+from tests.scheduler.test_agreement import NAMESPACES, clusters, naive_pod
 
 from jota.scheduler.cycle import Cycle
 from jota.scheduler.pod import Container, Meta, Pod, Requests, Shape, Spec, shape_of
@@ -42,19 +42,19 @@ def accounts(snapshot: Snapshot) -> Any:
     return used, {k: dict(v) for k, v in snapshot.ports.items() if v}, snapshot.used_cpu[: snapshot.size].tolist()
 
 
-@given(clusters, shape(), st.integers(1, 12), st.integers(0, 14))
+@given(clusters, naive_pod(("node",)), st.integers(1, 12), st.integers(0, 14))
 @settings(max_examples=150, deadline=None)
 def test_a_gang_of_alike_pods_is_placed_exactly_when_counting_says_it_fits(
-    nodes: tuple[Node, ...], drawn: Shape, size: int, least: int
+    nodes: tuple[Node, ...], pod: NaivePod, size: int, least: int
 ) -> None:
     # Only what each node decides for itself, where the greedy order finds the most that can be placed.
-    wanted = Shape(drawn.requests, drawn.score_cpu, drawn.score_memory, drawn.placement, drawn.host_ports, drawn.group)
+    wanted = pod.shape
     snapshot, together = world(nodes)
     room = 0
     for n in nodes:
         naive = NaiveNode(n)
-        while room < size and not naive.own_refusals(wanted):
-            naive.pods.append(wanted)
+        while room < size and not naive.own_refusals(pod):
+            naive.pods.append(pod)
             room += 1
     before = accounts(snapshot)
     trial = together.place([waiting(n, wanted) for n in range(size)], least)
@@ -67,23 +67,24 @@ def test_a_gang_of_alike_pods_is_placed_exactly_when_counting_says_it_fits(
         assert snapshot.used("pods").sum() == len(trial.placed)
 
 
-@given(clusters, st.lists(st.tuples(st.lists(shape(), min_size=1, max_size=5), st.integers(0, 6)), max_size=4))
+@given(clusters, st.lists(st.tuples(st.lists(naive_pod(), min_size=1, max_size=5), st.integers(0, 6)), max_size=4))
 @settings(max_examples=150, deadline=None)
 def test_gangs_of_any_pods_are_whole_or_absent_and_every_place_is_one_the_naive_scheduler_allows(
-    nodes: tuple[Node, ...], gangs: list[tuple[list[Shape], int]]
+    nodes: tuple[Node, ...], gangs: list[tuple[list[NaivePod], int]]
 ) -> None:
     snapshot, together = world(nodes)
     naive = {n.metadata.name: NaiveNode(n) for n in nodes}
     cluster = NaiveCluster(list(naive.values()), NAMESPACES)
-    for shapes, least in gangs:
+    for pods, least in gangs:
         before = accounts(snapshot)
-        trial = together.place([waiting(n, s) for n, s in enumerate(shapes)], least)
-        held: list[tuple[NaiveNode, Shape]] = []
+        trial = together.place([waiting(n, p.shape) for n, p in enumerate(pods)], least)
+        held: list[tuple[NaiveNode, NaivePod]] = []
         for member, slot in trial.placed:
             node = naive[snapshot.names[slot]]
-            assert cluster.refusals(member.shape, node) == []
-            node.pods.append(member.shape)
-            held.append((node, member.shape))
+            pod = pods[int(member.pod.metadata.name[1:])]
+            assert cluster.refusals(pod, node) == []
+            node.pods.append(pod)
+            held.append((node, pod))
         if len(trial.placed) < least:
             for node, placed in held:
                 node.pods.remove(placed)
