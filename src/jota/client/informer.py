@@ -135,7 +135,8 @@ class Informer(Generic[T]):
         self._client = client
         self._scope: dict[str, Any] = {"namespace": namespace, "labels": labels, "fields": fields}
         self._metadata = metadata
-        own = getattr(type, "from_json", None)
+        # not one that is inherited: it would leave out the fields that a subclass adds
+        own = getattr(type, "from_json", None) if "from_json" in vars(type or object) else None
         self._from_json: Callable[[bytes], Any] = own or msgspec.json.Decoder(type or dict[str, Any]).decode
         self._identified = _tells_identity(type)
         self._clock = clock or SystemClock()

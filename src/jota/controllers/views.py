@@ -6,13 +6,12 @@ All controllers of a process share one cache of these. Fields keep the API's nam
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from copy import copy
 
 import msgspec
 
 from jota.aio.clock import parse_rfc3339
 from jota.client.informer import key_of
-from jota.client.sharing import NOTHING, Shared, without_node
+from jota.client.sharing import NOTHING, Shared, SharedSpecs
 
 
 class OwnerReference(msgspec.Struct, gc=False):
@@ -356,19 +355,7 @@ _decode_pod = msgspec.json.Decoder(_RawPod).decode
 _labels = Shared[dict[str, str] | None](dict[str, str] | None)
 _owners = Shared[list[OwnerReference] | None](list[OwnerReference] | None)
 _conditions = Shared[list[Condition] | None](list[Condition] | None)
-_specs = Shared[PodSpec](PodSpec)
-
-
-def _spec_of(data: bytes) -> PodSpec:
-    rest, node = without_node(data)
-    if not node:
-        return _specs.of(data)
-    try:
-        spec = copy(_specs.of(rest))
-    except msgspec.DecodeError:
-        return _specs.of(data)
-    spec.nodeName = node
-    return spec
+_spec_of = SharedSpecs[PodSpec](PodSpec).of_pod
 
 
 def owner_of(pod: Pod) -> tuple[str, str] | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from jota.client.sharing import NOTHING, Shared, SharedSpecs
 from jota.meta.quantity import milli, value
 from jota.scheduler.terms import NO_TERMS, Group, PodTerms, terms_of
 
@@ -89,7 +90,7 @@ class SchedulingGroup(msgspec.Struct, gc=False):
     podGroupName: str = ""
 
 
-class Spec(msgspec.Struct):
+class Spec(msgspec.Struct, gc=False):
     containers: list[Container] = msgspec.field(default_factory=list)
     initContainers: list[Container] | None = None
     overhead: dict[str, str | int | float] | None = None
@@ -118,7 +119,7 @@ class ClaimName(msgspec.Struct, gc=False):
     resourceClaimName: str | None = None
 
 
-class Status(msgspec.Struct):
+class Status(msgspec.Struct, gc=False):
     phase: str = ""
     resourceClaimStatuses: list[ClaimName] | None = None
     conditions: list[Condition] | None = None
@@ -126,10 +127,36 @@ class Status(msgspec.Struct):
     startTime: str = ""
 
 
-class Pod(msgspec.Struct):
+class Pod(msgspec.Struct, gc=False):
+    """Labels, owners, conditions and the spec but for its node are shared with the pods that are alike: never change them."""
+
     metadata: Meta
     spec: Spec = msgspec.field(default_factory=Spec)
     status: Status = msgspec.field(default_factory=Status)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Pod:
+        """Raises msgspec.DecodeError, ValidationError."""
+        raw = _decode_pod(data)
+        meta, status = raw.metadata, raw.status
+        metadata = Meta(
+            meta.name,
+            meta.namespace,
+            meta.uid,
+            meta.resourceVersion,
+            meta.creationTimestamp,
+            meta.deletionTimestamp,
+            _labels(meta.labels),
+            _owners(meta.ownerReferences),
+        )
+        shown = Status(
+            status.phase,
+            status.resourceClaimStatuses,
+            _conditions(status.conditions),
+            status.nominatedNodeName,
+            status.startTime,
+        )
+        return cls(metadata, _spec_of(bytes(raw.spec)) if raw.spec is not NOTHING else Spec(), shown)
 
     @property
     def key(self) -> str:
@@ -139,6 +166,38 @@ class Pod(msgspec.Struct):
     def over(self) -> bool:
         """Finished: holds no resources any more."""
         return self.status.phase in ("Succeeded", "Failed")
+
+
+class _RawMeta(msgspec.Struct, gc=False):
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resourceVersion: str = ""
+    creationTimestamp: str = ""
+    deletionTimestamp: str | None = None
+    labels: msgspec.Raw = NOTHING
+    ownerReferences: msgspec.Raw = NOTHING
+
+
+class _RawStatus(msgspec.Struct, gc=False):
+    phase: str = ""
+    resourceClaimStatuses: list[ClaimName] | None = None
+    conditions: msgspec.Raw = NOTHING
+    nominatedNodeName: str = ""
+    startTime: str = ""
+
+
+class _RawPod(msgspec.Struct, gc=False):
+    metadata: _RawMeta
+    spec: msgspec.Raw = NOTHING
+    status: _RawStatus = msgspec.field(default_factory=_RawStatus)
+
+
+_decode_pod = msgspec.json.Decoder(_RawPod).decode
+_labels = Shared[dict[str, str] | None](dict[str, str] | None)
+_owners = Shared[list[Owner] | None](list[Owner] | None)
+_conditions = Shared[list[Condition] | None](list[Condition] | None)
+_spec_of = SharedSpecs[Spec](Spec).of_pod
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -221,8 +280,26 @@ class Shapes:
         self._groups: OrderedDict[bytes, Group] = OrderedDict()
         self._owns: OrderedDict[tuple[Any, ...], object] = OrderedDict()
         self._encode = msgspec.msgpack.Encoder().encode
+        self._alike: dict[tuple[int, ...], tuple[Pod, Shape]] = {}
+        """Identities of shared parts -> a pod that has them, and its shape."""
 
     def of(self, pod: Pod) -> Shape:
+        """The shape of a pod; of one that shares its parts with another, without a look at them."""
+        spec, meta = pod.spec, pod.metadata
+        if spec.resourceClaims:
+            return self._of(pod)
+        parts = (id(spec.containers), id(meta.labels), id(meta.ownerReferences), meta.deletionTimestamp is not None)
+        found = self._alike.get(parts)
+        if found is not None and found[0].metadata.namespace == meta.namespace:
+            return found[1]
+        shape = self._of(pod)
+        if not any(v.ephemeral for v in spec.volumes or ()):  # their claims are named after the pod
+            if len(self._alike) >= self._MOST:
+                self._alike.clear()
+            self._alike[parts] = pod, shape  # the pod keeps its parts alive, and so their identities its own
+        return shape
+
+    def _of(self, pod: Pod) -> Shape:
         spec, meta = pod.spec, pod.metadata
         owner = next(((o.kind, o.name) for o in meta.ownerReferences or () if o.controller), ("", ""))
         claims = [_claim(pod, v) for v in spec.volumes or ()]
