@@ -20,7 +20,17 @@ def run() -> list[Figure]:
     with cluster(nodes=0) as made:
         found = _fan_out(made)
     return [
-        Figure(name=f"deliveries to {WATCHERS:,} watchers", value=found["rate"], unit="events/s", better="more"),
+        Figure(
+            name=f"deliveries to {WATCHERS:,} watchers",
+            value=found["rate"],
+            unit="events/s",
+            better="more",
+            target=300_000,
+            why=(
+                "every watcher has a TLS connection of its own, so every batch is encrypted and handed to the kernel a thousand "
+                "times; sixteen writers that wait for their answers keep batches small, and the readers share the two cores"
+            ),
+        ),
         Figure(name="delay, p50", value=found["p50"], unit="ms"),
         Figure(name="delay, p99", value=found["p99"], unit="ms"),
     ]
