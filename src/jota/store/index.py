@@ -155,6 +155,13 @@ class Index:
     def count(self, prefix: str, *, after: str = "", revision: int = 0) -> int:
         if revision and revision != self.revision:
             return len(self.range(prefix, after=after, revision=revision))
+        name = table_of(prefix)
+        if name:  # the common question, asked for each write: is there any of these?
+            found = self._tables.get(name)
+            if found is None or not found.keys:
+                return 0
+            low, high = found.span(prefix, after)
+            return high - low
         total = 0
         for table in self._tables_under(prefix):
             low, high = table.span(prefix, after)

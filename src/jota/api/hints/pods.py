@@ -24,7 +24,7 @@ def refers(obj: Object) -> bool:
             return True
     for field in ("containers", "initContainers"):
         for container in spec.get(field) or ():
-            if "env" in container or "envFrom" in container:
+            if "envFrom" in container or any("valueFrom" in v for v in container.get("env") or ()):
                 return True
     return False
 
