@@ -54,6 +54,12 @@ NEW: list[tuple[str, dict[str, Any], str]] = [
         "spec.resource.resource: Required value: resource is required to be set",
     ),
     ("services", service(ports=[]), "spec.ports: Required value"),
+    (
+        "services",
+        service(trafficDistribution="PreferFar"),
+        'spec.trafficDistribution: Unsupported value: "PreferFar": supported values: "PreferClose", "PreferSameNode", '
+        '"PreferSameZone"',
+    ),
     ("services", service(ports=[{"port": 1, "name": "a"}, {"port": 2}]), "spec.ports[1].name: Required value"),
     (
         "services",

@@ -88,6 +88,18 @@ def test_internal_traffic_policy_local_drops_where_no_endpoint_is() -> None:
     assert maps(port, node="n3") == {"refuse": {"tcp . 10.96.0.9 . 80": "drop"}}
 
 
+def test_hints_narrow_the_cluster_view_and_never_the_local_one() -> None:
+    far = dataclasses.replace(HERE, near=False)
+    assert list(maps(dataclasses.replace(WEB, endpoints=(far, THERE)))["endpoints"].values()) == ["10.244.1.3 . 8080"]
+    port = dataclasses.replace(WEB, node_port=30080, local_only=True, endpoints=(far, THERE))
+    assert maps(port)["port-endpoints"] == {
+        "tcp . 30080 . 0x4a6f8000": "10.244.0.5 . 8080",
+        "tcp . 30080 . 0x4a6f0000": "10.244.1.3 . 8080",
+    }
+    inside = dataclasses.replace(WEB, internal_local_only=True, endpoints=(far, THERE))
+    assert list(maps(inside)["endpoints"].values()) == ["10.244.0.5 . 8080"]
+
+
 def test_an_affinity_id_does_not_depend_on_other_endpoints() -> None:
     port = dataclasses.replace(WEB, affinity_seconds=10)
     both, one = maps(port), maps(dataclasses.replace(port, endpoints=(THERE,)))

@@ -10,7 +10,7 @@ import pytest
 
 from jota.aio.clock import SystemClock
 from jota.client.informers import Informers
-from jota.meta.resource import ENDPOINTSLICES, SERVICES
+from jota.meta.resource import ENDPOINTSLICES, NODES, SERVICES
 from jota.net.protocol import Endpoint, ServicePort
 from jota.node import proxy as loop
 from jota.node.proxy import run_proxy
@@ -72,7 +72,7 @@ def story(body: Callable[[Any, NotingProxy], Awaitable[None]]) -> None:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(informers.run()),
-                    group.create_task(run_proxy(informers, noting, clock=clock)),
+                    group.create_task(run_proxy(informers, noting, clock=clock, node="n1")),
                 ]
                 await body(api.client, noting)
                 for task in tasks:
@@ -146,6 +146,28 @@ def test_terminating_endpoints_are_offered_as_such_and_dead_ones_not() -> None:
         await client.create(ENDPOINTSLICES, slice_of("web", "a", "10.244.0.5", **leaving))
         await client.create(ENDPOINTSLICES, slice_of("web", "b", "10.244.0.6", ready=False, serving=False))
         await proxy.until(lambda ports: ports[0].endpoints == (here("10.244.0.5", False),))
+
+    story(body)
+
+
+def test_hints_follow_the_zone_of_the_node() -> None:
+    async def body(client: Any, proxy: NotingProxy) -> None:
+        def near(ports: list[ServicePort]) -> list[str]:
+            return [e.ip for p in ports for e in p.endpoints if e.near]
+
+        await client.create(SERVICES, service("web"))
+        whole = slice_of("web", "a", "10.244.0.4", "10.244.0.5")
+        for endpoint, zone in zip(whole["endpoints"], "xy", strict=True):
+            endpoint["hints"] = {"forZones": [{"name": zone}]}
+        await client.create(ENDPOINTSLICES, whole)
+        await proxy.until(lambda ports: near(ports) == ["10.244.0.4", "10.244.0.5"])
+        labels = {"topology.kubernetes.io/zone": "y"}
+        await client.create(NODES, {"metadata": {"name": "n1", "labels": labels}})
+        await proxy.until(lambda ports: near(ports) == ["10.244.0.5"])
+        await client.patch(NODES, "n1", "", {"metadata": {"labels": {"topology.kubernetes.io/zone": "x"}}})
+        await proxy.until(lambda ports: near(ports) == ["10.244.0.4"])
+        await client.delete(NODES, "n1")
+        await proxy.until(lambda ports: near(ports) == ["10.244.0.4", "10.244.0.5"])
 
     story(body)
 

@@ -1,17 +1,19 @@
 """EndpointSlices: the addresses behind every service that has a selector. In: services, pods, nodes. Out: slices.
 
 `plan` keeps endpoints where they are, so that one pod's change rewrites one slice; slices hold at most 100 endpoints of
-one address family with one set of ports. Slices of others (another managed-by) are never touched. Next: net/services.
+one address family with one set of ports. Slices of others (another managed-by) are never touched. Hints about zones and
+nodes are topologyhints.py's. Next: net/services.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from jota.controllers import backends
+from jota.controllers import backends, topologyhints
 from jota.controllers.controller import Context, Controller, own
+from jota.controllers.topologyhints import Draft, zone_of
 from jota.controllers.views import Pod
 from jota.meta.errors import ApiError
 from jota.meta.resource import ENDPOINTSLICES, NODES, PODS, SERVICES
@@ -22,7 +24,6 @@ SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
 HEADLESS = "service.kubernetes.io/headless"
-ZONE = "topology.kubernetes.io/zone"
 LIMIT = 100
 
 
@@ -31,10 +32,28 @@ class Plan:
     create: list[Object] = field(default_factory=list)
     update: list[Object] = field(default_factory=list)
     delete: list[Object] = field(default_factory=list)
+    hints: dict[str, str] = field(default_factory=dict)
+    """Address family -> "" when hints in proportion to the zones' CPU were given, or why not; empty when nobody asked."""
 
 
-def plan(service: Object, pods: Iterable[Pod], zones: dict[str, str], slices: list[Object]) -> Plan:
-    """`pods` are those the service selects; `zones` maps node names to zones; `slices` are ours of this service."""
+@dataclass(slots=True)
+class _Filled:
+    """A slice that stands, or with `old` None one to create, and what it shall hold."""
+
+    key: Key
+    old: Object | None
+    draft: Draft
+
+
+def plan(
+    service: Object,
+    pods: Iterable[Pod],
+    zones: dict[str, str],
+    slices: list[Object],
+    spread: Mapping[str, float] | None = None,
+) -> Plan:
+    """`pods` are those the service selects; `zones` maps node names to zones; `slices` are ours of this service; `spread`
+    is topologyhints.ratios of all nodes."""
     out = Plan()
     families = [] if service["spec"].get("type") == "ExternalName" else families_of(service)
     wanted = _wanted(service, pods, zones, families)
@@ -45,8 +64,10 @@ def plan(service: Object, pods: Iterable[Pod], zones: dict[str, str], slices: li
         groups = {k: v for k, v in wanted.items() if k[0] == family}
         if not groups:  # a service without endpoints has one empty slice, so that readers know that it was looked at
             groups = {(family, ()): {}}
-        for key, endpoints in groups.items():
-            _fill(service, key, endpoints, left.pop(key, []), out)
+        filled = [f for k, endpoints in groups.items() for f in _fill(service, k, endpoints, left.pop(k, []), out)]
+        _hint(service, family, [f.draft for f in filled], spread, out)
+        for one in filled:
+            _write(service, one, out)
     for rest in left.values():
         out.delete += rest
     return out
@@ -98,7 +119,7 @@ def endpoint(service: Object, pod: Pod, address: str, zones: dict[str, str]) -> 
     return out
 
 
-def _fill(service: Object, key: Key, endpoints: dict[str, Object], slices: list[Object], out: Plan) -> None:
+def _fill(service: Object, key: Key, endpoints: dict[str, Object], slices: list[Object], out: Plan) -> list[_Filled]:
     """Keep what stands, drop what went, put what is new where there is room, open new slices for the rest."""
     pending = dict(endpoints)
     filled: list[tuple[Object, list[Object]]] = []
@@ -111,21 +132,44 @@ def _fill(service: Object, key: Key, endpoints: dict[str, Object], slices: list[
         content += rest[:room]
         rest = rest[room:]
     spare = None if endpoints else filled[0][0] if filled else None
+    kept = []
     for one, content in filled:
         if not content and one is not spare:
             out.delete.append(one)
-        elif _differs(service, one, content):
-            out.update.append({**one, "endpoints": content, "metadata": _metadata(service, one["metadata"])})
+        else:
+            kept.append(_Filled(key, one, Draft(content, _standing(service, one, content))))
     while rest or (not endpoints and not filled):
-        out.create.append(_slice(service, key, rest[:LIMIT]))
+        kept.append(_Filled(key, None, Draft(rest[:LIMIT])))
         rest = rest[LIMIT:]
         if not rest:
             break
+    return kept
 
 
-def _differs(service: Object, one: Object, content: list[Object]) -> bool:
-    meta = _metadata(service, one["metadata"])
-    return content != (one.get("endpoints") or []) or meta["labels"] != one["metadata"].get("labels")
+def _standing(service: Object, one: Object, content: list[Object]) -> dict[str, Object | None] | None:
+    """The hints of a slice in which nothing else changes."""
+    have = one.get("endpoints") or []
+    bare = [{k: v for k, v in e.items() if k != "hints"} for e in have]
+    if bare != content or _metadata(service, one["metadata"])["labels"] != one["metadata"].get("labels"):
+        return None
+    return {e["targetRef"]["uid"]: e.get("hints") for e in have}
+
+
+def _hint(service: Object, family: str, drafts: list[Draft], spread: Mapping[str, float] | None, out: Plan) -> None:
+    if topologyhints.automatic(service):
+        out.hints[family] = topologyhints.proportional(drafts, spread)
+    else:
+        topologyhints.near(service["spec"].get("trafficDistribution") or "", drafts)
+
+
+def _write(service: Object, one: _Filled, out: Plan) -> None:
+    content, old = one.draft.endpoints, one.old
+    if old is None:
+        out.create.append(_slice(service, one.key, content))
+        return
+    meta = _metadata(service, old["metadata"])
+    if content != (old.get("endpoints") or []) or meta["labels"] != old["metadata"].get("labels"):
+        out.update.append({**old, "endpoints": content, "metadata": meta})
 
 
 def _metadata(service: Object, meta: Object) -> Object:
@@ -173,33 +217,47 @@ class EndpointSliceController(Controller):
         self.slices.add_index("service", _service_key)
         self.pods = self.watch(PODS, self._services_of, when=backends.matters, type=Pod)
         self.nodes = self.watch(NODES, lambda _: self.services.keys(), when=_zone_changed)
+        self.nodes.add_handler(self._on_capacity)
         self.events = context.recorder("endpoint-slice-controller")
+        self._announced = topologyhints.Announcements()
 
     def _services_of(self, pod: Pod) -> Iterable[str]:
         return backends.services_of(self.services, pod)
 
+    def _on_capacity(self, old: Object | None, new: Object | None) -> None:
+        """A zone's part of the CPU changed: of interest to services with hints in proportion to it."""
+        if (topologyhints.cpu_of(old) if old else None) != (topologyhints.cpu_of(new) if new else None):
+            for service in self.services.list():
+                if topologyhints.automatic(service):
+                    self.queue.add(own(service)[0])
+
     async def reconcile(self, key: str) -> float | None:
         service = self.services.get(key)
         if service is None or "deletionTimestamp" in service["metadata"]:
+            self._announced.news(key, {})
             return None  # the garbage collector removes the slices of a service that is gone
         if not service["spec"].get("selector") and service["spec"].get("type") != "ExternalName":
             return None  # endpoints by hand
         namespace = service["metadata"]["namespace"]
         pods = [p for p in self.pods.list(namespace) if backends.selects(service, p.metadata.labels)]
-        decided = plan(service, pods, self._zones(pods), list(self.slices.by_index("service", key)))
+        spread = topologyhints.ratios(self.nodes.list()) if topologyhints.automatic(service) else None
+        slices = list(self.slices.by_index("service", key))
+        decided = plan(service, pods, self._zones(pods), slices, spread)
         for one in decided.create:
             self.wrote(key, self.slices, await self.client.create(ENDPOINTSLICES, one))
         for one in decided.update:
             self.wrote(key, self.slices, await self.client.update(ENDPOINTSLICES, one))
         for one in decided.delete:
             await self._delete(one)
+        for type_, reason, message in self._announced.news(key, decided.hints):
+            self.events.event(service, type_, reason, message)
         return None
 
     def _zones(self, pods: list[Pod]) -> dict[str, str]:
         zones = {}
         for name in {p.spec.nodeName for p in pods if p.spec.nodeName}:
             node = self.nodes.get(name)
-            if node is not None and (zone := _zone(node)):
+            if node is not None and (zone := zone_of(node)):
                 zones[name] = zone
         return zones
 
@@ -220,9 +278,5 @@ def _service_key(one: Object) -> Iterable[str]:
     return ()
 
 
-def _zone(node: Object) -> str:
-    return str((node["metadata"].get("labels") or {}).get(ZONE, ""))
-
-
 def _zone_changed(old: Object | None, new: Object | None) -> bool:
-    return (_zone(old) if old else "") != (_zone(new) if new else "")
+    return (zone_of(old) if old else "") != (zone_of(new) if new else "")

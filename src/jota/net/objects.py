@@ -6,7 +6,9 @@ reads the same shapes. Nulls are allowed wherever the API allows an absent field
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +16,8 @@ from jota.net.protocol import Endpoint, ServicePort
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 """On an EndpointSlice: the Service that it belongs to."""
+ZONE_LABEL = "topology.kubernetes.io/zone"
+"""On a Node."""
 NOT_PROXIED = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
 """Labels of Services that another proxy, or none, serves (as kube-proxy)."""
 
@@ -22,6 +26,14 @@ class Meta(msgspec.Struct):
     name: str
     namespace: str = ""
     labels: dict[str, str] | None = None
+
+
+class Node(msgspec.Struct):
+    metadata: Meta
+
+    @property
+    def zone(self) -> str:
+        return (self.metadata.labels or {}).get(ZONE_LABEL, "")
 
 
 class Port(msgspec.Struct):
@@ -77,8 +89,20 @@ class Conditions(msgspec.Struct):
     terminating: bool | None = None
 
 
+class For(msgspec.Struct):
+    """A zone or node that an endpoint is hinted for."""
+
+    name: str
+
+
+class Hints(msgspec.Struct):
+    forZones: list[For] | None = None
+    forNodes: list[For] | None = None
+
+
 class SliceEndpoint(msgspec.Struct):
     addresses: list[str] | None = None
+    hints: Hints | None = None
     conditions: Conditions | None = None
     hostname: str | None = None
     nodeName: str | None = None
@@ -101,6 +125,17 @@ class SlicePort(msgspec.Struct):
     protocol: str | None = "TCP"
 
 
+class Place(NamedTuple):
+    """Where this proxy is."""
+
+    node: str = ""
+    zone: str = ""
+    """The node's label topology.kubernetes.io/zone; "" without one."""
+
+
+NOWHERE = Place()
+
+
 class EndpointSlice(msgspec.Struct):
     metadata: Meta
     addressType: str = "IPv4"
@@ -118,8 +153,8 @@ def is_headless(service: Service) -> bool:
     return (service.spec.clusterIP or "None") == "None"
 
 
-def service_ports(service: Service, slices: Iterable[EndpointSlice]) -> list[ServicePort]:
-    """What the proxy serves for one Service; nothing for headless, ExternalName and otherwise proxied ones."""
+def service_ports(service: Service, slices: Iterable[EndpointSlice], place: Place = NOWHERE) -> list[ServicePort]:
+    """What the proxy at `place` serves for one Service; nothing for headless, ExternalName and otherwise proxied ones."""
     spec, meta = service.spec, service.metadata
     labels = meta.labels or {}
     if spec.type == "ExternalName" or is_headless(service) or any(label in labels for label in NOT_PROXIED):
@@ -139,14 +174,14 @@ def service_ports(service: Service, slices: Iterable[EndpointSlice]) -> list[Ser
             affinity_seconds=_affinity(spec),
             local_only=spec.externalTrafficPolicy == "Local",
             internal_local_only=spec.internalTrafficPolicy == "Local",
-            endpoints=_endpoints(ipv4, port.name or "", port.protocol or "TCP"),
+            endpoints=_endpoints(ipv4, port.name or "", port.protocol or "TCP", place),
         )
         for port in spec.ports or ()
     ]
 
 
-def _endpoints(slices: Iterable[EndpointSlice], port_name: str, protocol: str) -> tuple[Endpoint, ...]:
-    found: dict[tuple[str, int], Endpoint] = {}
+def _endpoints(slices: Iterable[EndpointSlice], port_name: str, protocol: str, place: Place) -> tuple[Endpoint, ...]:
+    found: dict[tuple[str, int], tuple[Endpoint, Hints | None]] = {}
     for entry in slices:
         for port in entry.ports or ():
             if (port.name or "") != port_name or (port.protocol or "TCP") != protocol or port.port is None:
@@ -157,8 +192,29 @@ def _endpoints(slices: Iterable[EndpointSlice], port_name: str, protocol: str) -
                 made = Endpoint(endpoint.addresses[0], port.port, endpoint.ready, endpoint.nodeName or "")
                 # While a pod moves from one slice to another it may be in both: the ready entry counts.
                 if made.ready or (made.ip, made.port) not in found:
-                    found[made.ip, made.port] = made
-    return tuple(found[key] for key in sorted(found))
+                    found[made.ip, made.port] = made, endpoint.hints
+    far = _far([hints for made, hints in found.values() if made.ready], place)
+    return tuple(replace(made, near=False) if far(hints) else made for _, (made, hints) in sorted(found.items()))
+
+
+def _far(ready: list[Hints | None], place: Place) -> Callable[[Hints | None], bool]:
+    """Which endpoints are not for this place, by the hints of the ready ones.
+
+    Hints count only when every ready endpoint has some and one is for here: nobody may be left without an endpoint. Hints
+    for nodes go before hints for zones (as kube-proxy).
+    """
+    for names, own in ((_nodes, place.node), (_zones, place.zone)):
+        if own and ready and all(names(h) for h in ready) and any(own in names(h) for h in ready):
+            return lambda hints, names=names, own=own: own not in names(hints)  # type: ignore[misc]
+    return lambda _: False
+
+
+def _nodes(hints: Hints | None) -> list[str]:
+    return [one.name for one in (hints.forNodes if hints else None) or ()]
+
+
+def _zones(hints: Hints | None) -> list[str]:
+    return [one.name for one in (hints.forZones if hints else None) or ()]
 
 
 def _affinity(spec: ServiceSpec) -> int:

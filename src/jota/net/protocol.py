@@ -44,6 +44,8 @@ class Endpoint:
     port: int
     ready: bool = True
     node: str = ""
+    near: bool = True
+    """Meant for clients on this node, by topology hints; endpoints that are not are used by Local traffic policies only."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -16,7 +16,8 @@ goes through the packet mark because nftables 1.0 takes no random number as part
 
 Views. With externalTrafficPolicy: Local, clients from outside see this node's endpoints only, and keep their address
 ("l" chains, indexes from LOCAL on); pods and the node itself see all of them, through the `-inside` maps, which are
-looked up first for such sources (as upstream short-circuits cluster-internal traffic to external addresses).
+looked up first for such sources (as upstream short-circuits cluster-internal traffic to external addresses). Topology
+hints (Endpoint.near) narrow what the cluster view sees, never the local one.
 
 ClientIP affinity. `ids` gives a random endpoint's stable id (a packet mark), `sticky` leads from id to endpoint, and
 the dynamic map `affinity` remembers client -> id with a timeout. Ids outlive changes of other endpoints; the id of one
@@ -185,10 +186,12 @@ def load(desired: Desired, table: str) -> str:
     return commands(Change(come=desired, chains=desired.chains), table)
 
 
-def usable(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
-    """Ready ones; when there is none, those that still serve while terminating (upstream's ProxyTerminatingEndpoints)."""
+def usable(endpoints: Iterable[Endpoint], *, hinted: bool = True) -> list[Endpoint]:
+    """Ready ones; when there is none, those that still serve while terminating (upstream's ProxyTerminatingEndpoints).
+
+    `hinted`: of the ready ones only those that topology hints mean for this node."""
     found = {(e.ip, e.port): e for e in endpoints if _is_ipv4(e.ip)}
-    ready = {key: e for key, e in found.items() if e.ready}
+    ready = {key: e for key, e in found.items() if e.ready and (e.near or not hinted)}
     return [e for _, e in sorted((ready or found).items())]
 
 
@@ -286,7 +289,7 @@ def _frontends(port: ServicePort, node: str) -> list[_Frontend]:
 def _all_frontends(port: ServicePort, node: str) -> Iterator[_Frontend]:
     protocol = port.protocol.lower()
     every = tuple(usable(port.endpoints))
-    here = tuple(usable(e for e in port.endpoints if e.node == node))
+    here = tuple(usable((e for e in port.endpoints if e.node == node), hinted=False))
     if _is_ipv4(port.cluster_ip):
         chosen = here if port.internal_local_only else every
         yield _Frontend(

@@ -14,8 +14,8 @@ from typing import Protocol
 
 from jota.aio.clock import Clock
 from jota.client.informers import Informers
-from jota.meta.resource import ENDPOINTSLICES, SERVICES
-from jota.net.objects import EndpointSlice, Service, service_ports
+from jota.meta.resource import ENDPOINTSLICES, NODES, SERVICES
+from jota.net.objects import EndpointSlice, Node, Place, Service, service_ports
 from jota.net.protocol import ServicePort
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,10 @@ class CheckedProxy(Protocol):
 class ServiceIndex:
     """ServicePorts of every service, recomputed only where something changed. Fed by informers' handlers. Pure state."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: str = "") -> None:
+        """`node`: this one's name."""
         self.dirty = asyncio.Event()
+        self._place = Place(node)
         self._services: dict[str, Service] = {}
         self._slices: dict[str, dict[str, EndpointSlice]] = {}
         """Service key -> slice key -> slice."""
@@ -67,6 +69,14 @@ class ServiceIndex:
             self._slices.setdefault(new.service, {})[f"{new.metadata.namespace}/{new.metadata.name}"] = new
             self._mark(new.service)
 
+    def on_node(self, _old: Node | None, new: Node | None) -> None:
+        """Of this node: what topology hints mean depends on its zone."""
+        zone = new.zone if new is not None else ""
+        if zone != self._place.zone:
+            self._place = Place(self._place.node, zone)
+            for key in self._services:
+                self._mark(key)
+
     def ports(self) -> list[ServicePort]:
         """All ports now; unchanged services give the same objects as last time."""
         self.dirty.clear()
@@ -76,7 +86,7 @@ class ServiceIndex:
             if service is None:
                 self._ports.pop(key, None)
             else:
-                self._ports[key] = service_ports(service, self._slices.get(key, {}).values())
+                self._ports[key] = service_ports(service, self._slices.get(key, {}).values(), self._place)
         return [port for ports in self._ports.values() for port in ports]
 
     def _mark(self, key: str) -> None:
@@ -85,20 +95,22 @@ class ServiceIndex:
 
 
 async def run_proxy(
-    informers: Informers, proxy: CheckedProxy, *, clock: Clock, local_addresses: Sequence[str] = ()
+    informers: Informers, proxy: CheckedProxy, *, clock: Clock, node: str = "", local_addresses: Sequence[str] = ()
 ) -> None:
-    """Keep the proxy equal to the API until cancelled. `informers` are run by the caller.
+    """Keep the proxy equal to the API until cancelled. `informers` are run by the caller; `node` is this one's name.
 
     `local_addresses`: service addresses that this node answers itself (cluster DNS); they are left to it for as long as
     their Service has no endpoints.
 
     Nothing is applied before both caches are whole, so that a starting agent never takes services away.
     """
-    index = ServiceIndex()
+    index = ServiceIndex(node)
     services = informers.of(SERVICES, type=Service)
     slices = informers.of(ENDPOINTSLICES, type=EndpointSlice)
     services.add_handler(index.on_service)
     slices.add_handler(index.on_slice)
+    if node:
+        informers.of(NODES, type=Node, fields=f"metadata.name={node}").add_handler(index.on_node)
     # No deadline: without the API there is nothing to change, and what stands goes on working.
     await services.synced()
     await slices.synced()

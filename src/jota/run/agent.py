@@ -173,7 +173,7 @@ async def _node(
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(informers.run())
-            tasks.create_task(run_proxy(informers, proxy, clock=clock, local_addresses=[cluster.dns]))
+            tasks.create_task(run_proxy(informers, proxy, clock=clock, node=plan.node, local_addresses=[cluster.dns]))
             tasks.create_task(run_dns(informers, address=cluster.dns, domain=cluster.domain, clock=clock))
             tasks.create_task(run_routes(informers, instance=plan.instance, node_name=plan.node, clock=clock))
             tasks.create_task(agent.run())

@@ -15,6 +15,7 @@ from jota.meta.errors import FieldError, duplicate, forbidden_field, invalid, no
 TYPES = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]
 PROTOCOLS = ["SCTP", "TCP", "UDP"]
 TRAFFIC = ["Cluster", "Local"]
+DISTRIBUTIONS = ["PreferClose", "PreferSameNode", "PreferSameZone"]
 FAMILIES = ["IPv4", "IPv6"]
 FAMILY_POLICIES = ["PreferDualStack", "RequireDualStack", "SingleStack"]
 KUBELET_PORT = 10250
@@ -183,6 +184,9 @@ def _validate_traffic(spec: Object, type: str, errors: list[FieldError]) -> None
         errors.append(unknown if external else required("spec.externalTrafficPolicy"))
     if internal is not None and internal not in TRAFFIC:
         errors.append(not_supported("spec.internalTrafficPolicy", internal, TRAFFIC))
+    distribution = spec.get("trafficDistribution")
+    if distribution is not None and distribution not in DISTRIBUTIONS:
+        errors.append(not_supported("spec.trafficDistribution", distribution, DISTRIBUTIONS))
     health = spec.get("healthCheckNodePort")
     if health and not (type == "LoadBalancer" and external == "Local"):
         detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
