@@ -12,7 +12,15 @@ from jota.aio.clock import rfc3339
 from jota.api.metricsapi import scrape
 from jota.controllers.deployment import DeploymentController
 from jota.controllers.hpa import AUTOSCALERS, HorizontalPodAutoscalerController
-from jota.controllers.hpa_metrics import MetricFault, Proposal, Tolerance, amount, resource_metric, value_metric
+from jota.controllers.hpa_metrics import (
+    MetricFault,
+    Proposal,
+    Tolerance,
+    amount,
+    pods_metric,
+    resource_metric,
+    value_metric,
+)
 from jota.controllers.hpa_plan import Memory, plan
 from jota.controllers.replicaset import ReplicaSetController
 from jota.controllers.views import Pod
@@ -68,11 +76,42 @@ def test_a_missing_request_is_named() -> None:
 
 def test_other_metrics() -> None:
     each = {"type": "Pods", "pods": {"metric": {"name": "rps"}, "target": {"averageValue": "10"}}}
-    assert value_metric(each, 2, 2, [30000, 10000], Tolerance()).replicas == 4
+    two = [pod("a"), pod("b")]
+    assert pods_metric(each, 2, two, {"a": 30000, "b": 10000}, Tolerance(), NOW).replicas == 4
     queue = {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"value": "100"}}}
     assert value_metric(queue, 2, 2, [250000], Tolerance()).replicas == 5
+    per = {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"averageValue": "100"}}}
+    assert value_metric(per, 2, 2, [250000], Tolerance()).replicas == 3
+    assert value_metric(per, 3, 3, [290000], Tolerance()).replicas == 3
+    of = {"kind": "Ingress", "name": "main", "apiVersion": "networking.k8s.io/v1"}
+    hits = {"describedObject": of, "metric": {"name": "hits"}, "target": {"value": "10"}}
+    asked = value_metric({"type": "Object", "object": hits}, 2, 2, [25000], Tolerance())
+    assert (asked.replicas, asked.status["object"]["describedObject"]) == (5, of)
     assert amount(1500) == "1500m"
     assert amount(2000) == "2"
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({"a": 10000, "b": 10000, "c": 10000}, 3),
+        ({"a": 10500, "b": 10500, "c": 10500}, 3),
+        ({"a": 30000, "b": 30000}, 6),
+        ({"a": 15000, "b": 15000}, 3),
+        ({"a": 1000, "b": 1000}, 2),
+        ({"a": 1000}, 3),
+    ],
+)
+def test_pods_that_say_nothing_hold_a_pods_metric_back(values: dict[str, int], wanted: int) -> None:
+    each = {"type": "Pods", "pods": {"metric": {"name": "rps"}, "target": {"averageValue": "10"}}}
+    assert pods_metric(each, 3, [pod(n) for n in "abc"], values, Tolerance(), NOW).replicas == wanted
+
+
+def test_a_pods_metric_of_nobody_is_a_fault_of_its_own() -> None:
+    each = {"type": "Pods", "pods": {"metric": {"name": "rps"}, "target": {"averageValue": "10"}}}
+    with pytest.raises(MetricFault, match="unable to get metric rps") as fault:
+        pods_metric(each, 1, [pod("a")], {}, Tolerance(), NOW)
+    assert fault.value.reason == "FailedGetPodsMetric"
 
 
 def scaler(low: int = 1, high: int = 10, **spec: Any) -> Object:
@@ -194,10 +233,39 @@ def test_what_nobody_serves_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
             status = (await api.client.get(AUTOSCALERS, "web", "ns"))["status"]
             active = next(c for c in status["conditions"] if c["type"] == "ScalingActive")
             assert (active["status"], active["reason"]) == ("False", "FailedGetPodsMetric")
+            said = {e["reason"]: e["message"] for e in (await api.client.list(EVENTS, "ns"))["items"]}
+            assert said["FailedComputeMetricsReplicas"].startswith(
+                "invalid metrics (1 invalid out of 1), first error is:"
+            )
             await api.client.delete(DEPLOYMENTS, "web", "ns")
             await api.advance(12)
             status = (await api.client.get(AUTOSCALERS, "web", "ns"))["status"]
             able = next(c for c in status["conditions"] if c["type"] == "AbleToScale")
             assert (able["status"], able["reason"]) == ("False", "FailedGetScale")
+
+    asyncio.run(story())
+
+
+def test_two_autoscalers_of_the_same_pods_do_nothing_and_say_why() -> None:
+    async def story() -> None:
+        async with running(DeploymentController, ReplicaSetController, HorizontalPodAutoscalerController) as api:
+            await api.client.create(DEPLOYMENTS, web(2))
+            await Kubelet(api).settle()
+            first, second = scaler(), scaler()
+            second["metadata"]["name"] = "rival"
+            await api.client.create(AUTOSCALERS, first)
+            await api.client.create(AUTOSCALERS, second)
+            await api.advance(25)
+            for name in ("web", "rival"):
+                status = (await api.client.get(AUTOSCALERS, name, "ns"))["status"]
+                active = next(c for c in status["conditions"] if c["type"] == "ScalingActive")
+                text = "pods by selector app=web are controlled by multiple HPAs: [ns/rival ns/web]"
+                assert (active["reason"], active["message"]) == ("AmbiguousSelector", text)
+            assert (await api.client.get(DEPLOYMENTS, "web", "ns"))["spec"]["replicas"] == 2
+            await api.client.delete(AUTOSCALERS, "rival", "ns")
+            await api.advance(12)
+            status = (await api.client.get(AUTOSCALERS, "web", "ns"))["status"]
+            active = next(c for c in status["conditions"] if c["type"] == "ScalingActive")
+            assert active["reason"] != "AmbiguousSelector"
 
     asyncio.run(story())

@@ -12,13 +12,26 @@ from jota.client.client import Client
 from jota.controllers.deployment import DeploymentController
 from jota.controllers.poddisruptionbudget import BUDGETS, Expected, PodDisruptionBudgetController, plan
 from jota.controllers.replicaset import ReplicaSetController
+from jota.kinds.apiextensions.crd import CRDS
 from jota.meta.errors import ApiError
-from jota.meta.resource import DEPLOYMENTS, PODS
+from jota.meta.resource import DEPLOYMENTS, EVENTS, PODS, Resource
 
 from .builders import NOW, pod
 from .stories import Kubelet, names, running, web
 
 Object = dict[str, Any]
+GADGETS = Resource("example.com", "v1", "gadgets", "Gadget")
+
+
+def gadgets() -> Object:
+    """A custom resource with /scale."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    scale = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    version["subresources"] = {"scale": scale}
+    names = {"plural": "gadgets", "kind": "Gadget"}
+    spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]}
+    return {"metadata": {"name": "gadgets.example.com"}, "spec": spec}
 
 
 def budget(**spec: Any) -> Object:
@@ -109,5 +122,63 @@ def test_what_pods_belong_to_must_be_known_for_relative_budgets() -> None:
             status = (await api.client.get(BUDGETS, "web", "ns"))["status"]
             assert status["conditions"][0]["reason"] == "SyncFailed"
             assert status["disruptionsAllowed"] == 0
+
+    asyncio.run(story())
+
+
+def test_the_size_of_a_custom_set_comes_from_its_scale_and_loose_pods_are_told_of() -> None:
+    async def story() -> None:
+        async with running(PodDisruptionBudgetController) as api:
+            await api.client.create(CRDS, gadgets())
+            await api.settle()
+            sized = {"apiVersion": "example.com/v1", "kind": "Gadget", "spec": {"replicas": 4}}
+            made = await api.client.create(GADGETS, {**sized, "metadata": {"name": "g", "namespace": "ns"}})
+            owner = {"apiVersion": "example.com/v1", "kind": "Gadget", "name": "g", "uid": made["metadata"]["uid"]}
+            body = web(1)["spec"]["template"]
+            for name, owners in (("p", [{**owner, "controller": True}]), ("loose", [])):
+                meta = {**body["metadata"], "name": name, "namespace": "ns", "ownerReferences": owners}
+                await api.client.create(PODS, {"metadata": meta, "spec": body["spec"]})
+            await api.client.create(BUDGETS, budget(maxUnavailable=1))
+            await api.advance(1)
+            status = (await api.client.get(BUDGETS, "web", "ns"))["status"]
+            assert (status["expectedPods"], status["desiredHealthy"]) == (4, 3)
+            said = {e["reason"]: e["message"] for e in (await api.client.list(EVENTS, "ns"))["items"]}
+            assert "(selector: app=web) were found to be unmanaged" in said["UnmanagedPods"]
+            await api.client.patch(GADGETS, "g", "ns", {"spec": {"replicas": 2}})
+            await api.advance(31)
+            assert (await api.client.get(BUDGETS, "web", "ns"))["status"]["expectedPods"] == 2
+
+    asyncio.run(story())
+
+
+def test_sick_pods_may_go_by_policy() -> None:
+    """unhealthyPodEvictionPolicy: IfHealthyBudget keeps a sick pod of a sick application, AlwaysAllow does not."""
+
+    async def story() -> None:
+        async with running(DeploymentController, ReplicaSetController, PodDisruptionBudgetController) as api:
+            kubelet = Kubelet(api)
+            await api.client.create(DEPLOYMENTS, web(3))
+            await api.client.create(BUDGETS, budget(minAvailable=3))
+            await kubelet.settle()
+            sick = (await names(api, PODS))[0]
+            conditions = [{"type": "Ready", "status": "False"}]
+            await api.client.patch(PODS, sick, "ns", {"status": {"conditions": conditions}}, subresource="status")
+            await api.advance(1)
+            with pytest.raises(ApiError) as refused:
+                await evict(api.client, sick)
+            assert refused.value.code == 429
+            await api.client.patch(BUDGETS, "web", "ns", {"spec": {"minAvailable": 2}})
+            await api.advance(1)
+            status = (await api.client.get(BUDGETS, "web", "ns"))["status"]
+            assert (status["currentHealthy"], status["disruptionsAllowed"]) == (2, 0)
+            await evict(api.client, sick)
+            await kubelet.settle()
+            sick = (await names(api, PODS))[0]
+            await api.client.patch(
+                BUDGETS, "web", "ns", {"spec": {"minAvailable": 3, "unhealthyPodEvictionPolicy": "AlwaysAllow"}}
+            )
+            await api.client.patch(PODS, sick, "ns", {"status": {"conditions": conditions}}, subresource="status")
+            await api.advance(1)
+            await evict(api.client, sick)
 
     asyncio.run(story())

@@ -207,6 +207,29 @@ def test_claims_follow_the_retention_policy() -> None:
     told(story)
 
 
+def test_a_pod_waits_until_the_claim_of_the_one_before_it_is_gone() -> None:
+    """Scaled down and up again under whenScaled: Delete, before the garbage collector came by."""
+
+    async def story() -> None:
+        async with running(StatefulSetController) as api:
+            kubelet, policy = Kubelet(api), {"whenScaled": "Delete"}
+            body = web(2, volumeClaimTemplates=[CLAIM], persistentVolumeClaimRetentionPolicy=policy)
+            await api.client.create(STATEFULSETS, body)
+            await kubelet.settle()
+            doomed = (await api.client.get(PVCS, "data-web-1", "ns"))["metadata"]["uid"]
+            for size in (1, 2):
+                await api.client.patch(STATEFULSETS, "web", "ns", {"spec": {"replicas": size}})
+                await kubelet.settle()
+            assert await names(api, PODS) == ["web-0"]
+            await api.client.patch(PVCS, "data-web-1", "ns", {"metadata": {"finalizers": None}})
+            await api.client.delete(PVCS, "data-web-1", "ns", uid=doomed)
+            await kubelet.settle()
+            assert await names(api, PODS) == ["web-0", "web-1"]
+            assert (await api.client.get(PVCS, "data-web-1", "ns"))["metadata"]["uid"] != doomed
+
+    asyncio.run(story())
+
+
 def test_claims_are_kept_by_default() -> None:
     async def story(api: ApiServer, kubelet: Kubelet) -> None:
         await api.client.create(STATEFULSETS, web(2, volumeClaimTemplates=[CLAIM]))

@@ -66,8 +66,8 @@ def plan(
             groups = {(family, ()): {}}
         filled = [f for k, endpoints in groups.items() for f in _fill(service, k, endpoints, left.pop(k, []), out)]
         _hint(service, family, [f.draft for f in filled], spread, out)
-        for one in filled:
-            _write(service, one, out)
+        for each in filled:
+            _write(service, each, out)
     for rest in left.values():
         out.delete += rest
     return out

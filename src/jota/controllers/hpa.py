@@ -10,18 +10,15 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
 
-import orjson
-
-from jota.client.transport import error_from
-from jota.controllers import conditions
+from jota.client.informer import split_key
+from jota.controllers import conditions, scales
 from jota.controllers.controller import Context, Controller, own
-from jota.controllers.discovery import discover
-from jota.controllers.hpa_metrics import MetricFault, Proposal, Tolerance, resource_metric, value_metric
+from jota.controllers.hpa_metrics import MetricFault, Proposal, Tolerance, pods_metric, resource_metric, value_metric
 from jota.controllers.hpa_plan import Memory, Plan, plan, tolerance
 from jota.controllers.views import Pod
 from jota.meta.errors import ApiError
 from jota.meta.quantity import milli
-from jota.meta.resource import DEPLOYMENTS, PODS, Resource
+from jota.meta.resource import PODS, Resource
 from jota.meta.selectors import parse_labels
 
 Object = dict[str, Any]
@@ -40,20 +37,22 @@ class HorizontalPodAutoscalerController(Controller):
         self.pods = self.watch(PODS, type=Pod)
         self.events = context.recorder("horizontal-pod-autoscaler")
         self._memory: dict[str, Memory] = {}
-        self._kinds: dict[tuple[str, str], Resource] = {(DEPLOYMENTS.api_version, DEPLOYMENTS.kind): DEPLOYMENTS}
+        self._scales = scales.Scales(self.client)
+        self._selectors: dict[str, str] = {}
+        """Key -> the selector of its target's pods: two autoscalers must not pull at the same ones."""
 
     async def reconcile(self, key: str) -> float | None:
         owner = self.autoscalers.get(key)
         if owner is None:
             self._memory.pop(key, None)
+            self._selectors.pop(key, None)
             return None
         if "deletionTimestamp" in owner["metadata"]:
             return None
         target = owner["spec"]["scaleTargetRef"]
         try:
-            resource = await self._resource(target)
-            path = resource.path(owner["metadata"]["namespace"], target["name"], "scale")
-            scale = await self._get(path)
+            resource = await self._scales.resource(target.get("apiVersion", ""), target["kind"])
+            scale = await self._scales.get(resource, owner["metadata"]["namespace"], target["name"])
         except ApiError as e:
             await self._fail(
                 key, owner, "FailedGetScale", f"the HPA controller was unable to get the target's current scale: {e}"
@@ -68,8 +67,12 @@ class HorizontalPodAutoscalerController(Controller):
         current = int((scale.get("spec") or {}).get("replicas") or 0)
         selector = (scale.get("status") or {}).get("selector") or ""
         asked: list[Proposal | MetricFault] = []
+        self._selectors[key] = selector
         if not selector:
             asked = [MetricFault("InvalidSelector", "the HPA target's scale is missing a selector")]
+        elif len(rivals := self._rivals(key, selector)) > 1:
+            text = f"pods by selector {selector} are controlled by multiple HPAs: [{' '.join(rivals)}]"
+            asked = [MetricFault("AmbiguousSelector", text)]
         elif current:
             asked = [await self._ask(owner, m, current, selector) for m in owner["spec"].get("metrics") or ()]
         decided = plan(owner, current, asked, memory, now)
@@ -81,19 +84,20 @@ class HorizontalPodAutoscalerController(Controller):
             memory.recommendations.append((now, best))
         for fault in decided.faults:
             self.events.event(owner, "Warning", fault.reason, str(fault))
+        if decided.failure:
+            self.events.event(owner, "Warning", "FailedComputeMetricsReplicas", decided.failure)
         await self._write(key, owner, decided.status)
 
     # -- asking
 
-    async def _resource(self, target: Object) -> Resource:
-        """The resource of a kind. Raises ApiError 404."""
-        wanted = (target.get("apiVersion", ""), target["kind"])
-        if wanted not in self._kinds:
-            self._kinds |= (await discover(self.client)).kinds
-        found = self._kinds.get(wanted)
-        if found is None:
-            raise ApiError(404, "NotFound", f'no matches for kind "{wanted[1]}" in version "{wanted[0]}"')
-        return found
+    def _rivals(self, key: str, selector: str) -> list[str]:
+        """Keys of the autoscalers of the namespace whose targets have one of the pods that `selector` finds."""
+        namespace, matching = split_key(key)[0], parse_labels(selector)
+        labels = [p.metadata.labels or {} for p in self.pods.list(namespace)]
+        pods = [given for given in labels if matching.matches(given)]
+        others = {k: t for k, t in self._selectors.items() if t and split_key(k)[0] == namespace and k != key}
+        found = [k for k, text in others.items() if any(map(parse_labels(text).matches, pods))]
+        return sorted([key, *found])
 
     async def _ask(self, owner: Object, metric: Object, current: int, selector: str) -> Proposal | MetricFault:
         namespace, kind = owner["metadata"]["namespace"], metric["type"]
@@ -104,7 +108,11 @@ class HorizontalPodAutoscalerController(Controller):
             if kind in ("Resource", "ContainerResource"):
                 samples = await self._samples(namespace, selector, metric)
                 return resource_metric(metric, current, pods, samples, allow, self.clock.now())
-            values = await self._values(namespace, selector, metric)
+            items = await self._values(namespace, selector, metric)
+            if kind == "Pods":
+                by_name = {i["describedObject"]["name"]: milli(str(i["value"])) for i in items}
+                return pods_metric(metric, current, pods, by_name, allow, self.clock.now())
+            values = [milli(str(i["value"])) for i in items]
             return value_metric(metric, current, sum(p.ready and p.active for p in pods), values, allow)
         except MetricFault as fault:
             return fault
@@ -116,7 +124,7 @@ class HorizontalPodAutoscalerController(Controller):
     async def _samples(self, namespace: str, selector: str, metric: Object) -> dict[str, int]:
         """Pod name -> what it (or the container meant) uses, in thousandths. Raises ApiError."""
         query = urlencode({"labelSelector": selector})
-        found = await self._get(f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods", query)
+        found = await scales.get(self.client, f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods", query)
         source = metric.get("resource") or metric["containerResource"]
         only, out = source.get("container", ""), {}
         for item in found["items"]:
@@ -125,11 +133,11 @@ class HorizontalPodAutoscalerController(Controller):
                 out[item["metadata"]["name"]] = sum(milli(u) for u in uses)
         return out
 
-    async def _values(self, namespace: str, selector: str, metric: Object) -> list[int]:
-        """Thousandths. Raises ApiError, 404 when nobody serves the metrics API."""
+    async def _values(self, namespace: str, selector: str, metric: Object) -> list[Object]:
+        """The values of a metrics API. Raises ApiError, 404 when nobody serves it."""
         kind = metric["type"]
         source = metric[kind.lower()]
-        name, of = quote(source["metric"]["name"]), _selector_text(source["metric"].get("selector"))
+        name, of = quote(source["metric"]["name"]), scales.selector_text(source["metric"].get("selector") or {})
         if kind == "External":
             path, query = f"{_EXTERNAL}/namespaces/{namespace}/{name}", urlencode({"labelSelector": of} if of else {})
         elif kind == "Pods":
@@ -137,18 +145,11 @@ class HorizontalPodAutoscalerController(Controller):
             query = urlencode({"labelSelector": selector, **({"metricLabelSelector": of} if of else {})})
         else:
             described = source["describedObject"]
-            plural = (await self._resource(described)).group_resource
+            kind_of = await self._scales.resource(described.get("apiVersion", ""), described["kind"])
+            plural = kind_of.group_resource
             path = f"{_CUSTOM}/namespaces/{namespace}/{plural}/{quote(described['name'])}/{name}"
             query = urlencode({"metricLabelSelector": of} if of else {})
-        found = await self._get(path, query)
-        return [milli(str(item["value"])) for item in found.get("items") or ()]
-
-    async def _get(self, path: str, query: str = "") -> Object:
-        response = await self.client.raw("GET", path, query)
-        body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
-        if response.status != 200:
-            raise error_from(response.status, body)
-        return dict(orjson.loads(body))
+        return list((await scales.get(self.client, path, query)).get("items") or ())
 
     # -- doing
 
@@ -181,21 +182,6 @@ class HorizontalPodAutoscalerController(Controller):
 
     def all_keys(self) -> Iterable[str]:
         return list(self.autoscalers.keys())
-
-
-def _selector_text(selector: Object | None) -> str:
-    """matchLabels and matchExpressions as query text."""
-    parts = [f"{k}={v}" for k, v in ((selector or {}).get("matchLabels") or {}).items()]
-    for one in (selector or {}).get("matchExpressions") or ():
-        key, operator, values = one["key"], one["operator"], ",".join(one.get("values") or ())
-        words = {
-            "In": f"{key} in ({values})",
-            "NotIn": f"{key} notin ({values})",
-            "Exists": key,
-            "DoesNotExist": f"!{key}",
-        }
-        parts.append(words[operator])
-    return ",".join(parts)
 
 
 def _spec_changed(old: Object | None, new: Object | None) -> bool:

@@ -169,19 +169,32 @@ def resource_metric(
     return Proposal(wanted, label, {"type": metric["type"], key: {**base, "current": now_}})
 
 
+def pods_metric(
+    metric: Object, current: int, pods: list[Pod], values: dict[str, int], allow: Tolerance, now: float
+) -> Proposal:
+    """A Pods metric; `values`: pod name -> thousandths. Silent pods count as for use of resources. Raises MetricFault."""
+    source = metric["pods"]
+    name, per_pod = source["metric"]["name"], milli(str(source["target"]["averageValue"]))
+    if per_pod <= 0:
+        raise MetricFault("FailedGetPodsMetric", f"the target of metric {name} must be above zero")
+    wants = {p.metadata.name: per_pod for p in pods}
+    try:
+        wanted, _, average = replicas_for(current, pods, values, wants, "", allow, now)
+    except MetricFault as fault:
+        raise MetricFault("FailedGetPodsMetric", f"unable to get metric {name}: {fault}") from fault
+    shown = {"metric": source["metric"], "current": {"averageValue": amount(average)}}
+    return Proposal(wanted, f"pods metric {name}", {"type": "Pods", "pods": shown})
+
+
 def value_metric(metric: Object, current: int, ready: int, values: list[int], allow: Tolerance) -> Proposal:
-    """A Pods, Object or External metric from the thousandths that a metrics API gave. Raises MetricFault."""
+    """An Object or External metric from the thousandths that a metrics API gave. Raises MetricFault."""
     kind = metric["type"]
     key = kind.lower()
     source = metric[key]
     target, name, total = source["target"], source["metric"]["name"], sum(values)
     if not values:
         raise MetricFault(f"FailedGet{kind}Metric", f"no values for metric {name}")
-    if kind == "Pods":
-        average = total // len(values)
-        ratio = average / max(1, milli(str(target["averageValue"])))
-        wanted, now_ = math.ceil(round(ratio * len(values), 9)), {"averageValue": amount(average)}
-    elif target.get("averageValue") is not None:
+    if target.get("averageValue") is not None:
         ratio = total / max(1, milli(str(target["averageValue"])) * max(1, current))
         wanted = math.ceil(round(total / max(1, milli(str(target["averageValue"]))), 9))
         now_ = {"averageValue": amount(total // max(1, current))}

@@ -53,6 +53,8 @@ class Plan:
     reason: str = ""
     """Of a change, for its event."""
     faults: list[MetricFault] = field(default_factory=list)
+    failure: str = ""
+    """Why no size could be computed, for its event."""
 
 
 def rules(owner: Object, direction: str) -> Object:
@@ -100,9 +102,14 @@ class _Step:
         if best is None or (self.faults and best.replicas <= self.current):
             # Without all metrics nothing is taken away: the missing one might be the one that needs it.
             first = self.faults[0]
-            text = f"the HPA was unable to compute the replica count: {first}"
-            self._set("ScalingActive", False, first.reason, text)
-            return self._done(self.current)
+            if first.reason in ("InvalidSelector", "AmbiguousSelector"):
+                self._set("ScalingActive", False, first.reason, str(first))
+                return self._done(self.current)
+            self._set("ScalingActive", False, first.reason, f"the HPA was unable to compute the replica count: {first}")
+            out = self._done(self.current)
+            bad, all_ = len(self.faults), len(self.faults) + len(self.proposals)
+            out.failure = f"invalid metrics ({bad} invalid out of {all_}), first error is: {first}"
+            return out
         text = f"the HPA was able to successfully calculate a replica count from {best.name}"
         self._set("ScalingActive", True, "ValidMetricFound", text)
         wanted = self._limit(self._stabilise(best.replicas))

@@ -17,14 +17,23 @@ from jota.controllers import conditions
 from jota.controllers.controller import Context, Controller, controller_of, own
 from jota.controllers.replicaset import REPLICATIONCONTROLLERS
 from jota.controllers.revisions import share
+from jota.controllers.scales import Scales, selector_text
 from jota.controllers.statefulset_pods import STATEFULSETS
-from jota.controllers.views import Pod
+from jota.controllers.views import OwnerReference, Pod
+from jota.meta.errors import ApiError
 from jota.meta.resource import DEPLOYMENTS, PODS, REPLICASETS, Resource
 from jota.meta.selectors import from_object
 
 Object = dict[str, Any]
 
 BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+SCALE_PERIOD = 30.0
+"""Seconds after which the sizes of sets that are not watched are asked for again."""
+UNMANAGED = (
+    "Pods selected by this PodDisruptionBudget (selector: {}) were found to be unmanaged. As a result, the status of the PDB "
+    "cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set "
+    '".spec.minAvailable" field of the PDB to an integer value.'
+)
 DELETION_TIMEOUT = 120.0
 """Seconds after which an evicted pod that still lives counts again."""
 
@@ -35,6 +44,10 @@ class Expected:
 
     count: int = 0
     problem: str = ""
+    unmanaged: bool = False
+    """Some pods belong to nothing, and so are not counted."""
+    asked: bool = False
+    """The size of a set came from its /scale: nobody tells when it changes."""
 
 
 def plan(budget: Object, pods: list[Pod], expected: Expected, now: float) -> tuple[Object, float | None]:
@@ -103,6 +116,7 @@ class PodDisruptionBudgetController(Controller):
             for r in (REPLICASETS, DEPLOYMENTS, STATEFULSETS, REPLICATIONCONTROLLERS)
         }
         self.events = context.recorder("controllermanager")
+        self._scales = Scales(self.client)
 
     def _keys_of_pod(self, pod: Pod) -> Iterable[str]:
         return [
@@ -120,30 +134,52 @@ class PodDisruptionBudgetController(Controller):
             return None
         selector = from_object(budget["spec"].get("selector"))
         pods = [p for p in self.pods.list(budget["metadata"]["namespace"]) if selector.matches(p.metadata.labels)]
-        expected = self._expected(pods) if scale_matters(budget) else Expected(len(pods))
+        expected = await self._expected(pods) if scale_matters(budget) else Expected(len(pods))
         if not pods:
             self.events.event(budget, "Normal", "NoPods", "No matching pods found")
         status, again = plan(budget, pods, expected, self.clock.now())
         if status != budget.get("status"):
             if expected.problem:
                 self.events.event(budget, "Warning", "CalculateExpectedPodCountFailed", expected.problem)
+            elif expected.unmanaged:
+                text = UNMANAGED.format(selector_text(budget["spec"].get("selector") or {}))
+                self.events.event(budget, "Warning", "UnmanagedPods", text)
             # The version is checked: an eviction that was granted meanwhile must not be forgotten.
             self.wrote(key, self.budgets, await self.client.update(BUDGETS, {**budget, "status": status}, "status"))
-        return again
+        return again if not expected.asked else min(SCALE_PERIOD, again or SCALE_PERIOD)
 
-    def _expected(self, pods: list[Pod]) -> Expected:
+    async def _expected(self, pods: list[Pod]) -> Expected:
         """The sum of what the pods' sets want; pods without one do not count."""
-        scales: dict[str, int] = {}
+        seen: set[str] = set()
+        sizes: dict[str, int] = {}
+        unmanaged = asked = False
         for pod in pods:
-            reference = pod.metadata.controller
-            if reference is None:
+            owner = pod.metadata.controller
+            if owner is None:
+                unmanaged = True
                 continue
-            found = self._top(reference.kind, pod.metadata.namespace, reference.name, reference.uid)
+            if owner.uid in seen:
+                continue
+            seen.add(owner.uid)
+            if owner.kind in self.above:
+                found = self._top(owner.kind, pod.metadata.namespace, owner.name, owner.uid)
+            else:
+                found, asked = await self._scale(owner, pod.metadata.namespace), True
             if found is None:
-                text = f"found no controllers for pod {pod.metadata.name!r}"
-                return Expected(problem=text.replace("'", '"'))
-            scales[found["metadata"]["uid"]] = int(found["spec"].get("replicas", 1))
-        return Expected(sum(scales.values()))
+                return Expected(problem=f'found no controllers for pod "{pod.metadata.name}"', asked=asked)
+            sizes[found["metadata"]["uid"]] = int(found["spec"].get("replicas", 1))
+        return Expected(sum(sizes.values()), unmanaged=unmanaged, asked=asked)
+
+    async def _scale(self, owner: OwnerReference, namespace: str) -> Object | None:
+        """The scale of an owner of any other kind; None when it has none."""
+        try:
+            resource = await self._scales.resource(owner.apiVersion, owner.kind)
+            scale = await self._scales.get(resource, namespace, owner.name)
+        except ApiError as e:
+            if e.code == 404:
+                return None
+            raise
+        return scale if scale["metadata"].get("uid") in (None, "", owner.uid) else None
 
     def _top(self, kind: str, namespace: str, name: str, uid: str) -> Object | None:
         """The set that owns a pod, or the deployment above a replica set."""

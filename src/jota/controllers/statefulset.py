@@ -25,6 +25,7 @@ from jota.controllers.statefulset_pods import (
     identity,
     ordinal_of,
     revision_of,
+    stale,
 )
 from jota.controllers.views import Pod, controlled_by, mine_or_nobodys
 from jota.meta.errors import ApiError
@@ -44,7 +45,7 @@ class StatefulSetController(Controller):
         self.pods.add_index("controller", podclaim.by_controller)
         self.revisions = self.watch(CONTROLLERREVISIONS, owned_by("StatefulSet", "apps"))
         self.revisions.add_index("controller", by_owner)
-        self.claims = self.watch(PVCS)
+        self.claims = self.watch(PVCS, self._keys_of_claim, when=lambda _, new: new is None)
         self.events = context.recorder("statefulset-controller")
 
     def _keys_of_pod(self, pod: Pod) -> Iterable[str]:
@@ -52,6 +53,15 @@ class StatefulSetController(Controller):
             return controlled_by("StatefulSet", "apps")(pod)
         parent = pod.metadata.name.rpartition("-")[0]
         return [key_of(pod.metadata.namespace, parent)] if parent else []
+
+    def _keys_of_claim(self, one: Object) -> Iterable[str]:
+        """A claim is gone: a set may have waited for that to make its pod anew."""
+        namespace, name = one["metadata"]["namespace"], one["metadata"]["name"]
+        for owner in self.sets.list(namespace):
+            for template in owner["spec"].get("volumeClaimTemplates") or ():
+                pod = name.removeprefix(f"{template['metadata']['name']}-")
+                if pod != name and ordinal_of(owner["metadata"]["name"], pod) is not None:
+                    yield own(owner)[0]
 
     async def reconcile(self, key: str) -> float | None:
         owner = self.sets.get(key)
@@ -105,12 +115,20 @@ class StatefulSetController(Controller):
             await self._retain(key, owner, pods, decided)
             for pod in (*decided.failed, *decided.delete):
                 await self._delete(key, owner, pod, failed=pod in decided.failed)
-            makes = [self._create(key, owner, o, current if old else update) for o, old in decided.create]
+            ready = [(o, old) for o, old in decided.create if not self._waits_for_claim(owner, o)]
+            makes = [self._create(key, owner, o, current if old else update) for o, old in ready]
             for start in range(0, len(makes), 50):
                 await asyncio.gather(*makes[start : start + 50])
         except ApiError as e:
             return e
         return None
+
+    def _waits_for_claim(self, owner: Object, ordinal: int) -> bool:
+        """A claim of the pod before it is about to go (scaled down and up again under whenScaled: Delete)."""
+        meta = owner["metadata"]
+        pod = f"{meta['name']}-{ordinal}"
+        found = (self.claims.get(key_of(meta["namespace"], name)) for name in claim_names(owner, pod).values())
+        return any(one is not None and stale(one, pod) for one in found)
 
     async def _create(self, key: str, owner: Object, ordinal: int, revision: Object) -> None:
         meta = revision["metadata"]

@@ -92,6 +92,16 @@ def claims(owner: Object, pod_name: str) -> list[Object]:
     return out
 
 
+def stale(found: Object, pod_name: str) -> bool:
+    """A claim that is on its way out, with the pod of its name that went before: a new pod must not be tied to it.
+
+    Only for pods that are about to be created: then no living pod of that name owns anything.
+    """
+    meta = found["metadata"]
+    owners = meta.get("ownerReferences") or ()
+    return "deletionTimestamp" in meta or any(r["kind"] == "Pod" and r["name"] == pod_name for r in owners)
+
+
 def claim_owners(owner: Object, have: list[Object], pod: Pod | None, *, condemned: bool) -> list[Object]:
     """The owner references of a claim under persistentVolumeClaimRetentionPolicy: of the set when it goes with the set,
     of the pod when it goes with scaling down (`condemned`); references of others stay."""

@@ -165,7 +165,7 @@ def _zones_held(draft: Draft, ready: list[Object]) -> list[str] | None:
     zones = []
     for endpoint in ready:
         hints = draft.standing.get(endpoint["targetRef"]["uid"]) or {}
-        given = hints.get("forZones") or ()
+        given: list[Object] = hints.get("forZones") or []
         if len(given) != 1 or hints.get("forNodes"):
             return None
         zones.append(given[0]["name"])
