@@ -64,17 +64,18 @@ class Dying:
 class Process:
     """The controllers of one process, started again after its death."""
 
-    def __init__(self, api: ApiServer, at: int, after: bool, controllers: Any) -> None:
-        self.controllers = controllers
+    def __init__(
+        self, api: ApiServer, at: int, after: bool, controllers: Any, config: ControllerConfig | None = None
+    ) -> None:
+        self.controllers, self.config = controllers, config or ControllerConfig(ca_pem="PEM")
         self.api, self.transport = api, Dying(api.client.transport, at, after)
         self.died = False
         self.start()
 
     def start(self) -> None:
         self.stop = asyncio.Event()
-        config = ControllerConfig(ca_pem="PEM")
-        client, random = Client(self.transport), Random(3)
-        work = run_controllers(client, self.api.clock, config, self.stop, random=random, controllers=self.controllers)
+        client, random, clock = Client(self.transport), Random(3), self.api.clock
+        work = run_controllers(client, clock, self.config, self.stop, random=random, controllers=self.controllers)
         self.task = asyncio.ensure_future(work)
 
     async def revive(self) -> None:
