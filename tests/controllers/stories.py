@@ -73,14 +73,22 @@ class Kubelet:
         """One look at all pods; True when it changed one."""
         changed = False
         for pod in (await self.api.client.list(PODS))["items"]:
-            meta = pod["metadata"]
-            if "deletionTimestamp" in meta:
-                await self.api.client.delete(PODS, meta["name"], meta["namespace"], grace=0)
-                changed = True
-            elif pod["status"].get("phase", "Pending") == "Pending":
-                await self.start(pod)
-                changed = True
+            try:
+                changed = await self.look(pod) or changed
+            except ApiError as e:
+                if e.code not in (404, 409):  # controllers go on meanwhile: the pod may be gone
+                    raise
         return changed
+
+    async def look(self, pod: Object) -> bool:
+        meta = pod["metadata"]
+        if "deletionTimestamp" in meta:
+            await self.api.client.delete(PODS, meta["name"], meta["namespace"], grace=0)
+            return True
+        if pod["status"].get("phase", "Pending") == "Pending":
+            await self.start(pod)
+            return True
+        return False
 
     async def start(self, pod: Object) -> None:
         meta = pod["metadata"]
