@@ -8,14 +8,13 @@ from random import Random
 from typing import Any
 
 import pytest
+from tests.scheduler.test_scheduler import ACCOUNT, add_node, cluster, node, pod, where
 
 from jota.client.client import Client
 from jota.client.transport import Reply
 from jota.meta.resource import PODS, SERVICEACCOUNTS
 from jota.scheduler.scheduler import Scheduler
 from jota.testing.cluster import ApiServer
-
-from .test_scheduler import ACCOUNT, add_node, cluster, node, pod, where
 
 Object = dict[str, Any]
 SPREAD = {"topologyKey": "no/such", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
