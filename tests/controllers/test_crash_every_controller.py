@@ -16,6 +16,7 @@ import pytest
 from jota.api.filters.attributes import User
 from jota.api.metricsapi import scrape
 from jota.controllers import table
+from jota.controllers.attachdetach import AttachDetachController
 from jota.controllers.certificates import CLIENT, CertificateController
 from jota.controllers.cleaners import TOKEN_TYPE, EventCleaner, TokenCleaner
 from jota.controllers.clusterrole_aggregation import CLUSTER_ROLES, ClusterRoleAggregationController
@@ -24,6 +25,7 @@ from jota.controllers.cronjob import CRONJOBS, CronJobController
 from jota.controllers.daemonset import DaemonSetController
 from jota.controllers.daemonset_plan import DAEMONSETS
 from jota.controllers.deployment import DeploymentController
+from jota.controllers.devicetainteviction import SLICES, DeviceTaintEvictionController
 from jota.controllers.endpoints import EndpointsController
 from jota.controllers.endpointslice import EndpointSliceController
 from jota.controllers.endpointslicemirroring import EndpointSliceMirroring
@@ -43,6 +45,7 @@ from jota.controllers.replicaset import (
     ReplicaSetController,
     ReplicationControllerController,
 )
+from jota.controllers.resourceclaim import CLAIMS, TEMPLATES, ResourceClaimController
 from jota.controllers.resourcequota import ResourceQuotaController
 from jota.controllers.rootca import RootCAPublisher
 from jota.controllers.serviceaccount import ServiceAccountController
@@ -50,6 +53,7 @@ from jota.controllers.statefulset import StatefulSetController
 from jota.controllers.statefulset_pods import PVCS, STATEFULSETS
 from jota.controllers.storageversionmigrator import StorageVersionMigrator
 from jota.controllers.tainteviction import TaintEvictionController
+from jota.controllers.validatingadmissionpolicystatus import POLICIES, ValidatingAdmissionPolicyStatusController
 from jota.controllers.volumebinder import VolumeBinder
 from jota.controllers.volumeprotection import PVS, ClaimProtectionController, VolumeProtectionController
 from jota.kinds.core.quota import QUOTAS
@@ -74,6 +78,10 @@ from jota.pki.ca import CertificateAuthority, Subject, create_csr
 from jota.testing.cluster import ApiServer
 from jota.wire.message import Response
 
+from . import test_attachdetach as attaching
+from . import test_devicetainteviction as sick
+from . import test_resourceclaim as claiming
+from . import test_validatingadmissionpolicystatus as judging
 from .runner import Runner, job
 from .stories import Kubelet, exists, names, web
 from .test_crash_at_every_step import Process
@@ -499,7 +507,71 @@ async def mirrors(api: ApiServer, rest: Rest) -> Any:
     return [(s["addressType"], [e["addresses"] for e in s["endpoints"]]) for s in found]
 
 
+async def claims(api: ApiServer, rest: Rest) -> Any:
+    await api.client.create(TEMPLATES, {"metadata": named("t"), "spec": {"spec": claiming.REQUEST}})
+    for name in ("p", "q"):
+        await api.client.create(PODS, claiming.pod(name))
+    await rest(5)
+    made_for = [c["metadata"]["ownerReferences"][0]["name"] for c in (await api.client.list(CLAIMS, "ns"))["items"]]
+    pods = (await api.client.list(PODS, "ns"))["items"]
+    statuses = [len(p["status"]["resourceClaimStatuses"]) for p in pods]
+    await api.client.patch(PODS, "p", "ns", {"status": {"phase": "Succeeded"}}, subresource="status")
+    await rest(20)
+    left = (await api.client.list(CLAIMS, "ns"))["items"]
+    return made_for, statuses, [c["metadata"]["ownerReferences"][0]["name"] for c in left]
+
+
+async def sick_devices(api: ApiServer, rest: Rest) -> Any:
+    driver, pool, device = sick.DEVICE
+    where = {"driver": driver, "pool": {"name": pool, "generation": 1, "resourceSliceCount": 1}, "nodeName": "n1"}
+    made = await api.client.create(
+        SLICES, {"metadata": {"name": "s"}, "spec": {**where, "devices": [{"name": device}]}}
+    )
+    for name in ("a", "b"):
+        claim = await api.client.create(CLAIMS, {"metadata": named(name), "spec": sick.REQUEST})
+        user = {"resource": "pods", "name": name, "uid": (await pod(api, name, nodeName="n1"))["metadata"]["uid"]}
+        status = sick.allocated()["status"] | {"reservedFor": [user]}
+        await api.client.update(CLAIMS, {**claim, "status": status}, subresource="status")
+    await rest(2)
+    taint = {"key": "sick", "value": "yes", "effect": "NoExecute"}
+    made["spec"]["devices"][0]["taints"] = [taint]
+    await api.client.update(SLICES, made)
+    await rest(20)
+    pods = (await api.client.list(PODS, "ns"))["items"]
+    return ["deletionTimestamp" in p["metadata"] for p in pods]
+
+
+async def attachments(api: ApiServer, rest: Rest) -> Any:
+    for name in "ab":
+        await api.client.create(NODES, {"metadata": {"name": name}})
+        await attaching.node_status(api, name)
+    await attaching.storage(api, "ReadWriteOnce")
+    sidecar, ends = attaching.Sidecar(api), []
+    for name in "ab":
+        await attaching.pod(api, name, name)
+        for _ in range(2):
+            await sidecar.rest(5)
+            await rest(20)
+        ends.append([await attaching.attached_to(api), *[await attaching.reported(api, n) for n in "ab"]])
+        await api.client.delete(PODS, name, "ns", grace=0)
+    return ends
+
+
+async def policies(api: ApiServer, rest: Rest) -> Any:
+    rule = {"expression": "object.replicas > 1"}
+    await api.client.create(POLICIES, judging.policy(rule, groups=["apps"], resources=["deployments"]))
+    await rest(2)
+    patch = {"spec": {"validations": [{"expression": "object.spec.replicas > 1"}]}}
+    await api.client.patch(POLICIES, "p", "", patch)
+    await rest(2)
+    return (await api.client.get(POLICIES, "p"))["status"]
+
+
 STORIES: dict[Any, Story] = {
+    ResourceClaimController: claims,
+    DeviceTaintEvictionController: sick_devices,
+    AttachDetachController: attachments,
+    ValidatingAdmissionPolicyStatusController: policies,
     NamespaceController: namespaces,
     GarbageCollector: garbage,
     NodeIpamController: parts,
