@@ -271,6 +271,31 @@ def test_ctl_deployment_progress() -> None:
     asyncio.run(story())
 
 
+def test_ctl_deployment_terminating_replicas() -> None:
+    """status.terminatingReplicas of sets and deployments: pods that were deleted and still run (on by default since 1.35)"""
+
+    async def story() -> None:
+        async with running() as api:
+            kubelet = Kubelet(api)
+            await api.client.create(DEPLOYMENTS, web(4))
+            await kubelet.settle()
+            (one,) = (await api.client.list(REPLICASETS, "ns"))["items"]
+            assert one["status"]["terminatingReplicas"] == 0
+            await api.client.patch(DEPLOYMENTS, "web", "ns", {"spec": {"replicas": 1}})
+            await api.advance(5)
+            for resource, name in ((DEPLOYMENTS, "web"), (REPLICASETS, one["metadata"]["name"])):
+                status = (await api.client.get(resource, name, "ns"))["status"]
+                assert (status["replicas"], status["terminatingReplicas"]) == (1, 3)
+            await kubelet.settle()
+            for resource, name in ((DEPLOYMENTS, "web"), (REPLICASETS, one["metadata"]["name"])):
+                assert not (await api.client.get(resource, name, "ns"))["status"]["terminatingReplicas"]
+            await api.client.create(REPLICATIONCONTROLLERS, body_of(REPLICATIONCONTROLLERS))
+            await kubelet.settle()
+            assert "terminatingReplicas" not in (await api.client.get(REPLICATIONCONTROLLERS, "web", "ns"))["status"]
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize("resource", [REPLICASETS, REPLICATIONCONTROLLERS], ids=lambda r: r.plural)
 def test_ctl_replicaset_replicationcontroller_failure(resource: Any) -> None:
     """should surface a failure condition on a common issue like exceeded quota"""

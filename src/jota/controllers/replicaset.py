@@ -83,11 +83,12 @@ def _magnitude(age: float) -> int:
 
 
 def status_of(
-    owner: Object, active: list[Pod], failure: tuple[str, str] | None, now: float
+    owner: Object, active: list[Pod], failure: tuple[str, str] | None, now: float, terminating: int | None = None
 ) -> tuple[Object, float | None]:
     """(the status as it should be, seconds until a ready pod becomes available or None).
 
-    `failure` is (reason, message) of a create or delete that failed just now; None clears the condition.
+    `failure` is (reason, message) of a create or delete that failed just now; None clears the condition. `terminating`:
+    pods on their way out; None for kinds that do not tell.
     """
     template = (owner["spec"].get("template") or {}).get("metadata") or {}
     labels: dict[str, str] = template.get("labels") or {}
@@ -109,6 +110,8 @@ def status_of(
         "availableReplicas": sum(wait <= 0 for wait in waits) if minimum else len(ready),
     }
     status: Object = {k: v for k, v in counts.items() if v or k == "replicas"}
+    if terminating is not None:
+        status["terminatingReplicas"] = terminating
     status["observedGeneration"] = owner["metadata"].get("generation", 0)
     if conds:
         status["conditions"] = conds
@@ -149,6 +152,7 @@ class _Created(msgspec.Struct):
 class ReplicaSetController(Controller):
     name: ClassVar[str] = "replicaset"
     resource: ClassVar[Resource] = REPLICASETS
+    tells_terminating: ClassVar[bool] = True
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -180,10 +184,11 @@ class ReplicaSetController(Controller):
             self._deleted.pop(key, None)
             return None
         active = await self._claim(key, owner)
+        leaving = self._terminating(key, owner["metadata"]["uid"]) if self.tells_terminating else None
         shrinks = len(active) > owner["spec"].get("replicas", 1)
         decided = plan(owner, active, self._related(owner) if shrinks else (), self.clock.now())
         failure = await self._create(key, owner, decided.create) or await self._delete(key, owner, decided.delete)
-        status, again = status_of(owner, active, failure[:2] if failure else None, self.clock.now())
+        status, again = status_of(owner, active, failure[:2] if failure else None, self.clock.now(), leaving)
         if status != owner.get("status"):
             changed = {**owner, "status": status}
             self.wrote(key, self.sets, await self.client.update(self.resource, changed, "status"))
@@ -203,6 +208,12 @@ class ReplicaSetController(Controller):
         for patched in await claim.apply(self.client, PODS, self.resource, owner, found):
             self.wrote(key, self.pods, patched)
         return found.owned + [p for p in adopted if any(c.item is p for c in found.adopt)]
+
+    def _terminating(self, key: str, uid: str) -> int:
+        gone = self._deleted.get(key, ())
+        return sum(
+            not p.finished and (p.terminating or p.metadata.uid in gone) for p in self.pods.by_index("controller", uid)
+        )
 
     def _related(self, owner: Object) -> list[Pod]:
         """Active pods of all sets that have this one's controller (a deployment's other revisions), or of this one alone."""
@@ -266,6 +277,7 @@ class ReplicationControllerController(ReplicaSetController):
 
     name: ClassVar[str] = "replicationcontroller"
     resource: ClassVar[Resource] = REPLICATIONCONTROLLERS
+    tells_terminating: ClassVar[bool] = False
 
     def selector(self, owner: Object) -> LabelSelector:
         return from_map(owner["spec"].get("selector"))

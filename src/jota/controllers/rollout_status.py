@@ -51,10 +51,18 @@ def _counts(deployment: Object, new: Object | None, old: list[Object]) -> Object
         "unavailableReplicas": max(0, sum(replicas(s) for s in sets) - available),
     }
     status: Object = {k: v for k, v in counts.items() if v}
+    if (leaving := _terminating(sets)) is not None:
+        status["terminatingReplicas"] = leaving
     status["observedGeneration"] = deployment["metadata"].get("generation", 0)
     if (collisions := (deployment.get("status") or {}).get("collisionCount")) is not None:
         status["collisionCount"] = collisions
     return status
+
+
+def _terminating(sets: list[Object]) -> int | None:
+    """Pods on their way out; None when a set does not tell. One that nobody looked at yet has none."""
+    told = [(s.get("status") or {}).get("terminatingReplicas") for s in sets if counted(s, "observedGeneration")]
+    return None if None in told else sum(int(n) for n in told if n is not None)
 
 
 def _available(deployment: Object, status: Object, conds: list[Object], now: float) -> list[Object]:
