@@ -14,7 +14,7 @@ from jota.controllers.statefulset import StatefulSetController
 from jota.controllers.statefulset_plan import BURST, plan
 from jota.controllers.statefulset_pods import PVCS, STATEFULSETS, ordinal_of
 from jota.controllers.volumeprotection import ClaimProtectionController
-from jota.meta.resource import NAMESPACES, PODS
+from jota.meta.resource import EVENTS, NAMESPACES, PODS
 from jota.testing.cluster import ApiServer
 
 from .stories import Kubelet, names, running, web
@@ -185,6 +185,8 @@ def test_an_evicted_pod_is_made_again() -> None:
         after = await api.client.get(PODS, "web-0", "ns")
         assert after["metadata"]["uid"] != before
         assert after["status"]["phase"] == "Running"
+        said = {e["reason"]: (e["type"], e["message"]) for e in (await api.client.list(EVENTS, "ns"))["items"]}
+        assert said["RecreatingFailedPod"] == ("Warning", "StatefulSet ns/web is recreating failed Pod web-0")
 
     told(story)
 

@@ -102,7 +102,8 @@ class DaemonSetController(Controller):
                     decided.again = left if decided.again is None else min(decided.again, left)
                     continue
                 what = "Failed" if pod.status.phase == "Failed" else "Succeeded"
-                text = f"Found {what.lower()} daemon pod {pod.key} on node {pod.target}, will try to kill it"
+                end = "kill" if what == "Failed" else "delete"
+                text = f"Found {what.lower()} daemon pod {pod.key} on node {pod.target}, will try to {end} it"
                 self.events.event(owner, "Warning" if what == "Failed" else "Normal", f"{what}DaemonPod", text)
                 await self._delete(key, owner, pod)
             await asyncio.gather(*(self._delete(key, owner, p) for p in decided.delete))

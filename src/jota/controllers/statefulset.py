@@ -184,9 +184,9 @@ class StatefulSetController(Controller):
     async def _delete(self, key: str, owner: Object, pod: Pod, *, failed: bool) -> None:
         meta, set_name = pod.metadata, owner["metadata"]["name"]
         if failed:
-            reason = "RecreatingFailedPod" if pod.status.phase == "Failed" else "RecreatingTerminatedPod"
-            text = f"StatefulSet {meta.namespace}/{set_name} is recreating {pod.status.phase} Pod {meta.name}"
-            self.events.event(owner, "Warning" if pod.status.phase == "Failed" else "Normal", reason, text)
+            type_, what = ("Warning", "Failed") if pod.status.phase == "Failed" else ("Normal", "Terminated")
+            text = f"StatefulSet {meta.namespace}/{set_name} is recreating {what.lower()} Pod {meta.name}"
+            self.events.event(owner, type_, f"Recreating{what}Pod", text)
         try:
             self.wrote(key, self.pods, await self.client.delete(PODS, meta.name, meta.namespace, uid=meta.uid))
         except ApiError as e:
