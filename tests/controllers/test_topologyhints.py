@@ -127,7 +127,9 @@ def test_a_slice_that_stands_keeps_its_hints_as_long_as_they_are_fair() -> None:
     st.lists(st.integers(1, 9), min_size=3, max_size=3),
     st.lists(st.integers(1, 20), max_size=5),
 )
-def test_every_endpoint_has_one_hint_and_no_zone_is_starved(zones: list[str], cpu: list[int], cuts: list[int]) -> None:
+def test_every_endpoint_has_one_hint_and_every_zone_about_its_share(
+    zones: list[str], cpu: list[int], cuts: list[int]
+) -> None:
     spread = dict(zip("xyz", (c / sum(cpu) for c in cpu), strict=True))
     endpoints, drafts = [endpoint(n, z) for n, z in enumerate(zones)], []
     for cut in cuts:
@@ -141,7 +143,8 @@ def test_every_endpoint_has_one_hint_and_no_zone_is_starved(zones: list[str], cp
         return
     assert got.total() == len(zones)
     shares, _ = shares_of(len(zones), spread)
-    assert all(got[zone] > 0 for zone in spread)
+    # As upstream: a zone may get none when no other has half an endpoint to spare; its proxies then ignore the hints.
+    assert all(got[zone] > 0 for zone in spread) or all(got[z] - s.desired < 0.5 for z, s in shares.items())
     assert all(abs(got[z] - s.desired) < 1.5 for z, s in shares.items())
     again = [Draft([{k: v for k, v in e.items() if k != "hints"} for e in d.endpoints]) for d in drafts]
     for new, old in zip(again, drafts, strict=True):
