@@ -157,6 +157,10 @@ BODIES: dict[str, Object] = {
     },
     "storagemigration.k8s.io/v1/storageversionmigrations": {"spec": {"resource": {"resource": "configmaps"}}},
     "resource.k8s.io/v1/devicetaintrules": {"spec": {"taint": {"key": "a", "effect": "None"}}},
+    "scheduling.k8s.io/v1beta1/podgroups": {"spec": {"schedulingPolicy": {"gang": {"minCount": 2}}}},
+    "scheduling.k8s.io/v1beta1/workloads": {
+        "spec": {"podGroupTemplates": [{"name": "workers", "schedulingPolicy": {"basic": {}}}]}
+    },
     "resource.k8s.io/v1/deviceclasses": {"spec": {}},
     "resource.k8s.io/v1/resourceclaims": {
         "spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c.example.com"}}]}}
@@ -183,9 +187,8 @@ def label_of(kind: Kind) -> str:
 
 
 def body_of(kind: Kind) -> Object | None:
-    """Beta and alpha versions take what the stable one takes."""
-    stable = kind if kind.stability == "stable" else replace(kind, resource=kind.stored)
-    return BODIES.get(label_of(stable))
+    """Beta and alpha versions take what the stable one takes, where there is one."""
+    return BODIES.get(label_of(kind)) or BODIES.get(label_of(replace(kind, resource=kind.stored)))
 
 
 class Driver:
