@@ -61,6 +61,19 @@ async def test_an_apply_configuration_is_merged(api: ApiServer) -> None:
     assert (await api.client.get(CONFIGMAPS, "c", "default"))["metadata"]["labels"]["by"] == "policy"
 
 
+@story
+async def test_what_only_the_server_sets_is_no_policys_to_give(api: ApiServer) -> None:
+    """The API machinery fills these in after admission: no new object begins its life as a deleted one."""
+    stolen = {"uid": "'u'", "deletionTimestamp": "'2020-01-01T00:00:00Z'", "deletionGracePeriodSeconds": "3"}
+    given = {**stolen, "finalizers": "['example.com/x']"}
+    steps = [f"JSONPatch{{op: 'add', path: '/metadata/{field}', value: {value}}}" for field, value in given.items()]
+    await enforce(api, patch(f"[{', '.join(steps)}]"))
+    meta = (await config(api))["metadata"]
+    assert meta["finalizers"] == ["example.com/x"]
+    assert meta["uid"] != "u"
+    assert not {"deletionTimestamp", "deletionGracePeriodSeconds"} & meta.keys()
+
+
 POD = {"containers": [{"name": "main", "image": "i", "env": [{"name": "A", "value": "1"}]}]}
 
 

@@ -352,9 +352,11 @@ class Engine:
     def _mutated(self, call: Call, obj: Object, was: dict[str, Any]) -> dict[str, Any]:
         """What webhooks left: its metadata, checked and with the identity that it had; defaults again. Raises ApiError."""
         meta = metadata.check(obj)
-        for field in ("name", "namespace", "uid", "creationTimestamp", "generation"):
+        for field in ("name", "namespace", "resourceVersion", *metadata.SYSTEM):
             if field in was:
                 meta[field] = was[field]
+            else:
+                meta.pop(field, None)
         self.check_type(call.served, obj)
         self.check_fields(call, obj)
         call.served.kind.default(obj)
