@@ -251,6 +251,33 @@ async def test_configurations_are_checked(api: ApiServer, hooks: Hooks) -> None:
 
 
 @told
+async def test_addresses_that_cannot_be_are_refused_or_fail_as_any_call(api: ApiServer, hooks: Hooks) -> None:
+    for url in ("https://localhost:99999/x", "https://localhost:port/x", "https://[::1/x", "https://u:p@localhost/x"):
+        hook = {**hooks.hook("/x"), "clientConfig": {"url": url}}
+        with pytest.raises(ApiError) as caught:
+            await api.client.create(VALIDATING, {"metadata": {"name": "v"}, "webhooks": [hook]})
+        assert [cause.field for cause in caught.value.causes] == ["webhooks[0].clientConfig.url"], url
+    nowhere = {"clientConfig": {"url": f"https://{'a' * 64}.example.com/x"}}
+    await register(api, VALIDATING, "v", {**hooks.hook("/x"), **nowhere, "failurePolicy": "Ignore"})
+    await make(api)
+    await register(api, VALIDATING, "w", {**hooks.hook("/x"), **nowhere})
+    with pytest.raises(ApiError, match="failed calling webhook"):
+        await make(api, "d")
+
+
+@told
+async def test_warnings_of_any_content_reach_the_client_as_one_header(api: ApiServer, hooks: Hooks) -> None:
+    hooks.answers["/x"] = lambda _: {"warnings": ["one\r\nSet-Cookie: a=b", "\0\x7f\x85two"]}
+    await register(api, VALIDATING, "v", hooks.hook("/x"))
+    body = orjson.dumps({"metadata": {"name": "c"}})
+    answer = await api.client.raw(
+        "POST", CONFIGMAPS.path("default"), body=body, headers={"content-type": "application/json"}
+    )
+    assert answer.status == 201
+    assert [v for k, v in answer.headers if k == "warning"] == ['299 - "one Set-Cookie: a=b", 299 - "two"']
+
+
+@told
 async def test_attaching_can_be_denied(api: ApiServer, hooks: Hooks) -> None:
     hooks.answers["/attach"] = lambda r: {"allowed": False, "status": {"message": "attaching to pod is not allowed"}}
     rule = {"operations": ["CONNECT"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/attach"]}

@@ -44,7 +44,8 @@ def warning_headers(texts: list[str]) -> list[tuple[str, str]]:
         texts = [t[:WARNING_ITEM] for t in texts]
     out, total = [], 0
     for text in texts:
-        clean = " ".join(text.split()).replace("\\", "\\\\").replace('"', '\\"')
+        line = "".join(c if c.isprintable() else " " for c in text)  # a control character would break the header
+        clean = " ".join(line.split()).replace("\\", "\\\\").replace('"', '\\"')
         total += len(clean)
         if total > WARNING_TOTAL:
             break

@@ -13,7 +13,7 @@ import binascii
 import ssl
 from collections import OrderedDict
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 
@@ -28,6 +28,8 @@ from jota.wire.message import Request
 LARGEST = 8 << 20
 """Bytes of an answer."""
 _CONTEXTS = 64
+_IN_PATHS = "/%:@!$&'()*+,;=~"
+"""What stays as it is in a path (RFC 3986 3.3), escapes that are there already included."""
 
 
 class WebhookFailed(Exception):
@@ -79,12 +81,15 @@ class WebhookClient:
         """(address, port, server name, path, URL as shown). Raises WebhookFailed."""
         url = text(config, "url")
         if url:
-            parsed = urlsplit(url)
-            host, port = parsed.hostname or "", parsed.port or 443
-            return host, port, host, parsed.path or "/", url
+            try:
+                parsed = urlsplit(url)
+                host, port = parsed.hostname or "", parsed.port or 443
+            except ValueError as error:
+                raise WebhookFailed(f'failed to call webhook: "{url}" is no URL: {error}') from None
+            return host, port, host, quote(parsed.path, safe=_IN_PATHS) or "/", url
         service = part(config, "service")
         namespace, name, port = text(service, "namespace"), text(service, "name"), number(service, "port", 443)
-        path = "/" + text(service, "path").lstrip("/")
+        path = "/" + quote(text(service, "path").lstrip("/"), safe=_IN_PATHS)
         server = f"{name}.{namespace}.svc"
         address, target = self._endpoint(namespace, name, port)
         return address, target, server, path, f"https://{server}:{port}{path}"

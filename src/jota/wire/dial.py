@@ -47,8 +47,11 @@ async def dial(
     """Raises OSError (refused, unreachable, ssl.SSLError) or TimeoutError; `timeout` covers the TLS handshake too."""
     loop = asyncio.get_running_loop()
     tls: dict[str, Any] = {"ssl": ssl, "server_hostname": server_hostname or host} if ssl is not None else {}
-    async with asyncio.timeout(timeout):
-        _, duplex = await loop.create_connection(SocketDuplex, host, port, **tls)
+    try:
+        async with asyncio.timeout(timeout):
+            _, duplex = await loop.create_connection(SocketDuplex, host, port, **tls)
+    except UnicodeError as problem:  # an empty label, or one of more than 63 bytes: DNS knows no such name
+        raise ConnectionError(f"{host!r} cannot be the name of a host: {problem}") from None
     return duplex
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
+from jota.kinds.clientconfig import client_config
 from jota.kinds.common import AGE, NAME, plain
 from jota.kinds.kind import Column
 from jota.kinds.shape import Object, attach, number, part, parts, put_missing, text, texts
@@ -71,7 +70,7 @@ def _hook(hook: Object, path: str, errors: list[FieldError]) -> None:
         )
     for i, rule in enumerate(parts(hook, "rules")):
         _rule(rule, f"{path}.rules[{i}]", errors)
-    _client(part(hook, "clientConfig"), f"{path}.clientConfig", errors)
+    errors += client_config(part(hook, "clientConfig"), f"{path}.clientConfig")
 
 
 def _rule(rule: Object, path: str, errors: list[FieldError]) -> None:
@@ -87,26 +86,6 @@ def _rule(rule: Object, path: str, errors: list[FieldError]) -> None:
             errors.append(not_supported(f"{path}.operations[{i}]", operation, OPERATIONS))
     if text(rule, "scope") not in ("*", "Cluster", "Namespaced"):
         errors.append(not_supported(f"{path}.scope", text(rule, "scope"), ["*", "Cluster", "Namespaced"]))
-
-
-def _client(config: Object, path: str, errors: list[FieldError]) -> None:
-    url, service = text(config, "url"), part(config, "service")
-    if bool(url) == bool(service):
-        errors.append(required(path, "exactly one of url or service is required"))
-    elif url:
-        parsed = urlsplit(url)
-        if parsed.scheme != "https":
-            errors.append(invalid(f"{path}.url", url, "'https' is the only allowed URL scheme"))
-        elif not parsed.hostname:
-            errors.append(invalid(f"{path}.url", url, "host must be specified"))
-        elif parsed.username or parsed.query or parsed.fragment:
-            errors.append(
-                invalid(f"{path}.url", url, "user information, query parameters and fragments are not permitted")
-            )
-    else:
-        for field in ("name", "namespace"):
-            if not text(service, field):
-                errors.append(required(f"{path}.service.{field}"))
 
 
 COLUMNS: tuple[Column, ...] = (

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from jota.kinds.apiextensions import structural
+from jota.kinds.clientconfig import client_config
 from jota.kinds.shape import Object, meta, part, parts, strings, text, texts
 from jota.meta import names as rules
 from jota.meta.errors import FieldError, duplicate, forbidden_field, invalid, not_supported, required
@@ -258,9 +258,9 @@ def _conversion(conversion: Object) -> list[FieldError]:
             if webhook
             else []
         )
-    if not isinstance(webhook, dict):
+    if not isinstance(webhook, dict) or not isinstance(webhook.get("clientConfig"), dict):
         return [required(f"{at}.webhook.clientConfig", "required when strategy is set to Webhook")]
-    errors = client_config(webhook.get("clientConfig"), f"{at}.webhook.clientConfig")
+    errors = client_config(webhook["clientConfig"], f"{at}.webhook.clientConfig")
     reviews = texts(webhook, "conversionReviewVersions")
     where = f"{at}.webhook.conversionReviewVersions"
     if not reviews:
@@ -270,46 +270,4 @@ def _conversion(conversion: Object) -> list[FieldError]:
         errors.append(invalid(where, shown, f"must include at least one of {', '.join(_REVIEWS)}"))
     for index, version in enumerate(reviews):
         errors += [invalid(f"{where}[{index}]", version, d) for d in rules.dns_1035_label(version)]
-    return errors
-
-
-def client_config(config: Any, at: str) -> list[FieldError]:
-    """url or service, one of them."""
-    if not isinstance(config, dict):
-        return [required(at, "required when strategy is set to Webhook")]
-    url, service = config.get("url"), config.get("service")
-    if (url is None) == (service is None):
-        return [required(at, "exactly one of url or service is required")]
-    if url is not None:
-        return _url(str(url), f"{at}.url")
-    service = service if isinstance(service, dict) else {}
-    errors = [
-        required(f"{at}.service.{key}", f"service {key} is required")
-        for key in ("name", "namespace")
-        if not service.get(key)
-    ]
-    port = service.get("port", 443)
-    if not isinstance(port, int) or not 0 < port < 65536:
-        errors.append(invalid(f"{at}.service.port", port, "port is not valid: must be between 1 and 65535, inclusive"))
-    return errors
-
-
-def _url(url: str, at: str) -> list[FieldError]:
-    form = "; desired format: https://host[/path]"
-    try:
-        found = urlsplit(url)
-        host = found.hostname
-    except ValueError as e:
-        return [required(at, f"url must be a valid URL: {e}{form}")]
-    errors = []
-    if found.scheme != "https":
-        errors.append(invalid(at, found.scheme, f"'https' is the only allowed URL scheme{form}"))
-    if not host:
-        errors.append(invalid(at, "", f"host must be specified{form}"))
-    if found.username is not None:
-        errors.append(invalid(at, found.username, "user information is not permitted in the URL"))
-    if found.fragment:
-        errors.append(invalid(at, found.fragment, "fragments are not permitted in the URL"))
-    if found.query:
-        errors.append(invalid(at, found.query, "query parameters are not permitted in the URL"))
     return errors
