@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 
@@ -16,6 +17,22 @@ async def everything(read) -> bytes:
     while data := await read():
         out += data
     return out
+
+
+def test_clients_that_left_a_silent_container_cost_nothing(story):
+    """Nobody writes, so no write tells that they are gone; a supervisor out of descriptors starts no container."""
+
+    async def body(w):
+        id = await w.start(await w.sandbox(), "exec sleep 1000")
+        descriptors = f"/proc/{w.runtime.supervisor_pid}/fd"
+        counts = []
+        for _ in range(5):
+            session = await w.runtime.attach(id, stdin=False)
+            counts.append(len(os.listdir(descriptors)))
+            await session.close()
+        assert counts == counts[:1] * 5
+
+    story(body)
 
 
 def test_exec_sync(story):

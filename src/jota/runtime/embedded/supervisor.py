@@ -16,6 +16,7 @@ import errno
 import fcntl
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -74,6 +75,13 @@ class Tap:
         except OSError:
             return False
         return len(self.backlog) <= _ATTACH_BACKLOG
+
+    @property
+    def gone(self) -> bool:
+        """The client has closed its side, which nobody else tells while the container is silent."""
+        poll = select.poll()
+        poll.register(self.socket, 0)
+        return bool(poll.poll(0))
 
 
 class Task:
@@ -539,6 +547,10 @@ class Supervisor:
             raise ValueError(f"container {message['id']} is not running")
         if task.request["tty"] and task.terminal < 0:
             raise ValueError(f"the terminal of container {message['id']} is lost")
+        for taps in task.taps.values():
+            for tap in [tap for tap in taps if tap.gone]:
+                tap.socket.close()
+                taps.remove(tap)
         for name, fd in zip((b"stdout", b"stderr"), descriptors, strict=False):
             task.taps.setdefault(name, []).append(Tap(fd))
         back: tuple[int, ...] = ()
