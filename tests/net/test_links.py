@@ -224,6 +224,34 @@ def test_an_attach_that_fails_at_any_step_can_be_repeated(lab, tmp_path, monkeyp
     assert steps == 3
 
 
+def test_an_attach_that_fails_late_leaves_no_host_port_behind(lab, tmp_path, monkeypatch) -> None:
+    """Its address is free again: the next pod that gets it must not get the other one's traffic, too."""
+    node, pod, other = lab.node(), lab.namespace("pod"), lab.namespace("other")
+    lab.serve(other, 80, "other")
+    honest = sys.ensure_sysctl
+
+    async def story() -> None:
+        net = network(tmp_path)
+        await net.start()
+
+        def vanished(name: str, value: str) -> bool:
+            if name.endswith("route_localnet"):
+                raise FileNotFoundError(errno.ENOENT, "the link is gone", name)
+            return honest(name, value)
+
+        monkeypatch.setattr(sys, "ensure_sysctl", vanished)
+        with pytest.raises(FileNotFoundError):
+            await net.attach("u1", pod, [HostPort("TCP", "", 8080, 80)])
+        monkeypatch.setattr(sys, "ensure_sysctl", honest)
+        assert net.addresses() == {}
+        await net.attach("u2", other, [HostPort("TCP", "", 8080, 80)])
+        await net.detach("u2")
+        await net.close()
+
+    lab.run(node, story)
+    assert "8080" not in sys.in_namespace(node, lambda: sys.Nft().run("list ruleset"))
+
+
 def test_a_namespace_that_is_not_there_is_an_error_and_costs_no_address(lab, tmp_path) -> None:
     node = lab.node()
 

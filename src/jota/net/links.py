@@ -131,6 +131,8 @@ class RoutedPodNetwork:
             await self._set_ports(pod_uid, address, list(host_ports or ()), netns)
         except BaseException:
             if fresh:
+                # the next pod may get this address: nobody's host ports may lead to it
+                await self._set_ports(pod_uid, address, [], "")
                 self._allocator.release(pod_uid)
             raise
         await self._save()
