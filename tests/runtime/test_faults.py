@@ -152,6 +152,33 @@ def test_tear_down_can_be_repeated(story, monkeypatch, module_name):
     story(body)
 
 
+class Killed(BaseException):
+    """Nothing runs after it, as after kill -9."""
+
+
+@pytest.mark.parametrize("step", ["make_pause_root", "pin_process_namespace"])
+def test_an_agent_killed_before_a_shared_process_namespace_was_pinned(story, monkeypatch, step):
+    """A sandbox without it is of no use; the next agent sees that it is not ready, and makes another."""
+
+    async def body(w):
+        def killed(*_):
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sandbox, step, killed)
+            with pytest.raises(Killed):
+                await w.sandbox(share_process_namespace=True)
+        await w.runtime.close()
+        w.runtime = w.make()
+        await w.runtime.start()
+        assert [box.state for box in await w.runtime.sandboxes()] == ["notready"]
+        assert w.runtime.shop.cgroups.processes() == []
+        box = await w.sandbox(share_process_namespace=True)
+        assert (await w.run("exit 3", box))[0].exit_code == 3
+
+    story(body)
+
+
 def test_an_agent_killed_while_it_made_things(story):
     """Directories without a record are swept by the next agent."""
 

@@ -120,6 +120,9 @@ class EmbeddedRuntime:
         for id in set(os.listdir(f"{self.root}/sandboxes")) - set(self.state.sandboxes):
             sandbox.tear_down(self.state.sandbox_dir(id))
             self.state.forget_sandbox(id)
+        for box in list(self.state.sandboxes.values()):
+            if box.state == "ready" and sandbox.unfinished(self.state.sandbox_dir(box.id), box.spec):
+                self._release_sandbox(box)
 
     def _discard_container(self, id: str) -> None:
         kernel.umount_if_mounted(f"{self.state.container_dir(id)}/rootfs")
@@ -283,13 +286,7 @@ class EmbeddedRuntime:
         for record in [r for r in self.state.containers.values() if r.sandbox_id == sandbox_id]:
             await self.stop_container(record.id, 0)
 
-        def work() -> None:
-            self._end_pause(found)
-            sandbox.tear_down(self.state.sandbox_dir(sandbox_id))
-            found.state = "notready"
-            self.state.save_sandbox(found)
-
-        await self._blocking(work)
+        await self._blocking(lambda: self._release_sandbox(found))
         self._announce(found.spec.pod_uid)
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
@@ -306,6 +303,12 @@ class EmbeddedRuntime:
     def _end_pause(self, box: Sandbox) -> None:
         if box.spec.share_process_namespace and not self.shop.cgroups.end(container.pause_group(box)):
             raise RuntimeFault("KillPodSandboxError", f"the pause process of {box.spec.name} does not die")
+
+    def _release_sandbox(self, box: Sandbox) -> None:
+        self._end_pause(box)
+        sandbox.tear_down(self.state.sandbox_dir(box.id))
+        box.state = "notready"
+        self.state.save_sandbox(box)
 
     def _discard_sandbox(self, box: Sandbox) -> None:
         """Namespaces, the pod's cgroup unless another sandbox of the pod has it, and the directory."""

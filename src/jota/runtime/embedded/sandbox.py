@@ -81,6 +81,11 @@ def pin_process_namespace(directory: str, pid: int) -> None:
         raise RuntimeFault("FailedCreatePodSandBox", f"the pause process died: {fault}") from fault
 
 
+def unfinished(directory: str, spec: SandboxSpec) -> bool:
+    """Whether whoever made the sandbox died before its shared process namespace was pinned: no container can start in it."""
+    return spec.share_process_namespace and not spec.host_pid and not os.path.ismount(f"{directory}/ns/pid")
+
+
 def shm_path(directory: str, spec: SandboxSpec) -> str:
     return "/dev/shm" if spec.host_ipc else f"{directory}/shm"
 
