@@ -70,6 +70,9 @@ def test_what_is_refused(word: str, why: str) -> None:
     assert why in str(caught.value)
 
 
+EXEC = {"provider": "exec", "min": 0, "max": 1, "command": ["machines"]}
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -84,6 +87,13 @@ def test_what_is_refused(word: str, why: str) -> None:
         {"groups": [{"provider": "local", "min": 1, "max": 2}] * 2},
         {"groups": [{"provider": p, "min": 1, "max": 2, "name": "same"} for p in ("local", "hollow")]},
         {"scanInterval": None},
+        {"scanInterval": 10**400},
+        {"maxNodesTotal": float("inf")},
+        {"scaleDownUtilizationThreshold": 10**400},
+        {"groups": [{"provider": "local", "min": 0, "max": float("inf")}]},
+        {"groups": [{"provider": "local", "min": 0, "max": 1, 1: "x", "a": "x"}]},
+        {"groups": [{**EXEC, "template": {"cpu": "1", "memory": "1Gi", "labels": {1: "a"}}}]},
+        {"groups": [{**EXEC, "template": {"cpu": "1", "memory": "1Gi", "labels": {"a": 1}}}]},
     ],
 )
 def test_documents_that_make_no_sense(document: Any) -> None:

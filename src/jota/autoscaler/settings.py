@@ -143,7 +143,7 @@ def _group(given: Mapping[str, Any]) -> GroupSettings:
         raise BadSettings(f"provider: {provider!r} is none of {', '.join(PROVIDERS)}")
     name = given.get("name") or provider
     allowed = {"name", "provider", "min", "max"} | ({"command", "timeout", "template"} if provider == "exec" else set())
-    if unknown := sorted(given.keys() - allowed):
+    if unknown := sorted(given.keys() - allowed, key=str):
         raise BadSettings(
             f"group {name}: {unknown[0]}: no such setting of provider {provider}; there are {_list(allowed)}"
         )
@@ -176,7 +176,8 @@ def template(name: str, given: Any) -> Template:
                 raise ValueError
         except ValueError:
             raise BadSettings(f"group {name}: template: {resource}: {amount!r} is not an amount") from None
-    if not isinstance(labels, dict) or validate_labels(labels, "labels"):
+    words = isinstance(labels, dict) and all(isinstance(word, str) for pair in labels.items() for word in pair)
+    if not words or validate_labels(labels, "labels"):
         raise BadSettings(f"group {name}: template: labels: not a mapping of label names to values")
     effects = ("NoSchedule", "PreferNoSchedule", "NoExecute")
     if not isinstance(taints, list) or not all(
@@ -221,16 +222,16 @@ def _whole(key: str, raw: Any) -> int:
         if isinstance(raw, bool) or (isinstance(raw, float) and raw != int(raw)):
             raise ValueError
         return int(raw)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadSettings(f"{key}: {raw!r} is not a whole number") from None
 
 
-def _number(key: str, raw: Any) -> float:
+def _number(key: str, raw: Any, most: float = 100.0) -> float:
     try:
         found = float(raw)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadSettings(f"{key}: {raw!r} is not a number") from None
-    if not 0 <= found <= 100:
+    if not 0 <= found <= most:
         raise BadSettings(f"{key}: {raw!r} is out of range")
     return found
 
@@ -238,7 +239,7 @@ def _number(key: str, raw: Any) -> float:
 def _seconds(key: str, raw: Any) -> float:
     """A number of seconds, or Go's form: 90s, 1h30m."""
     if (isinstance(raw, int | float) and not isinstance(raw, bool)) or _NUMBER.fullmatch(str(raw)):
-        found = float(raw)
+        found = _number(key, raw, most=1e9)
     else:
         text = str(raw)
         parts = _DURATION.findall(text)

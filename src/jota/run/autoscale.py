@@ -98,7 +98,7 @@ class SettingsFile:
         self._known = stamp
         try:
             self._settings = parse(yaml.safe_load(text))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise BadSettings(f"{self._path} is not YAML: {error}") from error
         return self._settings
 
