@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Awaitable
 from typing import Any
 
 import orjson
@@ -11,11 +12,13 @@ import pytest
 
 from jota.aio.clock import SystemClock
 from jota.api.config import ApiConfig
-from jota.api.subresources import kubelet
+from jota.api.subresources import kubelet, proxy
 from jota.api.subresources.proxy import split_name
+from jota.kinds.discovery.endpointslice import validate as validate_slice
 from jota.meta.errors import ApiError
 from jota.meta.resource import ENDPOINTSLICES, NODES, PODS, SERVICES
 from jota.testing.cluster import ApiServer
+from jota.wire.dial import forward
 from jota.wire.http import HttpServer
 from jota.wire.message import Request, Response
 
@@ -85,7 +88,14 @@ def test_a_node_that_does_not_answer_is_an_error_with_its_address() -> None:
     asyncio.run(main())
 
 
-def test_proxy_to_pods_and_services() -> None:
+def test_proxy_to_pods_and_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    def at_home(request: Request, *, host: str, **more: Any) -> Awaitable[Response]:
+        """The pod network ends here."""
+        assert host == "10.1.2.3"
+        return forward(request, host="127.0.0.1", **more)
+
+    monkeypatch.setattr(proxy, "forward", at_home)
+
     async def backend(request: Request) -> Response:
         text = f"{request.method} {request.path}?{request.query} {request.headers.get('authorization', '')}"
         return Response(200, [("Content-Type", "text/plain")], text.encode() + request.body)
@@ -97,14 +107,15 @@ def test_proxy_to_pods_and_services() -> None:
         async with ApiServer(clock=SystemClock()) as api:
             container = {"name": "c", "image": "i", "ports": [{"name": "web", "containerPort": port}]}
             await api.client.create(PODS, {"metadata": {"name": "p"}, "spec": {"containers": [container]}}, "default")
-            running = {"status": {"podIP": "127.0.0.1", "phase": "Running"}}
+            running = {"status": {"podIP": "10.1.2.3", "phase": "Running"}}
             await api.client.patch(PODS, "p", "default", running, subresource="status")
+            target = {"kind": "Pod", "namespace": "default", "name": "p"}
             ports = [{"name": "http", "port": 80}]
             await api.client.create(SERVICES, {"metadata": {"name": "s"}, "spec": {"ports": ports}}, "default")
             slice_ = {
                 "metadata": {"name": "s-1", "labels": {"kubernetes.io/service-name": "s"}},
                 "addressType": "IPv4",
-                "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
+                "endpoints": [{"addresses": ["10.1.2.3"], "conditions": {"ready": True}, "targetRef": target}],
                 "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
             }
             await api.client.create(ENDPOINTSLICES, slice_, "default")
@@ -129,6 +140,64 @@ def test_proxy_to_pods_and_services() -> None:
         await server.close(0)
 
     asyncio.run(main())
+
+
+async def service(api: ApiServer, name: str, *endpoints: dict[str, Any], **more: Any) -> int:
+    """The status of a GET through a service with these endpoints."""
+    await api.client.create(SERVICES, {"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}}, "default")
+    piece = {
+        "metadata": {"name": f"{name}-1", "labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4",
+        "endpoints": list(endpoints),
+        "ports": [{"port": 80}],
+        **more,
+    }
+    await api.client.create(ENDPOINTSLICES, piece, "default")
+    return (await api.request("GET", f"/api/v1/namespaces/default/services/{name}/proxy/")).status
+
+
+def test_through_the_server_users_reach_pods_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes endpoints, or the status of a pod, must not borrow this server's place in the network."""
+
+    async def main() -> None:
+        dialled: list[str] = []
+
+        async def note(_request: Request, *, host: str, **_more: Any) -> Response:
+            dialled.append(host)
+            return Response(200)
+
+        monkeypatch.setattr(proxy, "forward", note)
+        async with ApiServer() as api:
+            for name, ip in (("good", "10.1.2.3"), ("self", "127.0.0.1"), ("link", "169.254.169.254")):
+                containers = [{"name": "c", "image": "i"}]
+                await api.client.create(
+                    PODS, {"metadata": {"name": name}, "spec": {"containers": containers}}, "default"
+                )
+                status = {"status": {"podIP": ip}}
+                await api.client.patch(PODS, name, "default", status, subresource="status")
+            answers = {n: await api.request("GET", f"{POD_PATH}/{n}/proxy/") for n in ("good", "self", "link")}
+            assert {n: a.status for n, a in answers.items()} == {"good": 200, "self": 400, "link": 400}
+            assert b'"message":"address not allowed"' in answers["self"].body  # type: ignore[operator]
+
+            target = {"kind": "Pod", "namespace": "default", "name": "good"}
+            elsewhere = {**target, "namespace": "kube-system"}
+            assert await service(api, "a", {"addresses": ["10.1.2.3"], "targetRef": target}) == 200
+            assert await service(api, "b", {"addresses": ["10.1.2.3"]}) == 503
+            assert await service(api, "c", {"addresses": ["10.1.2.4"], "targetRef": target}) == 503
+            assert await service(api, "d", {"addresses": ["10.1.2.3"], "targetRef": elsewhere}) == 503
+            assert (
+                await service(api, "e", {"addresses": ["example.com"], "targetRef": target}, addressType="FQDN") == 503
+            )
+            assert dialled == ["10.1.2.3"] * 2
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0"])
+def test_endpoints_are_never_at_addresses_of_each_host_itself(address: str) -> None:
+    for type_, value in (("IPv4", address), ("IPv6", f"::ffff:{address}")):
+        piece = {"addressType": type_, "endpoints": [{"addresses": [value]}]}
+        assert [e.field for e in validate_slice(piece)] == ["endpoints[0].addresses[0]"], value
 
 
 def test_names_with_scheme_and_port() -> None:

@@ -85,6 +85,8 @@ def _pod(engine: Engine, namespace: str, name: str, port: str) -> tuple[str, int
     address = text(part(pod, "status"), "podIP")
     if not address:
         raise unavailable(f'pod "{name}" has no address yet')
+    if not backends.reachable(address):
+        raise bad_request("address not allowed")
     if port.isdecimal():
         return address, int(port)
     for container in parts(part(pod, "spec"), "containers"):
@@ -102,7 +104,8 @@ def _service(engine: Engine, namespace: str, name: str, port: str) -> tuple[str,
     if service is None:
         raise not_found("services", name)
     found = backends.slices(engine.registry, namespace, name)
-    choices = backends.ready(found, _port_name(service, port))
+    wanted = backends.of_pod(engine.registry, namespace)
+    choices = backends.ready(found, _port_name(service, port), wanted)
     if not choices:
         raise unavailable(f'no endpoints available for service "{name}"')
     return engine.random.choice(choices)

@@ -40,6 +40,7 @@ def endpoint_address(value: str, path: str) -> list[FieldError]:
         address = ipaddress.ip_address(value)
     except ValueError:
         return [invalid(path, value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
+    address = getattr(address, "ipv4_mapped", None) or address
     if address.is_unspecified:
         return [invalid(path, value, f"may not be unspecified ({value})")]
     if address.is_loopback:

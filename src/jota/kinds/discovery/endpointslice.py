@@ -6,6 +6,7 @@ import ipaddress
 
 from jota.kinds import names
 from jota.kinds.common import AGE, NAME, path_cell, plain, some
+from jota.kinds.core.endpoints import endpoint_address
 from jota.kinds.kind import Kind
 from jota.kinds.shape import Object, parts, put_missing, text, texts
 from jota.meta.errors import FieldError, duplicate, invalid, not_supported, required
@@ -50,7 +51,7 @@ def _validate_address(type: str, address: str, path: str) -> list[FieldError]:
         return [invalid(path, address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
     if f"IPv{version}" != type and type in ADDRESS_TYPES:
         return [invalid(path, address, f"must be an {type} address")]
-    return []
+    return endpoint_address(address, path)
 
 
 def _validate_port(port: Object, path: str, seen: set[str]) -> list[FieldError]:
