@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from jota.api.audit import EVERYTHING, Audit
 from jota.api.filters.attributes import User
 from jota.meta.resource import NAMESPACES, PODS, SERVICEACCOUNTS, Resource
 from jota.testing.cluster import ApiServer, story
@@ -153,6 +154,23 @@ async def test_a_stricter_level_refuses_at_once(api: ApiServer) -> None:
     )
     status, refusal = await make(api, sent)
     assert (status, "PodSecurity" in refusal["message"]) == (403, True)
+
+
+@story
+async def test_what_the_audit_trail_notes_is_noted_of_each(api: ApiServer) -> None:
+    lines: list[bytes] = []
+
+    class Sink:
+        def write(self, line: bytes) -> None:
+            lines.append(line)
+
+    api.api.audit = Audit(EVERYTHING, Sink(), api.clock)
+    level = {"pod-security.kubernetes.io/audit": "baseline"}
+    await api.client.patch(NAMESPACES, "default", "", {"metadata": {"labels": level}})
+    lines.clear()
+    await make_several(api, body(hostNetwork=True))
+    noted = [orjson.loads(line).get("annotations", {}) for line in lines]
+    assert sum("pod-security.kubernetes.io/audit-violations" in found for found in noted) == 3
 
 
 @story

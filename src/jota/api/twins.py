@@ -2,7 +2,7 @@
 
 The first passes the whole engine; what became of it is kept with a stamp of all that admission looked at. While the stamp
 holds, the next request of the same bytes by the same user takes the same outcome with a name, a uid and a time of its own.
-Anything that was not plain (webhooks, quotas, warnings, a dry run) is never kept. In: a Call. Out: the value to store.
+Anything that was not plain (webhooks, quotas, warnings, audit annotations, a dry run) is never kept. In: a Call. Out: the value to store.
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ async def create(engine: Engine, call: Call) -> Response:
     twin = engine.twins.find(call)
     if twin is not None:
         return respond.outcome(call, await engine.create_twin(call, twin), engine.clock.now())
-    stamp = engine.twins.stamp(call)
+    stamp, noted = engine.twins.stamp(call), len(call.audit)
     obj = engine.new_object_from(call)
     defaulted = call.served.resource in BY_BYTES
     result = await engine.create(call, obj, call.target.namespace, defaulted=defaulted)
-    if stamp and result.entry is not None:
+    if stamp and result.entry is not None and len(call.audit) == noted:
         engine.twins.keep(call, result.entry.value or b"", stamp)
     return respond.outcome(call, result, engine.clock.now())
