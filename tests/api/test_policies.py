@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import orjson
 import pytest
 
 from jota.api.admission.policies import BINDINGS, POLICIES
+from jota.api.admission.policy_scope import Failed, OutOfBudget, Scope
 from jota.api.audit import EVERYTHING, Audit
+from jota.meta import cel
+from jota.meta.cel import types
 from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, DEPLOYMENTS, NAMESPACES
 from jota.testing.cluster import ApiServer, story
@@ -246,6 +250,19 @@ def test_expressions_are_judged_when_they_are_written(spec: dict[str, Any], fiel
         assert words in caught.value.message
 
     run()
+
+
+def test_what_fails_has_cost_too() -> None:
+    """Else a policy of many rules that all fail late could occupy the server for as long as it likes."""
+    program = cel.compile(f"[{', '.join(['0'] * 100)}].all(a, a >= 0) && 1 / int(a) == 0", {"a": types.STRING})
+    scope = Scope({"a": "0"}, {}, budget=1000)
+    with pytest.raises(Failed, match="division by zero"):
+        scope.run(program)
+    assert 0 < scope.left < 800
+    with pytest.raises(OutOfBudget):
+        for _ in range(10):
+            with contextlib.suppress(cel.CelError):
+                scope.measure(program)
 
 
 @story

@@ -40,11 +40,18 @@ class Scope:
 
     def measure(self, program: cel.Program) -> Any:
         """Raises CelError, OutOfBudget."""
-        result, spent = program.measure(self._values, cel.CALL_LIMIT)
-        self.left -= spent
+        try:
+            result, spent = program.measure(self._values, cel.CALL_LIMIT)
+        except cel.CelError as problem:
+            self._spend(problem.spent)
+            raise
+        self._spend(spent)
+        return result
+
+    def _spend(self, units: int) -> None:
+        self.left -= units
         if self.left < 0:
             raise OutOfBudget(cel.OUT_OF_BUDGET)
-        return result
 
 
 _NOT_YET: Any = object()

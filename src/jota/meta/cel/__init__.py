@@ -49,7 +49,7 @@ class Program:
         return self.measure(values, limit)[0]
 
     def measure(self, values: Mapping[str, Any], limit: int = CALL_LIMIT) -> tuple[Any, int]:
-        """(result, units that it cost). Raises CelError, CelCostError beyond `limit`."""
+        """(result, units that it cost). Raises CelError (whose `spent` tells the cost), CelCostError beyond `limit`."""
         from jota.meta.cel.interpreter import Frame
         from jota.meta.cel.values import work
 
@@ -57,9 +57,12 @@ class Program:
         frame = Frame(dict(values), limit)
         try:
             result = self._run(frame)
+            frame.pay(0)
         except RecursionError:
             raise CelError("the expression is nested too deep") from None
-        frame.pay(0)
+        except CelError as problem:
+            problem.spent = frame.cost
+            raise
         return result, frame.cost
 
 

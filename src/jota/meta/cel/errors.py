@@ -11,6 +11,8 @@ class CelError(ValueError):
     """An evaluation that failed: no such key, overflow, ... `&&`, `||` and the macros may absorb it."""
 
     over_budget = False
+    spent = 0
+    """Units that the evaluation had cost when it failed."""
 
 
 class CelCostError(CelError):

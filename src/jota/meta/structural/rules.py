@@ -295,14 +295,12 @@ def _judge(rule: Rule, node: Node, values: dict[str, Any], path: str, run: _Run)
         run.found.append(invalid(where, type_, text))
         raise _Stop from None
     except cel.CelError as e:
+        _spend(run, e.spent, where, type_)
         if str(e).startswith("no such overload"):
             text = "call arguments did not match a supported operator, function or macro signature for rule"
             return invalid(where, type_, f"'{e}': {text}: {named}")
         return invalid(where, type_, f"{e} evaluating rule: {named}")
-    run.left -= spent
-    if run.left < 0:
-        run.found.append(invalid(where, type_, cel.OUT_OF_BUDGET))
-        raise _Stop
+    _spend(run, spent, where, type_)
     if good is True:
         return None
     text = _text(rule, values, run)
@@ -318,13 +316,22 @@ def _judge(rule: Rule, node: Node, values: dict[str, Any], path: str, run: _Run)
     return invalid(where, type_, text)
 
 
+def _spend(run: _Run, units: int, where: str, type_: str) -> None:
+    """Raises _Stop when the budget is spent."""
+    run.left -= units
+    if run.left < 0:
+        run.found.append(invalid(where, type_, cel.OUT_OF_BUDGET))
+        raise _Stop
+
+
 def _text(rule: Rule, values: dict[str, Any], run: _Run) -> str:
     default = rule.message or f"failed rule: {rule.source.strip()}"
     if rule.message_program is None:
         return default
     try:
         text, spent = rule.message_program.measure(values, max(0, min(cel.CALL_LIMIT, run.left)))
-    except cel.CelError:
+    except cel.CelError as e:
+        run.left -= e.spent
         return default
     run.left -= spent
     good = isinstance(text, str) and text.strip() and "\n" not in text and len(text) <= 5 * 1024
