@@ -42,7 +42,7 @@ def _lay_over(original: dict[str, Any], patch: dict[str, Any], type: Type) -> di
         have = original.get(key)
         if isinstance(value, list):
             below = _child(type, key)
-            if value and "merge" in below.strategies:
+            if "merge" in below.strategies:
                 value = _merge_list(have if isinstance(have, list) else [], value, below, plain=True)
         elif isinstance(value, dict) and isinstance(have, dict):
             below = _child(type, key)
@@ -113,6 +113,8 @@ def _without_directives(patch: list[Any], type: Type) -> list[Any]:
 
 
 def _merge_list(original: list[Any], patch: list[Any], type: Type, plain: bool = False) -> list[Any]:
+    if not patch:
+        return original  # nothing to merge: a list is emptied by directives alone
     if not any(isinstance(p, dict) for p in patch):
         # primitives: the union, original order first
         return _unique([*original, *patch])
