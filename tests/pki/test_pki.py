@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from jota.pki.ca import (
     read_csr,
 )
 from jota.pki.jwt import BadToken, TokenSigner
+from jota.pki.pem import blocks
 
 NOW = 1_800_000_000.0
 
@@ -91,3 +93,30 @@ def test_no_changed_token_passes(position: int, letter: str) -> None:
 def test_garbage_is_only_ever_a_bad_token(text: str) -> None:
     with pytest.raises(BadToken):
         SIGNER.verify(text, NOW)
+
+
+def pem_block(type_: str, der: bytes) -> str:
+    return f"-----BEGIN {type_}-----\n{base64.b64encode(der).decode()}\n-----END {type_}-----\n"
+
+
+def test_pem_blocks_are_found_between_anything_else() -> None:
+    text = f"said before\n{pem_block('A B', b'one')}in between{pem_block('C', b'two')}-----BEGIN D-----\nZm91cg==\n"
+    assert [(b.type, b.headers, b.der) for b in blocks(text)] == [("A B", False, b"one"), ("C", False, b"two")]
+    broken = f"-----BEGIN A-----\n{pem_block('B', b'inner')}-----END A-----\n-----END B-----\n{pem_block('C', b'last')}"
+    assert [b.der for b in blocks(broken)] == [b"inner", b"last"]
+    assert blocks("-----BEGIN A-----\nno base64!\n-----END A-----\n") == []
+    assert blocks("-----BEGIN A-----\nName: x\n\nAAAA\n-----END A-----\n")[0].headers
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-----BEGIN A-----\n" * 50_000,
+        "-----BEGIN " * 50_000,
+        "-----BEGIN A-----\n" * 50_000 + "-----END B-----",
+        "-----END A-----\n" * 50_000,
+    ],
+)
+def test_hostile_pem_is_read_once(text: str) -> None:
+    """Looked at once for each beginning, these would keep the server busy for many minutes."""
+    assert blocks(text) == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
 from cryptography import x509
@@ -17,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 E = TypeVar("E", bound=x509.ExtensionType)
-_BLOCK = re.compile(r"-----BEGIN ([^\n]*?)-----[ \t]*\r?\n(.*?)-----END \1-----", re.DOTALL)
+_BEGIN = re.compile(r"-----BEGIN ([^\n]{0,80}?)-----[ \t]*\r?\n")
+_END = "-----END "
 _HEADER = re.compile(r"^[^\s:]+:.*$", re.MULTILINE)
 
 
@@ -52,7 +54,7 @@ class SigningRequest(NamedTuple):
 def blocks(text: str) -> list[Block]:
     """The PEM blocks of a text, in order; what is no Base64 is skipped."""
     out = []
-    for type_, body in _BLOCK.findall(text):
+    for type_, body in _framed(text):
         headers = bool(_HEADER.search(body))
         try:
             der = base64.b64decode("".join(_HEADER.sub("", body).split()), validate=True)
@@ -60,6 +62,21 @@ def blocks(text: str) -> list[Block]:
             continue
         out.append(Block(type_, headers, der))
     return out
+
+
+def _framed(text: str) -> Iterator[tuple[str, str]]:
+    """Type and body of what stands between a BEGIN and the next END, where these name the same type. Each part of the text is
+    looked at once: others send it, and a thousand beginnings without an end must cost no more than one."""
+    at, end = 0, -1
+    while (begin := _BEGIN.search(text, at)) is not None:
+        at = begin.end()
+        if end < at:
+            end = text.find(_END, at)
+        if end < 0:
+            return
+        if text.startswith(f"{_END}{begin[1]}-----", end):
+            yield begin[1], text[at:end]
+            at = end
 
 
 def certificate(der: bytes) -> Certificate:
