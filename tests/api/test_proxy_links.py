@@ -125,6 +125,27 @@ def test_hostile_pages_are_cheap_and_broken_encodings_end_the_answer() -> None:
         asyncio.run(whole(answer, 1 << 20))
 
 
+def test_a_page_that_inflates_to_much_leaves_others_their_turn() -> None:
+    page = b"<p>" * (1 << 20) + b"<script></script>" * 100_000
+    answer = through(Response(200, [HTML, ("Content-Encoding", "gzip")], gzip.compress(page)), LINKS)
+
+    async def main() -> None:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        assert await whole(answer, 1 << 23) == page
+        task.cancel()
+        assert turns > 100
+
+    asyncio.run(main())
+
+
 @pytest.fixture
 def pods_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pods, whatever their address, are servers of this process."""

@@ -6,11 +6,13 @@ rewritten. Pages stream through: a tag at a time is held back, never the page.
 
 from __future__ import annotations
 
+import asyncio
 import html
 import posixpath
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -48,11 +50,13 @@ _LINKS: dict[bytes, frozenset[bytes]] = {
 }
 _RAW = frozenset((b"script", b"style", b"textarea", b"title", b"iframe", b"noembed", b"noframes", b"xmp"))
 """Elements whose content is text, whatever it looks like."""
+_ENDS = {name: re.compile(b"</" + name, re.IGNORECASE) for name in _RAW}
 _TAG = re.compile(rb"""<([A-Za-z][^\s/>]*+)((?:[^>"']++|"[^"]*+"|'[^']*+')*+)>""")
 _ATTRIBUTE = re.compile(rb"""([^\s=/>"']+)(\s*=\s*)("[^"]*"|'[^']*'|[^\s>"']+)""")
 _LONGEST = 16 * 1024
 """Bytes that are held back for a tag or comment to end; what is longer passes as it is."""
-_INFLATED = 1 << 20
+_PIECE = 16 * 1024
+"""Bytes that are looked at in one go: 30 kB may inflate to as many MB, and others want to be served, too."""
 
 
 class Links:
@@ -77,6 +81,10 @@ class Links:
         return urlunsplit((*((parts.scheme, parts.netloc) if ours else ("", "")), path, parts.query, parts.fragment))
 
 
+def _cut(data: bytes) -> Iterator[bytes]:
+    return (data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
+
+
 def through(response: Response, links: Links) -> Response:
     """The answer as the proxy gives it on."""
     if response.upgrade is not None:
@@ -91,38 +99,47 @@ def through(response: Response, links: Links) -> Response:
     page, stream = _Page(links, encoding), response.stream
     gone = ("content-length", "content-encoding")
     headers = [(k, v) for k, v in response.headers if k.lower() not in gone]
-    if stream is None:
-        body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
-        return Response(response.status, headers, page.feed(body) + page.end())
+    body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
+    if stream is None and not encoding:
+        return Response(response.status, headers, b"".join(page.feed(body)) + page.end())
 
     async def rewriting(writer: Writer) -> None:
-        await stream(_Rewriter(page, writer))
+        rewriter = _Rewriter(page, writer)
+        if stream is not None:
+            await stream(rewriter)
+        else:
+            rewriter.write([body])
+        await rewriter.drain()
         writer.write([page.end()])
 
     return Response(response.status, headers, stream=rewriting)
 
 
 class _Rewriter:
-    """message.Writer in front of another."""
+    """message.Writer in front of another; the work is done in `drain`, piece by piece."""
 
     def __init__(self, page: _Page, writer: Writer) -> None:
         self._page, self._writer = page, writer
+        self._waiting: deque[bytes] = deque()
 
     def write(self, parts: Sequence[Part]) -> None:
-        found = self._page.feed(b"".join(parts))
-        if found:
-            self._writer.write([found])
+        self._waiting.append(b"".join(parts))
 
     @property
     def buffered(self) -> int:
-        return self._writer.buffered
+        return self._writer.buffered + sum(map(len, self._waiting))
 
     @property
     def closed(self) -> bool:
         return self._writer.closed
 
     async def drain(self) -> None:
-        await self._writer.drain()
+        while self._waiting:
+            for found in self._page.feed(self._waiting.popleft()):
+                if found:
+                    self._writer.write([found])
+                await self._writer.drain()
+                await asyncio.sleep(0)  # a pause of no length: it is the others' turn
 
 
 class _Page:
@@ -135,44 +152,46 @@ class _Page:
         self._raw = b""
         """Within such an element, its name."""
 
-    def feed(self, data: bytes) -> bytes:
-        new = self._plain(data) if self._encoding else data
-        waiting = bool(self._held) and b">" not in new and len(self._held) + len(new) < _LONGEST
-        self._held += new
-        return b"" if waiting else self._scan(last=False)
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What a piece of the page becomes, in pieces of bounded work."""
+        for new in self._plain(data) if self._encoding else _cut(data):
+            waiting = bool(self._held) and b">" not in new and len(self._held) + len(new) < _LONGEST
+            self._held += new
+            if not waiting:
+                yield self._scan(last=False)
 
     def end(self) -> bytes:
         return self._scan(last=True)
 
-    def _plain(self, data: bytes) -> bytes:
+    def _plain(self, data: bytes) -> Iterator[bytes]:
         if self._inflate is None:
             if not data:
-                return b""
+                return
             # "deflate" is a zlib stream by the book, and the bare one with many servers (and upstream)
             bits = 31 if self._encoding == "gzip" else 15 if data[:1] == b"\x78" else -15
             self._inflate = zlib.decompressobj(bits)
-        out = []
-        try:
-            while data:
-                out.append(self._inflate.decompress(data, _INFLATED))
-                data = self._inflate.unconsumed_tail
-        except zlib.error as problem:
-            raise ConnectionResetError(f"the page's encoding is broken: {problem}") from None
-        return b"".join(out)
+        piece = b""
+        while data or len(piece) == _PIECE:
+            try:
+                piece = self._inflate.decompress(data, _PIECE)
+            except zlib.error as problem:
+                raise ConnectionResetError(f"the page's encoding is broken: {problem}") from None
+            data = self._inflate.unconsumed_tail
+            yield piece
 
     def _scan(self, *, last: bool) -> bytes:
         """Give out what is understood; hold back the beginning of what may be a tag."""
         data, out, at = self._held, [], 0
         while at < len(data):
             if self._raw:
-                end = re.search(b"</" + re.escape(self._raw), data[at:], re.IGNORECASE)
+                end = _ENDS[self._raw].search(data, at)
                 if end is None:
                     keep = 0 if last else min(len(self._raw) + 1, len(data) - at)
                     out.append(data[at : len(data) - keep])
                     at = len(data) - keep
                     break
-                out.append(data[at : at + end.start()])
-                at, self._raw = at + end.start(), b""
+                out.append(data[at : end.start()])
+                at, self._raw = end.start(), b""
             start = data.find(b"<", at)
             if start < 0:
                 out.append(data[at:])
