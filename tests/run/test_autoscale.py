@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 
+from jota.autoscaler.provider import ProviderFault
 from jota.autoscaler.settings import BadSettings
 from jota.cli.common import scaling
+from jota.client.client import Client
+from jota.client.inprocess import InProcess
 from jota.run.autoscale import SettingsFile
 from jota.run.instance import Instance, NodePlan, Refused, Registry, load
+from jota.run.localnodes import LocalProvider
 from jota.run.up import adopt_scaling
+from jota.wire.message import Request, Response
 
 
 def instance(tmp_path: Path, *ips: str, namespaced: bool = False) -> Instance:
@@ -101,3 +107,34 @@ def test_the_settings_file_is_read_anew_when_it_changes(tmp_path: Path) -> None:
     assert second.groups[0].max == 4
     path.unlink()
     assert read() is None
+
+
+def test_an_agent_that_does_not_start_again_hides_no_machine(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Else one broken node of this host would keep the group from being scaled, up and down."""
+    registry = Registry(tmp_path)
+    registry.create("a", None, 2, namespaced=True)
+    asked: list[str] = []
+
+    class Provider(LocalProvider):
+        async def create(self, name: str) -> None:
+            asked.append(name)
+            if name == "a-1":
+                raise ProviderFault("the agent stopped: no space left on device")
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        times = iter((0.0, 0.0, 1.0, 1.0))
+        provider = Provider(registry, "a", Client(InProcess(handler, None)), lambda: next(times))
+        for _ in range(2):
+            async with asyncio.timeout(30):
+                assert [m.name for m in await provider.machines()] == ["a-1", "a-2"]
+        assert asked == ["a-1", "a-2"], "each is tried again only after a while"
+        for revival in provider._revivals:
+            revival.cancel()
+        await provider.close()
+
+    async def handler(_request: Request) -> Response:
+        raise AssertionError("nothing is asked of the API")
+
+    asyncio.run(main())
+    assert "node a-1: its agent has died and does not start again: the agent stopped: no space left" in caplog.text

@@ -72,6 +72,7 @@ async def serve(registry: Registry, instance: Instance, ready: Callable[[], None
         for task in (work, asked, started):
             task.cancel()
         await asyncio.gather(work, asked, started, return_exceptions=True)
+        await local.close()
         await client.close()
 
 

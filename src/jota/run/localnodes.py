@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import shutil
 import threading
 import time
@@ -26,6 +27,7 @@ from jota.run.instance import Instance, NodePlan, Refused, Registry
 from jota.run.up import make_namespace, start_agent, tell, wait_ready
 
 T = TypeVar("T")
+log = logging.getLogger("jota.autoscaler")
 
 MAX_PODS = 110
 TOKEN_LIFE = 600.0
@@ -44,9 +46,15 @@ class LocalProvider:
         self._stopping = threading.Event()
         self._tried: dict[str, float] = {}
         self._busy: set[str] = set()
+        self._revivals: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
         self._stopping.set()
+
+    async def close(self) -> None:
+        """Stop, and wait for what is under way."""
+        self.stop()
+        await asyncio.gather(*self._revivals, return_exceptions=True)
 
     async def first(self) -> int:
         return 1
@@ -62,13 +70,13 @@ class LocalProvider:
         live = {p.node for p in processes.running(instance) if p.role == "agent"}
         for node in instance.nodes:
             if node.ip and not node.leaving and node.name not in live and node.name not in self._busy:
-                await self._revive(node.name)
+                self._revive_soon(node.name)
         return [Machine(n.name, _state(n), created=n.created) for n in instance.nodes if n.ip]
 
     async def create(self, name: str) -> None:
-        token = await self._token()
         self._busy.add(name)
         try:
+            token = await self._token()
             await self._do(lambda: self._create(name, token))
         finally:
             self._busy.discard(name)
@@ -149,12 +157,21 @@ class LocalProvider:
         except (Refused, OSError, NetworkFault, NftError, RuntimeFault) as error:
             raise ProviderFault(str(error)) from error
 
-    async def _revive(self, name: str) -> None:
+    def _revive_soon(self, name: str) -> None:
+        """In the background: one agent that does not start must not hide the machines of all others."""
         now = self._now()
         if now - self._tried.get(name, float("-inf")) < AGAIN:
             return
         self._tried[name] = now
-        await self.create(name)
+        revival = asyncio.get_running_loop().create_task(self._revive(name), name=f"agent of {name}")
+        self._revivals.add(revival)
+        revival.add_done_callback(self._revivals.discard)
+
+    async def _revive(self, name: str) -> None:
+        try:
+            await self.create(name)
+        except ProviderFault as fault:
+            log.warning("node %s: its agent has died and does not start again: %s", name, fault)
 
     async def _token(self) -> bytes:
         """A join token of its own for each machine: the one of `jota up` has long run out."""
