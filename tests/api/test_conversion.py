@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 from jota.aio.clock import SystemClock
+from jota.api.custom.served import BELIEVED
 from jota.pki.ca import CertificateAuthority, Subject
 from jota.testing.cluster import ApiServer, Watching
 from jota.wire.http import HttpServer
@@ -346,6 +347,26 @@ async def test_many_readers_of_one_object_ask_once(api: Api) -> None:
     api.hook.gate.set()
     assert len({o["spec"]["host"] for o in await asyncio.gather(*reads)}) == 1
     assert len(api.reviews()) == 1
+
+
+@told
+async def test_a_webhook_that_was_mended_is_asked_again(api: Api) -> None:
+    """Nothing tells that it converts otherwise now: its answers are believed for a moment only."""
+    await api.do("POST", V1, first(), 201)
+    assert (await api.do("GET", f"{V2}/a"))["spec"]["port"] == "80"
+
+    def mended(answer: Object) -> Object:
+        for obj in answer["response"]["convertedObjects"]:
+            obj["spec"]["port"] = "8080"
+        return answer
+
+    api.hook.spoil = mended
+    converter = api.api.api.served[("example.com", "v2", "addresses")].converter
+    now, later = converter.now, BELIEVED + 1
+    converter.now = lambda: now() + later
+    assert (await api.do("GET", f"{V2}/a"))["spec"]["port"] == "8080"
+    assert (await api.do("GET", V2))["items"][0]["spec"]["port"] == "8080"
+    assert len(api.hook.asked) == 2, "the second reader shared the first one's answer"
 
 
 @told

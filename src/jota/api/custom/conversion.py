@@ -31,13 +31,20 @@ def is_webhook(crd: Object) -> bool:
 
 
 class Converter:
-    def __init__(self, crd: Object, client: WebhookClient, kinds: dict[str, Kind], new_id: Callable[[], str]) -> None:
-        """`kinds`: every version of the definition, the ones that are not served included."""
+    def __init__(
+        self,
+        crd: Object,
+        client: WebhookClient,
+        kinds: dict[str, Kind],
+        new_id: Callable[[], str],
+        now: Callable[[], float],
+    ) -> None:
+        """`kinds`: every version of the definition, the ones that are not served included. `now`: monotonic seconds."""
         webhook = part(part(part(crd, "spec"), "conversion"), "webhook")
         self._config = part(webhook, "clientConfig")
         self._review = next((v for v in texts(webhook, "conversionReviewVersions") if v in REVIEWS), REVIEWS[0])
         self._client, self._new_id = client, new_id
-        self.kinds = kinds
+        self.kinds, self.now = kinds, now
 
     async def convert(self, objects: Sequence[Object], version: str) -> list[Object]:
         """New objects, pruned by the schema of `version`; those that have it already are given back as they are.

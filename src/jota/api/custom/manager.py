@@ -100,7 +100,11 @@ class CustomResources:
         versions = [v for v in parts(spec, "versions") if v.get("served") is True or is_webhook(crd)]
         names = [text(v, "name") for v in versions]
         kinds = {name: stored if name == storage else kind_for(crd, name, storage) for name in names}
-        converter = Converter(crd, self._client, kinds, api.new_uid) if is_webhook(crd) and len(names) > 1 else None
+        converter = (
+            Converter(crd, self._client, kinds, api.new_uid, api.clock.monotonic)
+            if is_webhook(crd) and len(names) > 1
+            else None
+        )
         resources = []
         for version in parts(spec, "versions"):
             if version.get("served") is not True:

@@ -30,6 +30,9 @@ from jota.store.protocol import Entry
 _OPENING = b',"%b":"' % at_rest.FORM.encode()
 KEPT = 16 << 20
 """Bytes of converted objects that a served version remembers."""
+BELIEVED = 10.0
+"""Seconds for which they are shown again. A webhook that was mended converts otherwise from then on, and nothing tells; upstream
+asks it each time. This is long enough for the readers and watchers of one change to share its answer."""
 
 
 def version_of(value: bytes) -> str:
@@ -68,8 +71,8 @@ class CustomServed(Served):
         self.converter = converter
         self.foreign = converter is not None
         self._form, self._stored_form = form_of(kind), form_of(stored_kind)
-        self._converted: OrderedDict[bytes, bytes] = OrderedDict()
-        """Bytes at rest in another version -> in this one. A value never changes, so this is never wrong, only cut short."""
+        self._converted: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
+        """Bytes at rest in another version -> (monotonic time, the same in this one), the oldest first."""
         self._kept = 0
         self._pending: dict[bytes, asyncio.Future[ApiError | None]] = {}
         """Values that somebody converts at this moment; the result is what went wrong."""
@@ -166,10 +169,8 @@ class CustomServed(Served):
         """Bytes at rest (and the revision that their objects show) -> this version's bytes. Raises ApiError 500."""
         out: dict[bytes, bytes] = {}
         while True:
-            for value in values:
-                if value not in out and value in self._converted:
-                    self._converted.move_to_end(value)
-                    out[value] = self._converted[value]
+            self._forget(KEPT)
+            out |= {v: self._converted[v][1] for v in values if v not in out and v in self._converted}
             missing = [v for v in values if v not in out]
             if not missing:
                 return out
@@ -199,12 +200,21 @@ class CustomServed(Served):
             done.set_result(failure)
         out = {v: at_rest.join(o["metadata"], self._form + at_rest.tail(o)) for v, o in zip(mine, made, strict=True)}
         for value, converted in out.items():
-            self._converted[value] = converted
+            self._converted[value] = self.converter.now(), converted
             self._kept += len(value) + len(converted)
-        while self._kept > KEPT:
-            value, converted = self._converted.popitem(last=False)
-            self._kept -= len(value) + len(converted)
+        self._forget(KEPT)
         return out
+
+    def _forget(self, most: int) -> None:
+        """What is beyond `most` bytes, and what was converted too long ago."""
+        assert self.converter is not None
+        since = self.converter.now() - BELIEVED
+        while self._converted:
+            value, (made, converted) = next(iter(self._converted.items()))
+            if self._kept <= most and made > since:
+                return
+            del self._converted[value]
+            self._kept -= len(value) + len(converted)
 
     @staticmethod
     def _stored(converter: Converter, value: bytes, revision: int) -> Object:
