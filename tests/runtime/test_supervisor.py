@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -203,6 +206,49 @@ def test_the_supervisor_stays_small(story):
         assert rss < 20_000, "kB"
 
     story(body)
+
+
+def test_a_new_connection_that_fails_half_way_is_made_again(story, monkeypatch):
+    """A supervisor may be silent for long (a disk that hangs); what ended meanwhile must be noticed all the same."""
+
+    async def body(w):
+        id = await w.start(await w.sandbox(), "while ! [ -e /go ]; do sleep 0.01; done; exit 5")
+        root, honest, silent = (await w.runtime.container(id)).root, w.runtime.link.call, [True]
+
+        async def call(message, *more):
+            if message["op"] == "ping" and silent:
+                silent.clear()
+                open(f"{root}/go", "w").close()
+                await w.until(lambda: start_time(pid) == "")
+                raise TimeoutError
+            return await honest(message, *more)
+
+        pid = (await w.runtime.container(id)).pid
+        monkeypatch.setattr(w.runtime.link, "call", call)
+        await kill_supervisor(w)
+        assert not silent
+        await w.until(lambda: w.runtime.state.containers[id].end is not None)
+
+    story(body)
+
+
+def test_an_exec_that_cannot_be_started_leaves_nothing_open(tmp_path, monkeypatch):
+    def exhausted():
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(os, "fork", exhausted)
+    one = supervisor.Supervisor(str(tmp_path))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        client = supervisor.Client(theirs)
+        before = os.listdir("/proc/self/fd")
+        for _ in range(3):
+            ours.send(json.dumps({"op": "exec", "id": "x" * 32, "tty": True, "argv": ["crun"], "re": 1}).encode())
+            one._receive(client)
+            assert "no more processes" in json.loads(ours.recv(1 << 16))["error"]
+        assert len(os.listdir("/proc/self/fd")) == len(before)
+        assert os.listdir(tmp_path / "console") == []
+        theirs.close()
 
 
 def test_garbage_on_the_socket_is_answered(story):

@@ -117,6 +117,8 @@ class Link:
             try:
                 await self.connect()
             except (RuntimeFault, SupervisorLost, OSError):
+                self.close()  # what was half made: nobody has looked yet at what ended meanwhile
+                self._lost.set()
                 await self.clock.sleep(0.5)
 
     async def connected(self, seconds: float) -> None:

@@ -252,6 +252,9 @@ class Supervisor:
             stdio = (descriptors[0], descriptors[1], descriptors[2])
         try:
             pid = self._spawn(task, message["argv"], stdio)
+        except OSError:
+            self._close_console(task)
+            raise
         finally:
             for fd in set(descriptors):
                 os.close(fd)
