@@ -106,6 +106,27 @@ def test_closing_a_session_kills_its_process(story):
     story(body)
 
 
+def test_a_client_that_leaves_while_it_is_attached_leaves_nothing_open(story, monkeypatch):
+    async def body(w):
+        id = await w.start(await w.sandbox(), "exec sleep 100")
+        asked = asyncio.Event()
+
+        async def call(*_):
+            asked.set()
+            await asyncio.Event().wait()
+
+        before = len(os.listdir("/proc/self/fd"))
+        with monkeypatch.context() as patch:
+            patch.setattr(w.runtime.link, "call", call)
+            attaching = asyncio.create_task(w.runtime.attach(id, stdin=False))
+            await asked.wait()
+            attaching.cancel()
+            await asyncio.gather(attaching, return_exceptions=True)
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    story(body)
+
+
 def test_exec_on_a_terminal(story):
     async def body(w):
         id = await w.start(await w.sandbox(), "sleep 100")

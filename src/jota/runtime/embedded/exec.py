@@ -238,11 +238,10 @@ async def attach(link: Link, container_id: str, stdin: bool, ended: Callable[[],
         answer, descriptors = await link.call(request, tuple(theirs.fileno() for _, theirs in pairs))
         if "error" in answer:
             raise RuntimeFault("AttachError", str(answer["error"]))
-    except (SupervisorLost, TimeoutError) as fault:
+    except BaseException as fault:  # a client that went away meanwhile is a cancellation
         await session.close()
-        raise RuntimeFault("AttachError", f"cannot attach: {fault}") from fault
-    except RuntimeFault:
-        await session.close()
+        if isinstance(fault, SupervisorLost | TimeoutError):
+            raise RuntimeFault("AttachError", f"cannot attach: {fault}") from fault
         raise
     finally:
         for _, theirs in pairs:
