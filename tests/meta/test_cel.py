@@ -134,3 +134,19 @@ def test_an_old_value_may_be_missing() -> None:
     assert not node.check({"n": 1}, None)
     assert node.check({"n": 0}, None)
     assert node.check({"n": 1}, {"n": 2})[0].field == "n"
+
+
+NUMBERS = {
+    "int": "9" * 5000,
+    "uint": "9" * 5000 + "u",
+    "hex": "0x" + "f" * 5000,
+    "next": str(2**63),
+    "unext": f"{2**64}u",
+}
+
+
+@pytest.mark.parametrize("literal", NUMBERS.values(), ids=NUMBERS)
+def test_numbers_of_any_length_are_errors_of_the_expression(literal: str) -> None:
+    with pytest.raises(cel.CelCompileError, match=r"invalid u?int literal"):
+        cel.compile(literal, {}, returns="")
+    assert cel.compile("0x" + "0" * 5000 + "7", {}, returns="").evaluate({}) == 7

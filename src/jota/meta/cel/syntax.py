@@ -191,7 +191,9 @@ def _tokens(source: str) -> list[_Token]:
 
 def _token(kind: str, text: str, at: int) -> _Token:
     if kind in ("hex", "int"):
-        number = int(text.rstrip("uU"), 16 if kind == "hex" else 10)
+        digits = text.rstrip("uU").lower().removeprefix("0x").lstrip("0")
+        # Python reads no number of more than 4300 digits; none of more than 20 is one of CEL's
+        number = int(digits or "0", 16 if kind == "hex" else 10) if len(digits) <= 20 else 2 * _INT64
         if text[-1] in "uU":
             if number >= 2 * _INT64:
                 raise Issue(at, "invalid uint literal")
