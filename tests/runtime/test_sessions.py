@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import time
 
 import pytest
 
@@ -123,6 +125,39 @@ def test_a_client_that_leaves_while_it_is_attached_leaves_nothing_open(story, mo
             attaching.cancel()
             await asyncio.gather(attaching, return_exceptions=True)
         assert len(os.listdir("/proc/self/fd")) == before
+
+    story(body)
+
+
+def runs(w, command: bytes) -> bool:
+    """Whether a process of the node's containers has this command line."""
+    for pid in w.runtime.shop.cgroups.processes():
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+            if file.read() == command:
+                return True
+    return False
+
+
+def test_an_exec_whose_client_leaves_while_it_starts_is_ended(story, monkeypatch):
+    async def body(w):
+        id = await w.start(await w.sandbox(), "exec sleep 100")
+        honest, sent = w.runtime.link.call, asyncio.Event()
+
+        async def call(message, *more):
+            answer = asyncio.ensure_future(honest(message, *more))
+            await asyncio.sleep(0)
+            sent.set()
+            return await answer
+
+        with monkeypatch.context() as patch:
+            patch.setattr(w.runtime.link, "call", call)
+            starting = asyncio.create_task(w.runtime.exec(id, ["sleep", "99"], tty=False, stdin=False))
+            await sent.wait()
+            while not runs(w, b"sleep\x0099\0"):
+                time.sleep(0.001)  # noqa: ASYNC251 (the answer must not come before we leave)
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+        await w.until(lambda: len(w.runtime.shop.cgroups.processes()) == 1)
 
     story(body)
 

@@ -251,6 +251,22 @@ def test_an_exec_that_cannot_be_started_leaves_nothing_open(tmp_path, monkeypatc
         theirs.close()
 
 
+def test_an_exec_whose_agent_dies_while_it_starts_is_ended(tmp_path):
+    process = subprocess.Popen(["sleep", "100"])
+    (tmp_path / "pid").write_text(str(process.pid))
+    one = supervisor.Supervisor(str(tmp_path))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        client = supervisor.Client(theirs)
+        one.clients.add(client)
+        task = one.execs["x"] = supervisor.Task("x", {"pid_file": str(tmp_path / "pid")})
+        task.client = client
+        one.starting[1] = (task, client, 1)
+        one._drop(client)
+        one._started(1, 0)
+        assert process.wait(30) == -signal.SIGKILL
+
+
 def test_garbage_on_the_socket_is_answered(story):
     async def body(w):
         answer, _ = await w.runtime.link.call({"op": "nosuch"})

@@ -135,28 +135,45 @@ class Execs:
         self._running[id] = ended
         session = Session(lambda: asyncio.shield(ended), lambda: self._kill(id, ended))
         theirs = _plumb(session, tty, stdin)
+        # Not cancelled with us: what is being started must become known, or nobody could end it.
+        asking = asyncio.ensure_future(self._ask(request, theirs, base, command[0]))
         try:
-            answer, descriptors = await self._link.call(request, tuple(theirs))
-            if "error" in answer:
-                _, message = lowlevel.explain(_read(f"{base}.log"), command[0], str(answer["error"]))
-                raise RuntimeFault("ExecError", message)
-            if tty:
-                session.terminal = Pipe(descriptors[0])
-        except BaseException as fault:
+            descriptors = await asyncio.shield(asking)
+        except BaseException:
             self._running.pop(id, None)
+            asking.add_done_callback(lambda asked: self._abandon(id, asked))
             for pipe in (session.stdin, session.stdout, session.stderr):
                 if pipe is not None:
                     pipe.close()
-            if isinstance(fault, SupervisorLost | TimeoutError):
-                raise RuntimeFault("ExecError", f"cannot start the session: {fault}") from fault
             raise
+        if tty:
+            session.terminal = Pipe(descriptors[0])
+        return session
+
+    async def _ask(self, request: dict[str, Any], theirs: list[int], base: str, program: str) -> list[int]:
+        """The descriptors that come back. Raises RuntimeFault(ExecError)."""
+        try:
+            answer, descriptors = await self._link.call(request, tuple(theirs))
+            if "error" in answer:
+                _, message = lowlevel.explain(_read(f"{base}.log"), program, str(answer["error"]))
+                raise RuntimeFault("ExecError", message)
+            return descriptors
+        except (SupervisorLost, TimeoutError) as fault:
+            raise RuntimeFault("ExecError", f"cannot start the session: {fault}") from fault
         finally:
             for fd in set(theirs):
                 os.close(fd)
             for name in ("json", "pid", "log"):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{base}.{name}")
-        return session
+
+    def _abandon(self, id: str, asked: asyncio.Future[list[int]]) -> None:
+        """Whoever wanted the session has gone: end it."""
+        if asked.cancelled() or asked.exception() is not None:
+            return  # nothing was started
+        for fd in asked.result():
+            os.close(fd)
+        self._link.post({"op": "kill", "id": id, "signal": int(signal.SIGKILL)})
 
     async def _kill(self, id: str, ended: asyncio.Future[int]) -> None:
         if not ended.done():

@@ -102,6 +102,8 @@ class Task:
         self.taps: dict[bytes, list[Tap]] = {}
         self.client: Client | None = None
         """Exec sessions die with the connection that asked for them."""
+        self.unwanted = False
+        """Killed while its low-level runtime was still at work."""
 
 
 class Client:
@@ -214,7 +216,7 @@ class Supervisor:
         self._forget(client.connection.fileno())
         client.connection.close()
         for task in list(self.execs.values()):
-            if task.client is client and task.pid:
+            if task.client is client:
                 self._signal(task, signal.SIGKILL)
 
     def _tell(self, message: dict[str, Any], client: Client | None = None) -> None:
@@ -400,6 +402,8 @@ class Supervisor:
             if task.terminal >= 0:
                 os.close(task.terminal)
                 task.terminal = -1
+            if task.unwanted:
+                self._signal(task, signal.SIGKILL)
         else:
             if task.terminal >= 0:
                 self._watch_terminal(task)
@@ -538,6 +542,7 @@ class Supervisor:
             elif task.pid:
                 os.kill(task.pid, number)
             else:
+                task.unwanted = task.client is not None and number == signal.SIGKILL
                 return False
         except ProcessLookupError:
             return False
