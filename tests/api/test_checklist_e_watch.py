@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from jota.api import table
 from jota.api.slow import EACH
 from jota.meta.resource import CONFIGMAPS, PODS
 from jota.testing.cluster import ApiServer, Watching, story
@@ -51,6 +52,36 @@ async def test_35_from_a_version_only_what_came_after(api: ApiServer) -> None:
         await make(api, "c")
         await api.settle()
         assert seen.names() == [("ADDED", "b"), ("DELETED", "a"), ("ADDED", "c")]
+
+
+def test_a_mistake_about_one_object_ends_one_watch_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All events of the server go through one loop."""
+    honest = table.of_object
+
+    def of_object(call: Any, obj: dict[str, Any], *more: Any, **named: Any) -> Any:
+        if obj["metadata"]["name"] == "bad":
+            raise KeyError("a column of this object")
+        return honest(call, obj, *more, **named)
+
+    @story
+    async def run(api: ApiServer) -> None:
+        as_table = {"accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+        async with (
+            Watching(api, f"{PATH}?watch=1", **as_table) as unlucky,
+            Watching(api, f"{PATH}?watch=1") as seen,
+            Watching(api, "/api/v1/configmaps?watch=1") as all_seen,
+        ):
+            for name in ("bad", "good"):
+                await make(api, name)
+                await api.settle()
+            assert seen.names() == all_seen.names() == [("ADDED", "bad"), ("ADDED", "good")]
+            assert [(type_, event["code"]) for type_, event in unlucky.events] == [("ERROR", 410)]
+
+    monkeypatch.setattr(table, "of_object", of_object)
+    run()
+    assert "a watcher failed and is cut off" in caplog.text
 
 
 @story

@@ -7,12 +7,14 @@ thousand kubelets do not each look at every pod. Next: verbs/watch.py, registry.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from jota.api.slow import SlowWatchers
 from jota.store.protocol import Compacted, Entry, Store
 
+log = logging.getLogger("jota.api")
 _BACKLOG = 1 << 20
 """Events that may queue between two turns of the loop; beyond it every watcher is cut off and must list again."""
 
@@ -78,7 +80,10 @@ class Channel:
 
     def dispatch(self, entries: list[Entry]) -> None:
         for watcher in list(self.every):
-            watcher.deliver(entries)
+            try:
+                watcher.deliver(entries)
+            except Exception:
+                _broken(watcher)
         for field, by_value in list(self.triggered.items()):
             chosen: dict[str, list[Entry]] = {}
             for entry in entries:
@@ -87,14 +92,29 @@ class Channel:
                         chosen.setdefault(value, []).append(entry)
             for value, few in chosen.items():
                 for watcher in list(by_value.get(value, ())):
-                    watcher.deliver(few)
+                    try:
+                        watcher.deliver(few)
+                    except Exception:
+                        _broken(watcher)
         for callback in self.callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:
+                log.exception("an observer of the store failed")
 
     def _values(self, entry: Entry, field: str) -> set[str]:
         """The field's value now and before."""
         live = (e for e in (entry, entry.previous) if e is not None and e.value is not None)
         return {self.index(e, field) for e in live}
+
+
+def _broken(watcher: Watcher) -> None:
+    """A mistake about one object must not end everybody's events: the watcher is cut off, and its client lists again."""
+    log.exception("a watcher failed and is cut off")
+    try:
+        watcher.cut()
+    except Exception:
+        log.exception("a watcher cannot be cut off")
 
 
 class Feed:
