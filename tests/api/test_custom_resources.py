@@ -7,6 +7,7 @@ import copy
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -189,6 +190,37 @@ async def test_patches_selectors_and_columns(api: ApiServer) -> None:
     assert [i["metadata"]["name"] for i in found["items"]] == ["b"]
     _, table = await do(api, "GET", WIDGETS, accept="application/json;as=Table;v=v1;g=meta.k8s.io")
     assert [r["cells"] for r in table["rows"]] == [["a", 3], ["b", 5]]
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [(7, 7), (-1.9, -1), (2**63 - 1, 2**63 - 1), (1e300, None), (-1e300, None), ("7", None), (True, None)],
+)
+def test_columns_of_integers_hold_integers_or_nothing(value: Any, cell: Any) -> None:
+    """One object with a number that is none must not spoil everybody's lists and watches."""
+
+    @story
+    async def run(api: ApiServer) -> None:
+        any_ = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        columns = [{"name": "Size", "type": "integer", "jsonPath": ".size"}]
+        served = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": any_}}
+        names = {"plural": "things", "kind": "Thing"}
+        versions = [{**served, "additionalPrinterColumns": columns}]
+        spec = {"group": "example.com", "names": names, "scope": "Cluster", "versions": versions}
+        await do(api, "POST", CRDS, {"metadata": {"name": "things.example.com"}, "spec": spec})
+        await api.settle()
+        path = "/apis/example.com/v1/things"
+        as_table = {"accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+        async with Watching(api, f"{path}?watch=1", **as_table) as seen:
+            made = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "a"}, "size": value}
+            assert (await do(api, "POST", path, made))[0] == 201
+            await api.settle()
+            (event,) = seen.events
+        status, table = await do(api, "GET", path, **as_table)
+        assert status == 200
+        assert [r["cells"] for r in (*table["rows"], *event[1]["rows"])] == [["a", cell]] * 2
+
+    run()
 
 
 @story

@@ -147,7 +147,7 @@ def _cell(value: Any, kind: str, now: float) -> Any:
         case "string":
             return _printed(value)
         case "integer":
-            return int(value) if number else None
+            return int(value) if number and -(2**63) <= value < 2**63 else None
         case "number":
             return float(value) if number else None
         case "boolean":
