@@ -157,6 +157,21 @@ async def test_a_provider_that_fails_is_left_alone_and_others_help(story: Story)
     }
 
 
+@told("hollow:0..2")
+async def test_a_mistake_in_one_pass_ends_nothing(story: Story) -> None:
+    honest, failures = story.autoscaler.observer.look, iter(range(2))
+
+    async def look(*seen: Any) -> Any:
+        if next(failures, None) is not None:
+            raise KeyError("a pod that nobody thought of")
+        return await honest(*seen)
+
+    story.autoscaler.observer.look = look  # type: ignore[method-assign]
+    await story.deploy(9)
+    await story.until(lambda: _equals(story.running, 9), 120)
+    assert next(failures, None) is None
+
+
 @told("exec:0..3,name=bare,command=x,cpu=64,memory=512Gi", "hollow:0..3")
 async def test_a_provider_that_hangs_delays_nobody(story: Story) -> None:
     story.scripted.silent = True

@@ -73,12 +73,22 @@ class Autoscaler:
             helpers = [tasks.create_task(self.observer.informers.run()), tasks.create_task(self._events.run())]
             await self.observer.informers.synced()
             self.started.set()
-            while await self._pass(tasks):
+            while await self._try(tasks):
                 await self._rest()
             await self._events.flush()
             self.observer.close()
             for helper in helpers:
                 helper.cancel()
+
+    async def _try(self, tasks: asyncio.TaskGroup) -> bool:
+        """A pass; whether there is to be another. What one did not do the next finds again."""
+        try:
+            return await self._pass(tasks)
+        except (
+            Exception
+        ):  # an object that nobody thought of must not end the work for all others; it is logged with its trace
+            log.exception("a pass failed")
+            return True
 
     async def _rest(self) -> None:
         interval = self._settings.options.scanInterval
