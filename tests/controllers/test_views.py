@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -10,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jota.client.informer import Informer
 from jota.client.sharing import Shared, without_node
 from jota.controllers.views import Pod, PodStatus
+from jota.meta import resource
 from jota.scheduler.pod import Pod as Scheduled
+from jota.testing.cluster import ApiServer, story
 
 _plain = msgspec.json.Decoder(Pod).decode
 _scheduled = msgspec.json.Decoder(Scheduled).decode
@@ -101,3 +105,23 @@ def test_no_field_of_the_status_is_lost() -> None:
     assert set(status) == set(PodStatus.__struct_fields__)
     data = orjson.dumps({"metadata": {"name": "p"}, "spec": {"containers": []}, "status": status})
     assert Pod.from_json(data) == _plain(data)
+
+
+@pytest.mark.parametrize("condition", [None, {}, {"type": None, "status": "True"}, {"type": "Ready", "status": None}])
+def test_whatever_the_api_takes_for_a_condition_can_be_read(condition: Any) -> None:
+    """One pod that cannot be read would keep all controllers of the cluster from seeing any."""
+
+    @story
+    async def run(api: ApiServer) -> None:
+        containers = [{"name": "c", "image": "i"}]
+        await api.client.create(
+            resource.PODS, {"metadata": {"name": "p"}, "spec": {"containers": containers}}, "default"
+        )
+        status = {"status": {"conditions": [condition, {"type": "Ready", "status": "True"}]}}
+        await api.client.patch(resource.PODS, "p", "default", status, subresource="status")
+        pods = Informer(api.client, resource.PODS, type=Pod, clock=api.clock)
+        watching = asyncio.create_task(pods.run())
+        await api.until(lambda: pods.get("default/p") is not None)
+        watching.cancel()
+
+    run()

@@ -142,8 +142,8 @@ class PodSpec(msgspec.Struct, gc=False):
 
 
 class Condition(msgspec.Struct, gc=False):
-    type: str
-    status: str
+    type: str = ""
+    status: str = ""
     reason: str | None = None
     lastTransitionTime: str | None = None
 
