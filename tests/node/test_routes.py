@@ -7,15 +7,18 @@ import os
 from typing import Any
 
 import msgspec
+import orjson
 import pytest
 
 from jota.aio.clock import SystemClock
+from jota.autoscaler.world import Node as AutoscaledNode
 from jota.client.informers import Informers
 from jota.meta.resource import NODES
 from jota.net import names, netlink, sys
 from jota.net.routes import plan
+from jota.node.hollow.nodeset import HollowNode
 from jota.node.routes import NodeRoute, run_routes, wanted_host_routes, wanted_routes
-from jota.testing.cluster import ApiServer
+from jota.testing.cluster import ApiServer, story
 
 
 def node(name: str, cidr: str | None, *addresses: tuple[str, str]) -> dict[str, Any]:
@@ -124,3 +127,20 @@ async def _follow() -> None:
         await become({})
         for task in tasks:
             task.cancel()
+
+
+@pytest.mark.parametrize("read", [NodeRoute, AutoscaledNode, HollowNode])
+def test_whatever_the_api_takes_of_a_node_can_be_read(read: type) -> None:
+    """One node's strange report must not hide all nodes from all others."""
+
+    @story
+    async def run(api: ApiServer) -> None:
+        await api.client.create(NODES, {"metadata": {"name": "n"}})
+        strange = [None, {}, {"type": None, "status": "True", "address": None}]
+        status = {"status": {"conditions": strange, "addresses": strange}}
+        await api.client.patch(NODES, "n", "", status, subresource="status")
+        answer = await api.client.raw("GET", NODES.path(name="n"))
+        assert len(orjson.loads(answer.body)["status"]["conditions"]) == 3
+        assert msgspec.json.decode(answer.body, type=read).metadata.name == "n"
+
+    run()

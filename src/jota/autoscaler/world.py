@@ -90,7 +90,7 @@ class NodeMeta(snapshot.NodeMeta, kw_only=True):
 
 
 class NodeCondition(msgspec.Struct, gc=False):
-    type: str
+    type: str = ""
     status: str = ""
     lastTransitionTime: str | None = None
 

@@ -44,13 +44,13 @@ class _Spec(msgspec.Struct):
 
 
 class _Address(msgspec.Struct):
-    type: str
-    address: str
+    type: str = ""
+    address: str = ""
 
 
 class _Condition(msgspec.Struct):
-    type: str
-    status: str
+    type: str = ""
+    status: str = ""
 
 
 class _Status(msgspec.Struct):

@@ -53,8 +53,8 @@ class Spec(msgspec.Struct, gc=False):
 
 
 class Condition(msgspec.Struct, gc=False):
-    type: str
-    status: str
+    type: str = ""
+    status: str = ""
 
 
 class ContainerStatus(msgspec.Struct, gc=False):

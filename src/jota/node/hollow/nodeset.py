@@ -39,8 +39,8 @@ class _Meta(msgspec.Struct):
 
 
 class _Condition(msgspec.Struct, gc=False):
-    type: str
-    status: str
+    type: str = ""
+    status: str = ""
 
 
 class _Status(msgspec.Struct):
