@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -37,6 +38,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostCluster]:
     for started in _started(tmp_path_factory, "c", "1"):
         started.load_image()
         yield started
+
+
+@pytest.fixture(autouse=True)
+def _left_behind() -> Iterator[None]:
+    """Libraries leave sockets to Python's collector: it comes here, where that is a warning, not in somebody else's test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
