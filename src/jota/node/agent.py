@@ -23,8 +23,11 @@ from jota.node import admission, eviction
 from jota.node.config import NodeConfig
 from jota.node.eviction import Pressure
 from jota.node.images import ImageKeeper
+from jota.node.itself import Itself
 from jota.node.kit import Kit
 from jota.node.machine import Machine
+from jota.node.mirror import is_mirror
+from jota.node.mirrorkeeper import MirrorKeeper
 from jota.node.model import GRACE, Object, Observed, key_of, uid_of
 from jota.node.nodekeeper import NodeKeeper
 from jota.node.operations import remove_traces
@@ -59,7 +62,9 @@ class NodeAgent:
         random: Random,
         informers: Informers | None = None,
         machine: Machine | None = None,
+        itself: Itself | None = None,
     ) -> None:
+        """`itself`: what `mirror` shows, which the caller runs once the node is Ready; None: no pod of the agent's own."""
         self._client, self._runtime, self._network = client, runtime, network
         self.config, self._clock, self._random = config, clock, random
         self._machine = machine or Machine(config.data_dir)
@@ -70,6 +75,7 @@ class NodeAgent:
             client, PODS, fields=f"spec.nodeName={config.name}", clock=clock, random=random
         )
         """This node's pods; the kubelet API reads them too."""
+        self.mirror = MirrorKeeper(client, self.pods, config, clock, itself)
         self._informers = informers
         self.workers: dict[str, PodWorker] = {}
         """By pod uid."""
@@ -154,6 +160,9 @@ class NodeAgent:
     # -- pods
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        if (last := new or old) is not None and is_mirror(last) and uid_of(last) not in self.workers:
+            self.mirror.look()  # nothing of it runs, stops or is cleaned up here
+            return
         if new is None:
             if old is not None:
                 self._pod_gone(old)
@@ -183,12 +192,10 @@ class NodeAgent:
         self._group.create_task(self._tend(worker), name=f"pod {key_of(pod)}")
 
     def _holding(self) -> list[Object]:
-        """Pods that occupy resources here: admitted and not over."""
-        return [
-            w.pod
-            for w in self.workers.values()
-            if w.facts.verdict is None and w.pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
-        ]
+        """Pods that occupy resources here: admitted and not over; a mirror pod is one of the node's pods too."""
+        workers = [w.pod for w in self.workers.values() if w.facts.verdict is None]
+        running = [p for p in workers if p.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
+        return running + self.mirror.shown()
 
     async def _tend(self, worker: PodWorker) -> None:
         """Run a worker; one that breaks is made anew, because the runtime and the API hold all that matters."""

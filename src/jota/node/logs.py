@@ -64,6 +64,9 @@ def parse(line: bytes) -> Entry | None:
     return Entry(parts[0], parts[1], tag == b"P", parts[3] if len(parts) == 4 else b"")
 
 
+Parse = Callable[[bytes], Entry | None]
+
+
 def seconds(time: bytes) -> float:
     """Epoch seconds of an entry's time; 0 when it cannot be read. Nanoseconds are cut to what a float can tell."""
     try:
@@ -80,8 +83,8 @@ def seconds(time: bytes) -> float:
 class Selector:
     """Turns entries into the bytes that are sent: since, stream, timestamps, limit. `done` once the limit is reached."""
 
-    def __init__(self, options: LogOptions) -> None:
-        self._options = options
+    def __init__(self, options: LogOptions, parse: Parse = parse) -> None:
+        self._options, self._parse = options, parse
         self._since = None if options.since is None else _stamp(options.since)
         self._stream = options.stream.encode()
         self._left = options.limit
@@ -100,11 +103,11 @@ class Selector:
 
     def feed(self, line: bytes) -> bytes:
         """The text of one line of the file, or b""."""
-        entry = parse(line)
+        entry = self._parse(line)
         if entry is None or self.done or not self.wants(entry):
             return b""
         # a time stands only before the first part of a line
-        start = self._options.timestamps and entry.stream not in self._inside
+        start = self._options.timestamps and entry.time and entry.stream not in self._inside
         if entry.partial:
             self._inside.add(entry.stream)
         else:
@@ -128,7 +131,7 @@ def _stamp(since: float) -> bytes:
     return f"{text}.{int((since - whole) * 1_000_000_000):09d}Z".encode()
 
 
-def tail_offset(file: BinaryIO, lines: int, stream: str = "") -> int:
+def tail_offset(file: BinaryIO, lines: int, stream: str = "", parse: Parse = parse) -> int:
     """Where the last `lines` whole lines of the file (of one stream) begin; reads backwards from the end.
 
     An entry that goes on (P) is not a line's end, so it is not counted.
@@ -168,8 +171,8 @@ class LogReader:
         self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 - lives as long as the reader
         self._rest = b""
 
-    def seek_tail(self, lines: int, stream: str = "") -> None:
-        self._file.seek(tail_offset(self._file, lines, stream))
+    def seek_tail(self, lines: int, stream: str = "", parse: Parse = parse) -> None:
+        self._file.seek(tail_offset(self._file, lines, stream, parse))
 
     def lines(self) -> Iterator[bytes]:
         """The whole lines of at most one block; what is not finished yet waits for the rest of it."""
@@ -214,17 +217,24 @@ class LogReader:
 
 
 async def follow(
-    path: str, options: LogOptions, *, clock: Clock, running: Callable[[], Awaitable[bool]] | None = None
+    path: str,
+    options: LogOptions,
+    *,
+    clock: Clock,
+    running: Callable[[], Awaitable[bool]] | None = None,
+    parser: Callable[[], Parse] = lambda: parse,
 ) -> AsyncIterator[list[bytes]]:
     """Pieces of the log, in batches. With `options.follow` until `running()` says False and all has been read.
 
+    `parser` makes what reads the lines as entries, one after the other; files that are not in CRI format have their own.
+
     Raises FileNotFoundError when there is no file at the start.
     """
-    selector = Selector(options)
+    selector = Selector(options, parser())
     reader = LogReader(path)
     try:
         if options.tail is not None:
-            reader.seek_tail(options.tail, options.stream)
+            reader.seek_tail(options.tail, options.stream, parser())
         delay = POLL_FAST
         while not selector.done:
             # asked before reading: what was written before the container ended is read after this
@@ -241,7 +251,7 @@ async def follow(
             else:
                 await clock.sleep(delay)
                 delay = min(POLL_SLOW, delay * 1.5)
-        if piece := selector.feed(reader.last()):
+        if (rest := reader.last()) and (piece := selector.feed(rest)):
             yield [piece]
     finally:
         reader.close()

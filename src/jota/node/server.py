@@ -11,7 +11,7 @@ import asyncio
 import base64
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -19,8 +19,10 @@ import orjson
 
 from jota.aio.clock import Clock, parse_rfc3339
 from jota.meta.errors import ApiError, bad_request, path_not_found, unauthorized
-from jota.node import summary
-from jota.node.logs import LogOptions, follow
+from jota.node import mirror, summary
+from jota.node.agentlog import Lines
+from jota.node.itself import CONTAINER, Itself
+from jota.node.logs import LogOptions, Parse, follow, parse
 from jota.node.volumes import persistent
 from jota.runtime.protocol import Container, Exec, Runtime, RuntimeFault, Stats
 from jota.wire import portforward, remotecommand, websocket
@@ -32,6 +34,7 @@ Object = dict[str, Any]
 Query = dict[str, list[str]]
 JSON = ("Content-Type", "application/json")
 TEXT = ("Content-Type", "text/plain")
+_OWN_PROCESS = "cannot {} {}: it is the agent of node {} itself, a process of the node, and no container"
 METRICS = ("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 LOG_PROTOCOLS = ["binary.k8s.io", "base64.binary.k8s.io"]
 
@@ -48,11 +51,17 @@ class KubeletServer:
         node_name: str,
         allow: Callable[[Request], bool],
         local_volumes: str = "",
+        itself: Itself | None = None,
+        connect: Callable[[int], Awaitable[Duplex]] | None = None,
     ) -> None:
-        """`pods`: the pods of this node as the API gave them. `allow` sees requests with a verified certificate only."""
+        """`pods`: the pods of this node as the API gave them. `allow` sees requests with a verified certificate only.
+
+        `itself`: the process behind the agent's own mirror pod. `connect`: to a port of the node's own network; raises
+        ConnectionError.
+        """
         self._runtime, self._pods, self._clock = runtime, pods, clock
         self._node_name, self._allow = node_name, allow
-        self._local_volumes = local_volumes
+        self._local_volumes, self._itself, self._connect = local_volumes, itself, connect
         self._before: dict[str, Stats] = {}
 
     async def handle(self, request: Request) -> Response:
@@ -116,7 +125,12 @@ class KubeletServer:
         raise path_not_found()
 
     async def _samples(self) -> list[summary.Sample]:
-        return summary.samples(self._pods(), await self._runtime.containers(), await self._runtime.stats())
+        containers, stats = await self._runtime.containers(), await self._runtime.stats()
+        own = next((p for p in self._pods() if self._mirrored(p) is not None), None)
+        if own is not None and self._itself is not None:
+            containers = [*containers, self._itself.container(own["metadata"]["uid"])]
+            stats = [*stats, self._itself.use(self._clock.now())]
+        return summary.samples(self._pods(), containers, stats)
 
     def _node_use(self) -> summary.NodeUse:
         with open("/proc/stat", encoding="ascii") as stat, open("/proc/meminfo", encoding="ascii") as meminfo:
@@ -146,9 +160,15 @@ class KubeletServer:
                 return pod
         raise ApiError(404, "NotFound", f'pods "{name}" not found', name=name, kind="pods")
 
+    def _mirrored(self, pod: Object) -> Itself | None:
+        """The agent's own process, when `pod` is its mirror."""
+        return self._itself if mirror.is_own(pod, self._node_name) else None
+
     async def _attempts(self, pod: Object, name: str) -> list[Container]:
         """The runs of one container, the latest first."""
         uid = pod["metadata"]["uid"]
+        if (itself := self._mirrored(pod)) is not None:
+            return [itself.container(uid)] if name == CONTAINER else []
         found = [c for c in await self._runtime.containers() if c.pod_uid == uid and c.name == name]
         return sorted(found, key=lambda c: (c.attempt, c.created_at), reverse=True)
 
@@ -163,7 +183,10 @@ class KubeletServer:
     async def _session(
         self, request: Request, verb: str, namespace: str, pod_name: str, name: str, query: Query
     ) -> Response:
-        container = await self._running(self._pod(namespace, pod_name), name)
+        pod = self._pod(namespace, pod_name)
+        if self._mirrored(pod) is not None:
+            raise ApiError(403, "Forbidden", _OWN_PROCESS.format("exec into" if verb == "exec" else "attach to", pod_name, self._node_name))
+        container = await self._running(pod, name)
         tty = flag(query, "tty")
         options = remotecommand.Options(
             flag(query, "input", "stdin"),
@@ -184,7 +207,10 @@ class KubeletServer:
         return await remotecommand.serve(request, options, open_session)
 
     async def _port_forward(self, request: Request, namespace: str, pod_name: str) -> Response:
-        uid = self._pod(namespace, pod_name)["metadata"]["uid"]
+        pod = self._pod(namespace, pod_name)
+        if self._mirrored(pod) is not None and self._connect is not None:
+            return await portforward.serve(request, self._connect)
+        uid = pod["metadata"]["uid"]
         ready = [s for s in await self._runtime.sandboxes() if s.spec.pod_uid == uid and s.state == "ready"]
         if not ready:
             raise ApiError(404, "NotFound", f'pod "{pod_name}" has no running sandbox', name=pod_name, kind="pods")
@@ -205,15 +231,19 @@ class KubeletServer:
         pod = self._pod(namespace, pod_name)
         container = await self._logged(pod, name, previous=options.previous)
         if not container.log_path:
-            raise ApiError(500, "InternalError", f'container "{name}" has no log file')
+            raise self._no_log(pod, name)
+        own = self._mirrored(pod) is not None
+        parser: Callable[[], Parse] = Lines if own else lambda: parse
 
         async def running() -> bool:
-            now = await self._runtime.container(container.id)
+            now = container if own else await self._runtime.container(container.id)
             return now is not None and now.state in ("created", "running")
 
         async def pieces() -> AsyncIterator[list[bytes]]:
             try:
-                async for batch in follow(container.log_path, options, clock=self._clock, running=running):
+                async for batch in follow(
+                    container.log_path, options, clock=self._clock, running=running, parser=parser
+                ):
                     yield batch
             except FileNotFoundError:
                 return  # it has written nothing yet, or its log was cleaned away: an empty log either way
@@ -227,6 +257,12 @@ class KubeletServer:
                 await writer.drain()
 
         return Response(200, [TEXT], stream=stream)
+
+    def _no_log(self, pod: Object, name: str) -> ApiError:
+        if self._mirrored(pod) is None:
+            return ApiError(500, "InternalError", f'container "{name}" has no log file')
+        text = f"the agent of node {self._node_name} does not log to a file, but to where it was started from: a terminal, "
+        return bad_request(text + "or the journal of its machine")
 
     async def _logged(self, pod: Object, name: str, *, previous: bool) -> Container:
         attempts = await self._attempts(pod, name)

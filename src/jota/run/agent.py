@@ -18,6 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from jota import __version__
 from jota.aio.clock import Clock, SystemClock
 from jota.client.client import Client
 from jota.client.https import Https
@@ -29,6 +30,7 @@ from jota.net.nft_proxy import NftServiceProxy
 from jota.node.agent import NodeAgent
 from jota.node.config import Curve, NodeConfig
 from jota.node.dns import run_dns
+from jota.node.itself import Itself
 from jota.node.proxy import run_proxy
 from jota.node.routes import run_routes
 from jota.node.server import KubeletServer
@@ -37,6 +39,7 @@ from jota.run.instance import Refused, write_file
 from jota.run.join import Identity, join
 from jota.run.tokens import JoinToken
 from jota.run.upkeep import bound_log
+from jota.runtime.embedded.portforward import connect
 from jota.runtime.embedded.runtime import EmbeddedRuntime
 from jota.wire.http import HttpServer
 from jota.wire.message import Request
@@ -154,7 +157,10 @@ async def _node(
         curve=Curve.from_environment(),
         annotations={LOCAL_ROOT: str(plan.directory / "local-volumes")},
     )
-    agent = NodeAgent(client, runtime, network, config=config, clock=clock, random=Random(), informers=informers)
+    itself = Itself.here(__version__)
+    agent = NodeAgent(
+        client, runtime, network, config=config, clock=clock, random=Random(), informers=informers, itself=itself
+    )
     kubelet = KubeletServer(
         runtime,
         agent.pods.list,
@@ -162,6 +168,8 @@ async def _node(
         node_name=plan.node,
         allow=_Gate().allows,
         local_volumes=config.annotations[LOCAL_ROOT],
+        itself=itself,
+        connect=lambda port: connect("", port),
     )
     serving = identity.serving_context()
     edge = HttpServer(kubelet.handle, ssl=serving, clock=clock)
@@ -185,6 +193,7 @@ async def _node(
             gc.freeze()
             gc.set_threshold(20_000, 20, 100)
             ready()
+            tasks.create_task(agent.mirror.run())
             log.info("node %s is ready", plan.node)
     finally:
         await edge.close(_GRACE)
