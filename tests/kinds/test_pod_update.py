@@ -51,6 +51,33 @@ def test_refused(path: str, value: Any, problem: str) -> None:
     assert error.endswith(problem)
 
 
+MIRROR = "kubernetes.io/config.mirror"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verb"),
+    [
+        ({}, {MIRROR: "x"}, "add"),
+        ({MIRROR: "x"}, {}, "remove or update"),
+        ({MIRROR: "x"}, {MIRROR: "y"}, "remove or update"),
+    ],
+)
+def test_a_pod_is_a_mirror_for_life(before: Any, after: Any, verb: str) -> None:
+    old = changed(OLD, "metadata.annotations", before)
+    (error,) = shown(POD.validate_update(changed(old, "metadata.annotations", after), old))
+    assert error == f"metadata.annotations[{MIRROR}]: Forbidden: may not {verb} mirror pod annotation"
+
+
+def test_a_mirror_pod_is_bound_from_the_start() -> None:
+    mirror = changed(OLD, "metadata.annotations", {MIRROR: "x"})
+    (error,) = shown(POD.validate(mirror))
+    assert (
+        error
+        == f"metadata.annotations[{MIRROR}]: Required value: must set spec.nodeName if mirror pod annotation is set"
+    )
+    assert POD.validate(changed(mirror, "spec.nodeName", "n1")) == []
+
+
 def test_a_gated_pod_may_choose_its_node_more_narrowly() -> None:
     gated = pod(schedulingGates=[{"name": "x/y"}], nodeSelector={"a": "b"})
     assert POD.validate_update(changed(gated, "spec.nodeSelector", {"a": "b", "c": "d"}), gated) == []

@@ -9,10 +9,12 @@ from random import Random
 from types import TracebackType
 from typing import Any
 
+from jota.api.filters.attributes import User
 from jota.meta.errors import ApiError
 from jota.meta.resource import EVENTS, PODS
 from jota.node.agent import NodeAgent
 from jota.node.config import EvictionThresholds, NodeConfig
+from jota.node.itself import Itself
 from jota.testing.cluster import ApiServer
 
 from .doubles import FakeNetwork, FakeRuntime
@@ -38,7 +40,9 @@ def container(name: str = "c", image: str = "app:1", **fields: Any) -> Object:
 class World:
     """`async with World(tmp_path) as w`: an API server and a running agent."""
 
-    def __init__(self, directory: Path, *images: str, api: ApiServer | None = None, **config: Any) -> None:
+    def __init__(
+        self, directory: Path, *images: str, api: ApiServer | None = None, itself: Itself | None = None, **config: Any
+    ) -> None:
         self.api = api or ApiServer(plugins=())
         self.clock: Any = self.api.clock
         self.runtime = FakeRuntime(self.clock, *images)
@@ -53,6 +57,11 @@ class World:
         )
         self.task: asyncio.Task[None] | None = None
         self.machine: Any = None
+        self.itself = itself
+        """With it the agent shows itself as a mirror pod, once it is ready."""
+        self.user: User | None = None
+        """Who the agent is to the API; None: a component that may do anything."""
+        self.mirroring: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> World:
         await self.api.__aenter__()
@@ -62,25 +71,30 @@ class World:
     async def boot(self) -> None:
         """Start an agent on the runtime as it stands."""
         self.agent = NodeAgent(
-            self.api.client,
+            self.api.client if self.user is None else self.api.client_for(self.user),
             self.runtime,
             self.network,
             config=self.config,
             clock=self.clock,
             random=Random(1),
             machine=self.machine,
+            itself=self.itself,
         )
         self.task = asyncio.create_task(self.agent.run())
         await self.until(self.agent.ready.is_set)
+        if self.itself is not None:
+            self.mirroring = asyncio.create_task(self.agent.mirror.run())
 
     async def kill(self) -> None:
         """kill -9: every task of the agent ends where it stands; nothing is told to the runtime."""
         assert self.task is not None
-        self.task.cancel()
-        try:
-            await self.task
-        except asyncio.CancelledError:
-            pass
+        for task in (self.mirroring, self.task):
+            if task is not None:
+                task.cancel()
+                try:
+                    await task
+                except asyncio.CancelledError:
+                    pass
         await self.settle()
 
     async def __aexit__(

@@ -185,7 +185,11 @@ class KubeletServer:
     ) -> Response:
         pod = self._pod(namespace, pod_name)
         if self._mirrored(pod) is not None:
-            raise ApiError(403, "Forbidden", _OWN_PROCESS.format("exec into" if verb == "exec" else "attach to", pod_name, self._node_name))
+            raise ApiError(
+                403,
+                "Forbidden",
+                _OWN_PROCESS.format("exec into" if verb == "exec" else "attach to", pod_name, self._node_name),
+            )
         container = await self._running(pod, name)
         tty = flag(query, "tty")
         options = remotecommand.Options(

@@ -10,11 +10,9 @@ import copy
 
 from jota.kinds.core.pod.qos import qos_class
 from jota.kinds.core.pod.security import MAX_ID
+from jota.kinds.core.pod.validate import MIRROR
 from jota.kinds.shape import Object, deep, meta, number, part, parts, strings, text
 from jota.meta.errors import FieldError, forbidden_field, invalid
-
-MIRROR = "kubernetes.io/config.mirror"
-"""Annotation of a pod that a node runs from a file."""
 
 FROZEN = (
     "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
@@ -27,6 +25,8 @@ RESIZABLE = ("cpu", "memory")
 
 def validate_update(new: Object, old: Object) -> list[FieldError]:
     """Errors of a write through the pod's own endpoint."""
+    if wrong := _mirror(strings(meta(new), "annotations").get(MIRROR), strings(meta(old), "annotations").get(MIRROR)):
+        return wrong
     after, before = part(new, "spec"), part(old, "spec")
     if after == before:
         return []
@@ -43,6 +43,14 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
         return errors
     changed = _changed_fields(after, before, gated)
     return [forbidden_field("spec", f"{FROZEN}\nchanged: {', '.join(changed)}")] if changed else []
+
+
+def _mirror(after: str | None, before: str | None) -> list[FieldError]:
+    """A pod is a mirror for all its life, or never: its node runs it, or does not."""
+    if after == before:
+        return []
+    verb = "add" if before is None else "remove or update"
+    return [forbidden_field(f"metadata.annotations[{MIRROR}]", f"may not {verb} mirror pod annotation")]
 
 
 def _deadline(after: Object, before: Object) -> list[FieldError]:

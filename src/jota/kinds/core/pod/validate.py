@@ -14,10 +14,12 @@ from jota.kinds.core.pod.placement import validate_placement
 from jota.kinds.core.pod.resources import validate_resources
 from jota.kinds.core.pod.security import MAX_ID, validate_pod_security
 from jota.kinds.core.pod.validate_volumes import validate_volumes
-from jota.kinds.shape import Object, meta, part, parts, text, texts
+from jota.kinds.shape import Object, meta, part, parts, strings, text, texts
 from jota.meta.errors import FieldError, duplicate, forbidden_field, invalid, not_supported, required
 from jota.meta.names import validate_annotations
 
+MIRROR = "kubernetes.io/config.mirror"
+"""Annotation of a pod that its node runs by itself and only shows (a static pod upstream, the agent here)."""
 RESTART_POLICIES = ["Always", "Never", "OnFailure"]
 DNS_POLICIES = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]
 PREEMPTION_POLICIES = ["Never", "PreemptLowerPriority"]
@@ -26,7 +28,11 @@ MAX_NAMESERVERS, MAX_SEARCHES, MAX_SEARCH_BYTES = 3, 32, 2048
 
 
 def validate_pod(pod: Object) -> list[FieldError]:
-    return validate_pod_spec(part(pod, "spec"), "spec")
+    errors = validate_pod_spec(part(pod, "spec"), "spec")
+    if MIRROR in strings(meta(pod), "annotations") and not text(part(pod, "spec"), "nodeName"):
+        detail = "must set spec.nodeName if mirror pod annotation is set"
+        errors.append(required(f"metadata.annotations[{MIRROR}]", detail))
+    return errors
 
 
 def validate_template(template: Object, path: str, extra_volumes: tuple[str, ...] = ()) -> list[FieldError]:
