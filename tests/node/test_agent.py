@@ -65,6 +65,25 @@ def test_the_node_is_registered_and_alive(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_a_node_that_was_declared_unknown_says_that_it_is_ready(tmp_path: Path) -> None:
+    """It was silent for longer than the grace period and has not noticed: its own view has not changed."""
+
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            await w.advance(15)
+            silent = {"status": {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]}}
+            await w.api.client.patch(NODES, "n1", "", silent, type="strategic", subresource="status")
+
+            async def ready() -> bool:
+                node = await w.api.client.get(NODES, "n1")
+                (found,) = (c for c in node["status"]["conditions"] if c["type"] == "Ready")
+                return bool(found["status"] == "True" and found["reason"] == "KubeletReady")
+
+            await w.until(ready, within=11)
+
+    asyncio.run(story())
+
+
 def test_two_containers_start_in_order(tmp_path: Path) -> None:
     async def story() -> None:
         async with World(tmp_path) as w:

@@ -117,7 +117,7 @@ def test_restarts_are_counted_by_the_process_that_is_shown(status: Object, known
 
 
 def test_status() -> None:
-    status = mirror.status_of(shown(), FIRST, 2, host_ip="10.0.0.1", now=2_000.0)
+    status = mirror.status_of(shown(), FIRST, 2, ready=True, host_ip="10.0.0.1", now=2_000.0)
     assert (status["phase"], status["hostIP"], status["podIP"]) == ("Running", "10.0.0.1", "10.0.0.1")
     assert status["podIPs"] == status["hostIPs"] == [{"ip": "10.0.0.1"}]
     assert status["startTime"] == rfc3339(1_000.0)
@@ -128,6 +128,15 @@ def test_status() -> None:
     assert only["state"] == {"running": {"startedAt": rfc3339(1_000.0)}}
     assert (only["ready"], only["started"], only["restartCount"]) == (True, True, 2)
     assert only["containerID"] == "jota://agent-41-7000"
+
+
+def test_while_the_node_is_not_ready_others_say_whether_the_pod_is() -> None:
+    seen = shown()
+    for ready, others, wanted in ((True, "False", "True"), (False, "False", "False"), (False, "True", "True")):
+        seen["status"] = {"conditions": [{"type": "Ready", "status": others, "lastTransitionTime": rfc3339(1.0)}]}
+        status = mirror.status_of(seen, FIRST, 0, ready=ready, host_ip="10.0.0.1", now=2_000.0)
+        assert [c["status"] for c in status["conditions"] if c["type"] == "Ready"] == [wanted]
+        assert len(status["conditions"]) == 5
 
 
 def test_this_process_is_found(tmp_path: Path) -> None:
@@ -261,20 +270,22 @@ def test_another_version_is_another_pod(tmp_path: Path) -> None:
 
 
 def test_what_others_wrote_into_its_status_is_put_right(tmp_path: Path) -> None:
-    """The node lifecycle controller unreadies the pods of a node that was silent for a while."""
+    """The node lifecycle controller declares a node that was silent for a while unknown, and its pods not ready."""
 
     async def story() -> None:
         async with World(tmp_path, itself=FIRST) as w:
             await w.until(lambda: running(w))
-            silent = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
-            await w.api.client.patch(PODS, OWN, "kube-system", silent, type="strategic", subresource="status")
+            await w.advance(12)
+            for kind, name, namespace, said in ((NODES, "n1", "", "Unknown"), (PODS, OWN, "kube-system", "False")):
+                silent = {"status": {"conditions": [{"type": "Ready", "status": said}]}}
+                await w.api.client.patch(kind, name, namespace, silent, type="strategic", subresource="status")
 
             async def ready() -> bool:
-                found = await own(w)
-                assert found is not None
-                return any(c["type"] == "Ready" and c["status"] == "True" for c in found["status"]["conditions"])
+                shown = [await own(w), await w.api.client.get(NODES, "n1")]
+                states = [c["status"] for o in shown if o for c in o["status"]["conditions"] if c["type"] == "Ready"]
+                return states == ["True", "True"]
 
-            await w.until(ready)
+            await w.until(ready, within=25)
 
     asyncio.run(story())
 

@@ -75,7 +75,7 @@ class NodeAgent:
             client, PODS, fields=f"spec.nodeName={config.name}", clock=clock, random=random
         )
         """This node's pods; the kubelet API reads them too."""
-        self.mirror = MirrorKeeper(client, self.pods, config, clock, itself)
+        self.mirror = MirrorKeeper(client, self.pods, config, clock, itself, lambda: self.keeper.ready)
         self._informers = informers
         self.workers: dict[str, PodWorker] = {}
         """By pod uid."""

@@ -133,11 +133,19 @@ def restarts(pod: Object, itself: Itself, known: int) -> int:
     return known
 
 
-def status_of(pod: Object, itself: Itself, count: int, *, host_ip: str, now: float) -> Object:
-    """The status by the same rules as every pod's (status.py): one sandbox, the host's, and one running container."""
+def status_of(pod: Object, itself: Itself, count: int, *, ready: bool, host_ip: str, now: float) -> Object:
+    """The status by the same rules as every pod's (status.py): one sandbox, the host's, and one running container.
+
+    `ready`: of the node. While it is not, the condition Ready is the node lifecycle controller's: two writers would
+    undo each other's word for ever.
+    """
     meta = pod["metadata"]
     box = SandboxSpec(meta["uid"], meta["name"], meta["namespace"], host_network=True, host_pid=True)
     container = itself.container(meta["uid"], count)
     seen = Observed([Sandbox(container.sandbox_id, box, "ready", itself.started_at)], [container])
     facts = Facts(start_time=itself.started_at)
-    return status.build(pod, seen, facts, PodPlan(), host_ip=host_ip, now=now)
+    out = status.build(pod, seen, facts, PodPlan(), host_ip=host_ip, now=now)
+    if not ready:
+        held = {c["type"]: c for c in (pod.get("status") or {}).get("conditions") or ()}
+        out["conditions"] = [held.get("Ready", c) if c["type"] == "Ready" else c for c in out["conditions"]]
+    return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from jota.aio.backoff import Backoff
 from jota.aio.clock import Clock
@@ -34,10 +35,17 @@ class MirrorKeeper:
     """`run` until cancelled. `itself` None: no pod of our own, but mirror pods that others made are removed all the same."""
 
     def __init__(
-        self, client: Client, pods: Informer[Object], config: NodeConfig, clock: Clock, itself: Itself | None
+        self,
+        client: Client,
+        pods: Informer[Object],
+        config: NodeConfig,
+        clock: Clock,
+        itself: Itself | None,
+        ready: Callable[[], bool],
     ) -> None:
+        """`ready`: whether the API last showed the node Ready."""
         self._client, self._pods, self._config, self._clock = client, pods, config, clock
-        self._itself = itself
+        self._itself, self._ready = itself, ready
         self._wanted = mirror.wanted(itself, config.name) if itself is not None else None
         self._restarts = 0
         self._look = asyncio.Event()
@@ -95,8 +103,8 @@ class MirrorKeeper:
 
     async def _write(self, pod: Object, itself: Itself) -> None:
         self._restarts = mirror.restarts(pod, itself, self._restarts)
-        now = self._clock.now()
-        status = mirror.status_of(pod, itself, self._restarts, host_ip=self._config.address, now=now)
+        ready, address, now = self._ready(), self._config.address, self._clock.now()
+        status = mirror.status_of(pod, itself, self._restarts, ready=ready, host_ip=address, now=now)
         patch = difference(pod.get("status") or {}, status)
         if patch is not None:
             meta = pod["metadata"]

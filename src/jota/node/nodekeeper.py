@@ -55,6 +55,11 @@ class NodeKeeper:
     def labels(self) -> dict[str, str]:
         return dict(self.node.get("metadata", {}).get("labels") or {})
 
+    @property
+    def ready(self) -> bool:
+        conditions = (self.node.get("status") or {}).get("conditions") or ()
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
     async def register(self) -> None:
         """Create the Node, or adopt the one that is there; retries until the API answers. Sets Node `node`."""
         retry = Backoff(0.1, 5.0)
@@ -130,6 +135,7 @@ class NodeKeeper:
         while True:
             await self._pause(self._config.status_interval)
             try:
+                await self._refresh()
                 due = self._clock.monotonic() - written >= self._config.status_report
                 if await self._write_status(force=due):
                     written = self._clock.monotonic()
@@ -139,6 +145,14 @@ class NodeKeeper:
                     await self.register()  # somebody deleted the Node: we are still here
             except (OSError, TimeoutError) as e:
                 log.info("node %s: status not written: %s", self._config.name, e)
+
+    async def _refresh(self) -> None:
+        """Others write the Node too: one that was silent for a while has been declared Unknown, and must be told anew."""
+        try:
+            self.node = await self._client.get(NODES, self._config.name)
+        except ApiError as e:
+            if e.code != 404:  # deleted: whoever did that is given time to stop us, the next write registers again
+                raise
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, or less when `look` is set."""
