@@ -46,6 +46,14 @@ def until(cluster: HostCluster, wanted: Callable[[str], bool], *command: str, se
         time.sleep(0.3)
 
 
+def test_every_node_shows_its_own_agent(pair: HostCluster) -> None:
+    names = [n["metadata"]["name"] for n in pair.get("nodes")["items"]]
+    told = until(pair, lambda said: said.count("1/1") == 2, "get", "pods", "-n", "kube-system", "--no-headers")
+    assert sorted(line.split()[0] for line in told.splitlines()) == sorted(f"jota-agent-{n}" for n in names)
+    for node in names:
+        assert f"node {node} is ready" in pair.kubectl("logs", "-n", "kube-system", f"jota-agent-{node}")
+
+
 def test_an_indexed_job_completes(pair: HostCluster, tmp_path: Path) -> None:
     template = {"spec": {**pod("echo index $JOB_COMPLETION_INDEX"), "restartPolicy": "Never"}}
     spec = {"completions": 3, "parallelism": 2, "completionMode": "Indexed", "template": template}
