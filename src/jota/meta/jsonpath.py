@@ -15,7 +15,7 @@ Step = Callable[[Any], Iterator[Any]]
 Path = Callable[[Any], list[Any]]
 _FIELD = re.compile(r"\.((?:\\.|[^.\[\]\s'\"()?@])+)")
 _QUOTED = re.compile(r"""\[\s*(?:'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)")\s*\]""")
-_SLICE = re.compile(r"\[\s*(-?\d*)\s*(?::\s*(-?\d*)\s*(?::\s*(\d*)\s*)?)?\]")
+_SLICE = re.compile(r"\[\s*(-?\d{1,18})?\s*(?::\s*(-?\d{1,18})?\s*(?::\s*(\d{1,18})?\s*)?)?\]", re.ASCII)
 _FILTER = re.compile(
     r"""\[\?\(\s*@(?P<path>[^=!<>\s)]*)\s*(?:(?P<op>==|!=|<=|>=|<|>)\s*(?P<value>"[^"]*"|'[^']*'|[^)\s]+)\s*)?\)\]"""
 )
@@ -75,7 +75,7 @@ def _step(rest: str, whole: str) -> tuple[Step, int]:
     if chosen is not None:
         return _filter(chosen), chosen.end()
     part = _SLICE.match(rest)
-    if part is not None and part[0].strip("[] "):
+    if part is not None and (part[1] or ":" in part[0]):
         return _slice(part), part.end()
     if rest.startswith(".["):
         step, size = _step(rest[1:], whole)
@@ -113,17 +113,16 @@ def _deep(name: str) -> Step:
 
 
 def _slice(part: re.Match[str]) -> Step:
-    start, end, stride = part[1], part[2], part[3]
+    start, end, stride = (int(number) if number else None for number in part.groups())
+    whole = slice(start, end, stride or None)
 
     def step(value: Any) -> Iterator[Any]:
         if not isinstance(value, list):
             return
-        if ":" not in part[0]:
-            at = int(start)
-            if -len(value) <= at < len(value):
-                yield value[at]
-            return
-        yield from value[int(start) if start else None : int(end) if end else None : int(stride or 0) or None]
+        if ":" in part[0]:
+            yield from value[whole]
+        elif start is not None and -len(value) <= start < len(value):
+            yield value[start]
 
     return step
 
