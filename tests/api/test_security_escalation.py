@@ -17,7 +17,7 @@ from jota.client.client import Client
 from jota.controllers.clusterrole_aggregation import plan
 from jota.meta.errors import ApiError
 from jota.meta.resource import CSRS, SECRETS, SERVICEACCOUNTS
-from jota.pki.ca import Subject, create_csr
+from jota.pki.ca import CertificateAuthority, Subject, create_csr
 from jota.pki.jwt import TokenSigner
 from jota.testing.cluster import ApiServer
 
@@ -252,9 +252,14 @@ def test_certificates_are_approved_and_signed_by_those_who_may() -> None:
             other = await carl.create(CSRS, request("other", "kubernetes.io/kube-apiserver-client"))
             text = await refused(carl.update(CSRS, {**other, "status": {"conditions": approved}}, "approval"))
             assert 'not permitted to approve requests with signerName "kubernetes.io/kube-apiserver-client"' in text
-            pem = base64.b64encode(b"-----BEGIN CERTIFICATE-----\n").decode()
-            text = await refused(carl.update(CSRS, {**signed, "status": {"certificate": pem}}, "status"))
+            pem = base64.b64encode(CertificateAuthority.create("x", days=1, now=1.8e9).certificate).decode()
+            text = await refused(
+                carl.update(CSRS, {**signed, "status": {**signed["status"], "certificate": pem}}, "status")
+            )
             assert "not permitted to sign" in text
+            # whoever may write the status does not decide by it
+            decided = {**other, "status": {"conditions": approved}}
+            assert "updates may not add" in await refused(carl.update(CSRS, decided, "status"), 422)
             masters = request("masters", "kubernetes.io/kube-apiserver-client", "system:masters")
             assert "system:masters" in await refused(carl.create(CSRS, masters))
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 
 from jota.kinds.common import AGE, NAME, NONE, human_duration, path_cell, plain
 from jota.kinds.kind import Kind
 from jota.kinds.shape import Object, part, parts, text, texts
-from jota.meta.errors import FieldError, invalid, required
+from jota.meta.errors import FieldError, forbidden_field, invalid, required
 from jota.meta.resource import CSRS
 
 PEM = (b"-----BEGIN CERTIFICATE REQUEST-----", b"-----BEGIN NEW CERTIFICATE REQUEST-----")
 SHORTEST_SECONDS = 600
+_CERTIFICATE = "status.certificate"
 
 
 def validate(csr: Object) -> list[FieldError]:
@@ -60,6 +62,47 @@ def _validate_conditions(status: Object) -> list[FieldError]:
     return errors
 
 
+def validate_status(new: Object, old: Object) -> list[FieldError]:
+    """Writes through /status: a signer gives its certificate once, and decides nothing (that is /approval's)."""
+    status, was = part(new, "status"), part(old, "status")
+    errors: list[FieldError] = []
+    for type_ in ("Approved", "Denied"):
+        had, has = ([c for c in parts(one, "conditions") if text(c, "type") == type_] for one in (was, status))
+        if bool(had) != bool(has):
+            word = "remove" if had else "add"
+            errors.append(forbidden_field("status.conditions", f'updates may not {word} a condition of type "{type_}"'))
+    certificate, given = text(status, "certificate"), text(was, "certificate")
+    if certificate == given:
+        return errors
+    if given:
+        errors.append(forbidden_field(_CERTIFICATE, "updates may not modify existing certificate content"))
+    elif problem := _certificates_problem(certificate):
+        errors.append(invalid(_CERTIFICATE, "<certificate data>", problem))
+    return errors
+
+
+def _certificates_problem(encoded: str) -> str:
+    """Why this is not PEM blocks of certificates and nothing else; "" when it is."""
+    from jota.pki import pem  # loads what reads certificates: only who signs pays
+
+    try:
+        found = pem.blocks(base64.b64decode(encoded).decode("latin-1"))
+    except ValueError:
+        return "must be base64"
+    if not found:
+        return "must contain at least one CERTIFICATE PEM block"
+    for block in found:
+        if block.type != "CERTIFICATE":
+            return "only CERTIFICATE PEM blocks are allowed, found " + json.dumps(block.type)
+        if block.headers:
+            return "no PEM block headers are permitted"
+        try:
+            pem.certificate(block.der)
+        except ValueError:
+            return "found CERTIFICATE PEM block that is no certificate"
+    return ""
+
+
 def prepare_update(new: Object, old: Object) -> None:
     """What is asked for never changes."""
     if "spec" in old:
@@ -84,6 +127,7 @@ KIND = Kind(
     singular="certificatesigningrequest",
     short_names=("csr",),
     validate=validate,
+    validate_status=validate_status,
     prepare_update=prepare_update,
     columns=(
         NAME,
