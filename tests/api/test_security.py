@@ -279,3 +279,47 @@ def test_who_am_i_and_the_key_that_verifies_tokens() -> None:
             assert orjson.loads(issuer.body)["issuer"] == ISSUER
 
     asyncio.run(story())
+
+
+def test_a_bound_token_is_not_revived_by_a_namesake() -> None:
+    """Pod, account, node and secret: gone and made anew under the same name, they are others."""
+
+    async def story() -> None:
+        async with secured() as server:
+            client = server.client
+            account = {"metadata": {"name": "robot"}}
+            spec = {"serviceAccountName": "robot", "nodeName": "n", "containers": [{"name": "c", "image": "x"}]}
+            objects: dict[str, tuple[Resource, dict[str, Any], str]] = {
+                "Pod": (PODS, {"metadata": {"name": "p"}, "spec": spec}, "default"),
+                "Secret": (SECRETS, {"metadata": {"name": "s"}}, "default"),
+                "Node": (NODES, {"metadata": {"name": "n"}}, ""),
+            }
+            await client.create(SERVICEACCOUNTS, account, "default")
+            for kind, (resource, body, namespace) in reversed(objects.items()):
+                made = await client.create(resource, body, namespace)
+                ref = {
+                    "kind": kind,
+                    "apiVersion": "v1",
+                    "name": made["metadata"]["name"],
+                    "uid": made["metadata"]["uid"],
+                }
+                asked = {"spec": {"expirationSeconds": 600, "boundObjectRef": ref}}
+                given = await client.create(SERVICEACCOUNTS, asked, "default", "token", "robot")
+                token = given["status"]["token"]
+                assert (await ask(server, "/version", token=token)).status == 200
+                await client.delete(resource, made["metadata"]["name"], namespace, grace=0)
+                assert (await ask(server, "/version", token=token)).status == 401, kind
+                await client.create(resource, body, namespace)
+                assert (await ask(server, "/version", token=token)).status == 401, kind
+                review = await server.request(
+                    "POST", "/apis/authentication.k8s.io/v1/tokenreviews", {"spec": {"token": token}}
+                )
+                assert not orjson.loads(review.body)["status"].get("authenticated"), kind  # type: ignore[arg-type]
+            given = await client.create(SERVICEACCOUNTS, {"spec": {}}, "default", "token", "robot")
+            token = given["status"]["token"]
+            assert (await ask(server, "/version", token=token)).status == 200
+            await client.delete(SERVICEACCOUNTS, "robot", "default")
+            await client.create(SERVICEACCOUNTS, account, "default")
+            assert (await ask(server, "/version", token=token)).status == 401
+
+    asyncio.run(story())

@@ -1,6 +1,6 @@
 """The fuzzer's command line: `python tests/fuzz TARGET --seconds 60` (make fuzz runs every target).
 
-Coverage-guided by atheris (the extra `fuzz`). New inputs go to .fuzz/TARGET, findings to .fuzz/TARGET-crash-*;
+Coverage-guided by atheris (the extra `fuzz`). New inputs go to .fuzz/TARGET, findings to .fuzz/TARGET-found;
 `--keep` then chooses the smallest set with the same coverage into corpus/TARGET.json, which test_corpus.py replays.
 """
 
@@ -40,7 +40,16 @@ def fuzz(name: str, seconds: int) -> None:
         "-print_final_stats=1",
     ]
     options += [f"-artifact_prefix={WORK}/{name}-", f"-dict={words}"]
-    atheris.Setup([sys.argv[0], *options, str(folder)], target.check)
+
+    def check(data: bytes) -> None:
+        try:
+            target.check(data)
+        except BaseException:
+            # the fuzzer writes it too, but not when its own alarm comes first
+            (WORK / f"{name}-found").write_bytes(data)
+            raise
+
+    atheris.Setup([sys.argv[0], *options, str(folder)], check)
     atheris.Fuzz()
 
 
