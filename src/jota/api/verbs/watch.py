@@ -27,6 +27,7 @@ from jota.api.served import Selection
 from jota.api.slow import NOTICED
 from jota.api.verbs import freshness
 from jota.api.verbs.list import select
+from jota.kinds.kind import Object
 from jota.meta.errors import ApiError, expired
 from jota.store.protocol import Compacted, Entry
 from jota.wire.message import Response, Writer
@@ -339,7 +340,10 @@ class WatchStream:
             metadata["annotations"] = annotations
         form, version = self._call.accepted.form, self._call.accepted.version
         if form == "Table":
-            body = orjson.dumps(table.table(self._call, [], {"resourceVersion": str(revision)}, head=self._first))
+            # a Table's own metadata has no annotations: they stand on a row's object, as upstream
+            bare: Object = {"kind": served.resource.kind, "metadata": metadata}
+            rows = [table.row(self._call, bare, self._engine.clock.now(), "Metadata")] if annotations else []
+            body = orjson.dumps(table.table(self._call, rows, {"resourceVersion": str(revision)}, head=self._first))
             self._first = False
         else:
             head = respond.metadata_head(version) if form == "Metadata" else served.head
