@@ -192,8 +192,12 @@ def extract(value: Any, type: Type) -> FieldSet:
             below = extract(child, child_type(type, key))
             out["f:" + key] = {_SELF: LEAF, **below} if below and type.kind == "map" else below
         return out
-    item = type.item or ANY
-    for key, child in index(type, value).items():
+    item, members = type.item or ANY, index(type, value)
+    if len(members) != len(value):
+        # in a live object a value may stand twice, in what is applied it is a mistake
+        keys = [element(type, one) for one in value]
+        raise BadList(f"duplicate entries for key {show(next(key for key in keys if keys.count(key) > 1))}")
+    for key, child in members.items():
         below = extract(child, item) if shape == _LIST else LEAF
         out[key] = {_SELF: LEAF, **below} if below else LEAF
     return out

@@ -27,6 +27,8 @@ SEEDS = [
     b'!{"apiVersion":"apps/v1","metadata":{"managedFields":[{"manager":"m","operation":"Apply","apiVersion":"apps/v1",'
     b'"fieldsV1":{"f:spec":{"k:{\\"a\\":1}":{".":{}},"v:\\"x\\"":{},"i:0":{}}}}]}}',
 ]
+# a value twice in a set was taken, and one of them gone at the next apply
+SEEDS += [_HEAD + b"  finalizers: [x/c, x/c]\n"]
 WORDS = [b"containers: ", b"name: ", b"finalizers: ", b"ownerReferences: ", b'"fieldsV1":', b'"f:', b'"k:{', b"null"]
 
 
