@@ -313,18 +313,19 @@ def merge(live: Any, applied: Any, type: Type) -> Any:
 
 def _order(live: list[str], applied: list[str]) -> list[str]:
     """Applied items in their order; items that only live has stay behind the neighbour they stood behind."""
-    wanted, out, rest = set(applied), [], iter(applied)
+    wanted, rest = set(applied), iter(applied)
+    out: dict[str, None] = {}
     for key in live:
         if key not in wanted:
-            out.append(key)
+            out[key] = None
             continue
         if key in out:
             continue
         for following in rest:
-            out.append(following)
+            out[following] = None
             if following == key:
                 break
-    return out + [key for key in rest if key not in out]
+    return [*out, *(key for key in rest if key not in out)]
 
 
 def prune(value: Any, last: FieldSet, now: FieldSet, others: FieldSet, type: Type) -> Any:

@@ -88,11 +88,12 @@ def _retained(original: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]
     keep = patch.get(_RETAIN)
     if keep is None:
         return dict(original)
+    names = {key for key in keep if isinstance(key, str)} if isinstance(keep, list) else set()
     if not isinstance(keep, list) or any(
-        k not in keep for k, v in patch.items() if v is not None and not k.startswith("$")
+        k not in names for k, v in patch.items() if v is not None and not k.startswith("$")
     ):
         raise bad_request("invalid patch format of retainKeys list")
-    return {key: value for key, value in original.items() if key in keep}
+    return {key: value for key, value in original.items() if key in names}
 
 
 def _merge_value(original: Any, patch: Any, type: Type) -> Any:
@@ -122,25 +123,33 @@ def _merge_list(original: list[Any], patch: list[Any], type: Type, plain: bool =
         rest = [p for p in patch if not (isinstance(p, dict) and p.get(_PATCH) == "replace" and len(p) == 1)]
         bare = [{k: v for k, v in p.items() if k != _PATCH} if isinstance(p, dict) else p for p in rest]
         return _without_directives(bare, type)
-    out = list(original)
+    return _merge_items(original, patch, type, plain)
+
+
+_GONE = object()
+
+
+def _merge_items(original: list[Any], patch: list[Any], type: Type, plain: bool) -> list[Any]:
+    """The items of a patch, merged into those of the original by the merge key. One pass: lists come from strangers."""
+    key, below, out = type.merge_key, type.item or ANY, list(original)
+    where: dict[Any, list[int]] = {}
+    for index, have in enumerate(out):
+        if isinstance(have, dict):
+            where.setdefault(_hashable(have.get(key)), []).append(index)
     for item in patch:
-        _merge_item(out, item, type, plain)
-    return out
-
-
-def _merge_item(out: list[Any], item: Any, type: Type, plain: bool) -> None:
-    """Merge one patch item into `out` (our own list) by the merge key."""
-    key = type.merge_key
-    if not isinstance(item, dict) or key not in item:
-        raise bad_request(f"map: {item} does not contain declared merge key: {key}")
-    found = [index for index, have in enumerate(out) if isinstance(have, dict) and have.get(key) == item[key]]
-    if item.get(_PATCH) == "delete":
-        for index in reversed(found):
-            del out[index]
-    elif found:
-        out[found[0]] = _merge_map(out[found[0]], item, type.item or ANY)
-    else:
-        out.append(item if plain else _merge_map({}, item, type.item or ANY))
+        if not isinstance(item, dict) or key not in item:
+            raise bad_request(f"map: {item} does not contain declared merge key: {key}")
+        identity = _hashable(item[key])
+        found = where.get(identity)
+        if item.get(_PATCH) == "delete":
+            for index in where.pop(identity, ()):
+                out[index] = _GONE
+        elif found:
+            out[found[0]] = _merge_map(out[found[0]], item, below)
+        else:
+            where[identity] = [len(out)]
+            out.append(item if plain else _merge_map({}, item, below))
+    return [have for have in out if have is not _GONE]
 
 
 def _delete_primitives(out: dict[str, Any], key: str, values: Any) -> None:
@@ -148,15 +157,15 @@ def _delete_primitives(out: dict[str, Any], key: str, values: Any) -> None:
         raise bad_request("invalid patch format of primitive list")
     have = out.get(key)
     if isinstance(have, list):
-        out[key] = [value for value in have if value not in values]
+        gone = {_hashable(value) for value in values}
+        out[key] = [value for value in have if _hashable(value) not in gone]
 
 
 def _unique(values: list[Any]) -> list[Any]:
-    out: list[Any] = []
+    out: dict[Any, Any] = {}
     for value in values:
-        if value not in out:
-            out.append(value)
-    return out
+        out.setdefault(_hashable(value), value)
+    return list(out.values())
 
 
 # --- order -----------------------------------------------------------------------------------------------------------
@@ -171,19 +180,20 @@ def _reorder(
         return
     if not isinstance(order, list):
         raise bad_request("invalid patch format of setElementOrder list")
-    named = [_identity(value, type.merge_key) for value in order]
+    named: dict[Any, int] = {}
+    for value in order:
+        named.setdefault(_identity(value, type.merge_key), len(named))
     _check_order(patch.get(key), named, type.merge_key)
     before = original.get(key)
     server = [_identity(v, type.merge_key) for v in before] if isinstance(before, list) else []
     ours = sorted(
-        (v for v in merged if _identity(v, type.merge_key) in named),
-        key=lambda v: named.index(_identity(v, type.merge_key)),
+        (v for v in merged if _identity(v, type.merge_key) in named), key=lambda v: named[_identity(v, type.merge_key)]
     )
     theirs = [v for v in merged if _identity(v, type.merge_key) not in named]
     out[key] = _interleave(theirs, ours, server, type.merge_key)
 
 
-def _check_order(patch: Any, named: list[Any], merge_key: str) -> None:
+def _check_order(patch: Any, named: dict[Any, int], merge_key: str) -> None:
     for value in patch if isinstance(patch, list) else ():
         directive = value.get(_PATCH) if isinstance(value, dict) else None
         if directive is None and _identity(value, merge_key) not in named:
@@ -191,17 +201,17 @@ def _check_order(patch: Any, named: list[Any], merge_key: str) -> None:
 
 
 def _identity(value: Any, merge_key: str) -> Any:
-    return value.get(merge_key) if isinstance(value, dict) and merge_key else value
+    return _hashable(value.get(merge_key) if isinstance(value, dict) and merge_key else value)
 
 
 def _interleave(theirs: list[Any], ours: list[Any], server: list[Any], merge_key: str) -> list[Any]:
     """Merge two ordered lists: an item of `theirs` goes first only where the server had it before the next of `ours`."""
-    where = {_hashable(identity): index for index, identity in reversed(list(enumerate(server)))}
+    where = {identity: index for index, identity in reversed(list(enumerate(server)))}
     out: list[Any] = []
     i = j = 0
     while i < len(theirs) and j < len(ours):
-        left = where.get(_hashable(_identity(theirs[i], merge_key)))
-        right = where.get(_hashable(_identity(ours[j], merge_key)))
+        left = where.get(_identity(theirs[i], merge_key))
+        right = where.get(_identity(ours[j], merge_key))
         if left is not None and right is not None and left < right:
             out.append(theirs[i])
             i += 1
@@ -211,5 +221,8 @@ def _interleave(theirs: list[Any], ours: list[Any], server: list[Any], merge_key
     return out + theirs[i:] + ours[j:]
 
 
-def _hashable(identity: Any) -> Any:
-    return repr(identity) if isinstance(identity, dict | list) else identity
+def _hashable(value: Any) -> Any:
+    """Equal for equal JSON values of one type: 1, 1.0 and true are three."""
+    if isinstance(value, str):
+        return value
+    return (type(value), repr(value) if isinstance(value, dict | list) else value)
