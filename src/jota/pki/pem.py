@@ -7,7 +7,6 @@ between blocks does not count.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
@@ -58,7 +57,7 @@ def blocks(text: str) -> list[Block]:
         headers = bool(_HEADER.search(body))
         try:
             der = base64.b64decode("".join(_HEADER.sub("", body).split()), validate=True)
-        except binascii.Error:
+        except ValueError:  # no Base64, or no ASCII
             continue
         out.append(Block(type_, headers, der))
     return out
