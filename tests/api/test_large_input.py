@@ -5,19 +5,23 @@ The bound is generous for a slow machine and far below what a square would cost 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
 import orjson
 import pytest
 
+from jota.api.filters.attributes import User
+from jota.api.security import secure, write_roles
 from jota.meta.patch import strategic
 from jota.pki import pem
+from jota.pki.jwt import TokenSigner
 from jota.testing.cluster import ApiServer, story
 
-HANG = 20.0
+HANG = 10.0
 """Seconds."""
-MANY = 20_000
+MANY = 12_000
 CM, PODS = "/api/v1/namespaces/default/configmaps", "/api/v1/namespaces/default/pods"
 STRATEGIC, APPLY = "application/strategic-merge-patch+json", "application/apply-patch+yaml"
 
@@ -52,6 +56,48 @@ async def test_patches_of_long_lists(api: ApiServer) -> None:
         await ask("PATCH", f"{CM}/d?fieldManager={manager}&force=true", whole, APPLY)
     await ask("POST", PODS, {"metadata": {"name": "p"}, "spec": {"containers": containers("i")}})
     await ask("PATCH", f"{PODS}/p", {"spec": {"containers": containers("j")}}, STRATEGIC)
+
+
+def test_roles_as_large_as_they_may_be_are_judged_or_refused() -> None:
+    """Both the role that is written and the rules that its writer holds are as long as a body allows."""
+    rbac, eve = "/apis/rbac.authorization.k8s.io/v1/namespaces/default", User("eve", groups=("system:authenticated",))
+    group = "rbac.authorization.k8s.io"
+
+    def rules(resource: str) -> list[dict[str, Any]]:
+        one = {"verbs": ["get"], "apiGroups": [""], "resources": [resource]}
+        return [{**one, "resourceNames": [f"n{n}"]} for n in range(MANY)]
+
+    wide = {"verbs": [f"v{n}" for n in range(2000)], "apiGroups": [f"g{n}" for n in range(2000)]}
+    wide["resources"] = [f"r{n}" for n in range(2000)]
+
+    async def main() -> None:
+        server = ApiServer()
+        secure(server.api, TokenSigner(TokenSigner.create_key()), "https://issuer")
+        async with server:
+            await write_roles(server.api)
+            for kind, name in (("ClusterRole", "admin"), ("Role", "held")):
+                if kind == "Role":
+                    made = await server.request(
+                        "POST", f"{rbac}/roles", {"metadata": {"name": name}, "rules": rules("pods")}
+                    )
+                    assert made.status == 201
+                ref = {"apiGroup": group, "kind": kind, "name": name}
+                subjects = [{"kind": "User", "apiGroup": group, "name": "eve"}]
+                body = {"metadata": {"name": name}, "roleRef": ref, "subjects": subjects}
+                assert (await server.request("POST", f"{rbac}/rolebindings", body)).status == 201
+            for name, wanted, status in (
+                ("lacks", rules("things"), 403),
+                ("wide", [wide], 403),
+                ("small", rules("pods")[:3], 201),
+                ("single", [{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods", "secrets"]}], 201),
+            ):
+                began = time.monotonic()
+                body = {"metadata": {"name": name}, "rules": wanted}
+                response = await server.request("POST", f"{rbac}/roles", body, user=eve)
+                assert response.status == status, (name, response.body[:300])  # type: ignore[index]
+                assert time.monotonic() - began < HANG, name
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("text", ["-----BEGIN A-----\n", "-----BEGIN ", "-----BEGIN A-----\n-----END B-----\n"])

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.api.filters.attributes import MASTERS, Attributes, Authorizer
 from jota.api.rbac.index import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES, RbacIndex
-from jota.api.rbac.rules import Rule, missing, parse
+from jota.api.rbac.rules import MOST_MISSING, Budget, Rule, TooManyRules, missing, parse
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import part, parts, text
 from jota.meta.errors import ApiError, forbidden, not_found
@@ -70,8 +70,17 @@ class NoEscalation(Plugin):
         return self._authorizer.authorize(attrs.user, asked)[0]
 
     def _lacks(self, attrs: AdmissionAttributes, wanted: Iterable[Rule]) -> list[Rule]:
-        held = self._index.rules(attrs.user, attrs.namespace)
-        return [lack for rule in wanted for lack in missing(rule, held)]
+        """Raises ApiError 403 when there is too much to compare: what cannot be shown to be held is not granted."""
+        held, budget, lacking = self._index.rules(attrs.user, attrs.namespace), Budget(), list[Rule]()
+        try:
+            for rule in wanted:
+                lacking += missing(rule, held, budget)
+                if len(lacking) >= MOST_MISSING:
+                    break
+        except TooManyRules:
+            detail = f"too many rules to compare with the {len(held)} that the user holds; split the role, or escalate"
+            raise _refuse(attrs, detail) from None
+        return lacking
 
     def _require(self, attrs: AdmissionAttributes, wanted: list[Rule]) -> None:
         lacking = self._lacks(attrs, wanted)

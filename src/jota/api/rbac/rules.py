@@ -55,39 +55,90 @@ def parse(rule: dict[str, Any]) -> Rule:
     )
 
 
+class TooManyRules(Exception):
+    """What is wanted cannot be compared with what is held in reasonable time."""
+
+
+class Budget:
+    """Comparisons of one escalation check: both sides are written by users, and every pair may have to be looked at."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, most: int = 2_000_000) -> None:
+        self._left = most
+
+    def spend(self, count: int) -> None:
+        """Raises TooManyRules."""
+        self._left -= count
+        if self._left < 0:
+            raise TooManyRules
+
+
+MOST_MISSING = 200
+"""Missing rules that are looked for and told."""
+
+
 def covered(wanted: Rule, held: list[Rule]) -> bool:
-    """Whether `held` together grant all that `wanted` grants."""
+    """Whether `held` together grant all that `wanted` grants. Raises TooManyRules."""
     return not missing(wanted, held)
 
 
-def missing(wanted: Rule, held: list[Rule]) -> list[Rule]:
-    """What `wanted` grants and `held` do not, one rule per group, resource and name (the escalation check)."""
+def missing(wanted: Rule, held: list[Rule], budget: Budget | None = None) -> list[Rule]:
+    """What `wanted` grants and `held` do not, one rule per group, resource and name (the escalation check), at most about
+    MOST_MISSING. Raises TooManyRules."""
+    budget = budget or Budget()
+    budget.spend(len(held) + 1)
+    if any(_covers_whole(have, wanted) for have in held):
+        return []
     lacking: list[Rule] = []
     for url in wanted.urls:
+        budget.spend((len(held) + 1) * len(wanted.verbs))
         verbs = frozenset(v for v in wanted.verbs if not any(_url_covers(have, url, v) for have in held))
         if verbs:
             lacking.append(Rule(verbs, urls=(url,)))
     for group in sorted(wanted.groups):
         for resource in sorted(wanted.resources):
             for name in sorted(wanted.names) or [""]:
-                verbs = frozenset(
-                    v for v in wanted.verbs if not any(_grants(have, v, group, resource, name) for have in held)
-                )
+                if len(lacking) >= MOST_MISSING:
+                    return lacking
+                budget.spend(len(held) + 1)
+                verbs = _not_granted(wanted.verbs, group, resource, name, held)
                 if verbs:
                     names = frozenset((name,)) if name else frozenset()
                     lacking.append(Rule(verbs, frozenset((group,)), frozenset((resource,)), names))
     return lacking
 
 
+def _covers_whole(have: Rule, wanted: Rule) -> bool:
+    """The short way: one rule that grants it all."""
+    return (
+        not wanted.urls
+        and ("*" in have.verbs or wanted.verbs <= have.verbs)
+        and ("*" in have.groups or wanted.groups <= have.groups)
+        and ("*" in have.resources or wanted.resources <= have.resources)
+        and (not have.names or (bool(wanted.names) and wanted.names <= have.names))
+        and "" not in wanted.resources
+    )
+
+
+def _not_granted(verbs: frozenset[str], group: str, resource: str, name: str, held: list[Rule]) -> frozenset[str]:
+    left = verbs
+    for have in held:
+        if _reaches(have, group, resource, name):
+            if "*" in have.verbs:
+                return frozenset()
+            left -= have.verbs
+    return left
+
+
 def _url_covers(have: Rule, url: str, verb: str) -> bool:
     return ("*" in have.verbs or verb in have.verbs) and any(_url_matches(u, url) for u in have.urls)
 
 
-def _grants(have: Rule, verb: str, group: str, resource: str, name: str) -> bool:
+def _reaches(have: Rule, group: str, resource: str, name: str) -> bool:
     base, _, sub = resource.partition("/")
     return (
-        ("*" in have.verbs or verb in have.verbs)
-        and ("*" in have.groups or group in have.groups)
+        ("*" in have.groups or group in have.groups)
         and ("*" in have.resources or resource in have.resources or (bool(sub) and f"*/{sub}" in have.resources))
         and (not have.names or (name != "" and name in have.names))
         and bool(base)
