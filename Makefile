@@ -2,7 +2,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test check clients bench types setup clean
+.PHONY: demo test check clients bench fuzz types setup clean
 .DEFAULT_GOAL := help
 
 help:
@@ -10,6 +10,7 @@ help:
 	@echo "make test   run the tests"
 	@echo "make check  lint, types, import law, tests"
 	@echo "make bench  run the benchmarks and rewrite docs/benchmarks.md"
+	@echo "make fuzz   feed every parser with what coverage suggests (SECONDS=60 each); findings are in .fuzz/"
 	@echo "make types  rebuild the protobuf data from Kubernetes' field numbers and Go types (once per Kubernetes release)"
 
 # System packages are checked and changed modules compiled on every run (milliseconds); Python packages are installed only
@@ -49,6 +50,11 @@ check: setup clients
 bench: setup
 	@scripts/setup bench
 	$(PY) -m bench --all --write docs/benchmarks.md
+
+# Apart from the rest: atheris needs a Python and a compiler that it knows, and nothing else here needs it.
+fuzz: setup
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	@$(PY) tests/fuzz all --seconds $(or $(SECONDS),60)
 
 types: setup
 	@test -n "$(FIELDS)" -a -n "$(MODULES)" || { echo "usage: make types FIELDS=protobuf-fields.json MODULES=dir-with-k8s.io-go-modules"; exit 2; }
