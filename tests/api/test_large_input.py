@@ -50,6 +50,9 @@ async def test_patches_of_long_lists(api: ApiServer) -> None:
     left = await api.client.raw("GET", f"{CM}/c")
     body = left.body if isinstance(left.body, bytes) else b"".join(left.body)
     assert orjson.loads(body)["metadata"]["finalizers"] == finalizers("b")[::-1]
+    steps = [{"op": "add", "path": "/metadata/finalizers", "value": finalizers("e", 4 * MANY)}]
+    last: dict[str, Any] = {"op": "copy", "from": "/metadata/finalizers/0", "path": "/metadata/finalizers/-"}
+    await ask("PATCH", f"{CM}/c", [*steps, *[last] * 9000], "application/json-patch+json")
     whole = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "d"}}
     for manager, wanted in (("ann", finalizers("a")), ("ben", finalizers("a")[::-1])):
         whole["metadata"]["finalizers"] = wanted  # type: ignore[index]

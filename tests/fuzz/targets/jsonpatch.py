@@ -20,6 +20,9 @@ SEEDS = [
     b'[{"op":"add","path":"","value":[]},{"op":"add","path":"/-","value":{}},{"op":"add","path":"/0/~0~1","value":[]}]',
     b'[{"op":"replace","path":"/metadata/labels/c~1d","value":{}},{"op":"move","from":"/a","path":"/a/b"}]',
 ]
+SEEDS += [
+    b'[{"op":"copy","from":"/spec","path":"/x"},{"op":"add","path":"/x/list/1/k/0","value":7},{"op":"remove","path":"/spec/n"}]'
+]
 WORDS = [
     b'"op":',
     b'"add"',

@@ -64,7 +64,7 @@ class Budget:
 
     __slots__ = ("_left",)
 
-    def __init__(self, most: int = 2_000_000) -> None:
+    def __init__(self, most: int = 1_000_000) -> None:
         self._left = most
 
     def spend(self, count: int) -> None:

@@ -68,7 +68,8 @@ def _step(document: Any, operation: dict[str, Any], owned: set[int]) -> Any:
                 raise _failed(f"move operation: cannot move {_text(source)} into itself")
             document = _remove(document, source, owned)
         else:
-            owned.clear()  # the value now stands in two places: containers inside must be copied again before a change
+            # or it would stand in two places; what copies may add in all is bounded
+            value = _copied(value)
         return _add(document, path, value, owned)
     if "value" not in operation:
         raise _failed(f"{op} operation does not apply: missing value")
@@ -192,6 +193,12 @@ def _remove(document: Any, path: list[str], owned: set[int]) -> Any:
     else:
         raise _missing(path)
     return document
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(child) for key, child in value.items()}
+    return [_copied(child) for child in value] if isinstance(value, list) else value
 
 
 def _measure(value: Any) -> int:
