@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 from jota.testing.cluster import ApiServer
+from jota.wire.http import build_head
 
 SECONDS = float(os.environ.get("JOTA_FUZZ_SECONDS", "3"))
 SEEDS = (1, 2, 3)
@@ -35,6 +36,7 @@ TEXTS = (
     "%s",
     "2026-01-01T00:00:00Z",
 )
+STRANGE = ("\0", "a\x04b", "\r\nX-Injected: yes", "\x7f\u0087", '"\\', "\U000b4378", "", "a.b[0]", " ")
 JSON = "application/json"
 Object = dict[str, Any]
 
@@ -79,6 +81,8 @@ class Author:
             for name, child in properties.items()
             if name in wanted or random.random() < (chance if len(properties) < 25 else chance / 3)
         }
+        if random.random() < 0.02:
+            out[random.choice(STRANGE)] = random.choice((0, "", [], {}))  # unknown: told in a Warning header
         extra = schema.get("additionalProperties")
         if isinstance(extra, dict) and random.random() < 0.5:
             out[random.choice(TEXTS)] = self.value(extra, depth + 1)
@@ -178,6 +182,9 @@ def test_what_fits_the_schema_never_breaks_the_server(seed: int) -> None:
                 told = (method, where, query, media, body, response.body)
                 assert response.status not in (500, 501), told
                 assert took < SLOW, (took, told)
+                assert build_head(response.status, response.headers).data.count(b"\r\n") == len(response.headers) + 1, (
+                    told
+                )
                 if response.status >= 400 and method != "HEAD":
                     status = orjson.loads(response.body)  # type: ignore[arg-type]
                     assert (status["kind"], status["code"]) == ("Status", response.status), told
