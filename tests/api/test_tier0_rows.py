@@ -282,6 +282,16 @@ async def test_net_endpoints_endpointslice_ingress_servicecidr_and_ipaddress_api
     body = {"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": [{"addresses": ["192.0.2.1"]}], "ports": []}
     await ok(api, "POST", slices, body)
     assert (await do(api, "PATCH", f"{slices}/s", {"addressType": "IPv6"}, content_type=MERGE))[0] == 422
+    crowd = [{"addresses": [f"10.0.{n >> 8}.{n & 255}"]} for n in range(1001)]
+    for wrong, words in (
+        ({"endpoints": crowd}, "endpoints: Too many: 1001: must have at most 1000 items"),
+        (
+            {"endpoints": [{"addresses": [e["addresses"][0] for e in crowd[:101]]}]},
+            "endpoints[0].addresses: Too many: 101",
+        ),
+    ):
+        status, told = await do(api, "POST", slices, {**body, "metadata": {"name": "big"}, **wrong})
+        assert (status, words in told["message"]) == (422, True), told
     async with Watching(api, "/api/v1/endpoints?watch=1&labelSelector=e2e%3Dyes") as watching:
         await ok(api, "POST", f"{CORE}/endpoints", {"metadata": {"name": "e", "labels": {"e2e": "yes"}}})
         subset = {"addresses": [{"ip": "10.0.0.24"}], "ports": [{"name": "http", "port": 80}]}

@@ -26,16 +26,27 @@ def default(slice: Object) -> None:
 def validate(slice: Object) -> list[FieldError]:
     type = text(slice, "addressType")
     errors = [] if type in ADDRESS_TYPES else _bad_type(type)
-    for i, endpoint in enumerate(parts(slice, "endpoints")):
+    endpoints, ports = parts(slice, "endpoints"), parts(slice, "ports")
+    too_many = [*_too_many("endpoints", len(endpoints), MAX_ENDPOINTS), *_too_many("ports", len(ports), MAX_PORTS)]
+    if too_many:
+        return errors + too_many  # one by one, they are not looked at
+    for i, endpoint in enumerate(endpoints):
         addresses, path = texts(endpoint, "addresses"), f"endpoints[{i}].addresses"
         if not addresses:
             errors.append(required(path, "must contain at least 1 address"))
+        errors += _too_many(path, len(addresses), MAX_ADDRESSES)
         for j, address in enumerate(addresses):
             errors += _validate_address(type, address, f"{path}[{j}]")
     seen: set[str] = set()
-    for i, port in enumerate(parts(slice, "ports")):
+    for i, port in enumerate(ports):
         errors += _validate_port(port, f"ports[{i}]", seen)
     return errors
+
+
+def _too_many(path: str, count: int, most: int) -> list[FieldError]:
+    if count <= most:
+        return []
+    return [FieldError("FieldValueTooMany", path, f"Too many: {count}: must have at most {most} items")]
 
 
 def _bad_type(type: str) -> list[FieldError]:
