@@ -17,6 +17,7 @@ WORK = HERE.parent.parent / ".fuzz"
 sys.path.insert(0, str(HERE))
 
 import corpus_file  # noqa: E402
+from targets import kit  # noqa: E402
 
 
 def fuzz(name: str, seconds: int) -> None:
@@ -56,9 +57,12 @@ def fuzz(name: str, seconds: int) -> None:
 def keep(name: str, limit: int) -> None:
     target = importlib.import_module(f"targets.{name}")
     found = [path.read_bytes() for path in sorted((WORK / name).glob("*"))]
-    corpus_file.write(
-        name, corpus_file.minimised(target.check, [*target.SEEDS, *corpus_file.read(name), *found], limit)
-    )
+    try:
+        kept = corpus_file.minimised(target.check, [*target.SEEDS, *corpus_file.read(name), *found], limit)
+    finally:
+        getattr(target, "close", lambda: None)()
+        kit.close_loop()
+    corpus_file.write(name, kept)
 
 
 def main() -> int:
