@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from targets import kit  # noqa: E402
 def fuzz(name: str, seconds: int) -> None:
     import atheris
 
+    logging.getLogger("jota").setLevel(logging.CRITICAL)
     with atheris.instrument_imports(include=["jota", "wsproto"]):
         target = importlib.import_module(f"targets.{name}")
         for data in [*target.SEEDS, *corpus_file.read(name)]:

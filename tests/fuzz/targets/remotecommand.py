@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from jota.wire import portforward, remotecommand
 from jota.wire.message import Duplex, Request
@@ -32,7 +31,6 @@ SEEDS = [
     b"\x09\0" + _SIZE + _SIZE + b'{"Width":1e999,"Height":1}{"Width":"x"}',
 ]
 WORDS = [_SIZE, b"\x82\x03\0", b"\x82\x02\xff\0", b'"Width":', *spdy.WORDS]
-logging.getLogger("jota.wire").setLevel(logging.CRITICAL)
 
 
 class Command:
