@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 PERIOD = 10.0
 """Seconds between two looks without an event: the Node may have become known, a refusal's cause may be gone."""
+AGAIN_AFTER = 1.0
+"""Seconds between the end of a pod of ours and its successor. kubectl, waiting for a deletion, takes a namesake that comes
+within milliseconds for the pod that it waits for, and waits for ever; kubelets are no faster."""
 SEEN_WITHIN = 5.0
 """Seconds that our own cache may take to show what we wrote."""
 
@@ -48,6 +51,7 @@ class MirrorKeeper:
         self._itself, self._ready = itself, ready
         self._wanted = mirror.wanted(itself, config.name) if itself is not None else None
         self._restarts = 0
+        self._had = False
         self._look = asyncio.Event()
 
     def look(self) -> None:
@@ -78,7 +82,10 @@ class MirrorKeeper:
         for pod in decided.remove:
             log.info("mirror pod %s is not what this node runs: it is removed", key_of(pod))
             await self._remove(pod)
+        if decided.create and self._had:
+            await self._clock.sleep(AGAIN_AFTER)
         shown = await self._create() if decided.create else decided.own
+        self._had = shown is not None
         if shown is not None and self._itself is not None:
             await self._write(shown, self._itself)
 
