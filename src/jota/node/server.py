@@ -314,20 +314,9 @@ def _log_socket(request: Request, pieces: Callable[[], AsyncIterator[list[bytes]
                 socket.send(base64.b64encode(data).decode() if protocol.startswith("base64.") else data)
                 await socket.drain()
 
-        async with asyncio.TaskGroup() as group:
-            sending = group.create_task(send())
-            closed = group.create_task(_until_closed(socket))
-            await asyncio.wait((sending, closed), return_when=asyncio.FIRST_COMPLETED)
-            sending.cancel()
-            closed.cancel()
-        await socket.close()
+        await websocket.tell(socket, send())
 
     return Response(101, headers, upgrade=upgrade)
-
-
-async def _until_closed(socket: websocket.WebSocket) -> None:
-    while await socket.receive() is not None:
-        pass
 
 
 def flag(query: Query, *names: str) -> bool:

@@ -10,8 +10,8 @@ import asyncio
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from jota.wire.message import Duplex, Request
 
@@ -203,3 +203,19 @@ class Tunnel:
     def close(self) -> None:
         self._socket._close(NORMAL, "")
         self._socket.duplex.close()
+
+
+async def tell(socket: WebSocket, send: Coroutine[Any, Any, None]) -> None:
+    """Run `send` until it ends or the peer closes, then close. What the peer says is not listened to (IgnoreReceives)."""
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(send)
+        closed = group.create_task(_until_closed(socket))
+        await asyncio.wait((sending, closed), return_when=asyncio.FIRST_COMPLETED)
+        sending.cancel()
+        closed.cancel()
+    await socket.close()
+
+
+async def _until_closed(socket: WebSocket) -> None:
+    while await socket.receive() is not None:
+        pass

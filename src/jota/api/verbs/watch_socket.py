@@ -6,7 +6,6 @@ In: the stream of watch.py. Out: a 101. What clients offer as sub-protocol is ec
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from jota.meta.errors import bad_request
@@ -29,21 +28,9 @@ def upgraded(request: Request, stream: Stream) -> Response:
         async def send() -> None:
             await stream(_Messages(socket, duplex))
 
-        async with asyncio.TaskGroup() as group:
-            sending = group.create_task(send())
-            reading = group.create_task(_until_closed(socket))
-            await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
-            sending.cancel()
-            reading.cancel()
-        await socket.close()
+        await websocket.tell(socket, send())
 
     return Response(101, headers, upgrade=upgrade)
-
-
-async def _until_closed(socket: websocket.WebSocket) -> None:
-    """What clients say is not listened to (upstream's IgnoreReceives)."""
-    while await socket.receive() is not None:
-        pass
 
 
 class _Messages:
