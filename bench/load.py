@@ -27,7 +27,8 @@ from bench.cluster import header, request, tls
 from bench.figure import percentile
 
 _SENT = re.compile(rb'"sent":"(\d+)"')
-_EVENT = b'{"type":"ADDED"'
+_EVENT = b'"sent":"'
+"""Once in each event of the load's own; what else happens in the namespace does not count."""
 
 
 class Requester(asyncio.Protocol):

@@ -1,6 +1,6 @@
 """Watch fan-out: one stream of creates to 1,000 watchers over TLS
 
-1,000 connections of one client process watch ConfigMaps while 16 clients of a second process create 200 of them (300 bytes
+1,000 connections of one client process watch ConfigMaps while 16 clients of a second process create 1,000 of them (300 bytes
 each); a delivery is one event at one watcher. The delay is from the moment at which the create is sent to the arrival.
 """
 
@@ -12,7 +12,7 @@ from bench import load
 from bench.cluster import Cluster, cluster
 from bench.figure import Figure
 
-WATCHERS, EVENTS = 1_000, 200
+WATCHERS, EVENTS = 1_000, 1_000
 _PATH = "/api/v1/namespaces/default/configmaps"
 
 

@@ -3,20 +3,30 @@
 A commit batch comes in; each watcher gets, synchronously, the entries of its resource that may concern it, once per
 batch. A watcher that pins one field to one value (a kubelet: spec.nodeName=n1) stands in an index by that value, so five
 thousand kubelets do not each look at every pod. Next: verbs/watch.py, registry.py.
+
+What costs in a fan-out is not the event but the write to each of a thousand sockets. So a crowd (`CROWD`) rests after each
+delivery for half as long as that took: what happens meanwhile is held and leaves in one write, and no fan-out takes more
+than two thirds of the loop's time. The server's own followers (mirrors, callbacks) are told at once.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from jota.aio.clock import Clock
 from jota.api.slow import SlowWatchers
 from jota.store.protocol import Compacted, Entry, Store
 
 log = logging.getLogger("jota.api")
 _BACKLOG = 1 << 20
 """Events that may queue between two turns of the loop; beyond it every watcher is cut off and must list again."""
+CROWD = 64
+"""Watchers of one resource that are told of one batch, from which on they rest."""
+REST_FROM, REST_MOST = 0.005, 0.05
+"""Seconds that a delivery takes before a rest pays, and the longest rest."""
 
 
 class Watcher(Protocol):
@@ -43,13 +53,18 @@ Index = Callable[[Entry, str], str]
 class Channel:
     """The watchers of one stored resource."""
 
-    __slots__ = ("callbacks", "every", "index", "triggered")
+    __slots__ = ("callbacks", "every", "followers", "held", "index", "rest", "triggered")
 
     def __init__(self, index: Index) -> None:
         self.index = index
         self.every: dict[Watcher, None] = {}
         self.triggered: dict[str, dict[str, dict[Watcher, None]]] = {}
+        self.followers: list[Watcher] = []
+        """The server's own: they never rest and never leave."""
         self.callbacks: list[Callable[[], None]] = []
+        self.rest: asyncio.TimerHandle | None = None
+        self.held: list[Entry] = []
+        """What happened during the rest."""
 
     def add(self, watcher: Watcher) -> None:
         if watcher.trigger is None:
@@ -72,13 +87,28 @@ class Channel:
             self.triggered.pop(field, None)
 
     def watchers(self) -> list[Watcher]:
-        found = list(self.every)
+        found = [*self.followers, *self.every]
         for by_value in self.triggered.values():
             for group in by_value.values():
                 found.extend(group)
         return found
 
-    def dispatch(self, entries: list[Entry]) -> None:
+    def follow(self, entries: list[Entry]) -> None:
+        """Tell the server's own."""
+        for watcher in self.followers:
+            try:
+                watcher.deliver(entries)
+            except Exception:
+                _broken(watcher)
+        for callback in self.callbacks:
+            try:
+                callback()
+            except Exception:
+                log.exception("an observer of the store failed")
+
+    def dispatch(self, entries: list[Entry]) -> int:
+        """Tell the watchers whom it may concern; how many these were."""
+        told = len(self.every)
         for watcher in list(self.every):
             try:
                 watcher.deliver(entries)
@@ -91,16 +121,14 @@ class Channel:
                     if value in by_value:
                         chosen.setdefault(value, []).append(entry)
             for value, few in chosen.items():
-                for watcher in list(by_value.get(value, ())):
+                group = list(by_value.get(value, ()))
+                told += len(group)
+                for watcher in group:
                     try:
                         watcher.deliver(few)
                     except Exception:
                         _broken(watcher)
-        for callback in self.callbacks:
-            try:
-                callback()
-            except Exception:
-                log.exception("an observer of the store failed")
+        return told
 
     def _values(self, entry: Entry, field: str) -> set[str]:
         """The field's value now and before."""
@@ -118,8 +146,8 @@ def _broken(watcher: Watcher) -> None:
 
 
 class Feed:
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock = store, clock
         self._channels: dict[str, Channel] = {}
         self._watch = store.watch("/", after=store.revision, limit=_BACKLOG)
         self.slow = SlowWatchers()
@@ -148,7 +176,8 @@ class Feed:
             self._dispatch(batch)
 
     def pump(self) -> None:
-        """Dispatch what is queued now; afterwards every watcher stands at the store's revision."""
+        """Dispatch what is queued now; afterwards every follower, and every watcher that does not rest, stands at the store's
+        revision."""
         try:
             batch = self._watch.pending()
         except Compacted:
@@ -157,9 +186,14 @@ class Feed:
         if batch:
             self._dispatch(batch)
 
+    def settle(self, channel: Channel) -> None:
+        """End the rest: afterwards every watcher of the channel stands at the store's revision."""
+        self.pump()
+        self._wake(channel)
+
     def join(self, channel: Channel, watcher: Watcher, prefix: str, after: int) -> None:
         """Deliver what happened under `prefix` since revision `after`, then everything to come. Raises Compacted."""
-        self.pump()
+        self.settle(channel)
         if after < self._store.revision:
             backlog = self._store.watch(prefix, after=after, limit=_BACKLOG)
             try:
@@ -177,8 +211,9 @@ class Feed:
         self.end_watchers()
 
     def end_watchers(self) -> None:
-        """A clean end of stream for each API watch; the server's own observers go on."""
+        """A clean end of stream for each API watch, after all that was committed; the server's own observers go on."""
         for channel in self._channels.values():
+            self._wake(channel)
             for watcher in channel.watchers():
                 watcher.end()
 
@@ -186,6 +221,7 @@ class Feed:
         self._watch.close()
         self._watch = self._store.watch("/", after=self._store.revision, limit=_BACKLOG)
         for channel in self._channels.values():
+            channel.held.clear()
             for watcher in channel.watchers():
                 watcher.cut()
             for callback in channel.callbacks:
@@ -199,8 +235,31 @@ class Feed:
             if prefix in self._channels:
                 by_channel.setdefault(prefix, []).append(entry)
         for prefix, entries in by_channel.items():
-            self._channels[prefix].dispatch(entries)
+            channel = self._channels[prefix]
+            channel.follow(entries)
+            if channel.rest is None:
+                self._deliver(channel, entries)
+            else:
+                channel.held += entries
         self._forget_frames()
+
+    def _deliver(self, channel: Channel, entries: list[Entry]) -> None:
+        began = self._clock.monotonic()
+        told = channel.dispatch(entries)
+        took = self._clock.monotonic() - began
+        if told >= CROWD and took > REST_FROM:
+            loop = asyncio.get_running_loop()
+            channel.rest = loop.call_later(min(took / 2, REST_MOST), self._wake, channel)
+
+    def _wake(self, channel: Channel) -> None:
+        """The rest is over."""
+        if channel.rest is not None:
+            channel.rest.cancel()
+            channel.rest = None
+        held, channel.held = channel.held, []
+        if held:
+            self._deliver(channel, held)
+            self._forget_frames()
 
     def _forget_frames(self) -> None:
         self.frames.clear()

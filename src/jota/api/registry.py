@@ -101,7 +101,7 @@ class Registry:
         mirror = _Mirror(self, resource, changed)
         self._feed.pump()
         mirror.load()
-        channel.add(mirror)
+        channel.followers.append(mirror)
 
     def touched(self, resource: Resource, changed: Callable[[list[str], bool], None]) -> None:
         """Call `changed(storage keys, anew)` for all that is stored now, and for the keys of each batch from now on.
@@ -113,7 +113,7 @@ class Registry:
         keys = _Keys(self._store, prefix(resource), changed)
         self._feed.pump()
         keys.cut()
-        channel.add(keys)
+        channel.followers.append(keys)
 
     def catch_up(self) -> None:
         """Deliver every change that is visible in the store."""

@@ -64,7 +64,7 @@ class Api:
         """Set before `start` to have requests noted (audit.py)."""
         self.metrics = Metrics()
         self.flows = Flows(self.config.max_inflight, clock)
-        self.feed = Feed(store)
+        self.feed = Feed(store, clock)
         self.feed.slow.together = self.config.watch_backlog
         self._kinds: dict[tuple[str, str], Kind] = {}
         self.registry = Registry(store, self.feed, self._kinds)
@@ -122,6 +122,7 @@ class Api:
         """Stop serving a kind and end its watches. What is stored stays."""
         served = self.served.pop((group, version, plural), None)
         if served is not None:
+            self.feed.settle(served.channel)
             for watcher in served.channel.watchers():
                 watcher.end()
             if served.kind.storage is None:

@@ -37,6 +37,8 @@ TIMEOUT = (1800, 3600)
 """Seconds; a watch without timeoutSeconds ends at random between these, so that clients do not come back all at once."""
 PIECE_TIME, PIECE_BYTES = 0.004, 256 * 1024
 """Seconds and bytes after which the loop has a turn while the present state is sent."""
+JOINED = 64 * 1024
+"""Bytes up to which the frames of a batch are joined once, not by each of its watchers."""
 STALL, LAST_WORDS = 60.0, 5.0
 """Seconds for which a reader may take nothing of the present state; and, once it is cut off, of what it was sent before."""
 INITIAL_END = {"k8s.io/initial-events-end": "true"}
@@ -75,6 +77,8 @@ async def watch(engine: Engine, call: Call) -> Response:
 
         if watch_socket.wanted(call.request):
             return watch_socket.upgraded(call.request, stream.run)
+    if call.request.user is None:
+        stream.joined = JOINED
     return Response(200, respond.headers(call), stream=stream.run)
 
 
@@ -97,6 +101,7 @@ class WatchStream:
         "after",
         "bookmarks",
         "initial",
+        "joined",
         "mark_initial",
         "seconds",
         "trigger",
@@ -108,6 +113,8 @@ class WatchStream:
         self.after = 0
         self.seconds = float(TIMEOUT[0])
         self.initial = self.mark_initial = self.bookmarks = False
+        self.joined = 0
+        """Bytes up to which frames may be one part of a write. Readers in process and WebSockets take a part for an event."""
         self._first = True
         self._seen = 0
         self._closing = self._cut = self._late = False
@@ -179,7 +186,7 @@ class WatchStream:
             pause = min(left, BOOKMARK_EVERY) if left < BOOKMARK_EVERY or left > BOOKMARK_EVERY + 2 else left - 1
             await self._wait(clock.sleep(pause))
             if self.bookmarks and not self._done.done():
-                self._engine.feed.pump()
+                self._engine.feed.settle(self._call.served.channel)
                 self._bookmark()
 
     async def _wait(self, delay: Awaitable[None]) -> None:
@@ -247,11 +254,14 @@ class WatchStream:
         if self._format[1] == "Table":
             return None  # the first event of each stream differs
         batches, prefix = self._engine.feed.batches, self._selection.prefix
-        key = (id(entries), self._format, prefix)
+        key = (id(entries), self._format, prefix, self.joined)
         found = batches.get(key)
         if found is None:
             under = (e for e in entries if e.key.startswith(prefix))
-            found = batches[key] = entries, [frame for frame in map(self._event, under) if frame is not None]
+            frames = [frame for frame in map(self._event, under) if frame is not None]
+            if len(frames) > 1 and sum(map(len, frames)) <= self.joined:
+                frames = [b"".join(frames)]
+            found = batches[key] = entries, frames
         return found[1]
 
     def _event(self, entry: Entry) -> bytes | None:
