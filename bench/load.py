@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any, cast
 
 import uvloop
@@ -75,6 +76,7 @@ class Rate:
         self._total = int(options.get("total", 0))
         self._pause = float(options.get("pause", 0))
         self._connections = int(options["connections"])
+        self._random = Random(1)
         self._numbers = itertools.count(int(options.get("first", 0)))
         self._path = options["path"]
         self._body = options.get("body", "").encode()
@@ -107,9 +109,9 @@ class Rate:
         return more
 
     def again(self, ask: Callable[[], None]) -> None:
-        """The next request of a connection: at once, or after the pause."""
+        """The next request of a connection: at once, or after a pause of this mean (all of the same would come in bursts)."""
         if self._pause:
-            asyncio.get_running_loop().call_later(self._pause, ask)
+            asyncio.get_running_loop().call_later(self._random.expovariate(1 / self._pause), ask)
         else:
             ask()
 
@@ -123,7 +125,7 @@ class Rate:
         self._end = begin + self._seconds
         self._open = len(requesters)
         for requester in requesters:
-            cast(Requester, requester).next()
+            self.again(cast(Requester, requester).next)
         await self._done
         took = time.perf_counter() - begin
         codes = {code.decode(): count for code, count in self.codes.items()}
