@@ -18,7 +18,7 @@ from typing import Any
 from bench import load
 from bench.cluster import Cluster, cluster, tls
 from bench.figure import Figure, median
-from jota.wire.http import PIECE
+from jota.wire.answer import PIECE
 
 PODS = 5_000
 _ONE = (

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from jota.testing.cluster import ApiServer
-from jota.wire.http import build_head
+from jota.wire.answer import build_head
 
 SECONDS = float(os.environ.get("JOTA_FUZZ_SECONDS", "3"))
 SEEDS = (1, 2, 3)

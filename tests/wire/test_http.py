@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wirekit import certificates, exchange, run, serving
 
-from jota.wire.http import Limits, build_head
+from jota.wire.answer import build_head
+from jota.wire.limits import Limits
 from jota.wire.message import Request, Response
 
 LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

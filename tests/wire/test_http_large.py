@@ -8,7 +8,8 @@ import hashlib
 import pytest
 from wirekit import LOOPS, certificates, run, serving
 
-from jota.wire.http import PIECE, Limits, _pieces
+from jota.wire.answer import PIECE, pieces
+from jota.wire.limits import Limits
 from jota.wire.message import Request, Response
 
 VIEW = memoryview(b"a view of what is kept elsewhere")[2:]
@@ -33,10 +34,10 @@ async def body(reader: asyncio.StreamReader) -> bytes:
 
 
 def test_pieces_are_the_same_bytes_in_the_same_order():
-    pieces = list(_pieces(PARTS))
-    assert b"".join(pieces) == WHOLE
-    assert all(len(piece) < 2 * PIECE for piece in pieces)
-    assert list(_pieces([])) == list(_pieces([b""])) == []
+    cut = list(pieces(PARTS))
+    assert b"".join(cut) == WHOLE
+    assert all(len(piece) < 2 * PIECE for piece in cut)
+    assert list(pieces([])) == list(pieces([b""])) == []
 
 
 @pytest.mark.parametrize("loop", LOOPS)

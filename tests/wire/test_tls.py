@@ -18,7 +18,7 @@ import pytest
 from wirekit import certificates, run, serving
 
 from jota.wire.duplex import SocketDuplex
-from jota.wire.http import Limits
+from jota.wire.limits import Limits
 from jota.wire.message import Request, Response
 from jota.wire.tls import TlsProtocol, TlsTransport
 

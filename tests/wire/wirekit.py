@@ -14,7 +14,8 @@ import uvloop
 
 from jota.aio.clock import SystemClock
 from jota.wire.duplex import SocketDuplex
-from jota.wire.http import HttpServer, Limits
+from jota.wire.http import HttpServer
+from jota.wire.limits import Limits
 from jota.wire.message import Handler, Request, Response
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -9,7 +9,7 @@ import orjson
 from jota.api.respond import warning_headers
 from jota.meta.decode import decode_body
 from jota.meta.errors import ApiError
-from jota.wire.http import build_head
+from jota.wire.answer import build_head
 from targets import kit
 from targets.mergepatch import LIVE, SCHEMA
 

@@ -6,7 +6,9 @@ import asyncio
 from typing import Any
 
 from jota.aio.clock import SystemClock
-from jota.wire.http import HttpServer, Limits, _Connection
+from jota.wire.connection import Connection
+from jota.wire.http import HttpServer
+from jota.wire.limits import Limits
 from jota.wire.message import Request, Response
 from targets import kit
 
@@ -48,7 +50,7 @@ async def _serve(reads: list[bytes]) -> tuple[list[Taken], list[bytes]]:
     server = HttpServer(handler, limits=LIMITS, clock=SystemClock())
     server.loop = asyncio.get_running_loop()
     wire, done, broken = kit.Wire(), asyncio.Event(), list[BaseException]()
-    connection = _Connection(server)
+    connection = Connection(server)
 
     def feed(at: int) -> None:
         try:

@@ -1,0 +1,217 @@
+"""Bytes from one connection become Requests. In: what the socket gave. Out: `Taker.take` for each whole request.
+
+httptools parses; what is here is what a client may cost (limits.py), which of the many forms of HTTP are refused, and how
+headers that are repeated are joined. Next: connection.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import httptools
+
+from jota.wire.limits import NEVER, Limits
+from jota.wire.message import Peer, Request, Response
+from jota.wire.status import refusal
+
+BAD_REQUEST = refusal(400, "BadRequest", "malformed HTTP request")
+HEADER_TOO_LARGE = refusal(431, "BadRequest", "request header fields too large")
+EXPECTATION = refusal(417, "BadRequest", "unknown expectation")
+
+_METHODS = {m.encode(): m for m in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+_NAMES: dict[bytes, str] = {}
+"""Header names seen, decoded and lowered; bounded."""
+
+
+class Taker(Protocol):
+    """The connection, as its reader sees it."""
+
+    deadline: float
+
+    def within(self, seconds: float) -> None:
+        """The deadline, from now."""
+        ...
+
+    def take(self, request: Request, keep: bool, upgrade: bool, old: bool) -> None:
+        """One whole request; whether the connection is kept alive, asks for an upgrade, speaks HTTP/1.0."""
+        ...
+
+    def go_on(self) -> None:
+        """The client asks whether to send its body, and it may."""
+        ...
+
+
+class Refused(Exception):
+    """What came is no request of ours: answer this, and close."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status)
+        self.response = response
+
+
+class Reader:
+    """What the parser of one connection calls back."""
+
+    __slots__ = (
+        "_body",
+        "_body_size",
+        "_fresh",
+        "_head_size",
+        "_headers",
+        "_in_body",
+        "_in_header",
+        "_limits",
+        "_parser",
+        "_refusal",
+        "_taker",
+        "_url",
+        "peer",
+    )
+
+    def __init__(self, taker: Taker, limits: Limits) -> None:
+        self._taker, self._limits = taker, limits
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._refusal: Response | None = None
+        self._in_header = self._in_body = False
+        self._head_size = self._fresh = 0
+        self.peer = Peer()
+
+    @property
+    def idle(self) -> bool:
+        """No part of a request is there."""
+        return not self._in_header and not self._in_body
+
+    def close(self) -> None:
+        self._parser = None  # it holds us, and we it
+
+    def feed(self, data: bytes) -> bytes | None:
+        """What followed a request to upgrade; None otherwise. Raises Refused."""
+        self._fresh = len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return data[upgrade.args[0] :]
+        except httptools.HttpParserError:
+            raise Refused(self._refusal or BAD_REQUEST) from None
+        if self._in_header:
+            self._head_size += self._fresh
+            if self._head_size == self._fresh:
+                self._taker.within(self._limits.header_time)
+            elif self._head_size > self._limits.header:
+                raise Refused(HEADER_TOO_LARGE)
+        return None
+
+    # -- the parser's side --
+
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._body: bytes | list[bytes] = b""
+        self._body_size = self._head_size = 0
+        self._in_header = True
+
+    def on_url(self, url: bytes) -> None:
+        self._url = self._url + url if self._url else url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_header:
+            return  # trailers of a chunked body carry nothing that we use
+        headers = self._headers
+        key = _NAMES.get(name) or _name(name)
+        text = value.decode("latin-1")
+        if key not in headers:
+            headers[key] = text
+            if len(headers) > self._limits.headers:
+                self._abort_parse(HEADER_TOO_LARGE)
+        else:
+            headers[key] = self._repeated(key, headers[key], text)
+
+    def _repeated(self, key: str, old: str, new: str) -> str:
+        if key in ("host", "content-length"):
+            self._abort_parse(BAD_REQUEST)
+        if len(old) + len(new) > self._limits.header:
+            self._abort_parse(HEADER_TOO_LARGE)
+        if key.startswith("x-remote-"):
+            return f"{old}\n{new}"  # names of users and groups may hold commas: these lines stay apart
+        return f"{old}; {new}" if key == "cookie" else f"{old}, {new}"
+
+    def on_headers_complete(self) -> None:
+        self._in_header = False
+        limits, headers = self._limits, self._headers
+        if self._head_size + self._fresh > limits.header:
+            size = len(self._url) + sum(len(k) + len(v) + 4 for k, v in headers.items())
+            if size > limits.header:
+                self._abort_parse(HEADER_TOO_LARGE)
+        length = headers.get("content-length")
+        if (length is not None and length != "0") or "transfer-encoding" in headers:
+            self._in_body = True
+            self._taker.within(limits.body_time)
+            if length is not None and int(length) > limits.body:
+                self._abort_parse(self._too_large())
+            if "expect" in headers:
+                self._expect(headers["expect"])
+        else:
+            self._taker.deadline = NEVER
+
+    def _expect(self, expectation: str) -> None:
+        if expectation.lower() != "100-continue":
+            self._abort_parse(EXPECTATION)
+        if self._parser.get_http_version() == "1.1":
+            self._taker.go_on()
+
+    def on_body(self, data: bytes) -> None:
+        self._body_size += len(data)
+        if self._body_size > self._limits.body:
+            self._abort_parse(self._too_large())
+        if not self._body:
+            self._body = data
+        elif isinstance(self._body, bytes):
+            self._body = [self._body, data]
+        else:
+            self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        self._taker.deadline = NEVER
+        parser, raw, body = self._parser, self._url, self._body
+        version = parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            self._abort_parse(BAD_REQUEST)  # the parser also lets HTTP/0.9 and 2.0 in
+        path, _, query = raw.decode("latin-1").partition("?")
+        if not path.startswith("/"):
+            path, query = self._absolute_form(path, query)
+        method = parser.get_method()
+        request = Request(
+            _METHODS.get(method) or method.decode("latin-1"),
+            path,
+            query,
+            self._headers,
+            body if isinstance(body, bytes) else b"".join(body),
+            self.peer,
+        )
+        self._taker.take(request, parser.should_keep_alive(), parser.should_upgrade(), version == "1.0")
+
+    def _absolute_form(self, path: str, query: str) -> tuple[str, str]:
+        """`GET http://host/path` (RFC 9112 3.2.2); `OPTIONS *` stays as it is."""
+        if path == "*":
+            return path, query
+        scheme, found, rest = path.partition("://")
+        if not found or scheme.lower() not in ("http", "https"):
+            self._abort_parse(BAD_REQUEST)
+        return "/" + rest.partition("/")[2], query
+
+    def _too_large(self) -> Response:
+        text = f"Request entity too large: limit is {self._limits.body}"
+        return refusal(413, "RequestEntityTooLarge", text)
+
+    def _abort_parse(self, response: Response) -> None:
+        """Make the parser stop; `feed` raises the refusal."""
+        self._refusal = response
+        raise ValueError("refused")
+
+
+def _name(raw: bytes) -> str:
+    name = raw.decode("latin-1").lower()
+    if len(_NAMES) < 512:
+        _NAMES[raw] = name
+    return name
