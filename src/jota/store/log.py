@@ -13,7 +13,6 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from jota.store.index import Index, IndexWatch
 from jota.store.protocol import Conflict, Entry, Unavailable
@@ -26,10 +25,30 @@ _LARGEST_GROUP = 512
 
 
 class _Write:
-    __slots__ = ("done", "entry")
+    __slots__ = ("_behind", "done", "entry")
 
     def __init__(self, entry: Entry, done: asyncio.Future[Entry]) -> None:
         self.entry, self.done = entry, done
+        """`done` is its writer's alone, who may be cancelled and with him `done`; the write goes on."""
+        self._behind: list[asyncio.Future[None]] = []
+
+    async def settled(self) -> None:
+        """Until it is durable or has failed."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._behind.append(future)
+        await future
+
+    def finish(self, error: BaseException | None) -> None:
+        for future in self._behind:
+            if not future.done():
+                future.set_result(None)
+        if self.done.done():
+            return
+        if error is None:
+            self.done.set_result(self.entry)
+        else:
+            self.done.set_exception(error if isinstance(error, Unavailable) else Unavailable(repr(error)))
+            self.done.exception()  # the writer may be cancelled before he reads it: then nobody does
 
 
 class LogStore:
@@ -46,7 +65,7 @@ class LogStore:
         self._chore_last = False
         self._unpruned: list[int] = []
         """Rows that a failed prune left behind: the next one takes them along."""
-        self._in_flight: dict[str, asyncio.Future[Entry]] = {}
+        self._in_flight: dict[str, _Write] = {}
         self._committing = False
         self._scheduled = False
         self._commit_time = 0.0
@@ -106,7 +125,7 @@ class LogStore:
 
     async def _write(self, key: str, value: bytes | None, expect: int | None) -> Entry:
         while (other := self._in_flight.get(key)) is not None:
-            await asyncio.wait([other])
+            await other.settled()
         if self._closed:
             raise Unavailable("the store is closed")
         current = self._index.get(key)
@@ -116,10 +135,10 @@ class LogStore:
             raise Conflict(key, current)
         entry = Entry(key, value, 0, current.created if current else 0, current)
         done: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
-        self._in_flight[key] = done
-        self._queue.append(_Write(entry, done))
+        self._in_flight[key] = write = _Write(entry, done)
+        self._queue.append(write)
         self._schedule()
-        return await asyncio.shield(done)
+        return await done
 
     def _schedule(self) -> None:
         if not self._committing and not self._scheduled:
@@ -183,13 +202,7 @@ class LogStore:
             log.error("a group of %d writes failed", len(group), exc_info=error)
         for write in group:
             del self._in_flight[write.entry.key]
-            if write.done.done():
-                continue
-            if error is None:
-                write.done.set_result(write.entry)
-            else:
-                write.done.set_exception(error if isinstance(error, Unavailable) else Unavailable(repr(error)))
-                write.done.exception()  # the writer may have been cancelled: then nobody else reads it
+            write.finish(error)
         if self._queue or self._chores:
             self._schedule()
 
@@ -224,8 +237,11 @@ class LogStore:
         """Wait for the writes in flight, then end every watch."""
         self._closed = True
         while self._in_flight or self._chores or self._committing:
-            waiting: list[asyncio.Future[Any]] = [*self._in_flight.values(), *(done for _, done in self._chores)]
-            await (asyncio.wait(waiting) if waiting else asyncio.sleep(0.001))
+            writes = [write.settled() for write in self._in_flight.values()]
+            chores = [done for _, done in self._chores]
+            await (
+                asyncio.gather(*writes, *chores, return_exceptions=True) if writes or chores else asyncio.sleep(0.001)
+            )
         self._index.close()
         if self._thread is not None:
             self._thread.shutdown()
