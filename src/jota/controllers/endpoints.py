@@ -96,6 +96,7 @@ class EndpointsController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.services = self.watch(SERVICES, own)
+        backends.join(self.services)
         self.endpoints = self.watch(ENDPOINTS, own)
         self.pods = self.watch(PODS, self._services_of, when=backends.matters, type=Pod)
 
@@ -110,8 +111,7 @@ class EndpointsController(Controller):
             return None
         if not service["spec"].get("selector"):
             return None  # endpoints by hand
-        namespace = service["metadata"]["namespace"]
-        pods = [p for p in self.pods.list(namespace) if backends.selects(service, p.metadata.labels)]
+        pods = backends.pods_of(service, self.pods)
         wanted = plan(service, pods, current)
         if wanted is not None:
             write = self.client.update if current is not None else self.client.create

@@ -213,6 +213,7 @@ class EndpointSliceController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.services = self.watch(SERVICES, own)
+        backends.join(self.services)
         self.slices = self.watch(ENDPOINTSLICES, _service_key)
         self.slices.add_index("service", _service_key)
         self.pods = self.watch(PODS, self._services_of, when=backends.matters, type=Pod)
@@ -238,8 +239,7 @@ class EndpointSliceController(Controller):
             return None  # the garbage collector removes the slices of a service that is gone
         if not service["spec"].get("selector") and service["spec"].get("type") != "ExternalName":
             return None  # endpoints by hand
-        namespace = service["metadata"]["namespace"]
-        pods = [p for p in self.pods.list(namespace) if backends.selects(service, p.metadata.labels)]
+        pods = backends.pods_of(service, self.pods)
         spread = topologyhints.ratios(self.nodes.list()) if topologyhints.automatic(service) else None
         slices = list(self.slices.by_index("service", key))
         decided = plan(service, pods, self._zones(pods), slices, spread)
