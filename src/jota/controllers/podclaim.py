@@ -5,6 +5,7 @@ In: a workload object, its selector, the shared pod cache. Out: the pods that it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from jota.client.client import Client
@@ -15,6 +16,7 @@ from jota.meta.resource import PODS, Resource
 from jota.meta.selectors import LabelSelector
 
 Object = dict[str, Any]
+ENDED = ("Succeeded", "Failed")
 
 
 def by_controller(pod: Pod) -> list[str]:
@@ -26,6 +28,19 @@ def by_controller(pod: Pod) -> list[str]:
 def of(pods: Informer[Pod], owner: Object) -> list[Pod]:
     """All pods that `owner` controls now, finished and terminating ones too."""
     return list(pods.by_index("controller", owner["metadata"]["uid"]))
+
+
+def living(pods: Iterable[Pod]) -> tuple[list[Pod], int]:
+    """(the active ones, how many more have not finished but are on their way out): `Pod.active`, in one pass over ten thousand."""
+    active, leaving = [], 0
+    for pod in pods:
+        if pod.status.phase in ENDED:
+            continue
+        if pod.metadata.deletionTimestamp is None:
+            active.append(pod)
+        else:
+            leaving += 1
+    return active, leaving
 
 
 def candidate(pod: Pod) -> claim.Candidate:

@@ -183,12 +183,12 @@ class ReplicaSetController(Controller):
         if owner is None:
             self._deleted.pop(key, None)
             return None
-        active = await self._claim(key, owner)
-        leaving = self._terminating(key, owner["metadata"]["uid"]) if self.tells_terminating else None
+        active, leaving = await self._claim(key, owner)
         shrinks = len(active) > owner["spec"].get("replicas", 1)
         decided = plan(owner, active, self._related(owner) if shrinks else (), self.clock.now())
         failure = await self._create(key, owner, decided.create) or await self._delete(key, owner, decided.delete)
-        status, again = status_of(owner, active, failure[:2] if failure else None, self.clock.now(), leaving)
+        told = leaving if self.tells_terminating else None
+        status, again = status_of(owner, active, failure[:2] if failure else None, self.clock.now(), told)
         if status != owner.get("status"):
             changed = {**owner, "status": status}
             self.wrote(key, self.sets, await self.client.update(self.resource, changed, "status"))
@@ -196,24 +196,20 @@ class ReplicaSetController(Controller):
             raise failure[2]
         return 0.0 if max(decided.create, len(decided.delete)) >= BURST else again
 
-    async def _claim(self, key: str, owner: Object) -> list[Pod]:
-        gone = self._deleted.get(key, set())
+    async def _claim(self, key: str, owner: Object) -> tuple[list[Pod], int]:
+        """(the active pods, with those adopted just now; how many more are on their way out)."""
         namespace, uid = owner["metadata"]["namespace"], owner["metadata"]["uid"]
-        here = [p for i in (uid, f"orphans of {namespace}") for p in self.pods.by_index("controller", i) if p.active]
-        if gone:
+        here, leaving = podclaim.living(self.pods.by_index("controller", uid))
+        if gone := self._deleted.get(key):
             gone &= {p.metadata.uid for p in here}
             here = [p for p in here if p.metadata.uid not in gone]
+            leaving += len(gone)
+        here += [p for p in self.pods.by_index("controller", f"orphans of {namespace}") if p.active]
         found = podclaim.plan(owner, self.selector(owner), here)
         adopted = [c.item for c in found.adopt]
         for patched in await claim.apply(self.client, PODS, self.resource, owner, found):
             self.wrote(key, self.pods, patched)
-        return found.owned + [p for p in adopted if any(c.item is p for c in found.adopt)]
-
-    def _terminating(self, key: str, uid: str) -> int:
-        gone = self._deleted.get(key, ())
-        return sum(
-            not p.finished and (p.terminating or p.metadata.uid in gone) for p in self.pods.by_index("controller", uid)
-        )
+        return found.owned + [p for p in adopted if any(c.item is p for c in found.adopt)], leaving
 
     def _related(self, owner: Object) -> list[Pod]:
         """Active pods of all sets that have this one's controller (a deployment's other revisions), or of this one alone."""
