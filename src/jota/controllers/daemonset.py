@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from jota.controllers import claim, history, podclaim
+from jota.controllers import history, podclaim
 from jota.controllers.controller import Context, Controller, own, owned_by
 from jota.controllers.daemonset_plan import DAEMONSETS, FAILED_BASE, FAILED_MAX, Plan, build, plan
 from jota.controllers.history import CONTROLLERREVISIONS, HASH
@@ -57,14 +57,10 @@ class DaemonSetController(Controller):
             text = "This daemon set is selecting all pods. A non-empty selector is required."
             self.events.event(owner, "Warning", "SelectingAll", text)
             return None
-        orphans = self.pods.by_index("controller", f"orphans of {owner['metadata']['namespace']}")
-        here = [*podclaim.of(self.pods, owner), *orphans]
-        found = claim.plan(owner, selector, map(podclaim.candidate, here))
-        if done := await claim.apply(self.client, PODS, DAEMONSETS, owner, found):
-            for patched in done:
-                self.wrote(key, self.pods, patched)
-            return 0.0
-        return await self._sync(key, owner, found.owned)
+        owned, done = await podclaim.settle(self.client, self.pods, DAEMONSETS, owner, selector)
+        for patched in done:
+            self.wrote(key, self.pods, patched)
+        return 0.0 if done else await self._sync(key, owner, owned)
 
     async def _sync(self, key: str, owner: Object, pods: list[Pod]) -> float | None:
         revisions = list(self.revisions.by_index("controller", owner["metadata"]["uid"]))

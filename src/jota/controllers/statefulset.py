@@ -96,7 +96,7 @@ class StatefulSetController(Controller):
         orphans = self.pods.by_index("controller", f"orphans of {meta['namespace']}")
         members = [p for p in orphans if ordinal_of(meta["name"], p.metadata.name) is not None]
         here = [*podclaim.of(self.pods, owner), *members]
-        found = claim.plan(owner, from_object(owner["spec"].get("selector")), map(podclaim.candidate, here))
+        found = podclaim.plan(owner, from_object(owner["spec"].get("selector")), here)
         done = await claim.apply(self.client, PODS, STATEFULSETS, owner, found)
         for patched in done:
             self.wrote(key, self.pods, patched)
