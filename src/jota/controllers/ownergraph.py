@@ -78,6 +78,9 @@ class OwnerGraph:
         if new is None:
             return self._remove(old.uid) if old is not None else set()
         before = self._nodes.get(new.uid)
+        if before is not None and _same(before.meta, new):
+            before.meta = new  # most events are about an object's status
+            return set()
         node = self._nodes[new.uid] = Node(resource, new)
         had = {r.uid for r in before.owners} if before else set()
         has = {r.uid for r in node.owners}
@@ -85,7 +88,7 @@ class OwnerGraph:
             self._forget(owner, new.uid)
         for owner in has - had:
             self._dependents.setdefault(owner, {})[new.uid] = None
-        look = {new.uid} if (node.owners or node.deleting) and _matters(before, node) else set()
+        look = {new.uid} if node.owners or node.deleting else set()
         # Owners in foreground deletion may now be free of this object, or newly held by it.
         look |= {o for o in had | has if self._waits(o)}
         if node.held_by(FOREGROUND):
@@ -118,13 +121,10 @@ class OwnerGraph:
         return node is not None and node.held_by(FOREGROUND)
 
 
-def _matters(before: Node | None, now: Node) -> bool:
-    """Whether a change of an owned or deleted object may have consequences: most events are about its status."""
-    if before is None:
-        return True
-    was, meta = before.meta, now.meta
-    return (was.ownerReferences, was.finalizers, was.deletionTimestamp) != (
-        meta.ownerReferences,
-        meta.finalizers,
-        meta.deletionTimestamp,
+def _same(was: Meta, now: Meta) -> bool:
+    """Nothing that the graph knows has changed."""
+    return (
+        was.deletionTimestamp == now.deletionTimestamp
+        and was.ownerReferences == now.ownerReferences
+        and was.finalizers == now.finalizers
     )
