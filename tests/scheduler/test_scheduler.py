@@ -151,7 +151,8 @@ def test_two_schedulers_racing_bind_each_pod_once_and_know_of_each_other() -> No
             rival.cancel()
             await asyncio.gather(rival, return_exceptions=True)
             placed = await where(api)
-            assert len(placed) == 20 and "" not in placed.values()
+            assert len(placed) == 20
+            assert "" not in placed.values()
             assert abs(list(placed.values()).count("a") - 10) <= 1
 
     asyncio.run(story())
