@@ -24,6 +24,7 @@ NAMES = (
     "large",
     "restart",
     "mixed",
+    "expressions",
 )
 
 

@@ -50,6 +50,9 @@ def test_junk_anywhere(path: Path) -> None:
             kind.validate_create(bad)
             kind.validate_update(bad, good)
             kind.validate_update(good, bad)
+            if kind.judge is not None:
+                kind.judge(bad, None, [])
+                kind.judge(bad, good, [])
             kind.warnings(bad)
             for column in kind.columns:
                 column.cell(bad, 1.8e9)

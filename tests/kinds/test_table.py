@@ -66,6 +66,9 @@ def test_nothing_raises_on_arbitrary_objects(kind: Kind, data: st.DataObject) ->
     assert obj == once
     kind.validate(obj)
     kind.validate_update(obj, old)
+    if kind.judge is not None:
+        kind.judge(obj, None, [])
+        kind.judge(obj, old, [])
     kind.validate_status(obj, old)
     kind.warnings(obj)
     for read in kind.selectable.values():

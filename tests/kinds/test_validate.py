@@ -17,7 +17,8 @@ def new(plural: str, obj: dict[str, Any]) -> list[str]:
     obj = {"metadata": {"name": "x", "namespace": "default", "uid": "u"}, **obj}
     of.default(obj)
     of.prepare_create(obj)
-    return shown(of.validate(obj) + of.validate_create(obj))
+    found = of.validate(obj) + of.validate_create(obj)
+    return shown(found + (of.judge(obj, None, found) if of.judge is not None else []))
 
 
 NEW: list[tuple[str, dict[str, Any], str]] = [

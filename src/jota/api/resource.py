@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import orjson
 
+from jota.aio import slices
 from jota.aio.clock import Clock, rfc3339
 from jota.api import metadata, ownership
 from jota.api import object as at_rest
@@ -222,7 +223,7 @@ class Engine:
             meta = self._mutated(call, obj, meta)
         if kind.status and served.resource not in KEEP_STATUS:
             obj.pop("status", None)
-        tail, shape = self._prepare(call, obj)
+        tail, shape = await self._prepare(call, obj)
         for plugin in plugins:
             plugin.validate(attrs)
         if hooked:
@@ -259,7 +260,7 @@ class Engine:
         for plugin in self.plugins(served):
             plugin.release(attrs)
 
-    def _prepare(self, call: Call, obj: Object) -> tuple[bytes, Shape | None]:
+    async def _prepare(self, call: Call, obj: Object) -> tuple[bytes, Shape | None]:
         """The kind's own preparation and rules for a new object. Kinds known by their bytes get those, too (else b"").
 
         Raises ApiError 422."""
@@ -271,7 +272,8 @@ class Engine:
             kind.prepare_create(obj)
             if "status" not in obj and (status := initial(kind)) is not None:
                 obj["status"] = status
-            errors += kind.validate(obj) + kind.validate_create(obj)
+            wrong = kind.validate(obj) + kind.validate_create(obj)
+            errors += wrong if kind.judge is None else await judged(kind, obj, None, wrong)
         elif shape.status:
             obj["status"] = orjson.loads(shape.status)
         if errors:
@@ -322,7 +324,8 @@ class Engine:
             hooked = self.webhooks.concern(served.kind) and not removable(served, new)
             if hooked:
                 await self._mutate(call, new, old, subresource, finish)
-            if self._finish(call, new, old, subresource, finish, owned) and not served.stale(found):
+            unchanged = await self._finish(call, new, old, subresource, finish, owned)
+            if unchanged and not served.stale(found):
                 return Outcome(old, entry)
             try:
                 if served.foreign:
@@ -379,7 +382,7 @@ class Engine:
         if revision and revision != entry.revision:
             raise conflict(resource.plural, was["name"], MODIFIED, resource.group)
 
-    def _finish(
+    async def _finish(
         self,
         call: Call,
         new: Object,
@@ -398,7 +401,8 @@ class Engine:
             self._keep_all_but_status(new, old)
             self._check_status(call, new)
             kind.prepare_status(new, old)
-            errors = self._judge_metadata(kind, new, old) + kind.validate_status(new, old)
+            errors, wrong = self._judge_metadata(kind, new, old), kind.validate_status(new, old)
+            errors += wrong if kind.judge is None else await judged(kind, new, old, wrong)
         else:
             self._prepare_update(call, new, old)
             if _unchanged(new, old):
@@ -406,7 +410,8 @@ class Engine:
             self._count_generation(served, new, old)
             errors = self._judge_metadata(kind, new, old)
             errors += metadata.validate_update(new["metadata"], old["metadata"])
-            errors += kind.validate(new) + kind.validate_update(new, old)
+            wrong = kind.validate(new) + kind.validate_update(new, old)
+            errors += wrong if kind.judge is None else await judged(kind, new, old, wrong)
         if errors:
             name = old["metadata"]["name"]
             raise invalid_object(served.resource.kind, name, errors, served.resource.group)
@@ -552,6 +557,12 @@ class Engine:
         detail = "Invalid value: 0x0: must be specified for an update"
         cause = FieldError("FieldValueInvalid", "metadata.resourceVersion", detail)
         raise invalid_object(served.resource.kind, call.target.name, [cause], served.resource.group)
+
+
+async def judged(kind: Kind, new: Object, old: Object | None, wrong: list[FieldError]) -> list[FieldError]:
+    """All errors, with those that take long to find; others are served meanwhile."""
+    judge = kind.judge
+    return wrong if judge is None else wrong + await slices.run(lambda: judge(new, old, wrong))
 
 
 def removable(served: Served, obj: Object) -> bool:

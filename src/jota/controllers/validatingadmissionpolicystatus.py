@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from itertools import product
 from typing import TYPE_CHECKING, ClassVar
 
+from jota.aio import slices
 from jota.controllers.controller import Context, Controller, Object
 from jota.kinds.shape import part, parts, text, texts
 from jota.kinds.table import KINDS
@@ -122,7 +123,8 @@ class ValidatingAdmissionPolicyStatusController(Controller):
         if policy is None or not _due(policy) or policy["metadata"].get("deletionTimestamp"):
             return None
         kinds, find = await self._known(policy)
-        new = {**policy, "status": {**part(policy, "status"), **plan(policy, matched(policy, kinds), find)}}
+        found = await slices.run(lambda: plan(policy, matched(policy, kinds), find))
+        new = {**policy, "status": {**part(policy, "status"), **found}}
         self.wrote(key, self.policies, await self.client.update(POLICIES, new, subresource="status"))
         return None
 

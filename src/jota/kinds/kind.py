@@ -80,6 +80,9 @@ class Kind:
     """(new, old): immutability and transitions, beyond `validate(new)`."""
     validate_status: Callable[[Object, Object], list[FieldError]] = no_errors
     """(new, old) for writes through /status."""
+    judge: Callable[[Object, Object | None, list[FieldError]], list[FieldError]] | None = None
+    """(new, old, what the others found; old None: it is new): more errors, which may take long to find (CEL). Asked after
+    `validate` and its like on every write; runs in slices (aio/slices.py)."""
     prepare_status: Callable[[Object, Object], None] = nothing
     """(new, old) for writes through /status: restore what a client may not change there."""
     prepare_delete: Callable[[Object, float], None] = nothing

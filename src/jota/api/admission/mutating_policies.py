@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from jota.aio import slices
 from jota.api.admission.plugin import AdmissionAttributes
 from jota.api.admission.policies import conditions_hold
-from jota.api.admission.policy_set import Bound, PolicySet, Use
+from jota.api.admission.policy_set import PolicySet, Use
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import part, parts, text
 from jota.meta import apply, check, fieldset, schema
@@ -128,7 +130,7 @@ class Round:
 
     async def _invoke(self, use: Use[Mutations], params: Object | None, again: bool) -> bool:
         """Raises Unapplied."""
-        from jota.api.admission.policy_scope import Failed, Scope
+        from jota.api.admission.policy_scope import Failed
         from jota.meta.cel import CelCompileError
 
         bound, meta = use.bound, part(params or {}, "metadata")
@@ -139,13 +141,15 @@ class Round:
             return False
         before = _digest(obj)
         try:
-            mutations = _compiled(bound)
-            scope = Scope({**await self._form.values(use.seen), "params": params}, mutations.variables)
-            if not conditions_hold(mutations.conditions, scope):
+            mutations = bound.program
+            if mutations is None:
+                mutations = bound.program = await slices.run(lambda: compile_mutations(bound.policy))
+            values = {**await self._form.values(use.seen), "params": params}
+            if not await slices.run(partial(_concerned, mutations, values)):
                 return False
             for patch, program in mutations.steps:
-                scope = Scope({**await self._form.values(use.seen), "params": params}, mutations.variables)
-                await self._step(use.seen, patch, scope.run(program))
+                values = {**await self._form.values(use.seen), "params": params}
+                await self._step(use.seen, patch, await slices.run(partial(_result, mutations, program, values)))
         except (Failed, CelCompileError) as failure:
             raise Unapplied(str(failure)) from None
         if text(bound.spec, "reinvocationPolicy") == "IfNeeded":
@@ -164,10 +168,18 @@ class Round:
         obj.update(new)
 
 
-def _compiled(bound: Bound[Mutations]) -> Mutations:
-    if bound.program is None:
-        bound.program = compile_mutations(bound.policy)
-    return bound.program
+def _concerned(mutations: Mutations, values: dict[str, Any]) -> bool:
+    """Raises Failed."""
+    from jota.api.admission.policy_scope import Scope
+
+    return conditions_hold(mutations.conditions, Scope(values, mutations.variables))
+
+
+def _result(mutations: Mutations, program: Program, values: dict[str, Any]) -> Any:
+    """Raises Failed."""
+    from jota.api.admission.policy_scope import Scope
+
+    return Scope(values, mutations.variables).run(program)
 
 
 def _digest(obj: Object) -> bytes:
@@ -180,7 +192,7 @@ def _digest(obj: Object) -> bytes:
 def _applied(live: Object, result: Any, kind: Kind) -> Object:
     """Raises Unapplied."""
     from jota.meta.cel.errors import CelError
-    from jota.meta.cel.values import ObjectValue, plain, type_name
+    from jota.meta.cel.values import ObjectValue, type_name, written
 
     if not isinstance(result, ObjectValue):
         raise Unapplied(f"unsupported return type from ApplyConfiguration expression: {type_name(result)}")
@@ -188,7 +200,7 @@ def _applied(live: Object, result: Any, kind: Kind) -> Object:
     if wrong:
         raise Unapplied("type mismatch: " + "\n".join(wrong))
     try:
-        wanted = plain(result)
+        wanted = written(result)
     except CelError as e:
         raise Unapplied(f"error applying patch: {e}") from None
     for key in ("apiVersion", "kind"):
@@ -255,7 +267,7 @@ def _atomics(value: Any, type_: Type, path: str) -> list[str]:
 def _patched(live: Object, result: Any, kind: Kind) -> Object:
     """Raises Unapplied."""
     from jota.meta.cel.errors import CelError
-    from jota.meta.cel.values import ObjectValue, plain
+    from jota.meta.cel.values import ObjectValue, written
 
     if not isinstance(result, list):
         raise Unapplied("type mismatch: JSONPatchType.expression should evaluate to array")
@@ -268,7 +280,7 @@ def _patched(live: Object, result: Any, kind: Kind) -> Object:
         if wrong:
             raise Unapplied("type mismatch: " + "\n".join(wrong))
         try:
-            steps.append(plain(item))
+            steps.append(written(item))
         except CelError as e:
             text_ = f"JSONPath valueExpression evaluated to a type that could not marshal to JSON: {e}"
             raise Unapplied(text_) from None

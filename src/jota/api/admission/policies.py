@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from jota.aio import slices
 from jota.api.admission.plugin import AdmissionAttributes
 from jota.api.admission.policy_set import Bound, PolicySet, Use
 from jota.kinds.kind import Object
@@ -103,7 +105,7 @@ async def validate(
 
 async def _judge(use: Use[Rules], values: Values, annotations: dict[str, list[str]]) -> list[Broken]:
     # the CEL engine costs some 20 ms to load: only who has policies pays
-    from jota.api.admission.policy_scope import Failed, Scope
+    from jota.api.admission.policy_scope import Failed
     from jota.meta.cel import CelCompileError
 
     bound = use.bound
@@ -111,29 +113,35 @@ async def _judge(use: Use[Rules], values: Values, annotations: dict[str, list[st
         return [] if bound.lenient else [Broken(0, use.problem)]
     found: list[Broken] = []
     try:
-        rules = _compiled(bound)
+        rules = bound.program
+        if rules is None:
+            rules = bound.program = await slices.run(lambda: compile_rules(bound.policy))
         seen = await values(use.seen)
         for params in use.parameters:
-            scope = Scope({**seen, "params": params}, rules.variables)
-            found += _broken(bound, rules, scope, annotations)
+            given = {**seen, "params": params}
+            broken, said = await slices.run(partial(_broken, bound, rules, given))
+            found += broken
+            _note(bound, said, annotations)
     except (Failed, CelCompileError) as failure:
         if not bound.lenient:
             found.append(Broken(0, str(failure)))
     return found
 
 
-def _compiled(bound: Bound[Rules]) -> Rules:
-    if bound.program is None:
-        bound.program = compile_rules(bound.policy)
-    return bound.program
+def _note(bound: Bound[Rules], said: list[tuple[str, str]], annotations: dict[str, list[str]]) -> None:
+    for key, value in said:
+        listed = annotations.setdefault(f"{bound.name}/{key}", [])
+        if value not in listed:
+            listed.append(value)
 
 
-def _broken(bound: Bound[Rules], rules: Rules, scope: Scope, annotations: dict[str, list[str]]) -> list[Broken]:
-    """The rules that are not met. Raises Failed for what no rule answers for."""
-    from jota.api.admission.policy_scope import Failed, OutOfBudget
+def _broken(bound: Bound[Rules], rules: Rules, values: dict[str, Any]) -> tuple[list[Broken], list[tuple[str, str]]]:
+    """The rules that are not met, and (key, value) of the audit annotations. Raises Failed for what no rule answers for."""
+    from jota.api.admission.policy_scope import Failed, OutOfBudget, Scope
 
+    scope, said = Scope(values, rules.variables), list[tuple[str, str]]()
     if not conditions_hold(rules.conditions, scope):
-        return []
+        return [], said
     found = []
     for index, (rule, program, message) in enumerate(rules.rules):
         try:
@@ -145,13 +153,10 @@ def _broken(bound: Bound[Rules], rules: Rules, scope: Scope, annotations: dict[s
             if not bound.lenient:
                 found.append(Broken(index, str(failure)))
     for key, program in rules.annotations:
-        said = scope.run(program)
-        if isinstance(said, str) and said.strip():
-            listed = annotations.setdefault(f"{bound.name}/{key}", [])
-            value = said.strip()[:LONGEST_ANNOTATION]
-            if value not in listed:
-                listed.append(value)
-    return found
+        value = scope.run(program)
+        if isinstance(value, str) and value.strip():
+            said.append((key, value.strip()[:LONGEST_ANNOTATION]))
+    return found, said
 
 
 def conditions_hold(conditions: list[Program], scope: Scope) -> bool:

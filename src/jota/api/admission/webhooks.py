@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from jota.aio import slices
 from jota.api.admission import mutating_policies, policies
 from jota.api.admission import webhook_match as match
 from jota.api.admission.plugin import AdmissionAttributes
@@ -201,7 +202,9 @@ class Webhooks:
         name, ignore = text(hook, "name"), text(hook, "failurePolicy") == "Ignore"
         try:
             request = await self._request(attrs, seen)
-            if parts(hook, "matchConditions") and not self._conditions_hold(hook, request, attrs):
+            if parts(hook, "matchConditions") and not await slices.run(
+                lambda: self._conditions_hold(hook, request, attrs)
+            ):
                 return None
             if attrs.dry_run and text(hook, "sideEffects") not in ("None", "NoneOnDryRun"):
                 raise bad_request(f'admission webhook "{name}" does not support dry run')

@@ -13,6 +13,7 @@ import ssl
 from dataclasses import dataclass
 from typing import Any
 
+from jota.aio import slices
 from jota.aio.clock import Clock
 from jota.api.authn import fetch
 from jota.api.authn.claims import Mapping, user_of
@@ -68,7 +69,8 @@ class OidcAuthenticator:
         if not _in_time(read.claims, self._clock.now()):
             raise BadToken("the token has expired or is not valid yet")
         self._check_audience(read.claims)
-        found = (user_of(read.claims, self._issuer.mapping), matched)
+        user = await slices.run(lambda: user_of(read.claims, self._issuer.mapping))
+        found = (user, matched)
         self._good.put(key, found, now + REMEMBER)
         return found
 

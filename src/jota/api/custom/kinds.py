@@ -48,6 +48,7 @@ def kind_for(crd: Object, version: str, storage: str) -> Kind:
         validate_create=rules.check_new,
         validate_update=rules.check_update,
         validate_status=rules.check_update,
+        judge=rules.judge if rules.has_cel else None,
         prepare_status=only_status,
         columns=tuple(_columns(entry)),
         selectable={_label(f): _selector(f) for f in parts(entry, "selectableFields")},
@@ -71,7 +72,7 @@ class Rules:
         self._names = part(part(part(raw, "properties"), "metadata"), "properties")
         self._embedded = embedded.places(self._own)
         self._cel: Any = None
-        self._has_cel = _mentions(raw, "x-kubernetes-validations")
+        self.has_cel = _mentions(raw, "x-kubernetes-validations")
 
     def normalize(self, obj: Object) -> None:
         """Prune and default in place. Idempotent."""
@@ -94,9 +95,14 @@ class Rules:
                 errors += checks.check(rule, new["metadata"][key], f"metadata.{key}")
         if self._embedded:
             errors += embedded.check(self._own, own)
-        if self._has_cel and not errors:
-            errors += self._rules().check(new, old)
         return errors
+
+    def judge(self, new: Object, old: Object | None, wrong: list[FieldError]) -> list[FieldError]:
+        """The rules in CEL, of an object that is as its schema says."""
+        if wrong:
+            return []
+        found: list[FieldError] = self._rules().check(new, old)
+        return found
 
     def _rules(self) -> Any:
         if self._cel is None:

@@ -91,6 +91,8 @@ def webhooks(config: Object) -> list[FieldError]:
     return found
 
 
-def changed(judge: Callable[[Object], list[FieldError]], field: str) -> Callable[[Object, Object], list[FieldError]]:
-    """For updates: expressions are judged again only when `field` differs."""
-    return lambda new, old: judge(new) if new.get(field) != old.get(field) else []
+def changed(
+    judge: Callable[[Object], list[FieldError]], field: str
+) -> Callable[[Object, Object | None, list[FieldError]], list[FieldError]]:
+    """A Kind's `judge`: on updates, expressions are judged again only when `field` differs."""
+    return lambda new, old, _: judge(new) if old is None or new.get(field) != old.get(field) else []

@@ -73,8 +73,7 @@ KIND = Kind(
     categories=("api-extensions",),
     default=default,
     validate=validate,
-    validate_create=expressions.mutating_policy,
-    validate_update=expressions.changed(expressions.mutating_policy, "spec"),
+    judge=expressions.changed(expressions.mutating_policy, "spec"),
     columns=(
         NAME,
         plain("Mutations", lambda policy, _now: len(parts(part(policy, "spec"), "mutations")), type="integer"),

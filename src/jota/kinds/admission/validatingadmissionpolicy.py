@@ -97,8 +97,7 @@ KIND = Kind(
     categories=("api-extensions",),
     default=default,
     validate=validate,
-    validate_create=expressions.validating_policy,
-    validate_update=expressions.changed(expressions.validating_policy, "spec"),
+    judge=expressions.changed(expressions.validating_policy, "spec"),
     columns=(
         NAME,
         plain("Validations", lambda policy, _now: len(parts(part(policy, "spec"), "validations")), type="integer"),

@@ -15,8 +15,7 @@ KIND = Kind(
     categories=("api-extensions",),
     default=webhooks.default,
     validate=webhooks.validate,
-    validate_create=expressions.webhooks,
-    validate_update=expressions.changed(expressions.webhooks, "webhooks"),
+    judge=expressions.changed(expressions.webhooks, "webhooks"),
     columns=webhooks.COLUMNS,
     generation=True,
 )

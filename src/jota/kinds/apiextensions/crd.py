@@ -5,7 +5,7 @@ structural.py, the rest in crd_rules.py. In: the object as plain JSON. Out: defa
 from __future__ import annotations
 
 from jota.aio.clock import rfc3339
-from jota.kinds.apiextensions.crd_rules import validate, validate_create, validate_status, validate_update
+from jota.kinds.apiextensions.crd_rules import judge, validate, validate_create, validate_status, validate_update
 from jota.kinds.common import CREATED, NAME
 from jota.kinds.kind import Kind
 from jota.kinds.shape import Object, attach, part, parts, put_missing, text, texts
@@ -91,6 +91,7 @@ KIND = Kind(
     validate_create=validate_create,
     validate_update=validate_update,
     validate_status=validate_status,
+    judge=judge,
     columns=(NAME, CREATED),
     status=True,
     generation=True,

@@ -12,7 +12,7 @@ KIND = Kind(
     Resource("resource.k8s.io", "v1", "deviceclasses", "DeviceClass", False),
     schema="io.k8s.api.resource.v1.DeviceClass",
     singular="deviceclass",
-    validate=lambda found: validate_selectors(part(found, "spec"), "spec"),
+    judge=lambda found, _old, _wrong: validate_selectors(part(found, "spec"), "spec"),
     columns=(NAME, AGE),
     generation=True,
 )

@@ -32,7 +32,7 @@ KIND = Kind(
     singular="resourceclaim",
     default=lambda claim: default_devices(attach(claim, "spec")),
     validate=lambda claim: validate_devices(part(claim, "spec"), "spec"),
-    validate_create=lambda claim: validate_request_selectors(part(claim, "spec"), "spec"),
+    judge=lambda new, old, _: [] if old is not None else validate_request_selectors(part(new, "spec"), "spec"),
     validate_update=validate_update,
     columns=(NAME, plain("State", _state, about="pending, allocated, reserved, deleted."), AGE),
     status=True,

@@ -22,7 +22,9 @@ KIND = Kind(
     singular="resourceclaimtemplate",
     default=lambda template: default_devices(attach(attach(template, "spec"), "spec")),
     validate=lambda template: validate_devices(deep(template, "spec", "spec"), "spec.spec"),
-    validate_create=lambda template: validate_request_selectors(deep(template, "spec", "spec"), "spec.spec"),
+    judge=lambda new, old, _: (
+        [] if old is not None else validate_request_selectors(deep(new, "spec", "spec"), "spec.spec")
+    ),
     validate_update=validate_update,
     columns=(NAME, AGE),
 )

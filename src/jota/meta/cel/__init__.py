@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from jota.aio import slices
 from jota.meta.cel.errors import CelCompileError, CelCostError, CelError
 from jota.meta.cel.names import escape
 
@@ -27,6 +28,8 @@ CALL_LIMIT = 1_000_000
 """Units of cost of one evaluation (upstream's PerCallLimit)."""
 BUDGET = 10_000_000
 """Units of all evaluations for one object or one policy (upstream's RuntimeCELCostBudget)."""
+EVALUATION = 5
+"""What each evaluation takes beside its cost, in units of the loop's time (aio/slices.py)."""
 OUT_OF_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
 
 
@@ -53,16 +56,23 @@ class Program:
         from jota.meta.cel.interpreter import Frame
         from jota.meta.cel.values import work
 
+        outer, left = work.frame, work.left
+        if outer is not None:  # a variable of a policy, at its first use
+            slices.spend(outer.tell())
+        frame = work.frame = Frame(dict(values), limit)
         work.left = work.LIMIT
-        frame = Frame(dict(values), limit)
         try:
             result = self._run(frame)
-            frame.pay(0)
+            if frame.cost > limit:
+                raise CelCostError
         except RecursionError:
             raise CelError("the expression is nested too deep") from None
         except CelError as problem:
             problem.spent = frame.cost
             raise
+        finally:
+            slices.pace.left -= frame.tell() + EVALUATION
+            work.frame, work.left = outer, left
         return result, frame.cost
 
 

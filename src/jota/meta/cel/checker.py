@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from jota.aio import slices
 from jota.meta.cel import types
 from jota.meta.cel.errors import CelError, Issue
 from jota.meta.cel.functions import Function
 from jota.meta.cel.library import functions
 from jota.meta.cel.syntax import (
+    NODE,
     Call,
     Const,
     Ident,
@@ -48,6 +50,7 @@ class Checker:
         """The next list may have items of several types: it is what a text is formatted with."""
 
     def check(self, node: Node) -> Type:
+        slices.spend(NODE)
         found = self._type(node)
         node.type = found
         return found

@@ -10,9 +10,10 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from jota.aio import slices
 from jota.meta.cel.functions import REGEX, TRAVERSAL
 from jota.meta.cel.library.authorization import CHECK_COST
-from jota.meta.cel.syntax import Call, Const, Ident, Let, ListNode, Macro, MapNode, Node, Select, StructNode
+from jota.meta.cel.syntax import NODE, Call, Const, Ident, Let, ListNode, Macro, MapNode, Node, Select, StructNode
 from jota.meta.cel.types import Type
 
 UNBOUNDED = 2**64 - 1
@@ -37,6 +38,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(node: Node, variables: Mapping[str, Type]) -> Estimate:
+    slices.spend(NODE)
     match node:
         case Const():
             return Estimate(0, len(node.value) if isinstance(node.value, str | bytes) else 1)

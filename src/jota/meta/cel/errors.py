@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from jota.aio import slices
+
 
 class CelCompileError(ValueError):
     """`compilation failed: ...`, or a result of the wrong type."""
@@ -38,6 +40,7 @@ def shown(source: str, issues: list[Issue]) -> str:
 
 
 def _one(source: str, issue: Issue) -> str:
+    slices.spend(1 + len(source) // 100)
     before = source[: issue.at]
     line, column = before.count("\n"), issue.at - (before.rfind("\n") + 1)
     text = source.split("\n")[line]

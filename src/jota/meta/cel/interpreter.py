@@ -2,20 +2,23 @@
 
 Every closure takes the frame: variables, cost so far, limit. Selecting and naming costs one unit, calls what their table
 says, lists 10, maps 30, objects 40; steps of macros cost what cel-go's expansion of them does. The limit is looked at in
-every turn of a loop and at every call that is not cheap. Errors are CelError; `&&`, `||`, all and exists absorb them.
+every turn of a loop and at every call that is not cheap; there, too, others may have their turn (aio/slices.py). Errors are
+CelError; `&&`, `||`, all and exists absorb them. What runs most often (names, fields, comparisons, loops) is written out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+from jota.aio import slices
 from jota.meta.cel import types
 from jota.meta.cel.errors import CelCostError, CelError
-from jota.meta.cel.functions import Function
+from jota.meta.cel.functions import Function, shorter
 from jota.meta.cel.library.collections import sorted_by
 from jota.meta.cel.library.operators import index_list, index_map
 from jota.meta.cel.syntax import (
+    NODE,
     Call,
     Const,
     Ident,
@@ -28,28 +31,43 @@ from jota.meta.cel.syntax import (
     StructNode,
     qualified,
 )
-from jota.meta.cel.values import NONE, ObjectValue, Optional, TypeValue, Uint
+from jota.meta.cel.values import NONE, ObjectValue, Optional, TypeValue, Uint, counted
 
 LIST_COST, MAP_COST, OBJECT_COST = 10, 30, 40
 _MISSING: Any = object()
 
 
 class Frame:
-    __slots__ = ("cost", "limit", "variables")
+    __slots__ = ("_told", "cost", "limit", "stop", "variables")
 
     def __init__(self, variables: dict[str, Any], limit: int) -> None:
-        self.variables, self.limit, self.cost = variables, limit, 0
+        self.variables, self.limit, self.cost, self._told = variables, limit, 0, 0
+        self.stop = min(limit, slices.pace.left)
+        """Beyond this cost, `look`."""
 
     def pay(self, units: int) -> None:
         self.cost += units
+        if self.cost > self.stop:
+            self.look()
+
+    def look(self) -> None:
+        """Beyond the limit: raises CelCostError. Else others may have their turn."""
         if self.cost > self.limit:
             raise CelCostError
+        slices.spend(self.tell())
+        self.stop = min(self.limit, self.cost + slices.pace.left)
+
+    def tell(self) -> int:
+        """What it cost since it was last asked."""
+        new, self._told = self.cost - self._told, self.cost
+        return new
 
 
 Run = Callable[[Frame], Any]
 
 
 def build(node: Node, locals_: frozenset[str] = frozenset()) -> Run:
+    slices.spend(NODE)
     match node:
         case Const():
             value = node.value
@@ -84,10 +102,10 @@ def _ident(node: Ident, locals_: frozenset[str]) -> Run:
 def _variable(name: str) -> Run:
     def run(frame: Frame) -> Any:
         frame.cost += 1
-        found = frame.variables.get(name, _MISSING)
-        if found is _MISSING:
-            raise CelError(f"no such attribute(s): {name}")
-        return found
+        try:
+            return frame.variables[name]
+        except KeyError:
+            raise CelError(f"no such attribute(s): {name}") from None
 
     return run
 
@@ -106,6 +124,12 @@ def _select(node: Select, locals_: frozenset[str]) -> Run:
 
     def run(frame: Frame) -> Any:
         value = operand(frame)
+        if type(value) is dict and not optional:
+            frame.cost += cost
+            try:
+                return value[name]
+            except KeyError:
+                raise CelError(f"no such key: {name}") from None
         if isinstance(value, dict):
             found = value.get(name, _MISSING)
             if optional and found is _MISSING:
@@ -178,9 +202,65 @@ def _call(node: Call, locals_: frozenset[str]) -> Run:
         return _folded(node, nodes)
     function = node.overloads[0]
     sure = len(node.overloads) == 1 and all(n.type.kind not in ("dyn", "param") for n in nodes)
-    if sure or function.name in ("_==_", "_!=_"):
-        return lambda frame: _invoke(function, tuple([arg(frame) for arg in args]), frame)
+    if function.name in ("_==_", "_!=_"):
+        return _equality(function, args[0], args[1])
+    if sure:
+        return _sure(function, args)
     return _dispatched(node, args)
+
+
+_SCALARS = {int, bool, float}
+
+
+def _equality(function: Function, left: Run, right: Run) -> Run:
+    """`==` and `!=`: of numbers and texts without a detour; equal() in values.py says what is equal else."""
+    same = function.name == "_==_"
+
+    def run(frame: Frame) -> Any:
+        a, b = left(frame), right(frame)
+        kind = type(a)
+        if kind is type(b):
+            if kind is str:
+                frame.cost += shorter((a, b), None)
+                if frame.cost > frame.stop:
+                    frame.look()
+                return (a == b) is same
+            if kind in _SCALARS:
+                frame.cost += 1
+                if frame.cost > frame.stop:
+                    frame.look()
+                return (a == b) is same
+        return _invoke(function, (a, b), frame)
+
+    return run
+
+
+def _sure(function: Function, args: list[Run]) -> Run:
+    """A call of the only overload there is."""
+    if function.cost is not None or len(args) not in (1, 2):
+        return lambda frame: _invoke(function, tuple([arg(frame) for arg in args]), frame)
+    apply, first, second = function.run, args[0], args[-1]
+    if len(args) == 1:
+
+        def one(frame: Frame) -> Any:
+            value = first(frame)
+            frame.cost += 1
+            try:
+                return apply(value)
+            except Exception as problem:
+                raise _failure(problem) from None
+
+        return one
+
+    def two(frame: Frame) -> Any:
+        a, b = first(frame), second(frame)
+        frame.cost += 1
+        try:
+            return apply(a, b)
+        except Exception as problem:
+            raise _failure(problem) from None
+
+    return two
 
 
 _CONVERSIONS = {"bool", "bytes", "double", "duration", "int", "string", "timestamp", "uint"}
@@ -206,16 +286,23 @@ def _invoke(function: Function, values: tuple[Any, ...], frame: Frame) -> Any:
         frame.cost += 1
     try:
         result = function.run(*values)
-    except CelError:
-        raise
-    except (ValueError, ArithmeticError) as e:
-        raise CelError(str(e)) from None
-    except (TypeError, AttributeError):
-        # a null where the schema promises a value
-        raise CelError("no such overload") from None
+    except Exception as problem:
+        raise _failure(problem) from None
     if function.cost is not None:
         frame.pay(function.cost(values, result))
     return result
+
+
+def _failure(problem: Exception) -> Exception:
+    """What a function raised, as an error of the expression."""
+    if isinstance(problem, CelError):
+        return problem
+    if isinstance(problem, ValueError | ArithmeticError):
+        return CelError(str(problem))
+    if isinstance(problem, TypeError | AttributeError):
+        # a null where the schema promises a value
+        return CelError("no such overload")
+    return problem
 
 
 _FLAT = {"@in", "_<_", "_<=_", "_>_", "_>=_"}
@@ -265,14 +352,17 @@ def _logic(left: Run, right: Run, decisive: bool) -> Run:
     def run(frame: Frame) -> bool:
         problem: CelError | None = None
         try:
-            if _bool(left(frame)) is decisive:
-                return decisive
+            found = left(frame)
+            if found is decisive:
+                return bool(decisive)
+            _bool(found)
         except CelCostError:
             raise
         except CelError as e:
             problem = e
         if problem is None:
-            return _bool(right(frame))
+            found = right(frame)
+            return True if found is True else _bool(found)
         try:
             if _bool(right(frame)) is decisive:
                 return decisive
@@ -286,7 +376,16 @@ def _logic(left: Run, right: Run, decisive: bool) -> Run:
 
 
 def _condition(test: Run, yes: Run, no: Run) -> Run:
-    return lambda frame: yes(frame) if _bool(test(frame)) else no(frame)
+
+    def run(frame: Frame) -> Any:
+        found = test(frame)
+        if found is True:
+            return yes(frame)
+        if found is False:
+            return no(frame)
+        raise CelError("no such overload")
+
+    return run
 
 
 def _index(operand: Run, index: Run, cost: int = 1) -> Run:
@@ -446,21 +545,13 @@ _LOOP_COST = {"all": 3, "exists": 4}
 """What a turn costs beside its expression: the accumulator and the loop's condition in cel-go's expansion."""
 
 
-def _over(node: Macro, locals_: frozenset[str]) -> tuple[Run, Callable[[Any], Any], tuple[str, ...], frozenset[str]]:
-    return build(node.range, locals_), _turns(len(node.variables)), node.variables, locals_ | set(node.variables)
-
-
-def _turns(count: int) -> Callable[[Any], Any]:
-    """What the variables are in each turn: always pairs; the second is unused with one variable."""
-
-    def turns(value: Any) -> Any:
-        if isinstance(value, list):
-            return enumerate(value) if count == 2 else ((item, None) for item in value)
-        if isinstance(value, dict):
-            return list(value.items())
-        raise CelError("no such overload")
-
-    return turns
+def _turns(value: Any, pairs: bool) -> Collection[Any]:
+    """What the variable is in each turn; with `pairs`, the two of them."""
+    if isinstance(value, list):
+        return list(enumerate(value)) if pairs else value
+    if isinstance(value, dict):
+        return list(value.items() if pairs else value)
+    raise CelError("no such overload")
 
 
 class _Bound:
@@ -488,25 +579,30 @@ class _Bound:
 def _judge(node: Macro, locals_: frozenset[str]) -> Run:
     """all and exists: one decisive turn settles it; else the first error counts."""
     assert node.condition is not None
-    over, turns, names, inner = _over(node, locals_)
+    over, names, inner = build(node.range, locals_), node.variables, locals_ | set(node.variables)
     test, decisive = build(node.condition, inner), node.kind == "exists"
-    cost, first, second = _LOOP_COST[node.kind], names[0], names[1] if len(names) == 2 else ""
+    cost, pairs, first, second = _LOOP_COST[node.kind], len(names) == 2, names[0], names[-1]
 
     def run(frame: Frame) -> bool:
-        value = over(frame)
+        turns = _turns(over(frame), pairs)
+        last = len(turns) - 1
         problem: CelError | None = None
         with _Bound(frame, names) as variables:
-            rest = iter(turns(value))
-            for a, b in rest:
-                variables[first] = a
-                if second:
-                    variables[second] = b
-                frame.pay(cost)
+            for at, turn in enumerate(counted(turns)):
+                if pairs:
+                    variables[first], variables[second] = turn
+                else:
+                    variables[first] = turn
+                frame.cost += cost
+                if frame.cost > frame.stop:
+                    frame.look()
                 try:
-                    if _bool(test(frame)) is decisive:
+                    found = test(frame)
+                    if found is decisive:
                         # the loop's condition is looked at once more where another turn could follow
-                        frame.cost += 1 if next(rest, None) is None else cost
-                        return decisive
+                        frame.cost += cost if at < last else 1
+                        return bool(decisive)
+                    _bool(found)
                 except CelCostError:
                     raise
                 except CelError as e:
@@ -525,7 +621,7 @@ def _one(node: Macro, locals_: frozenset[str]) -> Run:
 
     def run(frame: Frame) -> bool:
         count = 0
-        for _, _, holds in each(frame):
+        for _, holds in each(frame):
             if _bool(holds):
                 frame.cost += 2
                 count += 1
@@ -535,20 +631,22 @@ def _one(node: Macro, locals_: frozenset[str]) -> Run:
     return run
 
 
-def _each(node: Macro, locals_: frozenset[str], body: Run) -> Callable[[Frame], Any]:
-    """(first, second, body's value) of each turn."""
-    over, turns, names, _ = _over(node, locals_)
-    first, second = names[0], names[1] if len(names) == 2 else ""
+def _each(node: Macro, locals_: frozenset[str], body: Run) -> Callable[[Frame], Iterator[tuple[Any, Any]]]:
+    """(the first variable, the body's value) of each turn."""
+    over, names = build(node.range, locals_), node.variables
+    pairs, first, second = len(names) == 2, names[0], names[-1]
 
-    def run(frame: Frame) -> Any:
-        value = over(frame)
+    def run(frame: Frame) -> Iterator[tuple[Any, Any]]:
+        turns = _turns(over(frame), pairs)
         with _Bound(frame, names) as variables:
-            for a, b in turns(value):
-                variables[first] = a
-                if second:
-                    variables[second] = b
-                frame.pay(0)
-                yield a, b, body(frame)
+            for turn in counted(turns):
+                value = turn
+                if pairs:
+                    value, variables[second] = turn
+                variables[first] = value
+                if frame.cost > frame.stop:
+                    frame.look()
+                yield value, body(frame)
 
     return run
 
@@ -563,7 +661,15 @@ def _filtered(node: Macro, locals_: frozenset[str]) -> Run:
     if node.condition is None:
         return step
     test = build(node.condition, inner)
-    return lambda frame: step(frame) if _bool(test(frame)) else _SKIP
+
+    def run(frame: Frame) -> Any:
+        found = test(frame)
+        if found is False:
+            return _SKIP
+        _bool(found)
+        return step(frame)
+
+    return run
 
 
 def _list_of(node: Macro, locals_: frozenset[str]) -> Run:
@@ -572,7 +678,7 @@ def _list_of(node: Macro, locals_: frozenset[str]) -> Run:
     def run(frame: Frame) -> list[Any]:
         made: list[Any] = []
         frame.cost += 1
-        for _, _, value in each(frame):
+        for _, value in each(frame):
             if value is not _SKIP:
                 frame.cost += LIST_COST + 2
                 made.append(value)
@@ -587,7 +693,7 @@ def _map_of(node: Macro, locals_: frozenset[str]) -> Run:
     def run(frame: Frame) -> dict[Any, Any]:
         made: dict[Any, Any] = {}
         frame.cost += 1
-        for key, _, value in each(frame):
+        for key, value in each(frame):
             if value is _SKIP:
                 continue
             frame.cost += 2 if entries else 3
@@ -613,7 +719,7 @@ def _sorted_by(node: Macro, locals_: frozenset[str]) -> Run:
     def run(frame: Frame) -> list[Any]:
         made: list[tuple[Any, Any]] = []
         frame.cost += 2 * LIST_COST
-        for item, _, key in each(frame):
+        for item, key in each(frame):
             frame.cost += LIST_COST + 3
             made.append((key, item))
         return sorted_by([key for key, _ in made], [item for _, item in made])

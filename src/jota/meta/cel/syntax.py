@@ -10,11 +10,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from jota.aio import slices
 from jota.meta.cel.errors import Issue
 from jota.meta.cel.values import Uint
 
 MAX_DEPTH = 150
 """Levels of an expression's tree: bounds the stack of everything that walks it."""
+NODE = 10
+"""Units of the loop's time (aio/slices.py) that each step of a compilation takes for each token or node."""
 MAX_NESTED = 60
 """Brackets within brackets: each takes ten calls of the parser."""
 
@@ -174,6 +177,7 @@ def _tokens(source: str) -> list[_Token]:
     out: list[_Token] = []
     at = 0
     while at < len(source):
+        slices.spend(NODE)
         found = _TOKEN.match(source, at)
         if found is None:
             raise Issue(at, f"Syntax error: token recognition error at: '{source[at]}'")
@@ -269,6 +273,7 @@ class _Parser:
         return self._tokens[self._at]
 
     def _next(self) -> _Token:
+        slices.spend(NODE)
         token = self._tokens[self._at]
         self._at += 1
         return token

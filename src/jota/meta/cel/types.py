@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from jota.aio import slices
 from jota.meta import schema
 from jota.meta.cel import names
 
@@ -194,6 +195,7 @@ _KEY = Type("string", most=0)
 
 def of_schema(schema: Schema, name: str = "object", *, root: bool = False) -> Type | None:
     """None for what rules cannot see: a value without a type, a list without items."""
+    slices.spend(5)
     if schema.get("x-kubernetes-int-or-string"):
         return Type("dyn", most=REQUEST - 2)
     match schema.get("type"):

@@ -6,13 +6,23 @@ null, bool, int, double (float), string, bytes, list and map (dict) are Python's
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from typing import Any
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import SplitResult
 
+from jota.aio import slices
 from jota.meta.cel.errors import CelCostError, CelError
 
+if TYPE_CHECKING:
+    from jota.meta.cel.interpreter import Frame
+
+T = TypeVar("T")
 SECOND = 1_000_000_000
 MIN_INT, MAX_INT, MAX_UINT = -(2**63), 2**63 - 1, 2**64 - 1
 _MIN_TIME, _MAX_TIME = -62135596800 * SECOND, 253402300799 * SECOND + SECOND - 1
@@ -67,22 +77,33 @@ class Quantity:
 @dataclass(slots=True, frozen=True)
 class Url:
     text: str
+    parts: SplitResult = field(compare=False)
 
 
 @dataclass(slots=True, frozen=True)
 class Ip:
-    text: str
-    """In its canonical form."""
+    address: IPv4Address | IPv6Address
+
+    @property
+    def text(self) -> str:
+        """In its canonical form."""
+        return str(self.address)
 
 
 @dataclass(slots=True, frozen=True)
 class Cidr:
-    text: str
+    interface: IPv4Interface | IPv6Interface
+
+    @property
+    def text(self) -> str:
+        return str(self.interface)
 
 
 @dataclass(slots=True, frozen=True)
 class Semver:
     text: str
+    precedence: tuple[Any, ...] = field(compare=False)
+    """(major, minor, patch, no pre-release, its parts), as they are compared."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Semver) and self.text.partition("+")[0] == other.text.partition("+")[0]
@@ -158,25 +179,47 @@ class Decision:
     error: str = ""
 
 
-class _Work:
+class _Work(threading.local):
     """Items that one evaluation may still go through inside single operations.
 
     cel-go's units do not see them: comparing, joining and printing values whose parts are shared many times over takes
-    exponential time there. Evaluations do not overlap, so one counter is enough.
+    exponential time there. Of the evaluations of one thread, only the innermost is at work, so one counter is enough.
     """
 
     LIMIT = 1_000_000
-
-    def __init__(self) -> None:
-        self.left = self.LIMIT
+    left = LIMIT
+    frame: Frame | None = None
+    """The evaluation."""
 
     def spend(self, items: int) -> None:
+        """Raises CelCostError. Others may have their turn here (aio/slices.py)."""
         self.left -= items
         if self.left < 0:
             raise CelCostError
+        slices.spend(items // _ITEMS_PER_UNIT)
 
 
+_ITEMS_PER_UNIT = 4
+"""Items that take about as long as one unit of cost."""
+_CHUNK = 4096
 work = _Work()
+
+
+def counted(items: Collection[T]) -> Iterable[T]:
+    """The items, which count as work. Of many, others may have their turn between them."""
+    if len(items) <= _CHUNK:
+        work.spend(len(items))
+        return items
+    return _in_chunks(list(items))
+
+
+def _in_chunks(items: list[T]) -> Iterable[T]:
+    for at in range(0, len(items), _CHUNK):
+        chunk = items[at : at + _CHUNK]
+        work.spend(len(chunk))
+        yield from chunk
+
+
 NUMBERS = (int, float, Uint)
 _LISTS = (list, SetList, MapList)
 _MAPS = (dict, ObjectValue)
@@ -190,31 +233,41 @@ def equal(a: Any, b: Any) -> bool:
     if kind in NUMBERS and other in NUMBERS:
         return bool(a == b)
     if kind in _LISTS and other in _LISTS:
-        work.spend(len(a))
-        return _equal_lists(a, b)
+        return len(a) == len(b) and _equal_lists(a, b)
     if kind in _MAPS and other in _MAPS:
-        work.spend(len(a))
-        return len(a) == len(b) and all(k in b and equal(v, b[k]) for k, v in a.items())
+        return len(a) == len(b) and _equal_maps(a, b)
     if kind is Optional and other is Optional:
         return a.present == b.present and (not a.present or equal(a.value, b.value))
     return False
 
 
 def _equal_lists(a: list[Any], b: list[Any]) -> bool:
-    if len(a) != len(b):
-        return False
+    """Of the same length."""
     keyed = a if type(a) is MapList else b if type(b) is MapList else None
     if keyed is not None:
         others = {keyed.key(item): item for item in b}
-        return all((k := keyed.key(item)) in others and equal(item, others[k]) for item in a)
+        return all((k := keyed.key(item)) in others and equal(item, others[k]) for item in counted(a))
     if type(a) is SetList or type(b) is SetList:
-        return all(contains(b, item) for item in a)
-    return all(equal(x, y) for x, y in zip(a, b, strict=True))
+        return all(contains(b, item) for item in counted(a))
+    for x, y in zip(counted(a), b, strict=True):  # noqa: SIM110 - a generator costs half as much again
+        if not equal(x, y):
+            return False
+    return True
+
+
+def _equal_maps(a: dict[Any, Any], b: dict[Any, Any]) -> bool:
+    """Of the same size."""
+    for key, value in counted(a.items()):  # noqa: SIM110 - as above
+        if key not in b or not equal(value, b[key]):
+            return False
+    return True
 
 
 def contains(items: list[Any], wanted: Any) -> bool:
-    work.spend(len(items))
-    return any(equal(item, wanted) for item in items)
+    if type(wanted) is str:  # equal to texts alone, for Python, too
+        work.spend(len(items))
+        return wanted in items
+    return any(equal(item, wanted) for item in counted(items))
 
 
 def concatenate(a: list[Any], b: list[Any]) -> list[Any]:
@@ -270,6 +323,16 @@ _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _UNITS = {"ns": 1, "us": 1000, "µs": 1000, "μs": 1000, "ms": 10**6, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND}
 
 
+def remembered(make: Callable[[str], T]) -> Callable[[str], T]:
+    """The same texts come again and again; long ones are not worth their memory."""
+    kept = lru_cache(1024)(make)
+    return lambda text: kept(text) if len(text) <= _MOST_REMEMBERED else make(text)
+
+
+_MOST_REMEMBERED = 64
+
+
+@remembered
 def timestamp(text: str) -> Timestamp:
     """RFC 3339. Raises CelError."""
     found = _TIME.fullmatch(text)
@@ -299,6 +362,7 @@ def timestamp_of(nanos: int) -> Timestamp:
     return Timestamp(nanos)
 
 
+@remembered
 def duration(text: str) -> Duration:
     """Go's notation: "1h30m", "-2.5s". Raises CelError."""
     body = text.lstrip("+-") if text[:1] in ("+", "-") else text
@@ -332,6 +396,12 @@ def duration_text(value: Duration) -> str:
     return f"{sign}{whole}" + (f".{rest:09d}".rstrip("0") if rest else "") + "s"
 
 
+def written(result: Any) -> Any:
+    """An evaluation's result as JSON has it: `plain`, with work of its own. Raises CelError."""
+    work.left = work.LIMIT
+    return plain(result)
+
+
 def plain(value: Any) -> Any:
     """As JSON has it. Raises CelError for what JSON has not."""
     kind = type(value)
@@ -340,13 +410,11 @@ def plain(value: Any) -> Any:
     if kind is Uint:
         return int(value)
     if kind in _LISTS:
-        work.spend(len(value))
-        return [plain(item) for item in value]
+        return [plain(item) for item in counted(value)]
     if kind in _MAPS:
-        work.spend(len(value))
         if not all(isinstance(k, str) for k in value):
             raise CelError("map key is not of type string")
-        return {k: plain(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in counted(value.items())}
     if kind is Timestamp:
         return timestamp_text(value)
     if kind is Duration:

@@ -9,6 +9,7 @@ import binascii
 from collections.abc import Callable
 from typing import Any
 
+from jota.aio import slices
 from jota.meta.cel.errors import CelError
 from jota.meta.cel.names import escape
 from jota.meta.cel.values import MapList, SetList, date, duration, timestamp
@@ -33,6 +34,7 @@ def adapt(schema: Schema, value: Any) -> Any:
 
 
 def _object(schema: Schema, value: dict[str, Any]) -> dict[str, Any]:
+    slices.spend(1 + len(value))
     if schema.get("x-jota-root") or schema.get("x-kubernetes-embedded-resource"):
         value = _narrowed(value)
     properties, extra = schema.get("properties") or {}, schema.get("additionalProperties")
@@ -48,6 +50,7 @@ def _object(schema: Schema, value: dict[str, Any]) -> dict[str, Any]:
 
 def _list(schema: Schema, value: list[Any]) -> list[Any]:
     items = schema.get("items")
+    slices.spend(1 + len(value) // 4)
     made = [adapt(items, item) for item in value] if isinstance(items, dict) else value
     match schema.get("x-kubernetes-list-type"):
         case "set":

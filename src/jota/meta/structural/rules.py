@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from jota.aio import slices
 from jota.meta import cel
 from jota.meta.cel import cost, types
 from jota.meta.cel.values import NONE, Optional
@@ -251,6 +252,7 @@ def _path_of(schema: Schema, path: str) -> str | None:
 def _walk(node: Node, new: Any, old: Any, path: str, run: _Run) -> None:
     if len(run.found) > MOST_ERRORS or new is None:
         return
+    slices.spend(1)
     if old is not _ABSENT and checks.same(new, old) and not any(r.transition for r in node.rules):
         return  # nothing changed: what was valid before is not judged again
     if node.rules:

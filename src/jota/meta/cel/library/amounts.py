@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from jota.meta import quantity
@@ -19,6 +20,7 @@ _SEMVER = re.compile(
 )
 
 
+@lru_cache(1024)
 def quantity_of(text: str) -> Quantity:
     return Quantity(Fraction(quantity.parse(text).nanos, quantity.NANO))
 
@@ -43,17 +45,18 @@ def _compare(a: Any, b: Any) -> int:
 
 
 def _rank(value: Quantity | Semver) -> Any:
-    return value.amount if isinstance(value, Quantity) else _precedence(value)
+    return value.amount if isinstance(value, Quantity) else value.precedence
 
 
 def semver_of(text: str, normalize: bool = False) -> Semver:
     text = _normal(text) if normalize else text
-    if not _SEMVER.fullmatch(text):
+    found = _SEMVER.fullmatch(text)
+    if found is None:
         few = text.count(".") < 2
         raise CelError(
             "No Major.Minor.Patch elements found" if few else f'Invalid character(s) found in version "{text}"'
         )
-    return Semver(text)
+    return Semver(text, _precedence(found))
 
 
 def _normal(text: str) -> str:
@@ -63,15 +66,13 @@ def _normal(text: str) -> str:
     return ".".join([*parts, "0", "0"][: max(3, len(parts))]) + dash + rest
 
 
-def _precedence(value: Semver) -> tuple[Any, ...]:
-    found = _SEMVER.fullmatch(value.text)
-    assert found is not None, "checked when it was made"
+def _precedence(found: re.Match[str]) -> tuple[Any, ...]:
     before = [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in found[4].split(".")] if found[4] else []
     return int(found[1]), int(found[2]), int(found[3]), not before, before
 
 
 def _part(index: int) -> Any:
-    return lambda value: _precedence(value)[index]
+    return lambda value: value.precedence[index]
 
 
 TABLE = [

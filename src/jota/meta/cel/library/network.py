@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from jota.meta.cel.errors import CelError
 from jota.meta.cel.functions import Function, traversal
-from jota.meta.cel.values import Cidr, Ip, Url
+from jota.meta.cel.values import Cidr, Ip, Url, remembered, work
 from jota.meta.structural import formats
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -34,18 +34,19 @@ def holds(make: Callable[[str], Any]) -> Callable[[str], bool]:
 
 
 def _url(text: str) -> Url:
-    good = formats.holds("uri", text)
+    error = CelError(f'URL parse error during conversion from string: parse "{text}": invalid URI for request')
+    if not formats.holds("uri", text):
+        raise error
     try:
-        good = good and urlsplit(text).port is not NotImplemented  # raises for a bad port
+        parts = urlsplit(text)
+        _ = parts.port  # raises for a bad one
     except ValueError:
-        good = False
-    if not good:
-        raise CelError(f'URL parse error during conversion from string: parse "{text}": invalid URI for request')
-    return Url(text)
+        raise error from None
+    return Url(text, parts)
 
 
 def _host(url: Url) -> str:
-    return urlsplit(url.text).netloc.rpartition("@")[2]
+    return url.parts.netloc.rpartition("@")[2]
 
 
 def _hostname(url: Url) -> str:
@@ -53,22 +54,24 @@ def _hostname(url: Url) -> str:
 
 
 def _port(url: Url) -> str:
-    return str(urlsplit(url.text).port or "")
+    return str(url.parts.port or "")
 
 
 def _query(url: Url) -> dict[str, list[str]]:
-    return parse_qs(urlsplit(url.text).query, keep_blank_values=True)
+    query = url.parts.query
+    work.spend(len(query))
+    return parse_qs(query, keep_blank_values=True)
 
 
 _URLS = [
     Function("url", "(string) url", _url, traversal(0)),
     Function("url", "(url) url", lambda u: u),
     Function("isURL", "(string) bool", holds(_url), traversal(0)),
-    Function("getScheme", "url.() string", lambda u: urlsplit(u.text).scheme),
+    Function("getScheme", "url.() string", lambda u: u.parts.scheme),
     Function("getHost", "url.() string", _host),
     Function("getHostname", "url.() string", _hostname),
     Function("getPort", "url.() string", _port),
-    Function("getEscapedPath", "url.() string", lambda u: urlsplit(u.text).path),
+    Function("getEscapedPath", "url.() string", lambda u: u.parts.path),
     Function("getQuery", "url.() map(string, list(string))", _query),
 ]
 
@@ -76,6 +79,7 @@ _URLS = [
 # --- ip, cidr ------------------------------------------------------------------------------------------------------------
 
 
+@remembered
 def _ip(text: str) -> Ip:
     if "%" in text:
         raise CelError(f'IP Address "{text}" with zone value is not allowed')
@@ -86,9 +90,10 @@ def _ip(text: str) -> Ip:
         raise CelError(f'IP Address "{text}" parse error during conversion from string: {detail}') from None
     if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
         raise CelError(f'IPv4-mapped IPv6 address "{text}" is not allowed')
-    return Ip(str(found))
+    return Ip(found)
 
 
+@remembered
 def _cidr(text: str) -> Cidr:
     address, slash, length = text.partition("/")
     error = CelError(f'network address parse error during conversion from string: netip.ParsePrefix("{text}"): invalid')
@@ -96,17 +101,17 @@ def _cidr(text: str) -> Cidr:
         raise error
     try:
         _ip(address)
-        return Cidr(str(ipaddress.ip_interface(text)))
+        return Cidr(ipaddress.ip_interface(text))
     except (CelError, ValueError):
         raise error from None
 
 
 def _address(value: Ip | Cidr) -> Address:
-    return ipaddress.ip_interface(value.text).ip if isinstance(value, Cidr) else ipaddress.ip_address(value.text)
+    return value.interface.ip if isinstance(value, Cidr) else value.address
 
 
 def _network(value: Cidr) -> Network:
-    return ipaddress.ip_interface(value.text).network
+    return value.interface.network
 
 
 def _contains_ip(value: Cidr, other: Ip | str) -> bool:
@@ -151,8 +156,8 @@ _ADDRESSES = [
     Function("string", "(ip) string", lambda v: v.text),
     Function("cidr", "(string) cidr", _cidr, traversal(0)),
     Function("isCIDR", "(string) bool", holds(_cidr), traversal(0)),
-    Function("ip", "cidr.() ip", lambda v: Ip(str(_address(v)))),
-    Function("masked", "cidr.() cidr", lambda v: Cidr(str(_network(v)))),
+    Function("ip", "cidr.() ip", lambda v: Ip(_address(v))),
+    Function("masked", "cidr.() cidr", lambda v: Cidr(ipaddress.ip_interface(_network(v)))),
     Function("prefixLength", "cidr.() int", lambda v: _network(v).prefixlen),
     Function("containsIP", "cidr.(string) bool", _contains_ip, _prefix_cost),
     Function("containsIP", "cidr.(ip) bool", _contains_ip, _prefix_cost),
