@@ -27,12 +27,14 @@ from jota.api.authn.config import BadConfiguration, Configuration, OidcFlags, fr
 from jota.api.authn.kubeconfig import endpoint
 from jota.api.authn.oidc import REFETCH, OidcAuthenticator
 from jota.api.authn.webhook import BAD, GOOD, WebhookAuthenticator, user_of
+from jota.api.filters.authn import Authentication
 from jota.api.security import secure, write_roles
 from jota.meta.resource import SERVICEACCOUNTS as ACCOUNTS
 from jota.pki import jws
 from jota.pki.ca import CertificateAuthority, Subject
 from jota.pki.jwt import BadToken, TokenSigner
 from jota.run.identity import IdentityFlags, outside
+from jota.run.identityreload import EVERY, Reloading
 from jota.run.instance import Refused
 from jota.testing.cluster import ApiServer
 from jota.testing.virtual import VirtualClock
@@ -608,6 +610,101 @@ def test_files_and_flags_of_the_operator(tmp_path: Path) -> None:
         with pytest.raises(Refused) as refused:
             outside(flags, clock, OWN)
         assert words in str(refused.value)
+
+
+def test_the_configuration_is_followed_while_the_server_runs(tmp_path: Path) -> None:
+    pki, file = Pki(tmp_path), tmp_path / "authn.yaml"
+    names = {"claimMappings": {"username": {"claim": "sub", "prefix": "u:"}}, "claimValidationRules": []}
+    names |= {"userValidationRules": []}
+
+    def write(*issuers: str, **top: Any) -> None:
+        listed = [structured(url, pki.pem, **names)["jwt"][0] for url in issuers]
+        file.write_text(yaml.safe_dump({**structured("https://x", ""), "jwt": listed, **top}))
+
+    async def main() -> None:
+        clock = RealDays()
+        async with serving(pki.serving) as first, serving(pki.serving) as second, serving(pki.serving) as hook:
+            first.issue({"k1": RSA_KEYS[0]})
+            second.issue({"k1": RSA_KEYS[1]})
+            hook.answers["/review"] = review({"hooked": {"username": "h"}})
+            write(first.url)
+            webhook = tmp_path / "webhook.yaml"
+            webhook.write_text(yaml.safe_dump(kubeconfig(hook, pki)))
+            flags = IdentityFlags(authentication_config=str(file), token_webhook=str(webhook))
+            asked, anonymous = outside(flags, clock, OWN)
+            reloading = Reloading(str(file), OWN, clock, asked, "here")
+
+            def counted(status: str) -> int:
+                prefix = "apiserver_authentication_config_controller_automatic_reloads_total{"
+                lines = [x for x in reloading.metrics() if x.startswith(prefix) and f'status="{status}"' in x]
+                return int(lines[0].rpartition(" ")[2]) if lines else 0
+
+            async with cluster(anonymous=anonymous, clock=clock) as server:
+                authentication = server.api.authenticator
+                assert isinstance(authentication, Authentication)
+                authentication._outside = asked
+
+                async def known() -> list[int]:
+                    tokens = [sign(RSA_KEYS[0], first.claims()), sign(RSA_KEYS[1], second.claims()), "hooked"]
+                    return [(await who(server, token))[0] for token in tokens]
+
+                assert await known() == [201, 401, 201]
+                await reloading.look()
+                assert (counted("success"), counted("failure")) == (0, 0), "nothing changed"
+
+                write(first.url, second.url)
+                await reloading.look()
+                assert await known() == [201, 201, 201]
+                write(second.url)
+                await reloading.look()
+                assert await known() == [401, 201, 201]
+                assert (counted("success"), counted("failure")) == (2, 0)
+                applied = [line for line in reloading.metrics() if "last_config_info{" in line]
+
+                broken = "{", yaml.safe_dump({"kind": "x"}), "apiVersion: 1", "\x00", "- a"
+                for text in broken:
+                    file.write_text(text)
+                    await reloading.look()
+                assert (counted("success"), counted("failure")) == (2, len(broken))
+                await reloading.look()
+                assert counted("failure") == len(broken), "what is broken is told once"
+                write(first.url, anonymous={"enabled": False})
+                await reloading.look()
+                assert counted("failure") == len(broken) + 1
+                file.unlink()
+                await reloading.look()
+                await reloading.look()
+                assert counted("failure") == len(broken) + 3, "a file that is gone may come back"
+                assert await known() == [401, 201, 201]
+                assert [line for line in reloading.metrics() if "last_config_info{" in line] == applied
+
+                first.answers.clear()  # an issuer that gives no keys
+                write(first.url)
+                await reloading.look()
+                assert (counted("failure"), await known()) == (len(broken) + 4, [401, 201, 201])
+                first.issue({"k1": RSA_KEYS[0]})
+                await reloading.look()  # the same file, but now it can be followed
+                assert (counted("success"), await known()) == (3, [201, 401, 201])
+
+    asyncio.run(main())
+
+
+def test_the_file_is_looked_at_again_and_again(tmp_path: Path) -> None:
+    file = tmp_path / "authn.yaml"
+    file.write_text(yaml.safe_dump(structured("https://x", "")))
+
+    async def main() -> None:
+        clock = RealDays()
+        reloading = Reloading(str(file), OWN, clock, [], "here")
+        task = asyncio.ensure_future(reloading.run())
+        await asyncio.sleep(0)
+        file.write_text("broken")
+        await clock.advance(EVERY)
+        await clock.settle()
+        assert any('status="failure"' in line for line in reloading.metrics())
+        task.cancel()
+
+    asyncio.run(main())
 
 
 # -- webhook

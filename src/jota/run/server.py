@@ -11,6 +11,7 @@ import base64
 import fcntl
 import logging
 import signal
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +48,7 @@ from jota.wire.http import HttpServer
 
 if TYPE_CHECKING:
     from jota.api.audit import Audit
+    from jota.run.identityreload import Reloading
 
 log = logging.getLogger("jota.server")
 
@@ -88,7 +90,7 @@ async def serve(
     material = _material(instance, addresses, clock)
     lock = _lock(instance.root)
     store = _open_store(instance.root, material)
-    api = _api(instance, store, material, advertised, clock, dict(runtime_config or {}), users)
+    api, reloading = _api(instance, store, material, advertised, clock, dict(runtime_config or {}), users)
     api.audit = _audit(instance, audit, clock)
     await api.start()
     await write_roles(api)
@@ -117,6 +119,8 @@ async def serve(
             ]
             for part, loop in zip(("controller-manager", "scheduler"), loops, strict=False):
                 api.components[part] = partial(_runs, loop)
+            if reloading is not None:
+                loops.append(tasks.create_task(reloading.run()))
             if instance.bridged:
                 loops.append(tasks.create_task(_host_routes(instance, client, clock)))
             ready()
@@ -213,7 +217,7 @@ def _api(
     clock: SystemClock,
     runtime_config: dict[str, bool],
     users: IdentityFlags | None,
-) -> Api:
+) -> tuple[Api, Reloading | None]:
     config = ApiConfig(
         service_cidr=instance.service_cidr,
         cluster_domain=DOMAIN,
@@ -229,12 +233,18 @@ def _api(
         log.warning("--runtime-config asks for %s, which this server does not have", missing)
     api = Api(store, clock=clock, random=Random(), config=config)
     issuer = f"https://kubernetes.default.svc.{DOMAIN}"
+    reloading = None
     if users is not None and users.any:
         authenticators, anonymous = outside(users, clock, issuer)
         secure(api, material.signer, issuer, authenticators, anonymous)
+        if users.authentication_config:
+            from jota.run.identityreload import Reloading
+
+            reloading = Reloading(users.authentication_config, issuer, clock, authenticators, socket.gethostname())
+            api.metrics.more.append(reloading.metrics)
     else:
         secure(api, material.signer, issuer)
-    return api
+    return api, reloading
 
 
 def _controller_config(instance: Instance, material: Material) -> ControllerConfig:

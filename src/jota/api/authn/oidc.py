@@ -74,6 +74,11 @@ class OidcAuthenticator:
         self._good.put(key, found, now + REMEMBER)
         return found
 
+    async def ready(self) -> bool:
+        """Fetch the keys before anybody needs them; whether there are any now."""
+        await self._refresh()
+        return bool(self._keys)
+
     async def _verify(self, token: jws.Token) -> None:
         if jws.verify(token, self._keys, self._issuer.algorithms):
             return
