@@ -8,15 +8,20 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import orjson
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from jota.aio.clock import SystemClock
-from jota.api.aggregation import autoregister, availability, documents, openapi, remote
+from jota.api.aggregation import autoregister, availability, documents, openapi, remote, tls
 from jota.api.config import ApiConfig, FrontProxy
 from jota.api.filters.attributes import COMPONENT, User
 from jota.api.openapi.documents import Document
@@ -30,7 +35,7 @@ from jota.kinds.rbac import clusterrole, clusterrolebinding
 from jota.meta import conditions
 from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, ENDPOINTSLICES, NAMESPACES, SERVICEACCOUNTS, SERVICES, Resource
-from jota.pki.ca import CertificateAuthority, Subject
+from jota.pki.ca import CertificateAuthority, Subject, private_pem
 from jota.pki.jwt import TokenSigner
 from jota.testing.cluster import ApiServer, story
 from jota.testing.extension import GROUP, ROOT, VERSION, ExtensionServer
@@ -50,6 +55,7 @@ class World:
     edge: HttpServer
     directory: Path
     bundle: str
+    authorities: dict[str, CertificateAuthority]
     port: int = 0
 
     async def register(self, **spec: Any) -> None:
@@ -158,7 +164,8 @@ async def world(*, aggregated: bool = True) -> AsyncIterator[World]:
             await write_roles(api.api)
             await edge.start("127.0.0.1", 0)
             bundle = base64.b64encode(theirs.certificate_pem).decode()
-            found = World(api, None, edge, directory, bundle)  # type: ignore[arg-type]
+            authorities = {"ours": ours, "proxies": proxies}
+            found = World(api, None, edge, directory, bundle, authorities)  # type: ignore[arg-type]
             await grant(api.client, "delegator", "system:auth-delegator", "system:serviceaccount:wardle:api")
             rule = {"verbs": ["get"], "apiGroups": [""], "resources": ["configmaps"]}
             await api.client.create(clusterrole.KIND.resource, {"metadata": {"name": "maps"}, "rules": [rule]})
@@ -605,6 +612,44 @@ async def test_front_proxies_may_speak_for_users_here(w: World) -> None:
     assert review["status"]["userInfo"]["username"] == "system:serviceaccount:default:robot"
 
 
+@told
+async def test_a_certificate_of_an_intermediate_authority_names_nobody(w: World) -> None:
+    """TLS trusts both CAs: what stands below the front proxies' must not pass for a user's certificate."""
+    for root in ("proxies", "ours"):
+        below(w.directory, f"below-{root}", w.authorities[root], "admin", "system:masters")
+        for headers in ({}, {"x-remote-user": "carol"}):
+            client = w.client(f"below-{root}")
+            answer = await client.raw("GET", "/api/v1/namespaces", headers=headers)
+            await client.close()
+            assert (answer.status, b"not directly from a CA" in answer.body) == (401, True), root
+
+
+def below(directory: Path, name: str, root: CertificateAuthority, common_name: str, organisation: str) -> None:
+    """A client certificate from an intermediate CA of `root`, with the chain that proves it."""
+    now = datetime.now(UTC)
+
+    def made(subject: x509.Name, issuer: x509.Name, key: Any, signer: Any, ca: bool) -> x509.Certificate:
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
+        builder = builder.serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1))
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        return builder.sign(signer, hashes.SHA256())
+
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    middle = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "middle")])
+    leaf = x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation),
+        ]
+    )
+    top = x509.load_pem_x509_certificate(root.certificate_pem).subject
+    chain = [made(leaf, middle, keys[0], keys[1], False), made(middle, top, keys[1], root._key, True)]
+    pem = serialization.Encoding.PEM
+    (directory / f"{name}.crt").write_bytes(b"".join(c.public_bytes(pem) for c in chain))
+    (directory / f"{name}.key").write_bytes(private_pem(keys[0]))
+
+
 async def _token(w: World) -> str:
     await w.api.client.create(SERVICEACCOUNTS, {"metadata": {"name": "robot"}}, "default")
     body = {"spec": {"expirationSeconds": 600}}
@@ -853,3 +898,15 @@ async def test_a_namespace_does_not_end_while_a_group_version_cannot_be_seen(w: 
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
+
+
+def test_contexts_of_replaced_bundles_are_not_kept_for_ever() -> None:
+    contexts, now = tls.Contexts(None), SystemClock().now()
+    authority = CertificateAuthority(CertificateAuthority.create("one", days=1, now=now)).certificate_pem
+    bundles = [base64.b64encode(authority + b"\n" * n).decode() for n in range(20)]
+    probe = contexts.context("", insecure=True)
+    for bundle in bundles:
+        one = contexts.context(bundle, insecure=False)
+        assert contexts.context(bundle, insecure=False) is one
+        assert contexts.context("", insecure=True) is probe, "what is in use stays"
+    assert len(contexts._kept) <= tls.MOST

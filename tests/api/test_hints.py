@@ -8,6 +8,8 @@ import orjson
 import pytest
 
 from jota.api.filters.attributes import User
+from jota.api.hints import pods
+from jota.api.registry import Registry
 from jota.meta.resource import CONFIGMAPS, DEPLOYMENTS, PODS, SECRETS, SERVICES, Resource
 from jota.testing.cluster import ApiServer, story
 from jota.wire.message import Response
@@ -306,3 +308,65 @@ async def test_dry_runs_tell_and_odd_objects_do_not_break_it(api: ApiServer) -> 
     many = [{"name": f"s{i}"} for i in range(100)]
     assert len(await write(api, DEPLOYMENTS, deployment(imagePullSecrets=many), "many")) == 8
     assert await write(api, SERVICES, {"ports": [{"port": 1}]}, "plain") == []
+
+
+@pytest.mark.parametrize(
+    ("selector", "decoded", "words"),
+    [({"app": "a7"}, 1, 0), ({"app": "elsewhere"}, 0, 0), ({"app": "a17"}, 40, 1)],
+    ids=["found", "nothing like it", "pods that declare no such port"],
+)
+def test_a_service_costs_little_where_there_are_many_workloads(
+    selector: Object, decoded: int, words: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all that it does not select, nothing but labels is read."""
+    counted: list[str] = []
+    decode = Registry.decoded
+
+    def noted(resource: Resource, entry: Any) -> Object:
+        counted.append(entry.key)
+        return decode(resource, entry)
+
+    @story
+    async def run(api: ApiServer) -> None:
+        ports = [{"containerPort": 80}]
+        for n in range(40):
+            labels = {"app": f"a{n % 10}"}
+            spec = deployment(labels, containers=[{"name": "c", "image": "i", "ports": ports}])
+            await api.client.create(DEPLOYMENTS, {"metadata": {"name": f"d{n}"}, "spec": spec}, "default")
+            bare = {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 1}]}]}
+            await api.client.create(
+                PODS, {"metadata": {"name": f"p{n}", "labels": {"app": "a17"}}, "spec": bare}, "default"
+            )
+        monkeypatch.setattr(Registry, "decoded", staticmethod(noted))
+        assert len(await write(api, SERVICES, {"selector": selector, "ports": [{"port": 80}]})) == words
+        assert len(counted) == decoded
+
+    run()
+
+
+def test_what_pods_of_one_shape_refer_to_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Object] = []
+    find = pods.pod
+
+    def noted(obj: Object) -> Any:
+        asked.append(obj)
+        return find(obj)
+
+    monkeypatch.setattr(pods, "pod", noted)
+
+    @story
+    async def run(api: ApiServer) -> None:
+        key = {"configMapKeyRef": {"name": "settings", "key": "k"}}
+        spec = {"containers": [{"name": "c", "image": "i", "env": [{"name": "A", "valueFrom": key}]}]}
+        gone = 'ConfigMap "settings" does not exist in namespace "default": containers that need it do not start until it does'
+        for n in range(3):
+            assert await write(api, PODS, spec, f"a{n}") == [
+                f"spec.containers[0].env[0].valueFrom.configMapKeyRef.name: {gone}"
+            ]
+        await api.client.create(CONFIGMAPS, {"metadata": {"name": "settings"}, "data": {"other": ""}}, "default")
+        assert "has no key" in (await write(api, PODS, spec, "b"))[0], "the cluster is looked at each time"
+        await api.client.patch(CONFIGMAPS, "settings", "default", {"data": {"k": "v"}})
+        assert await write(api, PODS, spec, "c") == []
+        assert len(asked) == 1
+
+    run()

@@ -53,6 +53,15 @@ class Registry:
         for entry in self._store.range(where):
             yield at_rest.decode(entry.value or b"", entry.revision, opening)
 
+    def entries(self, resource: Resource, namespace: str = "") -> Iterator[Entry]:
+        """Like `objects`, undecoded."""
+        return iter(self._store.range(prefix(resource) + (f"{namespace}/" if namespace else "")))
+
+    @staticmethod
+    def decoded(resource: Resource, entry: Entry) -> Object:
+        """The object of a live entry, free to be changed."""
+        return at_rest.decode(entry.value or b"", entry.revision, at_rest.head(resource.api_version, resource.kind))
+
     def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         entry = self._store.get(key(resource, namespace, name))
         if entry is None or entry.value is None:

@@ -234,7 +234,7 @@ class Engine:
             for text in kind.warnings(obj):
                 call.warn(text)
         if references.outside(call.user):
-            for text in references.warnings(self.registry, served.resource, obj):
+            for text in references.warnings(self.registry, served.resource, obj, shape=shape):
                 call.warn(text)
         if not owned:
             ownership.track(call, obj, None, "", rfc3339(self.clock.now()), shape)

@@ -44,8 +44,9 @@ def warning_headers(texts: list[str]) -> list[tuple[str, str]]:
         texts = [t[:WARNING_ITEM] for t in texts]
     out, total = [], 0
     for text in texts:
-        line = "".join(c if c.isprintable() else " " for c in text)  # a control character would break the header
-        clean = " ".join(line.split()).replace("\\", "\\\\").replace('"', '\\"')
+        if not text.isprintable():  # a control character would break the header
+            text = "".join(c if c.isprintable() else " " for c in text)
+        clean = " ".join(text.split()).replace("\\", "\\\\").replace('"', '\\"')
         total += len(clean)
         if total > WARNING_TOTAL:
             break

@@ -14,6 +14,7 @@ import msgspec
 import orjson
 
 from jota.api import object as at_rest
+from jota.api.hints.lookup import Reference
 from jota.kinds.kind import Object
 from jota.meta import structs
 from jota.meta.resource import PODS, Resource
@@ -53,11 +54,13 @@ class Shape:
     of everything but metadata, once somebody created one. `quiet`: without annotations there is nothing to warn of.
     """
 
-    __slots__ = ("fields", "quiet", "status", "tail")
+    __slots__ = ("fields", "quiet", "references", "status", "tail")
 
     def __init__(self, tail: bytes, status: bytes, quiet: bool) -> None:
         self.tail, self.status, self.quiet = tail, status, quiet
         self.fields: dict[str, Any] | None = None
+        self.references: tuple[Reference, ...] | None = None
+        """What it refers to, once somebody asked."""
 
 
 class Shapes(_Kept[Shape]):

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from jota.aio.backoff import Backoff
 from jota.aio.clock import Clock
 from jota.aio.waiting import wait_event
 from jota.autoscaler.actions import Adopt, Create, Evict, Forget, Mark, Memory, Plan, Remove, Tell, Unmark
 from jota.autoscaler.observer import Flight, Observer
+from jota.autoscaler.patience import Patience
 from jota.autoscaler.plan import plan
 from jota.autoscaler.provider import Provider, ProviderFault
 from jota.autoscaler.report import NAME, NAMESPACE, Report
@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 GATHER = 1.0
 """Seconds in which events are gathered before they are looked at."""
 CATCH_UP = 5.0
-GOING = 30.0
-"""Seconds after which the removal of a machine that is listed still is asked for again."""
 Object = dict[str, Any]
 
 
@@ -58,9 +56,7 @@ class Autoscaler:
         self._settings = Settings()
         self._providers: dict[str, tuple[GroupSettings, Provider]] = {}
         self._flights: dict[tuple[str, str], Flight] = {}
-        self._removals = Backoff(5.0, 300.0)
-        self._patience: dict[tuple[str, str], float] = {}
-        """Machine -> when its removal may be tried again (monotonic)."""
+        self._removals = Patience()
         self._events = EventRecorder(client, clock, "cluster-autoscaler")
         self._report = Report()
         self._shapes = Shapes()
@@ -247,7 +243,7 @@ class Autoscaler:
 
     def _remove_soon(self, tasks: asyncio.TaskGroup, action: Remove) -> None:
         key = action.group, action.machine
-        if self._clock.monotonic() >= self._patience.get(key, 0.0):
+        if self._removals.over(key, self._clock.monotonic()):
             self._begin(tasks, key, "deleting", self._remove(action))
 
     async def _remove(self, action: Remove) -> None:
@@ -264,14 +260,13 @@ class Autoscaler:
         except (ConnectionError, TimeoutError) as error:
             log.info("the API does not answer: %s", error or "timed out")
         except Exception as error:
-            self._patience[key] = self._clock.monotonic() + self._removals.next("/".join(key))
+            self._removals.failed(key, self._clock.monotonic())
             self.memory.failed = self._clock.now()
             text = f"Scale-down: machine {action.machine} of group {action.group} is not removed: {_words(error)}"
             self._tell(Tell(action.node, "ScaleDownFailed", text, "Warning"))
             _log(error, "removing %s", action.machine)
             return
-        self._patience[key] = self._clock.monotonic() + GOING
-        self._removals.forget("/".join(key))
+        self._removals.asked(key, self._clock.monotonic())
         self._told_removal(action)
 
     def _told_removal(self, action: Remove) -> None:

@@ -132,8 +132,14 @@ def read_certificate(der: bytes) -> Subject:
 
 
 def issued_by(der: bytes, ca_pem: bytes) -> bool:
-    """Whether the key of this CA signed the certificate. Its validity is not looked at: TLS did. Raises ValueError."""
-    certificate, authority = x509.load_der_x509_certificate(der), x509.load_pem_x509_certificate(ca_pem)
+    """Whether the key of this CA (of one of them) signed the certificate. Its validity is not looked at: TLS did.
+
+    Raises ValueError."""
+    certificate = x509.load_der_x509_certificate(der)
+    return any(_signed_by(certificate, authority) for authority in x509.load_pem_x509_certificates(ca_pem))
+
+
+def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(authority)
     except (InvalidSignature, TypeError, ValueError):

@@ -8,8 +8,13 @@ from __future__ import annotations
 import base64
 import binascii
 import ssl
+from collections import OrderedDict
 
 from jota.api.config import FrontProxy
+
+
+MOST = 4
+"""Contexts of one server: that of its probes and that of its bundle, and room for a bundle that is being replaced."""
 
 
 class BadBundle(Exception):
@@ -20,7 +25,7 @@ class Contexts:
     def __init__(self, proxy: FrontProxy | None) -> None:
         """Without `proxy` extension servers see no client certificate, and believe nothing that we say of users."""
         self._proxy = proxy
-        self._kept: dict[tuple[str, bool], ssl.SSLContext] = {}
+        self._kept: OrderedDict[tuple[str, bool], ssl.SSLContext] = OrderedDict()
 
     def context(self, bundle: str, *, insecure: bool) -> ssl.SSLContext:
         """`bundle`: PEM in base64; without one the machine's roots count. Raises BadBundle."""
@@ -31,6 +36,10 @@ class Contexts:
             if self._proxy is not None:
                 found.load_cert_chain(self._proxy.certificate, self._proxy.key)
             self._kept[key] = found
+            if len(self._kept) > MOST:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(key)
         return found
 
     def forget(self) -> None:

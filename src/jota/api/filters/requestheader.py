@@ -1,7 +1,9 @@
 """Authentication by a front proxy: its certificate says that X-Remote-* headers name the user (upstream's requestheader).
 
 In: a request whose client certificate TLS has verified. Out: whether the certificate is a front proxy's, and the user that it
-speaks for. Such a certificate never names a user by itself: the CA is another one. Next: authn.py asks here first.
+speaks for. Such a certificate never names a user by itself: the CA is another one. TLS trusts both CAs alike and does not say
+which of them stands behind an intermediate one, so certificates of intermediate CAs count for nothing. Next: authn.py asks
+here first.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from urllib.parse import unquote
 
 from jota.api.config import FrontProxy
 from jota.api.filters.attributes import User
+from jota.meta.errors import unauthorized
 from jota.pki.ca import issued_by, read_certificate
 from jota.wire.message import Request
 
@@ -23,14 +26,19 @@ _MOST_CERTIFICATES = 1024
 class RequestHeader:
     def __init__(self, proxy: FrontProxy) -> None:
         self._proxy = proxy
-        self._ca = proxy.ca.encode()
+        self._ca, self._users_ca = proxy.ca.encode(), proxy.client_ca.encode()
         self._known: OrderedDict[bytes, str | None] = OrderedDict()
         """DER of a certificate -> the common name of a front proxy; None when our CA for users signed it."""
 
     def proxy_name(self, der: bytes) -> str | None:
-        """The common name of a front proxy's certificate; None for certificates of other CAs."""
+        """The common name of a front proxy's certificate; None for a user's. Raises ApiError 401 when it is neither."""
         if der not in self._known:
-            self._known[der] = read_certificate(der).common_name if issued_by(der, self._ca) else None
+            if issued_by(der, self._ca):
+                self._known[der] = read_certificate(der).common_name
+            elif issued_by(der, self._users_ca):
+                self._known[der] = None
+            else:
+                raise unauthorized("Unauthorized: the client certificate is not directly from a CA of this cluster")
             if len(self._known) > _MOST_CERTIFICATES:
                 self._known.popitem(last=False)
         return self._known[der]

@@ -1,12 +1,13 @@
-"""What pods and the templates of workloads refer to: configuration, credentials, volumes, classes."""
+"""What pods and the templates of workloads refer to: configuration, credentials, volumes, classes. A spec in, References out,
+which pods of one shape share (references.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jota.api.hints.lookup import CLAIMS, PRIORITY_CLASSES, RUNTIME_CLASSES, STORAGE_CLASSES, Lookup
+from jota.api.hints.lookup import CLAIMS, PRIORITY_CLASSES, RUNTIME_CLASSES, STORAGE_CLASSES, Lookup, Reference
 from jota.kinds.kind import Object
-from jota.kinds.shape import deep, part, parts, strings, text
+from jota.kinds.shape import deep, part, parts, text
 from jota.meta.resource import CONFIGMAPS, SECRETS, SERVICEACCOUNTS, SERVICES, Resource
 
 _WAITS = "containers that need it do not start until it does"
@@ -14,33 +15,18 @@ _INJECTED = "kube-api-access-"
 """Begins the name of the volume that every pod gets; what it needs, the cluster makes itself."""
 
 
-def refers(obj: Object) -> bool:
-    """Whether a pod may refer to anything at all: most do not, and creating them must cost no more for it."""
-    spec = obj.get("spec") or {}
-    if spec.get("imagePullSecrets"):
-        return True
-    for volume in spec.get("volumes") or ():
-        if not volume["name"].startswith(_INJECTED):
-            return True
-    for field in ("containers", "initContainers"):
-        for container in spec.get(field) or ():
-            if "envFrom" in container or any("valueFrom" in v for v in container.get("env") or ()):
-                return True
-    return False
-
-
-def pod(obj: Object, lookup: Lookup) -> Iterator[str]:
+def pod(obj: Object) -> Iterator[Reference]:
     """Service account and classes of a pod itself are refused by admission when they are missing."""
-    yield from _spec(part(obj, "spec"), "spec", lookup)
+    yield from _spec(part(obj, "spec"), "spec")
 
 
 def workload(obj: Object, lookup: Lookup) -> Iterator[str]:
-    yield from _template(deep(obj, "spec", "template", "spec"), "spec.template.spec", lookup)
+    return lookup.all_missing(_template(deep(obj, "spec", "template", "spec"), "spec.template.spec"))
 
 
 def cron_job(obj: Object, lookup: Lookup) -> Iterator[str]:
     path = "spec.jobTemplate.spec.template.spec"
-    yield from _template(deep(obj, *path.split(".")), path, lookup)
+    return lookup.all_missing(_template(deep(obj, *path.split(".")), path))
 
 
 def stateful_set(obj: Object, lookup: Lookup) -> Iterator[str]:
@@ -54,7 +40,7 @@ def stateful_set(obj: Object, lookup: Lookup) -> Iterator[str]:
         yield from lookup.missing(path, STORAGE_CLASSES, name, "the claims stay Pending until it does")
 
 
-def _template(spec: Object, path: str, lookup: Lookup) -> Iterator[str]:
+def _template(spec: Object, path: str) -> Iterator[Reference]:
     refused = "its pods are refused until it does"
     for field, resource in (
         ("serviceAccountName", SERVICEACCOUNTS),
@@ -62,59 +48,50 @@ def _template(spec: Object, path: str, lookup: Lookup) -> Iterator[str]:
         ("runtimeClassName", RUNTIME_CLASSES),
     ):
         name = text(spec, field)
-        if not (resource is SERVICEACCOUNTS and name == "default"):
-            yield from lookup.missing(f"{path}.{field}", resource, name, refused)
-    yield from _spec(spec, path, lookup)
+        if name and not (resource is SERVICEACCOUNTS and name == "default"):
+            yield Reference(f"{path}.{field}", resource, name, refused)
+    yield from _spec(spec, path)
 
 
-def _spec(spec: Object, path: str, lookup: Lookup) -> Iterator[str]:
+def _spec(spec: Object, path: str) -> Iterator[Reference]:
     for i, volume in enumerate(parts(spec, "volumes")):
         if not text(volume, "name").startswith(_INJECTED):
-            yield from _volume(volume, f"{path}.volumes[{i}]", lookup)
+            yield from _volume(volume, f"{path}.volumes[{i}]")
     for field in ("initContainers", "containers"):
         for i, container in enumerate(parts(spec, field)):
             if "env" in container or "envFrom" in container:
-                yield from _environment(container, f"{path}.{field}[{i}]", lookup)
+                yield from _environment(container, f"{path}.{field}[{i}]")
     for i, secret in enumerate(parts(spec, "imagePullSecrets")):
-        consequence = "images that need it cannot be pulled"
-        yield from lookup.missing(f"{path}.imagePullSecrets[{i}]", SECRETS, text(secret, "name"), consequence)
+        if name := text(secret, "name"):
+            yield Reference(f"{path}.imagePullSecrets[{i}]", SECRETS, name, "images that need it cannot be pulled")
 
 
-def _volume(volume: Object, path: str, lookup: Lookup) -> Iterator[str]:
+def _volume(volume: Object, path: str) -> Iterator[Reference]:
     sources = [(f"{path}.projected.sources[{i}]", s) for i, s in enumerate(parts(part(volume, "projected"), "sources"))]
     for at, source in [(path, volume), *sources]:
         own = at == path
-        yield from _named(part(source, "configMap"), "name", f"{at}.configMap", CONFIGMAPS, lookup)
+        yield from _named(part(source, "configMap"), "name", f"{at}.configMap", CONFIGMAPS)
         field = "secretName" if own else "name"
-        yield from _named(part(source, "secret"), field, f"{at}.secret", SECRETS, lookup)
-    claim = text(part(volume, "persistentVolumeClaim"), "claimName")
-    consequence = "the pods stay Pending until it does"
-    yield from lookup.missing(f"{path}.persistentVolumeClaim.claimName", CLAIMS, claim, consequence)
+        yield from _named(part(source, "secret"), field, f"{at}.secret", SECRETS)
+    if claim := text(part(volume, "persistentVolumeClaim"), "claimName"):
+        where = f"{path}.persistentVolumeClaim.claimName"
+        yield Reference(where, CLAIMS, claim, "the pods stay Pending until it does")
 
 
-def _named(source: Object, field: str, path: str, resource: Resource, lookup: Lookup) -> Iterator[str]:
-    if source.get("optional") is not True:
-        yield from lookup.missing(f"{path}.{field}", resource, text(source, field), _WAITS)
+def _named(source: Object, field: str, path: str, resource: Resource) -> Iterator[Reference]:
+    name = text(source, field)
+    if name and source.get("optional") is not True:
+        yield Reference(f"{path}.{field}", resource, name, _WAITS)
 
 
-def _environment(container: Object, path: str, lookup: Lookup) -> Iterator[str]:
+def _environment(container: Object, path: str) -> Iterator[Reference]:
     for i, source in enumerate(parts(container, "envFrom")):
         for field, resource in (("configMapRef", CONFIGMAPS), ("secretRef", SECRETS)):
-            yield from _named(part(source, field), "name", f"{path}.envFrom[{i}].{field}", resource, lookup)
+            yield from _named(part(source, field), "name", f"{path}.envFrom[{i}].{field}", resource)
     for i, variable in enumerate(parts(container, "env")):
         for field, resource in (("configMapKeyRef", CONFIGMAPS), ("secretKeyRef", SECRETS)):
             source = part(part(variable, "valueFrom"), field)
-            if source:
-                yield from _key(source, f"{path}.env[{i}].valueFrom.{field}", resource, lookup)
-
-
-def _key(source: Object, path: str, resource: Resource, lookup: Lookup) -> Iterator[str]:
-    name, key = text(source, "name"), text(source, "key")
-    if source.get("optional") is True or not name:
-        return
-    found = lookup.get(resource, name)
-    if found is None:
-        yield from lookup.missing(f"{path}.name", resource, name, _WAITS)
-    elif resource is CONFIGMAPS and key not in strings(found, "data") and key not in part(found, "binaryData"):
-        # of a Secret, only that it is there is told: its keys are for those who may read it
-        yield f'{path}.key: ConfigMap "{name}" has no key "{key}": {_WAITS}'
+            name = text(source, "name")
+            if name and source.get("optional") is not True:
+                at = f"{path}.env[{i}].valueFrom.{field}"
+                yield Reference(f"{at}.name", resource, name, _WAITS, f"{at}.key", text(source, "key"))

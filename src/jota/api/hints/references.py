@@ -2,7 +2,7 @@
 
 In: an object that was found valid, and what it replaces. Out: texts for Warning headers. Only writes from outside are looked
 at, only when the spec changed, and optional references are silent. A few keys are looked up, nothing is listed but for
-Services. What only comes later in the same `kubectl apply` is warned of, too: the object works once it is there.
+Services. What a pod refers to is known by its shape (shapes.py). What only comes later in the same `kubectl apply` is warned of, too: the object works once it is there.
 Next: pods.py, services.py, others.py.
 """
 
@@ -14,14 +14,14 @@ from jota.api.filters.attributes import COMPONENT, User
 from jota.api.hints import others, pods, services
 from jota.api.hints.lookup import Lookup
 from jota.api.registry import Registry
+from jota.api.shapes import Shape
 from jota.kinds.kind import Object
-from jota.meta.resource import Resource
+from jota.meta.resource import PODS, Resource
 
 MOST = 8
 """Warnings of one write."""
 Check = Callable[[Object, Lookup], Iterator[str]]
 _CHECKS: dict[tuple[str, str], Check] = {
-    ("", "pods"): pods.pod,
     ("", "replicationcontrollers"): pods.workload,
     ("apps", "deployments"): pods.workload,
     ("apps", "replicasets"): pods.workload,
@@ -45,15 +45,29 @@ def outside(user: User) -> bool:
     return user.name != COMPONENT.name and not user.name.startswith("system:node:")
 
 
-def warnings(registry: Registry, resource: Resource, new: Object, old: Object | None = None) -> list[str]:
+def warnings(
+    registry: Registry, resource: Resource, new: Object, old: Object | None = None, shape: Shape | None = None
+) -> list[str]:
     """Raises nothing: objects of any shape are looked at."""
+    if resource == PODS:
+        if shape is None:
+            if old is not None and new.get("spec") == old.get("spec"):
+                return []
+            refers = tuple(pods.pod(new))
+        else:
+            if shape.references is None:
+                shape.references = tuple(pods.pod(new))
+            refers = shape.references
+        return _few(Lookup(registry, new["metadata"].get("namespace", "")).all_missing(refers)) if refers else []
     check = _CHECKS.get((resource.group, resource.plural))
-    if check is pods.pod and not pods.refers(new):
-        return []
     if check is None or (old is not None and all(new.get(p) == old.get(p) for p in _PARTS)):
         return []
+    return _few(check(new, Lookup(registry, new["metadata"].get("namespace", ""))))
+
+
+def _few(texts: Iterator[str]) -> list[str]:
     found: list[str] = []
-    for text in check(new, Lookup(registry, new["metadata"].get("namespace", ""))):
+    for text in texts:
         if text not in found:
             found.append(text)
         if len(found) == MOST:

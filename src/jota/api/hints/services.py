@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
+import msgspec
+
+from jota.api import object as at_rest
 from jota.api.hints.lookup import Lookup
 from jota.kinds.kind import Object
-from jota.kinds.shape import deep, meta, number, part, parts, strings, text
+from jota.kinds.shape import deep, number, part, parts, strings, text
 from jota.meta.resource import DEPLOYMENTS, PODS, Resource
+from jota.store.protocol import Entry
 
 MOST = 200
 """Objects of one kind that are looked at; where there are more, nothing is said."""
@@ -24,12 +28,41 @@ _WORKLOADS = (
 )
 
 
-class _Pods(NamedTuple):
-    """Pods of one template, or one pod."""
+class _Template(msgspec.Struct):
+    metadata: _Labelled | None = None
 
-    owner: str
+
+class _Labelled(msgspec.Struct):
+    labels: dict[str, str] | None = None
+
+
+class _Spec(msgspec.Struct):
+    template: _Template | None = None
+
+
+class _Workload(msgspec.Struct):
+    spec: _Spec | None = None
+
+
+_decode = msgspec.json.Decoder(_Workload).decode
+
+
+class _Pods(NamedTuple):
+    """Pods of one template, or one pod; only the labels are decoded."""
+
+    resource: Resource
+    entry: Entry
     labels: dict[str, str]
-    spec: Object
+
+    @property
+    def owner(self) -> str:
+        return f"{self.resource.kind} {self.entry.key.rpartition('/')[2]}"
+
+    def ports(self, lookup: Lookup) -> list[Object]:
+        """What its containers declare."""
+        obj = lookup.registry.decoded(self.resource, self.entry)
+        spec = part(obj, "spec") if self.resource is PODS else part(deep(obj, "spec", "template"), "spec")
+        return [port for container in _containers(spec) for port in parts(container, "ports")]
 
 
 def service(obj: Object, lookup: Lookup) -> Iterator[str]:
@@ -42,20 +75,38 @@ def service(obj: Object, lookup: Lookup) -> Iterator[str]:
     if not chosen:
         yield from _misspelled(selector, known)
         return
-    ports = [port for p in chosen for container in _containers(p.spec) for port in parts(container, "ports")]
-    for i, port in enumerate(parts(spec, "ports")):
-        yield from _port(port, f"spec.ports[{i}]", ports, chosen[0].owner)
+    # workloads come first: what they declare is what their pods do, which are looked at only when that is not enough
+    declared: list[Object] = []
+    said: list[str] = []
+    for one in chosen:
+        declared += one.ports(lookup)
+        said = [
+            word
+            for i, port in enumerate(parts(spec, "ports"))
+            for word in _port(port, f"spec.ports[{i}]", declared, chosen[0].owner)
+        ]
+        if not said and declared:
+            return
+    yield from said
 
 
 def _candidates(lookup: Lookup) -> Iterator[_Pods]:
     for resource in _WORKLOADS:
-        for obj in islice(lookup.registry.objects(resource, lookup.namespace), MOST):
-            template = deep(obj, "spec", "template")
-            yield _Pods(
-                f"{resource.kind} {meta(obj).get('name')}", strings(meta(template), "labels"), part(template, "spec")
-            )
-    for obj in islice(lookup.registry.objects(PODS, lookup.namespace), MOST):
-        yield _Pods(f"Pod {meta(obj).get('name')}", strings(meta(obj), "labels"), part(obj, "spec"))
+        for entry in islice(lookup.registry.entries(resource, lookup.namespace), MOST):
+            yield _Pods(resource, entry, _template_labels(entry))
+    for entry in islice(lookup.registry.entries(PODS, lookup.namespace), MOST):
+        yield _Pods(PODS, entry, at_rest.labels(entry))
+
+
+def _template_labels(entry: Entry) -> dict[str, str]:
+    """Read past everything else: nothing is made of it."""
+    value = entry.value or b""
+    try:
+        found = _decode(b"{" + value[value.index(at_rest.NEWLINE) + 2 :] + b"}")
+    except (msgspec.MsgspecError, ValueError):  # an old or foreign writer left another type there
+        return {}
+    template = found.spec.template if found.spec is not None else None
+    return (template.metadata.labels if template is not None and template.metadata is not None else None) or {}
 
 
 def _containers(spec: Object) -> list[Object]:
@@ -84,11 +135,17 @@ def _shown(port: Object) -> str:
 def _misspelled(selector: dict[str, str], known: list[_Pods]) -> Iterator[str]:
     from difflib import SequenceMatcher
 
+    seen: set[tuple[str, ...]] = set()
     for candidate in known:
         if not selector.keys() <= candidate.labels.keys():
             continue
+        values = tuple(candidate.labels[k] for k in selector)
+        if values in seen:
+            continue  # another pod of the same template
+        seen.add(values)
         wrong = {k: v for k, v in selector.items() if candidate.labels[k] != v}
-        if all(SequenceMatcher(None, v, candidate.labels[k]).ratio() >= 0.6 for k, v in wrong.items()):
+        likeness = (SequenceMatcher(None, v, candidate.labels[k]) for k, v in wrong.items())
+        if all(m.real_quick_ratio() >= 0.6 and m.quick_ratio() >= 0.6 and m.ratio() >= 0.6 for m in likeness):
             have = ",".join(f"{k}={candidate.labels[k]}" for k in wrong)
             want = ",".join(f"{k}={v}" for k, v in wrong.items())
             yield f"spec.selector: no pod has {want}; {candidate.owner} has {have}: did you mean that?"
