@@ -24,7 +24,7 @@ from jota.aio.clock import SystemClock
 from jota.api.aggregation import autoregister, availability, documents, openapi, remote, tls
 from jota.api.config import ApiConfig, FrontProxy
 from jota.api.filters.attributes import COMPONENT, User
-from jota.api.openapi.documents import Document
+from jota.api.openapi.documents import PROTOBUF, PROTOBUF_ACCEPTED, Document
 from jota.api.security import secure, write_roles
 from jota.client.client import Client
 from jota.client.https import Https
@@ -506,6 +506,18 @@ async def test_openapi_holds_the_extension_servers_schemas(w: World) -> None:
     assert w.extension.looks.count("/openapi/v2") == 1
     await w.get("/openapi/v2")
     assert w.extension.looks.count("/openapi/v2") == 1, "what was read a moment ago is not asked again"
+    old = await w.api.request("GET", "/openapi/v2", accept=PROTOBUF_ACCEPTED[0])
+    assert dict(old.headers)["Content-Type"] == PROTOBUF
+    assert isinstance(old.body, bytes)
+    for name in (
+        "io.k8s.api.core.v1.Pod",
+        "com.example.wardle.v1alpha1.Flunder",
+        f"{ROOT}/namespaces/{{namespace}}/flunders",
+    ):
+        assert name.encode() in old.body
+    known = dict(old.headers)["ETag"]
+    again = await w.api.request("GET", "/openapi/v2", accept=PROTOBUF_ACCEPTED[1], **{"if-none-match": known})
+    assert (again.status, w.extension.looks.count("/openapi/v2")) == (304, 1)
 
 
 def test_definitions_of_the_same_name_live_side_by_side() -> None:

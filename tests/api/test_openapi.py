@@ -194,6 +194,66 @@ def test_the_gnostic_document(documents: Documents) -> None:
     assert b'"Deployment"' in _fields(extension[2][0])[2][0]
 
 
+def test_the_gnostic_document_with_what_other_servers_have(documents: Documents) -> None:
+    from jota.api.aggregation import openapi
+
+    reference = {"$ref": "#/definitions/io.example.T"}
+    good = {
+        "get": {
+            "parameters": [{"$ref": "#/parameters/limit-1"}, {"in": "path", "name": "name", "type": "string"}],
+            "responses": {"200": {"schema": reference}},
+        }
+    }
+    theirs = {
+        "paths": {
+            "/apis/example.io/v1/ts/{name}": good,
+            "/apis/apps/v1/hidden": good,
+            "/apis/example.io/v1/odd": {"get": {"responses": 7}},
+            "/apis/example.io/v1/cookie": {"get": {"parameters": [{"in": "cookie", "name": "c"}], "responses": {}}},
+        },
+        "parameters": {"limit-1": {"in": "query", "name": "limit", "type": "integer", "uniqueItems": True}},
+        "definitions": {
+            "io.example.T": {
+                "type": "object",
+                "properties": {
+                    "pod": {"$ref": "#/definitions/io.k8s.api.core.v1.Pod"},
+                    "odd": {"$ref": "#/definitions/io.example.Odd"},
+                    "both": {"allOf": [{"type": ["string", "null"]}]},
+                },
+            },
+            "io.k8s.api.core.v1.Pod": {"type": "object", "description": "of another version"},
+            "io.example.Odd": {"maxLength": -1},
+        },
+    }
+    foos = "/apis/stable.example.com/v1"
+    plain = {"get": {"responses": {"200": {"schema": reference}}}}
+    taken = {"paths": {f"{foos}/jobs": plain, f"{foos}/dangling": good}, "definitions": {}}
+    taken["definitions"] = {"io.example.T": {"type": "string"}, "io.example.Unused": {}}
+    servers = {"/apis/example.io/v1": orjson.dumps(theirs), foos: orjson.dumps(taken), "/apis/x/v1": b"["}
+    found = openapi.merge_protobuf(documents.v2(), documents.v2_protobuf(), list(servers.items()))
+    own, document = _fields(documents.v2_protobuf().identity()), _fields(found.identity())
+    assert found.content_type == PROTOBUF
+    assert {n: document[n] for n in document if n not in (8, 9)} == {n: own[n] for n in own if n not in (8, 9)}
+    assert found.etag != documents.v2_protobuf().etag
+
+    paths, before = _map(document[8][0], 2), _map(own[8][0], 2)
+    hidden = {p for p in before if p.startswith(f"{foos}/")}
+    assert hidden
+    new = {"/apis/example.io/v1/ts/{name}", f"{foos}/jobs"}
+    assert paths.keys() == before.keys() - hidden | new, "odd ones are left out, and what is not below their root"
+    assert all(paths[p] == before[p] for p in before.keys() - hidden)
+    get = _fields(_fields(paths["/apis/example.io/v1/ts/{name}"])[2][0])
+    limit = _fields(_fields(_fields(_fields(get[8][0])[1][0])[2][0])[3][0])
+    assert limit[4] == [b"limit"], "shared parameters are written out"
+
+    definitions, known = _map(document[9][0], 1), _map(own[9][0], 1)
+    assert all(definitions[name] == known[name] for name in known)
+    assert definitions.keys() - known.keys() == {"io.example.T", "io.example.T_v2", "io.k8s.api.core.v1.Pod_v2"}
+    properties = _map(_fields(definitions["io.example.T"])[25][0], 1)
+    assert _fields(properties["pod"])[1] == [b"#/definitions/io.k8s.api.core.v1.Pod_v2"]
+    assert _fields(_fields(_fields(properties["both"])[24][0])[22][0])[1] == [b"string", b"null"]
+
+
 def test_gnostic_operations(documents: Documents) -> None:
     paths = _map(_fields(documents.v2_protobuf().identity())[8][0], 2)
     item = _fields(paths["/api/v1/namespaces/{namespace}/pods/{name}"])

@@ -62,17 +62,24 @@ class OpenApiPages:
 
         for media, _ in clauses(request.headers.get("accept", "")) or [("*/*", {})]:
             if media in PROTOBUF_ACCEPTED:
-                return _answer(request, await self._make(lambda docs: docs.v2_protobuf()))
+                return _answer(request, await self._v2_document(await self._make(lambda docs: docs.v2_protobuf())))
             if media in ("application/json", "application/*", "*/*"):
-                own = await self._make(lambda docs: docs.v2())
-                if self._api.aggregation.remotes:
-                    if self._merged is None:
-                        from jota.api.aggregation.openapi import Merged
-
-                        self._merged = Merged(self._api.clock)
-                    own = await self._merged.v2(own, list(self._api.aggregation.remotes.values()))
-                return _answer(request, own)
+                return _answer(request, await self._v2_document(None))
         raise not_acceptable(["application/json", *PROTOBUF_ACCEPTED])
+
+    async def _v2_document(self, protobuf: Document | None) -> Document:
+        """JSON, or our own document as `protobuf`, with what other servers have."""
+        remotes = list(self._api.aggregation.remotes.values())
+        if protobuf is not None and not remotes:
+            return protobuf
+        own = await self._make(lambda docs: docs.v2())
+        if not remotes:
+            return own
+        if self._merged is None:
+            from jota.api.aggregation.openapi import Merged
+
+            self._merged = Merged(self._api.clock)
+        return await self._merged.v2(own, remotes, protobuf)
 
     async def _v3(self, request: Request, path: str) -> Response:
         document = await self._make(lambda docs: docs.v3(path))

@@ -12,7 +12,6 @@ from collections import OrderedDict
 
 from jota.api.config import FrontProxy
 
-
 MOST = 4
 """Contexts of one server: that of its probes and that of its bundle, and room for a bundle that is being replaced."""
 

@@ -2,8 +2,8 @@
 
 In: an object that was found valid, and what it replaces. Out: texts for Warning headers. Only writes from outside are looked
 at, only when the spec changed, and optional references are silent. A few keys are looked up, nothing is listed but for
-Services. What a pod refers to is known by its shape (shapes.py). What only comes later in the same `kubectl apply` is warned of, too: the object works once it is there.
-Next: pods.py, services.py, others.py.
+Services; what a pod refers to is known by its shape (shapes.py). What only comes later in the same `kubectl apply` is warned
+of, too: the object works once it is there. Next: pods.py, services.py, others.py.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ a message is the concatenation of its encoded fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -15,6 +16,8 @@ from jota.api.openapi import v2
 from jota.api.openapi.definitions import Custom, definitions
 from jota.api.openapi.v3 import INFO
 from jota.kinds.kind import Kind
+
+log = logging.getLogger("jota.api.openapi")
 
 
 def document(kinds: Iterable[Kind], custom: Custom) -> Iterator[bytes]:
@@ -28,6 +31,59 @@ def document(kinds: Iterable[Kind], custom: Custom) -> Iterator[bytes]:
     token = v2.SECURITY["BearerToken"]
     key = _text(1, token["type"]) + _text(2, token["name"]) + _text(3, token["in"]) + _text(4, token["description"])
     yield _message(12, _named(1, "BearerToken", b"")) + _message(13, _named(1, "BearerToken", _message(2, key)))
+
+
+# --- what others serve -----------------------------------------------------------------------------------------------
+
+
+def extended(own: bytes, hidden: tuple[str, ...], paths: dict[str, Any], definitions: dict[str, Any]) -> bytes:
+    """A document of `document` with more paths and definitions, which others made, instead of the paths below `hidden`
+    ("/apis/apps/v1"). What cannot be understood of theirs is left out."""
+    out = b""
+    for field, data in _fields(own):
+        if field == 8:
+            kept = [_message(n, e) for n, e in _fields(data) if not _below(_key(e), hidden)]
+            data = b"".join(kept) + b"".join(_understood(2, paths, _path_item))
+        elif field == 9:
+            data += b"".join(_understood(1, definitions, _schema))
+        out += _message(field, data)
+    return out
+
+
+def _understood(field: int, entries: dict[str, Any], encode: Callable[[Any], bytes]) -> Iterator[bytes]:
+    for name, value in entries.items():
+        try:
+            yield _named(field, name, encode(value))
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as problem:
+            log.info("%s of another server's OpenAPI document is left out: %r", name, problem)
+
+
+def _below(path: str, roots: tuple[str, ...]) -> bool:
+    return any(f"{path}/".startswith(f"{root}/") for root in roots)
+
+
+def _key(entry: bytes) -> str:
+    return next(data.decode() for field, data in _fields(entry) if field == 1)
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(number, content) of a message whose fields all have a length: of ours."""
+    at = 0
+    while at < len(data):
+        tag, at = _read_varint(data, at)
+        size, at = _read_varint(data, at)
+        yield tag >> 3, data[at : at + size]
+        at += size
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = data[at]
+        number |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return number, at
 
 
 # --- wire ------------------------------------------------------------------------------------------------------------
@@ -96,9 +152,11 @@ def _schema(schema: dict[str, Any]) -> bytes:
             21, _message(1, _schema(values)) if isinstance(values, dict) else _varint(2 << 3) + bytes([values])
         )
     if "type" in schema:
-        out += _message(22, _text(1, schema["type"]))
+        types = schema["type"]
+        out += _message(22, _texts(1, types if isinstance(types, list) else [types]))
     if "items" in schema:
         out += _message(23, _message(1, _schema(schema["items"])))
+    out += b"".join(_message(24, _schema(part)) for part in schema.get("allOf") or ())
     if schema.get("properties"):
         entries = (_named(1, name, _schema(child)) for name, child in schema["properties"].items())
         out += _message(25, b"".join(entries))
@@ -116,17 +174,19 @@ def _path_item(item: dict[str, Any]) -> bytes:
 
 
 def _operation(operation: dict[str, Any]) -> bytes:
-    out = _texts(1, operation["tags"]) + _text(3, operation["description"]) + _text(5, operation["operationId"])
-    out += _texts(6, operation["produces"]) + _texts(7, operation["consumes"])
-    out += b"".join(_message(8, _parameter(p)) for p in operation["parameters"])
+    """Of our own ones, everything is there; others may leave out most of it."""
+    get = operation.get
+    out = _texts(1, get("tags")) + _text(3, get("description")) + _text(5, get("operationId"))
+    out += _texts(6, get("produces")) + _texts(7, get("consumes"))
+    out += b"".join(_message(8, _parameter(p)) for p in get("parameters") or ())
     responses = (_named(1, code, _message(1, _response(r))) for code, r in operation["responses"].items())
-    out += _message(9, b"".join(responses)) + _texts(10, operation["schemes"])
+    out += _message(9, b"".join(responses)) + _texts(10, get("schemes"))
     return out + _extensions(13, operation)
 
 
 def _response(response: dict[str, Any]) -> bytes:
     schema = response.get("schema")
-    return _text(1, response["description"]) + (_message(2, _message(1, _schema(schema))) if schema else b"")
+    return _text(1, response.get("description")) + (_message(2, _message(1, _schema(schema))) if schema else b"")
 
 
 def _parameter(parameter: dict[str, Any]) -> bytes:
@@ -139,8 +199,10 @@ def _parameter(parameter: dict[str, Any]) -> bytes:
             + _message(5, _schema(parameter["schema"]))
         )
         return _message(1, _message(1, body))
-    common = _flag(1, parameter.get("required")) + _text(2, parameter["in"]) + _text(3, parameter["description"])
+    common = _flag(1, parameter.get("required")) + _text(2, parameter["in"]) + _text(3, parameter.get("description"))
     common += _text(4, parameter["name"])
     if parameter["in"] == "path":
         return _message(1, _message(2, _message(4, common + _text(5, parameter["type"]) + _flag(18, True))))
+    if parameter["in"] != "query":
+        raise ValueError(f"a parameter in {parameter['in']}")
     return _message(1, _message(2, _message(3, common + _text(6, parameter["type"]) + _flag(19, True))))
