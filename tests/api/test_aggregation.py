@@ -41,6 +41,7 @@ from jota.testing.cluster import ApiServer, story
 from jota.testing.extension import GROUP, ROOT, VERSION, ExtensionServer
 from jota.wire.dial import dial
 from jota.wire.http import HttpServer
+from jota.wire.message import Request
 
 Object = dict[str, Any]
 NAME = f"{VERSION}.{GROUP}"
@@ -265,6 +266,17 @@ async def test_what_a_client_claims_of_itself_ends_here(w: World) -> None:
     assert (await w.get(ROOT, COMPONENT, impersonate_user="alice"))[0] == 200
     assert w.extension.users[-1][0] == "alice"
     assert "impersonate-user" not in w.extension.users[-1][2]
+    names = ("X_Remote_User", "x-remote_group", "X_Remote-Extra-A", "AUTHORIZATION", "Impersonate_User", "x_kept")
+    headers = {name.lower(): "v" for name in names} | {"connection": "X-Remote-User, close"}
+    answer = await w.api.api.handle(Request("GET", path, headers=headers, user=COMPONENT))
+    assert answer.status == 200
+    user, groups, seen = w.extension.users[-1]
+    assert (user, "system:masters" in groups) == (COMPONENT.name, True)
+    assert seen["x_kept"] == "v"
+    spellings = {k: v for k, v in seen.items() if k.replace("_", "-").startswith(("x-remote-", "impersonate-", "auth"))}
+    assert set(spellings) == {"x-remote-user", "x-remote-group"}, (
+        "another spelling of the same name is the same name to some"
+    )
 
 
 @told
@@ -335,7 +347,7 @@ async def test_requests_that_pass_through_are_counted_and_noted(w: World) -> Non
 )
 def test_an_extension_server_that_talks_nonsense_harms_nobody_else(garbage: bytes) -> None:
     async def tale() -> None:
-        from jota.wire.message import Request, Response
+        from jota.wire.message import Response
 
         async def handle(request: Request) -> Response:
             kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"

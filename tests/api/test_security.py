@@ -81,11 +81,18 @@ def test_strangers_see_health_and_nothing_else() -> None:
 def test_a_client_certificate_names_user_and_groups() -> None:
     async def story() -> None:
         async with secured() as server:
-            authority = CertificateAuthority(CertificateAuthority.create("ca", days=1, now=0))
+            now = server.clock.now()
+            authority = CertificateAuthority(CertificateAuthority.create("ca", days=9, now=now))
+            ders = []
             for subject, status in ((Subject("root", ("system:masters",)), 200), (Subject("bob", ()), 403)):
-                pair = authority.issue(subject, days=1, client=True, server=False, now=0)
-                der = ssl.PEM_cert_to_DER_cert(pair.certificate.decode())
-                assert (await ask(server, "/api/v1/nodes", certificate=der)).status == status
+                pair = authority.issue(subject, days=1, client=True, server=False, now=now)
+                ders.append(ssl.PEM_cert_to_DER_cert(pair.certificate.decode()))
+                assert (await ask(server, "/api/v1/nodes", certificate=ders[-1])).status == status
+            await server.advance(86_000)
+            assert (await ask(server, "/api/v1/nodes", certificate=ders[0])).status == 200
+            await server.advance(500)
+            late = await ask(server, "/api/v1/nodes", certificate=ders[0])
+            assert (late.status, b"has expired" in late.body) == (401, True), "the connection may be older than that"
 
     asyncio.run(story())
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from jota.aio.clock import SystemClock
 from jota.api.authn.config import BadConfiguration, Configuration, OidcFlags, from_flags, parse
-from jota.api.authn.kubeconfig import endpoint
+from jota.api.authn.kubeconfig import Endpoint, endpoint
 from jota.api.authn.oidc import REFETCH, OidcAuthenticator
 from jota.api.authn.webhook import BAD, GOOD, WebhookAuthenticator, user_of
 from jota.api.filters.authn import Authentication
@@ -857,6 +857,29 @@ def test_a_token_review_asks_elsewhere_too_and_minds_the_audience(tmp_path: Path
                 assert (mine["authenticated"], mine["audiences"]) == (True, [OWN])
                 assert (await reviewed([OWN, "x"]))["audiences"] == [OWN]
                 assert (await reviewed(["x"]))["authenticated"] is False
+
+    asyncio.run(main())
+
+
+def test_who_is_said_not_to_be_authenticated_is_not() -> None:
+    def groups(name: str, *given: str) -> tuple[str, ...]:
+        info = {"username": name, "groups": list(given)}
+        found = user_of({"status": {"authenticated": True, "user": info}}, (), (OWN,))
+        assert found is not None
+        return found[0].groups
+
+    assert groups("a", "x") == ("x", "system:authenticated")
+    assert groups("a", "system:authenticated", "x") == ("system:authenticated", "x")
+    assert groups("a", "system:unauthenticated") == ("system:unauthenticated",)
+    assert groups("system:anonymous", "x") == ("x",)
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1:99999/review", "https://[::1/review"])
+def test_an_address_that_is_none_is_a_service_that_does_not_answer(url: str) -> None:
+    async def main() -> None:
+        hook = WebhookAuthenticator(Endpoint(url, ssl.create_default_context()), RealDays(), (OWN,))
+        async with cluster(hook) as server:
+            assert await who(server, "token") == (401, "Unauthorized")
 
     asyncio.run(main())
 

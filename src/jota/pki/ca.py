@@ -152,6 +152,11 @@ def expiry(certificate_pem: bytes) -> float:
     return x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc.timestamp()
 
 
+def expiry_of(der: bytes) -> float:
+    """notAfter, epoch seconds. Raises ValueError."""
+    return x509.load_der_x509_certificate(der).not_valid_after_utc.timestamp()
+
+
 def fingerprint(certificate_pem: bytes) -> str:
     """sha256 of the first certificate's DER, in hex. Raises ValueError."""
     certificate = x509.load_pem_x509_certificate(certificate_pem)

@@ -158,7 +158,8 @@ class Remote:
         """Raises OSError, TimeoutError; ValueError for a user whose name holds a line break."""
         service, (host, port) = self.service, target
         server = f"{text(service, 'name')}.{text(service, 'namespace')}.svc"
-        kept = {k: v for k, v in request.headers.items() if not k.startswith(_PRIVATE)}
+        # to servers that follow CGI, a_b is the same as a-b
+        kept = {k: v for k, v in request.headers.items() if not k.replace("_", "-").startswith(_PRIVATE)}
         headers = [("Host", f"{server}:{number(service, 'port', 443)}"), *identity(user)]
         if request.peer.address:
             before = kept.pop("x-forwarded-for", "")

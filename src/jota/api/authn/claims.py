@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from jota.meta.cel import Program
 
 AUTHENTICATED = "system:authenticated"
+_SETTLED = {AUTHENTICATED, "system:unauthenticated"}
+
+
+def with_authenticated(name: str, groups: list[str]) -> tuple[str, ...]:
+    """The groups of somebody who was vouched for: authenticated, unless that is said already, or the contrary is
+    (upstream's group adder)."""
+    settled = name == "system:anonymous" or not _SETTLED.isdisjoint(groups)
+    return tuple(dict.fromkeys(groups if settled else (*groups, AUTHENTICATED)))
 
 
 @dataclass(slots=True, frozen=True)
@@ -63,7 +71,7 @@ def user_of(claims: dict[str, Any], mapping: Mapping) -> User:
         values = _texts(_evaluate(program, {"claims": claims}), f"extra {key}")
         if values:
             extra[key] = values
-    user = User(name, uid, tuple(dict.fromkeys((*groups, AUTHENTICATED))), extra)
+    user = User(name, uid, with_authenticated(name, groups), extra)
     shown = {"username": name, "uid": uid, "groups": groups, "extra": extra}
     for rule in mapping.user_rules:
         if rule.expression is not None and _evaluate(rule.expression, {"user": shown}) is not True:

@@ -50,8 +50,11 @@ async def json(
     timeout: float = 10.0,
 ) -> Any:
     """The decoded answer of status 200 or 201. `timeout` in seconds is for everything. Raises FetchFailed."""
-    parsed = urlsplit(url)
-    host, port = parsed.hostname or "", parsed.port or 443
+    try:
+        parsed = urlsplit(url)
+        host, port = parsed.hostname or "", parsed.port or 443
+    except ValueError as error:
+        raise FetchFailed(f"{url}: {error}") from None
     path = (parsed.path or "/") + (f"?{parsed.query}" if parsed.query else "")
     content = b"" if body is None else orjson.dumps(body)
     sent = [

@@ -12,7 +12,7 @@ from typing import Any
 
 from jota.aio.clock import Clock
 from jota.api.authn import fetch
-from jota.api.authn.claims import AUTHENTICATED
+from jota.api.authn.claims import with_authenticated
 from jota.api.authn.kubeconfig import Endpoint
 from jota.api.authn.outside import Found, Remembered
 from jota.api.filters.attributes import User
@@ -93,11 +93,9 @@ def user_of(answer: Any, audiences: tuple[str, ...], own: tuple[str, ...]) -> Fo
         return None
     extra = info.get("extra")
     uid = info.get("uid", "")
-    groups = _texts(info.get("groups"))
-    if name != "system:anonymous" and AUTHENTICATED not in groups:
-        groups.append(AUTHENTICATED)
+    groups = with_authenticated(name, _texts(info.get("groups")))
     more = {k: _texts(v) for k, v in extra.items()} if isinstance(extra, dict) else {}
-    user = User(name, uid if isinstance(uid, str) else "", tuple(groups), more)
+    user = User(name, uid if isinstance(uid, str) else "", groups, more)
     return user, matched
 
 

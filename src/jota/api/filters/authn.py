@@ -25,7 +25,7 @@ from jota.api.filters.requestheader import RequestHeader
 from jota.api.tokens import Lookup, ServiceAccountTokens
 from jota.meta.errors import unauthorized
 from jota.meta.resource import SECRETS
-from jota.pki.ca import read_certificate
+from jota.pki.ca import expiry_of, read_certificate
 from jota.pki.jwt import BadToken
 from jota.wire.message import Request
 
@@ -52,6 +52,8 @@ class Authentication:
         self._tokens, self._lookup, self._clock = tokens, lookup, clock
         self._outside, self._anonymous = outside, anonymous
         self._certificates: OrderedDict[bytes, User] = OrderedDict()
+        self._ends: OrderedDict[bytes, float] = OrderedDict()
+        """notAfter of certificates, epoch seconds."""
         self.front_proxies: RequestHeader | None = None
 
     async def authenticate(self, request: Request) -> User | None:
@@ -66,6 +68,7 @@ class Authentication:
         certificate = request.peer.certificate
         proxy = None
         if certificate is not None:
+            self._check_time(certificate)
             proxy = self.front_proxies.proxy_name(certificate) if self.front_proxies is not None else None
             if self.front_proxies is None or proxy is None:
                 return self._by_certificate(certificate)
@@ -104,6 +107,16 @@ class Authentication:
                 return found
         raise unauthorized()
 
+    def _check_time(self, der: bytes) -> None:
+        """TLS looked when the connection began, which may be long ago. Raises ApiError 401."""
+        ends = self._ends.get(der)
+        if ends is None:
+            ends = self._ends[der] = expiry_of(der)
+            if len(self._ends) > _MOST_CERTIFICATES:
+                self._ends.popitem(last=False)
+        if self._clock.now() > ends:
+            raise unauthorized("Unauthorized: the client certificate has expired")
+
     def _by_certificate(self, der: bytes) -> User:
         user = self._certificates.get(der)
         if user is None:
@@ -118,7 +131,7 @@ class Authentication:
 
     def _by_bootstrap_token(self, token_id: str, secret: str) -> User:
         data = self._bootstrap_secret(token_id)
-        right = hmac.compare_digest(data.get("token-secret", ""), secret)
+        right = hmac.compare_digest(data.get("token-secret", "").encode(), secret.encode())
         if not right or data.get("usage-bootstrap-authentication") != "true" or self._expired(data):
             raise unauthorized("Unauthorized: the bootstrap token is unknown, wrong or expired")
         extra = [g for g in data.get("auth-extra-groups", "").split(",") if g.startswith("system:bootstrappers:")]
