@@ -54,6 +54,23 @@ def spend(units: int) -> None:
         pace.pause()
 
 
+class TooLong(Exception):
+    """It would need more than FIRST units; do it with `run`."""
+
+
+def at_once(work: Callable[[], T]) -> tuple[T, int]:
+    """(`work()`, the units that it took), for callers that cannot wait. Raises TooLong, and what `work` raises."""
+    pace.left, pace.pause = FIRST, _late
+    try:
+        result = work()
+        return result, FIRST - pace.left
+    except _Late:
+        raise TooLong from None
+    finally:
+        _never()
+        pace.pause = _never
+
+
 async def run(work: Callable[[], T]) -> T:
     """`work()`, which may be begun more than once. Raises what it raises."""
     turns = _of_this_loop()

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from jota.meta.quantity import parse
-from jota.scheduler.deviceselectors import SelectorError, Selectors, attribute, split
+from jota.scheduler.deviceselectors import SelectorError, Selectors, Unanswered, attribute, split
 from jota.scheduler.deviceview import (
     MOST_DEVICES,
     Constraint,
@@ -175,7 +175,16 @@ class _Search:
         """Devices that the class, the selectors and the capacity of the request allow. Raises SelectorError."""
         known = self._meant.get(want)
         if known is None:
-            known = self._meant[want] = [c for c in self.candidates if self._selected(want, c)]
+            known, unanswered = [], None
+            for candidate in self.candidates:
+                try:
+                    if self._selected(want, candidate):
+                        known.append(candidate)
+                except Unanswered as error:
+                    unanswered = error  # the questions about the others are asked along with it
+            if unanswered is not None:
+                raise unanswered
+            self._meant[want] = known
         return known
 
     def _selected(self, want: Want, candidate: Candidate) -> bool:

@@ -1,7 +1,7 @@
 """Reads slices, taint rules, classes and claims for the scheduler, from the first pod on that has claims; before that nobody pays for it.
 
 In: the API. Out: changes of `Snapshot.devices`, hints about whom they may help. Pods that come before everything was read
-once are held back and handed over then.
+once are held back and handed over then. Selectors that take too long for a decision are evaluated here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from jota.aio.clock import Clock
+from jota.aio.slices import run as in_slices
 from jota.client.client import Client
 from jota.client.informer import Informer
 from jota.scheduler.devices import Devices
@@ -45,6 +46,7 @@ class DeviceFeed:
         slices.add_handler(self._slice_changed)
         rules.add_handler(self._rule_changed)
         self._informers: list[Informer[Any]] = [rules, slices, classes, claims]
+        self._questions = asyncio.Event()
 
     def holds(self, key: str) -> bool:
         """Whether the pod has to wait until everything was read once; it is handed over then."""
@@ -57,7 +59,10 @@ class DeviceFeed:
     async def run(self) -> None:
         """Until cancelled."""
         await self._needed.wait()
+        selectors = self._devices.selectors
+        selectors.attend(self._questions.set, asyncio.get_running_loop().call_soon)
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._answer())
             for informer in self._informers:
                 tasks.create_task(informer.run())
             for informer in self._informers:
@@ -66,6 +71,18 @@ class DeviceFeed:
             held, self._held = list(self._held), {}
             for key in held:
                 self._admit(key)
+
+    async def _answer(self) -> None:
+        """Evaluate what decisions had no time for, and have them made again."""
+        selectors = self._devices.selectors
+        while True:
+            await self._questions.wait()
+            self._questions.clear()
+            while (question := selectors.next()) is not None:
+                selectors.learn(question, await in_slices(question.answer))
+                if selectors.settled(question.expression):
+                    self._devices.answered()
+                    self._stir(HINT)
 
     def _claim_changed(self, old: Claim | None, new: Claim | None) -> None:
         if new is not None:

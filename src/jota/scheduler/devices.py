@@ -77,7 +77,7 @@ class Devices:
         self._held: dict[DeviceId, int] = {}
         self._left: dict[CounterId, int] = {}
         """What held devices leave of counters; kept with `_offer`."""
-        self._selectors = Selectors()
+        self.selectors = Selectors()
         self._offer: _Offer | None = None
         self._answers: dict[tuple[bytes, ...], dict[str | tuple[bool, ...], str]] = {}
         """Demands together -> node, or what it reaches -> why they cannot be met there; "": they can."""
@@ -123,6 +123,10 @@ class Devices:
         else:
             self._rules[name] = found
         self._offer = None
+        self._answers.clear()
+
+    def answered(self) -> None:
+        """Selectors that had no answer have one now."""
         self._answers.clear()
 
     def assume(self, key: Key, grant: Grant) -> None:
@@ -182,7 +186,7 @@ class Devices:
         """What each claim would be given on this node, or why not."""
         demands = [(key[1], demand_of(bytes(self.claims[key].spec))) for key in keys]
         candidates, node = self.candidates(nodes, slot), nodes.names[slot]
-        found = allocate(demands, candidates, node, self.classes, self._held, self._selectors, self._left)
+        found = allocate(demands, candidates, node, self.classes, self._held, self.selectors, self._left)
         return found if isinstance(found, str) else dict(zip(keys, found, strict=True))
 
     def condemned(self, allocation: Allocation) -> str:
