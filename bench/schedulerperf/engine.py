@@ -299,8 +299,9 @@ class _Bound:
         self.ready.set()
         batches = client.transport.watch(path, f"watch=1&resourceVersion={version}", {"accept": "application/json"})
         async for batch in batches:
-            for kind, raw in batch:
-                if kind == "MODIFIED" and b'"nodeName":' in raw and (found := _NAME.search(raw)):
+            for event in batch:
+                raw = event.body
+                if event.type == "MODIFIED" and b'"nodeName":' in raw and (found := _NAME.search(raw)):
                     self._left.discard(found[1])
             if not self._left:
                 self._done.set()

@@ -101,6 +101,7 @@ def test_no_field_of_the_status_is_lost() -> None:
         "containerStatuses": [ran],
         "initContainerStatuses": [ran],
         "resourceClaimStatuses": [{"name": "gpu", "resourceClaimName": "p-gpu-x"}],
+        "nominatedNodeName": "n1",
     }
     assert set(status) == set(PodStatus.__struct_fields__)
     data = orjson.dumps({"metadata": {"name": "p"}, "spec": {"containers": []}, "status": status})

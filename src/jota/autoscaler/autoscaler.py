@@ -280,7 +280,9 @@ class Autoscaler:
     async def _in_use(self, node: Node) -> bool:
         """Whether a pod that would be lost is on the node, as the API itself says. Raises ApiError."""
         listed = await self._client.list(PODS, fields=f"spec.nodeName={node.name}", type=_Pods)
-        here = [p for p in listed.items or () if not p.stays and not p.over and not (p.terminating and not node.ready)]
+        here = [
+            p for p in listed.items or () if not p.stays and not p.finished and not (p.terminating and not node.ready)
+        ]
         if here:
             log.info("node %s is not removed yet: %s is on it", node.name, here[0].key)
         return bool(here)

@@ -65,7 +65,7 @@ def judge(node: Node, pods: Sequence[Pod], options: Options, keepers: Keepers, *
         verdict.reason = f"LocalVolume {keepers.pinned[host]}"
         return verdict
     for pod in pods:
-        if pod.stays or pod.over:
+        if pod.stays or pod.finished:
             continue
         if pod.terminating or pod.spec.priority < options.expendablePodsPriorityCutoff:
             verdict.leaving.append(pod)

@@ -122,7 +122,7 @@ def _pending(observed: Observed, simulation: Simulation, now: float) -> list[Pod
     """Pods that the scheduler could not place. Who waits for a preemption is put where it will go."""
     options, found = observed.options, []
     for pod in observed.pods:
-        if pod.spec.nodeName or pod.over or pod.terminating or pod.stays or not pod.unschedulable:
+        if pod.spec.nodeName or pod.finished or pod.terminating or pod.stays or not pod.unschedulable:
             continue
         if pod.spec.priority < options.expendablePodsPriorityCutoff:
             continue

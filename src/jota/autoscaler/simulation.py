@@ -70,7 +70,7 @@ class Simulation:
             for obj in objects:
                 nodes.workloads.put(kind, obj)
         for pod in seen.pods:
-            if pod.spec.nodeName and not pod.over:
+            if pod.spec.nodeName and not pod.finished:
                 self.on_node.setdefault(pod.spec.nodeName, []).append(pod)
         here = [n for n in seen.nodes if n.name not in self.away]
         copy.load(here, [p for n in here for p in self.on_node.get(n.name, ())])

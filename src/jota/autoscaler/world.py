@@ -33,7 +33,7 @@ HOSTNAME = "kubernetes.io/hostname"
 
 
 class PodMeta(placing.Meta, kw_only=True):
-    annotations: dict[str, str] | None = None
+    creationTimestamp: str = ""
 
 
 class PodVolume(placing.Volume, kw_only=True):
@@ -46,22 +46,9 @@ class PodSpec(placing.Spec, kw_only=True):
     terminationGracePeriodSeconds: int = 30
 
 
-class PodCondition(placing.Condition, kw_only=True):
-    reason: str = ""
-
-
-class PodStatus(placing.Status, kw_only=True):
-    conditions: list[PodCondition] | None = None  # type: ignore[assignment]
-
-
 class Pod(placing.Pod, kw_only=True):
     metadata: PodMeta
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
-    status: PodStatus = msgspec.field(default_factory=PodStatus)
-
-    @property
-    def terminating(self) -> bool:
-        return self.metadata.deletionTimestamp is not None
 
     @property
     def owner(self) -> placing.Owner | None:

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 import orjson
 
+from jota.client.caches import Caches
 from jota.client.transport import EventBatch, Reply, Transport, error_from
 from jota.meta.resource import Resource
 from jota.wire.message import Response
@@ -41,6 +42,8 @@ class Client:
 
     def __init__(self, transport: Transport, *, user_agent: str = "jota", manager: str = "") -> None:
         self.transport = transport
+        self.caches = Caches()
+        """Of the informers that are made with this client."""
         self._headers = {"user-agent": user_agent, "accept": "application/json"}
         self._manager = manager
         """Sent as fieldManager with every write, when set."""
@@ -154,7 +157,7 @@ class Client:
         async with aclosing(batches):
             async for batch in batches:
                 for event in batch:
-                    yield event
+                    yield event.type, event.body
 
     async def watch_batches(
         self,
@@ -184,10 +187,10 @@ class Client:
         batches = self.transport.watch(_path(resource, namespace), query, headers)
         async with aclosing(batches):
             async for batch in batches:
-                if batch[-1][0] == "ERROR":  # always the last of a stream
+                if batch[-1].type == "ERROR":  # always the last of a stream
                     if len(batch) > 1:
                         yield batch[:-1]
-                    raise error_from(500, batch[-1][1])
+                    raise error_from(500, batch[-1].body)
                 yield batch
 
     # -- writing

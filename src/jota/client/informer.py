@@ -1,6 +1,6 @@
 """A cache of one resource, kept true by list and watch. In: the API's state. Out: reads without I/O, and calls of handlers.
 
-The reflector half asks for the WatchList form first (state, then a BOOKMARK that says the state is whole) and falls back
+The reflector asks for the WatchList form first (state, then a BOOKMARK that says the state is whole) and falls back
 to list + watch on servers that refuse it. A clean end or a broken connection resumes after the last resourceVersion; 410
 lists anew, and what vanished meanwhile is handed to the handlers as deletes. Worked example of what handlers see:
 
@@ -9,31 +9,36 @@ lists anew, and what vanished meanwhile is handed to the handlers as deletes. Wo
     (a2, None)      a was deleted, or was found missing after a new list
     (a2, None), (None, b1)   a was replaced by a namesake with another uid while we were away
 
-Cached objects are shared by all readers: never change them. Next: informers.py, which shares one informer per resource.
+An object that its type cannot hold (`Unreadable`) stays as it was last readable, or is left out if it never was; the log and
+/metrics name it and its field, everything else goes on, and it is taken again once it can be read.
+
+Cached objects are shared by all readers: never change them. Next: cache.py, and informers.py, which shares one informer per
+resource.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
 from random import Random
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from jota.aio.clock import Clock, SystemClock
+from jota.client.cache import Cache, IndexFunction
 from jota.client.client import Client
+from jota.client.reader import Read, Reader, Unreadable
+from jota.client.reader import key_of as key_of
 from jota.client.transport import EventBatch
 from jota.meta.errors import ApiError
 from jota.meta.resource import Resource
+from jota.meta.watchevent import WatchEvent
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Handler = Callable[[T | None, T | None], None]
-IndexFunction = Callable[[T], Iterable[str]]
-Route = Callable[[T], Hashable]
 
 BACKOFF_BASE, BACKOFF_CAP = 0.1, 10.0
 """Seconds between attempts to reach the server, before jitter."""
@@ -42,20 +47,6 @@ SYNC_DEADLINE = 60.0
 WATCH_SECONDS = (300, 600)
 """timeoutSeconds of a watch is drawn from this range, so that reconnects of many clients spread (as client-go does)."""
 PAGE = 500
-
-
-class Meta(msgspec.Struct):
-    """What the cache itself needs of every object."""
-
-    name: str
-    namespace: str = ""
-    uid: str = ""
-    resourceVersion: str = ""
-    annotations: dict[str, str] | None = None
-
-
-class _Head(msgspec.Struct):
-    metadata: Meta
 
 
 class _BookmarkMeta(msgspec.Struct):
@@ -77,34 +68,7 @@ class _List(msgspec.Struct):
     items: list[msgspec.Raw] | None = None
 
 
-class _Held(Generic[T]):
-    """One cached object and the identity that decides whether another one replaces it."""
-
-    __slots__ = ("object", "uid", "version")
-
-    def __init__(self, obj: T, uid: str, version: str) -> None:
-        self.object, self.uid, self.version = obj, uid, version
-
-
-_IDENTITY = frozenset(("name", "namespace", "uid", "resourceVersion"))
-_head = msgspec.json.Decoder(_Head)
 _bookmark = msgspec.json.Decoder(_Bookmark)
-
-
-def key_of(namespace: str, name: str) -> str:
-    return f"{namespace}/{name}" if namespace else name
-
-
-def _tells_identity(type: Any) -> bool:
-    """Whether decoded objects of this Struct hold, under `metadata`, everything that the cache itself needs."""
-    for field in msgspec.structs.fields(type) if _is_struct(type) else ():
-        if field.name == field.encode_name == "metadata" and _is_struct(field.type):
-            return {f.name for f in msgspec.structs.fields(field.type) if f.name == f.encode_name} >= _IDENTITY
-    return False
-
-
-def _is_struct(type: Any) -> bool:
-    return hasattr(type, "__struct_fields__")
 
 
 def split_key(key: str) -> tuple[str, str]:
@@ -113,9 +77,10 @@ def split_key(key: str) -> tuple[str, str]:
     return namespace, name
 
 
-class Informer(Generic[T]):
-    """The cache. `type` is a msgspec Struct of the fields that are read, or None for plain dicts; one with a class method
-    `from_json(bytes)` decodes itself (see sharing.py)."""
+class Informer(Cache[T]):
+    """`type` is a msgspec Struct of the fields that are read, or None for plain dicts; one with a class method
+    `from_json(bytes)` decodes itself (see sharing.py), one with a static method `changes(old, new)` tells what a change was
+    about (see cache.py)."""
 
     def __init__(
         self,
@@ -131,23 +96,19 @@ class Informer(Generic[T]):
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
+        super().__init__(resource.plural, type)
         self.resource = resource
         self._client = client
         self._scope: dict[str, Any] = {"namespace": namespace, "labels": labels, "fields": fields}
         self._metadata = metadata
-        # not one that is inherited: it would leave out the fields that a subclass adds
-        own = getattr(type, "from_json", None) if "from_json" in vars(type or object) else None
-        self._from_json: Callable[[bytes], Any] = own or msgspec.json.Decoder(type or dict[str, Any]).decode
-        self._identified = _tells_identity(type)
+        self._reader: Reader[T] = Reader(type)
         self._clock = clock or SystemClock()
         self._random = random or Random()
-        self._objects: dict[str, _Held[T]] = {}
-        self._namespaces: dict[str, dict[str, None]] = {}
-        """Namespace -> its keys."""
-        self._index_functions: dict[str, IndexFunction[T]] = {}
-        self._indexes: dict[str, dict[str, dict[str, None]]] = {}
-        self._handlers: list[Handler[T]] = []
-        self._routed: dict[Route[T], dict[Hashable, list[Handler[T]]]] = {}
+        self._state: dict[str, Read[T] | Unreadable] = {}
+        """The whole state, while it is being read."""
+        self.unreadable: dict[str, Unreadable] = {}
+        """By key: what is there, but cannot be held in its present form."""
+        self._peers = client.caches.join((resource, type, metadata), self)
         self._version = ""
         self._revision = 0
         self._synced = asyncio.Event()
@@ -157,61 +118,6 @@ class Informer(Generic[T]):
         """How often the whole state was read (1 after the start); a metric."""
         for name, function in (indexes or {}).items():
             self.add_index(name, function)
-
-    # -- reading
-
-    def get(self, key: str) -> T | None:
-        held = self._objects.get(key)
-        return held.object if held else None
-
-    def list(self, namespace: str = "") -> list[T]:
-        if not namespace:
-            return [held.object for held in self._objects.values()]
-        return [self._objects[key].object for key in self._namespaces.get(namespace, ())]
-
-    def keys(self) -> Iterable[str]:
-        return self._objects.keys()
-
-    def items(self) -> Iterable[tuple[str, T]]:
-        return ((key, held.object) for key, held in self._objects.items())
-
-    def by_index(self, name: str, value: str) -> Iterable[T]:
-        """The objects for which index `name` gave `value`. Raises KeyError for an index that was not added."""
-        return [self._objects[key].object for key in self._indexes[name].get(value, ())]
-
-    def index_values(self, name: str) -> Iterable[str]:
-        return self._indexes[name].keys()
-
-    def __len__(self) -> int:
-        return len(self._objects)
-
-    # -- set-up
-
-    def add_index(self, name: str, function: IndexFunction[T]) -> None:
-        """`function(object)` gives the values under which `by_index(name, value)` finds it. Adding it twice is fine."""
-        if name in self._index_functions:
-            return
-        self._index_functions[name] = function
-        self._indexes[name] = {}
-        for key, held in self._objects.items():
-            self._index(name, key, held.object, add=True)
-
-    def add_handler(self, handler: Handler[T]) -> None:
-        """Call `handler(old, new)` on every change, synchronously, in order; first for everything already cached."""
-        self._handlers.append(handler)
-        for held in list(self._objects.values()):
-            self._call(handler, None, held.object)
-
-    def add_routed(self, route: Route[T], values: Iterable[Hashable], handler: Handler[T]) -> None:
-        """As `add_handler`, but only for objects that `route` gives, or gave, one of `values`. Many handlers that share a
-        route cost one call of it: the controllers of workloads each see their own pods."""
-        wanted = set(values)
-        table = self._routed.setdefault(route, {})
-        for value in wanted:
-            table.setdefault(value, []).append(handler)
-        for held in list(self._objects.values()):
-            if route(held.object) in wanted:
-                self._call(handler, None, held.object)
 
     # -- progress
 
@@ -278,37 +184,34 @@ class Informer(Generic[T]):
             log.warning("%s: list or watch refused: %s", self.resource.plural, error)
 
     async def _list(self) -> None:
-        items: dict[str, _Held[T]] = {}
+        self._state = {}
         token = version = ""
         while True:
             page = await self._client.list(
                 self.resource, **self._scope, limit=PAGE, continue_=token, metadata=self._metadata, type=_List
             )
             for raw in page.items or ():
-                self._collect(items, bytes(raw))
+                self._collect(WatchEvent("ADDED", bytes(raw)))
             version, token = page.metadata.resourceVersion or version, page.metadata.continue_
             if not token:
                 break
-        self._replace(items, version)
+        self._replace(version)
 
     async def _watch_from_state(self) -> None:
         """WatchList: one stream gives the state, then its changes."""
-        state: dict[str, _Held[T]] | None = {}
+        self._state = {}
         batches = self._open(initial=True)
         async with aclosing(batches):
             try:
                 async with asyncio.timeout(SYNC_DEADLINE):
-                    while state is not None:
-                        batch = await anext(batches)
-                        rest = self._gather(state, batch)
-                        if rest is not None:
-                            state = None
-                            self._apply(rest)
+                    while (rest := self._gather(await anext(batches))) is None:
+                        pass
             except StopAsyncIteration:
                 raise ConnectionError("the stream ended before the initial state was whole") from None
             except TimeoutError:
                 self._watchlist = False
                 raise
+            self._apply(rest)
             async for batch in batches:
                 self._apply(batch)
 
@@ -328,112 +231,101 @@ class Informer(Generic[T]):
             initial=initial,
         )
 
-    # -- the cache
+    # -- the whole state
 
-    def _gather(self, state: dict[str, _Held[T]], batch: EventBatch) -> EventBatch | None:
+    def _gather(self, batch: EventBatch) -> EventBatch | None:
         """Collect the initial state; once its end is marked, install it and return the events that came after."""
-        for n, (type_, raw) in enumerate(batch):
-            if type_ == "BOOKMARK":
-                meta = _bookmark.decode(raw).metadata
+        for n, event in enumerate(batch):
+            if event.type == "BOOKMARK":
+                meta = _bookmark.decode(event.body).metadata
                 if (meta.annotations or {}).get("k8s.io/initial-events-end") == "true":
-                    self._replace(state, meta.resourceVersion)
+                    self._replace(meta.resourceVersion)
                     return batch[n + 1 :]
-            elif type_ == "DELETED":
-                head = _head.decode(raw).metadata
-                state.pop(key_of(head.namespace, head.name), None)
+            elif event.type == "DELETED":
+                try:
+                    self._state.pop(self._reader.read(event).key, None)
+                except Unreadable as it:
+                    self._state.pop(it.key, None)
             else:
-                self._collect(state, raw)
+                self._collect(event)
         return None
 
-    def _collect(self, items: dict[str, _Held[T]], raw: bytes) -> None:
-        obj, head = self._decode(raw)
-        items[key_of(head.namespace, head.name)] = _Held(obj, head.uid, head.resourceVersion)
+    def _collect(self, event: WatchEvent) -> None:
+        if event.key and (known := self._known(event.key, str(event.revision))) is not None:
+            event.views[self._reader.type] = known
+        found: Read[T] | Unreadable
+        try:
+            found = self._reader.read(event)
+        except Unreadable as it:
+            found = it
+        self._state[found.key] = found
 
-    def _decode(self, raw: bytes) -> tuple[T, Any]:
-        """The object and its identity (`Meta`, or what has the same fields): one pass over the bytes when it can be."""
-        obj = self._from_json(raw)
-        return obj, obj.metadata if self._identified else _head.decode(raw).metadata
+    def _known(self, key: str, version: str) -> T | None:
+        """What we or another cache like this one hold already."""
+        for peer in self._peers:
+            if (found := peer.peek(key, version)) is not None:
+                return found  # type: ignore[no-any-return]
+        return None
 
-    def _replace(self, items: dict[str, _Held[T]], version: str) -> None:
-        for key in [k for k in self._objects if k not in items]:
-            self._remove(key, self._objects[key].object)
-        for key, held in items.items():
-            self._store(key, held)
+    def peek(self, key: str, version: str) -> T | None:
+        """What is held of `key`, when that is its state at this resourceVersion."""
+        found = self._state.get(key)
+        if isinstance(found, Read) and found.version == version:
+            return found.object
+        held = self._objects.get(key)
+        return held if held is not None and self._mark(key, held)[1] == version else None
+
+    def _replace(self, version: str) -> None:
+        state, self._state = self._state, {}
+        for key in [key for key in self._objects if key not in state]:
+            self.remove(key)
+        for key in [key for key in self.unreadable if key not in state]:
+            del self.unreadable[key]
+        for found in state.values():
+            self._take(found)
         self.relists += 1
         self._reached(version)
         self._synced.set()
 
+    # -- changes
+
     def _apply(self, batch: EventBatch) -> None:
-        for type_, raw in batch:
-            if type_ == "BOOKMARK":
-                self._reached(_bookmark.decode(raw).metadata.resourceVersion)
-                continue
-            obj, head = self._decode(raw)
-            key = key_of(head.namespace, head.name)
-            if type_ == "DELETED":
-                self._remove(key, obj)
-            elif type_ in ("ADDED", "MODIFIED"):
-                self._store(key, _Held(obj, head.uid, head.resourceVersion))
-            self._reached(head.resourceVersion)
-
-    def _store(self, key: str, new: _Held[T]) -> None:
-        old = self._objects.get(key)
-        if old is not None and old.uid != new.uid:
-            self._remove(key, old.object)
-            old = None
-        if old is not None and old.version == new.version and new.version:
-            return
-        for name, function in self._index_functions.items():
-            if old is not None:
-                if list(function(old.object)) == list(function(new.object)):
-                    continue
-                self._index(name, key, old.object, add=False)
-            self._index(name, key, new.object, add=True)
-        self._objects[key] = new
-        if old is None:
-            self._namespaces.setdefault(split_key(key)[0], {})[key] = None
-        self._notify(old.object if old else None, new.object)
-
-    def _remove(self, key: str, last: T) -> None:
-        old = self._objects.pop(key, None)
-        if old is None:
-            return
-        namespace = split_key(key)[0]
-        del self._namespaces[namespace][key]
-        if not self._namespaces[namespace]:
-            del self._namespaces[namespace]
-        for name in self._index_functions:
-            self._index(name, key, old.object, add=False)
-        self._notify(last, None)
-
-    def _index(self, name: str, key: str, obj: T, *, add: bool) -> None:
-        table = self._indexes[name]
-        for value in self._index_functions[name](obj):
-            if add:
-                table.setdefault(value, {})[key] = None
-            elif (keys := table.get(value)) is not None:
-                keys.pop(key, None)
-                if not keys:
-                    del table[value]
-
-    def _notify(self, old: T | None, new: T | None) -> None:
-        for handler in self._handlers:
-            self._call(handler, old, new)
-        for route, table in self._routed.items():
-            before = table.get(route(old), ()) if old is not None else ()
-            after = table.get(route(new), ()) if new is not None else ()
-            for handler in after:
-                self._call(handler, old, new)
-            if before is not after:
-                for handler in before:
-                    if handler not in after:
-                        self._call(handler, old, new)
-
-    def _call(self, handler: Handler[T], old: T | None, new: T | None) -> None:
+        reached = ""
         try:
-            handler(old, new)
-        except Exception:  # one reader's mistake must not stop the cache for the others
-            log.exception("%s: a handler failed", self.resource.plural)
+            for event in batch:
+                if event.type == "BOOKMARK":
+                    reached = _bookmark.decode(event.body).metadata.resourceVersion
+                    continue
+                found: Read[T] | Unreadable
+                try:
+                    found = self._reader.read(event)
+                except Unreadable as it:
+                    found = it
+                if event.type == "DELETED":
+                    self.unreadable.pop(found.key, None)
+                    self.remove(found.key, found.object if isinstance(found, Read) else None)
+                elif event.type in ("ADDED", "MODIFIED"):
+                    self._take(found)
+                reached = found.version
+        finally:
+            if reached:
+                self._reached(reached)
+
+    def _take(self, found: Read[T] | Unreadable) -> None:
+        if isinstance(found, Read):
+            self.put(*found)
+            if self.unreadable and self.unreadable.pop(found.key, None) is not None:
+                log.warning("%s %s: can be read again", self.resource.plural, found.key)
+            return
+        key = found.key
+        held = self._objects.get(key)
+        if held is not None and found.uid and self._mark(key, held)[0] != found.uid:
+            self.remove(key)  # what we hold is gone; a namesake is there
+            held = None
+        before, self.unreadable[key] = self.unreadable.get(key), found
+        if before is None or before.why != found.why:
+            instead = f"kept as at resourceVersion {self._mark(key, held)[1]}" if held is not None else "left out"
+            log.warning("%s %s: cannot be read (%s): %s", self.resource.plural, key, found.why, instead)
 
     def _reached(self, version: str) -> None:
         self._version = version

@@ -1,15 +1,17 @@
 """The in-process transport: calls the API's handler directly, as a trusted user. No sockets, no second encoding.
 
-A streaming response runs as a task owned by the watch's generator; its Writer is a bounded buffer. Next: client.py.
+A streaming response runs as a task owned by the watch's generator; its Writer is a bounded buffer, and a Receiver: events of
+the API's own watches come as they are (meta/watchevent.py), other streams as bytes. Next: client.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from jota.client.transport import EventBatch, EventLines, Reply, error_from, whole_events
+from jota.client.transport import EventBatch, EventLines, Reply, error_from
+from jota.meta.watchevent import WatchEvent
 from jota.wire.message import Handler, Part, Peer, Request, Response, Stream
 
 _HIGH_WATER = 4 << 20
@@ -35,7 +37,7 @@ class InProcess:
         response = await self._call(method, path, query, body, headers)
         if response.stream is None:
             return Reply(response.status, _headers(response), _whole(response.body))
-        writer = _Buffer()
+        writer = _Buffer[bytes]()
         async with asyncio.timeout(timeout):
             await response.stream(writer)
         return Reply(response.status, _headers(response), b"".join(writer.take()))
@@ -50,9 +52,13 @@ class InProcess:
             raise ConnectionError(f"GET {path}?{query}: the answer is not a stream")
         lines = EventLines()
         async for parts in _pump(response.stream):
-            # verbs/watch.py hands over whole events; what is cut elsewhere (a plugin's stream) goes the long way
-            batch = whole_events(parts) if lines.empty else None
-            if batch := batch if batch is not None else lines.feed(b"".join(parts)):
+            batch: EventBatch = []
+            for part in parts:
+                if isinstance(part, WatchEvent):
+                    batch.append(part)
+                else:
+                    batch += lines.feed(part)
+            if batch:
                 yield batch
 
     async def close(self) -> None:
@@ -65,9 +71,9 @@ class InProcess:
         return await self._handler(request)
 
 
-async def _pump(stream: Stream) -> AsyncGenerator[list[bytes], None]:
+async def _pump(stream: Stream) -> AsyncGenerator[list[bytes | WatchEvent], None]:
     """Run `stream` beside the consumer; it is cancelled when the consumer goes away, and its failure is the consumer's."""
-    writer = _Buffer()
+    writer = _Events()
     task = asyncio.ensure_future(stream(writer))
     task.add_done_callback(lambda _: writer.end())
     try:
@@ -82,11 +88,14 @@ async def _pump(stream: Stream) -> AsyncGenerator[list[bytes], None]:
             task.exception()  # a failure during close has no reader any more
 
 
-class _Buffer:
-    """wire.message.Writer whose peer is the generator above."""
+P = TypeVar("P", bytes, bytes | WatchEvent)
+
+
+class _Buffer(Generic[P]):
+    """wire.message.Writer whose peer is in this process."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._parts: list[P] = []
         self._size = 0
         self._ended = False
         self._filled = asyncio.Event()
@@ -97,7 +106,7 @@ class _Buffer:
     def buffered(self) -> int:
         return self._size
 
-    def write(self, parts: Sequence[bytes]) -> None:
+    def write(self, parts: Sequence[P]) -> None:
         if self.closed:
             return
         self._parts.extend(parts)
@@ -115,17 +124,23 @@ class _Buffer:
         self._ended = True
         self._filled.set()
 
-    def take(self) -> list[bytes]:
+    def take(self) -> list[P]:
         parts, self._parts, self._size = self._parts, [], 0
         self._emptied.set()
         return parts
 
-    async def wait(self) -> list[bytes]:
+    async def wait(self) -> list[P]:
         """What was written since the last call; waits for some. Empty: the stream ended."""
         while not self._parts and not self._ended:
             self._filled.clear()
             await self._filled.wait()
         return self.take()
+
+
+class _Events(_Buffer[bytes | WatchEvent]):
+    """A Receiver, too."""
+
+    hand_over = _Buffer.write
 
 
 def _whole(body: bytes | Sequence[Part]) -> bytes:

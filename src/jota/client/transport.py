@@ -6,15 +6,16 @@ bytes their Kubernetes meaning.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from jota.meta.errors import ApiError
+from jota.meta.watchevent import WatchEvent
 
-EventBatch = list[tuple[str, bytes]]
-"""(ADDED | MODIFIED | DELETED | BOOKMARK | ERROR, the object as JSON bytes), in the order of the stream."""
+EventBatch = list[WatchEvent]
+"""In the order of the stream."""
 
 
 class Reply(NamedTuple):
@@ -87,32 +88,11 @@ _event = msgspec.json.Decoder(_Event)
 _status = msgspec.json.Decoder(_Status)
 
 
-_OPENINGS = {b'{"type":"%b","object":' % t.encode(): t for t in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR")}
-_MIDDLE = b'"object":'
-
-
-def whole_events(parts: Sequence[bytes]) -> EventBatch | None:
-    """Events of lines that are whole and spelled as this server spells them, cut without parsing; None when any is not."""
-    batch: EventBatch = []
-    for part in parts:
-        at = part.find(_MIDDLE) + len(_MIDDLE)
-        type_ = _OPENINGS.get(part[:at])
-        if type_ is None or not part.endswith(b"}\n") or part.find(b"\n") != len(part) - 1:
-            return None
-        batch.append((type_, part[at:-2]))
-    return batch
-
-
 class EventLines:
     """Cuts a byte stream into watch events: one JSON object per line, lines cross chunks."""
 
     def __init__(self) -> None:
         self._rest: list[bytes] = []
-
-    @property
-    def empty(self) -> bool:
-        """No part of an event waits for its end."""
-        return not self._rest
 
     def feed(self, chunk: bytes) -> EventBatch:
         """Events that became complete with `chunk`. Raises ConnectionError on bytes that are not an event."""
@@ -123,7 +103,7 @@ class EventLines:
         whole = b"".join((*self._rest, head)) if self._rest else head
         self._rest = [tail] if tail else []
         try:
-            return [(e.type, bytes(e.object)) for e in map(_event.decode, filter(None, whole.split(b"\n")))]
+            return [WatchEvent(e.type, bytes(e.object)) for e in map(_event.decode, filter(None, whole.split(b"\n")))]
         except msgspec.DecodeError as e:
             raise ConnectionError(f"watch stream: not an event: {e}") from e
 

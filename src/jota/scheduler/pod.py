@@ -1,4 +1,4 @@
-"""A pod as the scheduler sees it: the few fields that place it, and its Shape, which many pods share.
+"""What places a pod (client/pods.py): its Shape, which many pods share.
 
 Two pods of one shape have the same answer from every plugin, so everything costly is computed per shape and memoised by
 the encoded bytes of those fields. Next: snapshot.py, the nodes' side.
@@ -12,192 +12,25 @@ from typing import Any
 
 import msgspec
 
-from jota.client.sharing import NOTHING, Shared, SharedSpecs
+from jota.client.pods import DEFAULT_SCHEDULER as DEFAULT_SCHEDULER
+from jota.client.pods import ClaimName as ClaimName
+from jota.client.pods import ClaimSource as ClaimSource
+from jota.client.pods import Condition as Condition
+from jota.client.pods import Container as Container
+from jota.client.pods import ObjectMeta as Meta
+from jota.client.pods import OwnerReference as Owner
+from jota.client.pods import Pod as Pod
+from jota.client.pods import PodSpec as Spec
+from jota.client.pods import PodStatus as Status
+from jota.client.pods import Port as Port
+from jota.client.pods import Requests as Requests
+from jota.client.pods import Toleration as Toleration
+from jota.client.pods import Volume as Volume
 from jota.meta.quantity import milli, value
 from jota.scheduler.terms import NO_TERMS, Group, PodTerms, terms_of
 
-DEFAULT_SCHEDULER = "default-scheduler"
 _NONZERO_CPU, _NONZERO_MEMORY = 100.0, 200.0 * 1024 * 1024
 """What a container without requests counts as in scores, so that such pods spread too (upstream: GetNonzeroRequests)."""
-
-
-class Owner(msgspec.Struct, gc=False):
-    kind: str = ""
-    name: str = ""
-    controller: bool = False
-
-
-class Meta(msgspec.Struct, gc=False):
-    name: str
-    namespace: str = ""
-    uid: str = ""
-    resourceVersion: str = ""
-    creationTimestamp: str = ""
-    deletionTimestamp: str | None = None
-    labels: dict[str, str] | None = None
-    ownerReferences: list[Owner] | None = None
-
-
-class Port(msgspec.Struct, gc=False):
-    hostPort: int = 0
-    hostIP: str = ""
-    protocol: str = "TCP"
-
-
-class Requests(msgspec.Struct, gc=False):
-    requests: dict[str, str | int | float] | None = None
-
-
-class Container(msgspec.Struct, gc=False):
-    resources: Requests | None = None
-    ports: list[Port] | None = None
-    restartPolicy: str = ""
-    image: str = ""
-
-
-class Gate(msgspec.Struct, gc=False):
-    name: str = ""
-
-
-class Toleration(msgspec.Struct, gc=False, frozen=True):
-    key: str = ""
-    operator: str = "Equal"
-    value: str = ""
-    effect: str = ""
-
-
-class ClaimSource(msgspec.Struct, gc=False):
-    claimName: str = ""
-
-
-class Volume(msgspec.Struct, gc=False):
-    name: str = ""
-    persistentVolumeClaim: ClaimSource | None = None
-    ephemeral: dict[str, Any] | None = None
-    gcePersistentDisk: dict[str, Any] | None = None
-    awsElasticBlockStore: dict[str, Any] | None = None
-    iscsi: dict[str, Any] | None = None
-    rbd: dict[str, Any] | None = None
-
-
-class PodClaim(msgspec.Struct, gc=False):
-    name: str
-    resourceClaimName: str | None = None
-    resourceClaimTemplateName: str | None = None
-
-
-class SchedulingGroup(msgspec.Struct, gc=False):
-    podGroupName: str = ""
-
-
-class Spec(msgspec.Struct, gc=False):
-    containers: list[Container] = msgspec.field(default_factory=list)
-    initContainers: list[Container] | None = None
-    overhead: dict[str, str | int | float] | None = None
-    nodeName: str = ""
-    nodeSelector: dict[str, str] | None = None
-    affinity: dict[str, Any] | None = None
-    tolerations: list[Toleration] | None = None
-    topologySpreadConstraints: list[dict[str, Any]] | None = None
-    schedulerName: str = DEFAULT_SCHEDULER
-    schedulingGates: list[Gate] | None = None
-    priority: int = 0
-    preemptionPolicy: str = "PreemptLowerPriority"
-    volumes: list[Volume] | None = None
-    resourceClaims: list[PodClaim] | None = None
-    schedulingGroup: SchedulingGroup | None = None
-
-
-class Condition(msgspec.Struct, gc=False):
-    type: str = ""
-    status: str = ""
-    message: str = ""
-
-
-class ClaimName(msgspec.Struct, gc=False):
-    name: str
-    resourceClaimName: str | None = None
-
-
-class Status(msgspec.Struct, gc=False):
-    phase: str = ""
-    resourceClaimStatuses: list[ClaimName] | None = None
-    conditions: list[Condition] | None = None
-    nominatedNodeName: str = ""
-    startTime: str = ""
-
-
-class Pod(msgspec.Struct, gc=False):
-    """Labels, owners, conditions and the spec but for its node are shared with the pods that are alike: never change them."""
-
-    metadata: Meta
-    spec: Spec = msgspec.field(default_factory=Spec)
-    status: Status = msgspec.field(default_factory=Status)
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Pod:
-        """Raises msgspec.DecodeError, ValidationError."""
-        raw = _decode_pod(data)
-        meta, status = raw.metadata, raw.status
-        metadata = Meta(
-            meta.name,
-            meta.namespace,
-            meta.uid,
-            meta.resourceVersion,
-            meta.creationTimestamp,
-            meta.deletionTimestamp,
-            _labels(meta.labels),
-            _owners(meta.ownerReferences),
-        )
-        shown = Status(
-            status.phase,
-            status.resourceClaimStatuses,
-            _conditions(status.conditions),
-            status.nominatedNodeName,
-            status.startTime,
-        )
-        return cls(metadata, _spec_of(bytes(raw.spec)) if raw.spec is not NOTHING else Spec(), shown)
-
-    @property
-    def key(self) -> str:
-        return f"{self.metadata.namespace}/{self.metadata.name}"
-
-    @property
-    def over(self) -> bool:
-        """Finished: holds no resources any more."""
-        return self.status.phase in ("Succeeded", "Failed")
-
-
-class _RawMeta(msgspec.Struct, gc=False):
-    name: str
-    namespace: str = ""
-    uid: str = ""
-    resourceVersion: str = ""
-    creationTimestamp: str = ""
-    deletionTimestamp: str | None = None
-    labels: msgspec.Raw = NOTHING
-    ownerReferences: msgspec.Raw = NOTHING
-
-
-class _RawStatus(msgspec.Struct, gc=False):
-    phase: str = ""
-    resourceClaimStatuses: list[ClaimName] | None = None
-    conditions: msgspec.Raw = NOTHING
-    nominatedNodeName: str = ""
-    startTime: str = ""
-
-
-class _RawPod(msgspec.Struct, gc=False):
-    metadata: _RawMeta
-    spec: msgspec.Raw = NOTHING
-    status: _RawStatus = msgspec.field(default_factory=_RawStatus)
-
-
-_decode_pod = msgspec.json.Decoder(_RawPod).decode
-_labels = Shared[dict[str, str] | None](dict[str, str] | None)
-_owners = Shared[list[Owner] | None](list[Owner] | None)
-_conditions = Shared[list[Condition] | None](list[Condition] | None)
-_spec_of = SharedSpecs[Spec](Spec).of_pod
 
 
 @dataclass(slots=True, frozen=True, eq=False)

@@ -54,7 +54,7 @@ class Rehearsal:
         for node in nodes:
             self.nodes.put_node(node)
         for pod in pods:
-            if pod.spec.nodeName and not pod.over:
+            if pod.spec.nodeName and not pod.finished:
                 self.hold(pod, pod.spec.nodeName)
 
     def shape(self, pod: Pod) -> Shape:

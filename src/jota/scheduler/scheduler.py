@@ -291,7 +291,7 @@ class Scheduler:
         if new is None:
             return
         uid = new.metadata.uid
-        if new.over:
+        if new.finished:
             self._drop(new)
             self._unnominate(uid)
             self._forget(uid)

@@ -3,6 +3,7 @@
 The stream begins with the present state (resourceVersion unset or 0, or WatchList) or with what happened after a
 revision; then `feed.py` calls `deliver` with each commit batch, and all events of a batch leave in one write. An event is
 encoded once for all watchers that take the same form. A watcher that does not read is cut off with a 410 event (slow.py).
+Who is in this process (a Receiver) is handed the events themselves, unencoded: meta/watchevent.py.
 
 An entry, seen through a selection:   before  now     event
                                       no      yes     ADDED
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from typing import Any
 
 import orjson
 
@@ -29,6 +31,7 @@ from jota.api.verbs import freshness
 from jota.api.verbs.list import select
 from jota.kinds.kind import Object
 from jota.meta.errors import ApiError, expired
+from jota.meta.watchevent import Receiver, WatchEvent
 from jota.store.protocol import Compacted, Entry
 from jota.wire.message import Response, Writer
 
@@ -95,6 +98,7 @@ class WatchStream:
         "_first",
         "_format",
         "_late",
+        "_receiver",
         "_seen",
         "_selection",
         "_writer",
@@ -122,7 +126,9 @@ class WatchStream:
         """Events are passed over: before the present state is sent, and after the end."""
         accepted = call.accepted
         included = table.include(call) if accepted.form == "Table" else ""
-        self._format = (call.served.resource, accepted.form, accepted.version, included)
+        self._format = (call.served.resource, accepted.form, accepted.version, included, False)
+        self._receiver: Receiver | None = None
+        """The writer, when it takes events as they are."""
         self._writer: Writer
         self._done: asyncio.Future[None]
 
@@ -131,6 +137,9 @@ class WatchStream:
     async def run(self, writer: Writer) -> None:
         """The stream: wire.message.Stream."""
         self._writer = writer
+        if isinstance(writer, Receiver) and self._format[1] != "Table":
+            self._receiver = writer
+            self._format = (*self._format[:-1], True)
         self._done = asyncio.get_running_loop().create_future()
         channel = self._call.served.channel
         try:
@@ -226,7 +235,13 @@ class WatchStream:
         unsent = self._writer.buffered
         if (unsent > NOTICED or self._late) and not self._keeps_up(unsent):
             return
-        self._writer.write(parts)
+        self._send(parts)
+
+    def _send(self, frames: list[Any]) -> None:
+        if self._receiver is not None:
+            self._receiver.hand_over(frames)
+        else:
+            self._writer.write(frames)
 
     def _keeps_up(self, unsent: int) -> bool:
         slow = self._engine.feed.slow
@@ -249,7 +264,9 @@ class WatchStream:
 
     # -- frames
 
-    def _shared(self, entries: list[Entry]) -> list[bytes] | None:
+    # Each is bytes or, for those in this process, a WatchEvent.
+
+    def _shared(self, entries: list[Entry]) -> list[Any] | None:
         """The frames of a batch for all who watch the same without selectors: built once, however many they are."""
         if self._format[1] == "Table":
             return None  # the first event of each stream differs
@@ -264,7 +281,7 @@ class WatchStream:
             found = batches[key] = entries, frames
         return found[1]
 
-    def _event(self, entry: Entry) -> bytes | None:
+    def _event(self, entry: Entry) -> Any:
         previous = entry.previous
         before = previous is not None and previous.value is not None and self._selection.matches(previous)
         if entry.value is not None and self._selection.matches(entry):
@@ -273,19 +290,28 @@ class WatchStream:
             return self._frame("DELETED", entry, previous.value)
         return None
 
-    def _frame(self, type_: str, entry: Entry, value: bytes) -> bytes:
+    def _frame(self, type_: str, entry: Entry, value: bytes) -> Any:
         if self._first and self._format[1] == "Table":
-            return self._encode(type_, value, entry.revision)
+            return self._encode(type_, entry, value)
         frames = self._engine.feed.frames
         key = (entry.revision, type_, self._format)
         found = frames.get(key)
         if found is None:
-            found = frames[key] = self._encode(type_, value, entry.revision)
+            found = frames[key] = self._encode(type_, entry, value)
         return found
 
-    def _encode(self, type_: str, value: bytes, revision: int) -> bytes:
-        served, call = self._call.served, self._call
+    def _encode(self, type_: str, entry: Entry, value: bytes) -> Any:
+        served, call, revision = self._call.served, self._call, entry.revision
         form = call.accepted.form
+        if self._receiver is not None:
+            key = entry.key[len(served.prefix) :]
+            if form == "Metadata":
+                opening = respond.metadata_head(call.accepted.version)
+                return WatchEvent.stored(type_, key, revision, value, opening, at_rest.render_metadata)
+            event = WatchEvent.stored(type_, key, revision, value, served.head, served.render)
+            if served.converted or served.custom:
+                event.render()  # what may fail, fails here
+            return event
         if not form:
             body = served.render(value, revision, served.head)
         elif form == "Metadata":
@@ -313,11 +339,11 @@ class WatchStream:
     async def _send_added(self, found: list[Entry]) -> None:
         """In pieces: neither the loop nor the memory shall feel a large state. Raises ConnectionResetError."""
         everything, matches, clock = self._selection.all, self._selection.matches, self._engine.clock
-        parts: list[bytes] = []
+        parts: list[Any] = []
         size, began = 0, clock.monotonic()
         for number, entry in enumerate(found):
             if everything or matches(entry):
-                part = self._encode("ADDED", entry.value or b"", entry.revision)
+                part = self._encode("ADDED", entry, entry.value or b"")
                 parts.append(part)
                 size += len(part)
             if size > PIECE_BYTES or (not number % 16 and clock.monotonic() - began > PIECE_TIME):
@@ -326,12 +352,12 @@ class WatchStream:
                     return
                 parts, size, began = [], 0, clock.monotonic()
         if parts:
-            self._writer.write(parts)
+            self._send(parts)
 
-    async def _send_piece(self, parts: list[bytes]) -> None:
+    async def _send_piece(self, parts: list[Any]) -> None:
         """One piece, and a turn for everybody else. Raises ConnectionResetError when the peer takes nothing."""
         if parts:
-            self._writer.write(parts)
+            self._send(parts)
         if self._writer.buffered > NOTICED:
             self._leave_seat()  # from here on it is the reader who takes time, not we
         try:

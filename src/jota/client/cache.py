@@ -1,0 +1,216 @@
+"""What an informer holds: objects by key, their indexes, and who is told of changes. In: put, remove. Out: reads, calls.
+
+Synchronous and without I/O. A type of objects may say what a change was about, in bits (`changes`); readers that name the bits
+they look at are not called for the others. Worked example, for a type whose bits are PHASE = 4 and LABELS = 8:
+
+    cache.add_handler(f)               is called for every change
+    cache.add_handler(g, on=LABELS)    for what comes, for what goes, and when labels changed
+
+Next: informer.py, which feeds it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Generic, TypeVar
+
+from jota.client.reader import tells_identity
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Handler = Callable[[T | None, T | None], None]
+IndexFunction = Callable[[T], Iterable[str]]
+Route = Callable[[T], Hashable]
+
+ALL = -1
+"""Every bit: the change of what comes or goes, and the interest of who names none."""
+_ANY, _COMES_OR_GOES = 1, 2
+"""Bits that stand in every change, and in that of what comes or goes. Those of types begin at 4."""
+
+
+class _Index(Generic[T]):
+    __slots__ = ("function", "name", "on", "table")
+
+    def __init__(self, name: str, function: IndexFunction[T], on: int) -> None:
+        self.name, self.function, self.on = name, function, on
+        self.table: dict[str, dict[str, None]] = {}
+        """Value -> the keys of those that have it."""
+
+    def move(self, key: str, old: T | None, new: T | None) -> None:
+        was = self._values(old) if old is not None else []
+        now = self._values(new) if new is not None else []
+        if was == now:
+            return
+        for value in was:
+            keys = self.table.get(value)
+            if keys is not None:
+                keys.pop(key, None)
+                if not keys:
+                    del self.table[value]
+        for value in now:
+            self.table.setdefault(value, {})[key] = None
+
+    def _values(self, obj: T) -> list[str]:
+        try:
+            return list(self.function(obj))
+        except Exception:  # an object that one reader did not think of must not stop the cache for the others
+            log.exception("index %s failed", self.name)
+            return []
+
+
+class Cache(Generic[T]):
+    """Objects of one resource. What it gives is shared by all readers: never change it."""
+
+    def __init__(self, plural: str, type: type[T] | None = None) -> None:
+        self._plural = plural
+        self._objects: dict[str, T] = {}
+        self._marks: dict[str, tuple[str, str]] | None = None if tells_identity(type) else {}
+        """Key -> (uid, resourceVersion), when objects do not tell."""
+        self._namespaces: dict[str, dict[str, None]] | None = None
+        """Namespace -> its keys; from when somebody first asks."""
+        self._changes: Callable[[T, T], int] | None = getattr(type, "changes", None)
+        self._indexes: dict[str, _Index[T]] = {}
+        self._handlers: list[tuple[int, Handler[T]]] = []
+        self._chosen: dict[int, tuple[Handler[T], ...]] = {}
+        """Bits of a change -> the handlers that look at any of them."""
+        self._routed: dict[Route[T], dict[Hashable, list[Handler[T]]]] = {}
+
+    # -- reading
+
+    def get(self, key: str) -> T | None:
+        return self._objects.get(key)
+
+    def list(self, namespace: str = "") -> list[T]:
+        if not namespace:
+            return [*self._objects.values()]
+        if self._namespaces is None:
+            self._namespaces = {}
+            for key in self._objects:
+                self._namespaces.setdefault(_namespace(key), {})[key] = None
+        return [self._objects[key] for key in self._namespaces.get(namespace, ())]
+
+    def keys(self) -> Iterable[str]:
+        return self._objects.keys()
+
+    def items(self) -> Iterable[tuple[str, T]]:
+        return self._objects.items()
+
+    def by_index(self, name: str, value: str) -> Iterable[T]:
+        """The objects for which index `name` gave `value`. Raises KeyError for an index that was not added."""
+        return [self._objects[key] for key in self._indexes[name].table.get(value, ())]
+
+    def index_values(self, name: str) -> Iterable[str]:
+        return self._indexes[name].table.keys()
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    # -- set-up
+
+    def add_index(self, name: str, function: IndexFunction[T], on: int = ALL) -> None:
+        """`function(object)` gives the values under which `by_index(name, value)` finds it; they differ only after changes with
+        a bit of `on`. Adding it twice is fine."""
+        if name in self._indexes:
+            return
+        index = self._indexes[name] = _Index(name, function, on | _COMES_OR_GOES)
+        for key, obj in self._objects.items():
+            index.move(key, None, obj)
+
+    def add_handler(self, handler: Handler[T], on: int = ALL) -> None:
+        """Call `handler(old, new)` on every change with a bit of `on`, synchronously, in order; first for everything already
+        cached."""
+        self._handlers.append((on | _COMES_OR_GOES, handler))
+        self._chosen.clear()
+        for obj in [*self._objects.values()]:
+            self._call(handler, None, obj)
+
+    def add_routed(self, route: Route[T], values: Iterable[Hashable], handler: Handler[T]) -> None:
+        """As `add_handler`, but only for objects that `route` gives, or gave, one of `values`. Many handlers that share a
+        route cost one call of it: the controllers of workloads each see their own pods."""
+        wanted = set(values)
+        table = self._routed.setdefault(route, {})
+        for value in wanted:
+            table.setdefault(value, []).append(handler)
+        for obj in [*self._objects.values()]:
+            if route(obj) in wanted:
+                self._call(handler, None, obj)
+
+    # -- changing
+
+    def put(self, key: str, new: T, uid: str, version: str) -> None:
+        """What is known at this resourceVersion is passed over; a namesake with another uid is a delete and an add."""
+        old = self._objects.get(key)
+        bits = ALL
+        if old is not None:
+            had, was = self._mark(key, old)
+            if had != uid:
+                self.remove(key, old)
+                old = None
+            elif was == version and version:
+                return
+            elif self._changes is not None:
+                bits = self._changes(old, new) | _ANY
+        for index in self._indexes.values():
+            if bits & index.on:
+                index.move(key, old, new)
+        self._objects[key] = new
+        if self._marks is not None:
+            self._marks[key] = (uid, version)
+        if old is None and self._namespaces is not None:
+            self._namespaces.setdefault(_namespace(key), {})[key] = None
+        self._notify(old, new, bits)
+
+    def remove(self, key: str, last: T | None = None) -> None:
+        """`last`: its state when it went, if that is known better than from here."""
+        old = self._objects.pop(key, None)
+        if old is None:
+            return
+        if self._marks is not None:
+            del self._marks[key]
+        if self._namespaces is not None:
+            namespace = _namespace(key)
+            keys = self._namespaces[namespace]
+            del keys[key]
+            if not keys:
+                del self._namespaces[namespace]
+        for index in self._indexes.values():
+            index.move(key, old, None)
+        self._notify(old if last is None else last, None, ALL)
+
+    def _mark(self, key: str, obj: Any) -> tuple[str, str]:
+        """(uid, resourceVersion) of a cached object."""
+        if self._marks is not None:
+            return self._marks[key]
+        return obj.metadata.uid, obj.metadata.resourceVersion
+
+    # -- telling
+
+    def _notify(self, old: T | None, new: T | None, bits: int) -> None:
+        chosen = self._chosen.get(bits)
+        if chosen is None:
+            chosen = self._chosen[bits] = tuple(h for on, h in self._handlers if on & bits)
+        for handler in chosen:
+            try:
+                handler(old, new)
+            except Exception:  # one reader's mistake must not stop the cache for the others
+                log.exception("%s: a handler failed", self._plural)
+        for route, table in self._routed.items():
+            before = table.get(route(old), ()) if old is not None else ()
+            after = table.get(route(new), ()) if new is not None else ()
+            for handler in after:
+                self._call(handler, old, new)
+            if before is not after:
+                for handler in before:
+                    if handler not in after:
+                        self._call(handler, old, new)
+
+    def _call(self, handler: Handler[T], old: T | None, new: T | None) -> None:
+        try:
+            handler(old, new)
+        except Exception:
+            log.exception("%s: a handler failed", self._plural)
+
+
+def _namespace(key: str) -> str:
+    return key.rpartition("/")[0]
