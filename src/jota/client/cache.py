@@ -74,7 +74,8 @@ class Cache(Generic[T]):
         self._handlers: list[tuple[int, Handler[T]]] = []
         self._chosen: dict[int, tuple[Handler[T], ...]] = {}
         """Bits of a change -> the handlers that look at any of them."""
-        self._routed: dict[Route[T], dict[Hashable, list[Handler[T]]]] = {}
+        self._routed: dict[Route[T], tuple[int, dict[Hashable, list[Handler[T]]]]] = {}
+        """Route -> the bits of changes by which objects leave it, and its handlers."""
 
     # -- reading
 
@@ -125,11 +126,12 @@ class Cache(Generic[T]):
         for obj in [*self._objects.values()]:
             self._call(handler, None, obj)
 
-    def add_routed(self, route: Route[T], values: Iterable[Hashable], handler: Handler[T]) -> None:
-        """As `add_handler`, but only for objects that `route` gives, or gave, one of `values`. Many handlers that share a
-        route cost one call of it: the controllers of workloads each see their own pods."""
+    def add_routed(self, route: Route[T], values: Iterable[Hashable], handler: Handler[T], moved_by: int = ALL) -> None:
+        """As `add_handler`, but only for objects that `route` gives, or gave, one of `values`; what it gives differs only after
+        changes with a bit of `moved_by`. Many handlers that share a route cost one call of it: the controllers of workloads
+        each see their own pods."""
         wanted = set(values)
-        table = self._routed.setdefault(route, {})
+        _, table = self._routed.setdefault(route, (moved_by | _COMES_OR_GOES, {}))
         for value in wanted:
             table.setdefault(value, []).append(handler)
         for obj in [*self._objects.values()]:
@@ -195,9 +197,11 @@ class Cache(Generic[T]):
                 handler(old, new)
             except Exception:  # one reader's mistake must not stop the cache for the others
                 log.exception("%s: a handler failed", self._plural)
-        for route, table in self._routed.items():
-            before = table.get(route(old), ()) if old is not None else ()
+        for route, (moved_by, table) in self._routed.items():
             after = table.get(route(new), ()) if new is not None else ()
+            before = after
+            if bits & moved_by:
+                before = table.get(route(old), ()) if old is not None else ()
             for handler in after:
                 self._call(handler, old, new)
             if before is not after:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from jota.aio.backoff import Backoff
 from jota.aio.clock import Clock
+from jota.client.cache import ALL
 from jota.client.client import Client
 from jota.client.events import EventRecorder
 from jota.client.informer import Informer, key_of
@@ -109,12 +110,14 @@ class Controller:
         when: Callable[[Any, Any], bool] | None = None,
         type: Any = None,
         fields: str = "",
-        route: tuple[Callable[[Any], Hashable], Iterable[Hashable]] | None = None,
+        on: int = ALL,
+        alike: Callable[[Any, Any], bool] | None = None,
+        route: tuple[Callable[[Any], Hashable], Iterable[Hashable], int] | None = None,
     ) -> Informer[Any]:
         """Use the shared cache of `resource`; each change enqueues `keys(object)` of both its old and new state.
 
-        Without `keys`: only read it. `when(old, new)` filters changes. The object's own key: `watch(R, own)`. `route`: see
-        Informer.add_routed.
+        Without `keys`: only read it. `when(old, new)` filters changes, `on` by what they were about (client/cache.py). Those
+        that are `alike` have the same keys: one look. The object's own key: `watch(R, own)`. `route`: see Cache.add_routed.
         """
         informer = self.context.informers.of(resource, type=type, fields=fields)
         self._informers.append(informer)
@@ -123,15 +126,18 @@ class Controller:
             def handler(old: Any, new: Any) -> None:
                 if when is not None and not when(old, new):
                     return
-                for obj in (old, new):
-                    if obj is not None:
-                        for key in keys(obj):
-                            self.queue.add(key)
+                if old is not None and (new is None or alike is None or not alike(old, new)):
+                    for key in keys(old):
+                        self.queue.add(key)
+                if new is not None:
+                    for key in keys(new):
+                        self.queue.add(key)
 
             if route is None:
-                informer.add_handler(handler)
+                informer.add_handler(handler, on)
             else:
-                informer.add_routed(*route, handler)
+                by, values, moved_by = route
+                informer.add_routed(by, values, handler, moved_by)
         return informer
 
     async def reconcile(self, key: str) -> float | None:

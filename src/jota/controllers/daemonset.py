@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from jota.client.pods import OWNERS
 from jota.controllers import history, podclaim
 from jota.controllers.controller import Context, Controller, own, owned_by
 from jota.controllers.daemonset_plan import DAEMONSETS, FAILED_BASE, FAILED_MAX, Plan, build, plan
 from jota.controllers.history import CONTROLLERREVISIONS, HASH
 from jota.controllers.statefulset import by_owner
-from jota.controllers.views import Pod, controlled_by, mine_or_nobodys
+from jota.controllers.views import Pod, alike, controlled_by, mine_or_nobodys
 from jota.meta.errors import ApiError
 from jota.meta.resource import NODES, PODS
 from jota.meta.selectors import from_object
@@ -29,8 +30,10 @@ class DaemonSetController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.sets = self.watch(DAEMONSETS, own)
-        self.pods = self.watch(PODS, self._keys_of_pod, type=Pod, route=mine_or_nobodys("DaemonSet", "apps"))
-        self.pods.add_index("controller", podclaim.by_controller)
+        self.pods = self.watch(
+            PODS, self._keys_of_pod, type=Pod, alike=alike, route=mine_or_nobodys("DaemonSet", "apps")
+        )
+        self.pods.add_index("controller", podclaim.by_controller, on=OWNERS)
         self.revisions = self.watch(CONTROLLERREVISIONS, owned_by("DaemonSet", "apps"))
         self.revisions.add_index("controller", by_owner)
         self.nodes = self.watch(NODES, lambda _: list(self.sets.keys()), when=_changes_fit)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from jota.controllers import backends
 from jota.controllers.controller import Context, Controller, own
 from jota.controllers.endpointslice import HEADLESS, families_of
-from jota.controllers.views import Pod
+from jota.controllers.views import Pod, alike
 from jota.meta.errors import ApiError
 from jota.meta.resource import ENDPOINTS, PODS, SERVICES
 
@@ -98,7 +98,9 @@ class EndpointsController(Controller):
         self.services = self.watch(SERVICES, own)
         backends.join(self.services)
         self.endpoints = self.watch(ENDPOINTS, own)
-        self.pods = self.watch(PODS, self._services_of, when=backends.matters, type=Pod)
+        self.pods = self.watch(
+            PODS, self._services_of, when=backends.matters, on=backends.LOOKED_AT, alike=alike, type=Pod
+        )
 
     def _services_of(self, pod: Pod) -> Iterable[str]:
         return backends.services_of(self.services, pod)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from jota.controllers import backends, topologyhints
 from jota.controllers.controller import Context, Controller, own
 from jota.controllers.topologyhints import Draft, zone_of
-from jota.controllers.views import Pod
+from jota.controllers.views import Pod, alike
 from jota.meta.errors import ApiError
 from jota.meta.resource import ENDPOINTSLICES, NODES, PODS, SERVICES
 
@@ -216,7 +216,9 @@ class EndpointSliceController(Controller):
         backends.join(self.services)
         self.slices = self.watch(ENDPOINTSLICES, _service_key)
         self.slices.add_index("service", _service_key)
-        self.pods = self.watch(PODS, self._services_of, when=backends.matters, type=Pod)
+        self.pods = self.watch(
+            PODS, self._services_of, when=backends.matters, on=backends.LOOKED_AT, alike=alike, type=Pod
+        )
         self.nodes = self.watch(NODES, lambda _: self.services.keys(), when=_zone_changed)
         self.nodes.add_handler(self._on_capacity)
         self.events = context.recorder("endpoint-slice-controller")

@@ -17,13 +17,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import msgspec
+
 from jota.client.informer import Informer
 from jota.controllers.controller import Context, Controller
 from jota.controllers.discovery import Discovery, discover
-from jota.controllers.ownergraph import FOREGROUND, ORPHAN, Meta, Node, Owned, OwnerGraph
-from jota.controllers.views import OwnerReference
+from jota.controllers.ownergraph import FOREGROUND, ORPHAN, Node, Owned, OwnerGraph
+from jota.controllers.views import OwnerReference, Pod
 from jota.meta.errors import ApiError
-from jota.meta.resource import Resource
+from jota.meta.resource import PODS, Resource
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
@@ -78,7 +80,7 @@ class GarbageCollector(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.graph = OwnerGraph()
-        self._caches: dict[Resource, Informer[Owned]] = {}
+        self._caches: dict[Resource, Informer[Any]] = {}
         self._found = Discovery()
         self._absent: OrderedDict[tuple[str, str], None] = OrderedDict()
         """(namespace, uid) of owners that the API did not know: uids never come back."""
@@ -117,18 +119,23 @@ class GarbageCollector(Controller):
         wanted = {r for r in found.with_verbs("list", "watch", "delete") if (r.group, r.plural) not in _IGNORED}
         fresh = wanted - self._caches.keys()
         for resource in fresh:
-            cache = self.context.informers.of(resource, type=Owned, metadata=True)
+            if resource == PODS:  # the one cache of them that everybody reads
+                cache: Informer[Any] = self.context.informers.of(resource, type=Pod)
+            else:
+                cache = self.context.informers.of(resource, type=Owned, metadata=True)
             self._caches[resource] = cache
             cache.add_handler(self._handler(resource))
         if fresh:
             self._look(self.graph.owned())  # an owner's kind may be known only now
         for resource in self._caches.keys() - wanted:
             if resource.api_version not in found.failed:
-                self.context.informers.drop(self._caches.pop(resource))
+                cache = self._caches.pop(resource)
+                if resource != PODS:
+                    self.context.informers.drop(cache)
                 self._look(self.graph.drop(resource))
 
     def _handler(self, resource: Resource) -> Any:
-        def changed(old: Owned | None, new: Owned | None) -> None:
+        def changed(old: Owned | Pod | None, new: Owned | Pod | None) -> None:
             self._look(self.graph.change(resource, old.metadata if old else None, new.metadata if new else None))
 
         return changed
@@ -219,7 +226,7 @@ class GarbageCollector(Controller):
         patched = await self._patch(node, {"ownerReferences": references})
         if patched is None:
             return node
-        meta = Meta(**{**_fields(node.meta), "resourceVersion": patched["metadata"]["resourceVersion"]})
+        meta = msgspec.structs.replace(node.meta, resourceVersion=patched["metadata"]["resourceVersion"])
         return Node(node.resource, meta)
 
     async def _patch(self, node: Node, change: Object) -> Object | None:
@@ -250,7 +257,3 @@ class GarbageCollector(Controller):
 
 
 OWNER_FIELDS = ("apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion")
-
-
-def _fields(meta: Meta) -> Object:
-    return {f: getattr(meta, f) for f in meta.__struct_fields__}

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from jota.client.informer import key_of
+from jota.client.pods import OWNERS
 from jota.controllers import claim, job_plan, podclaim
 from jota.controllers.controller import Context, Controller, own
 from jota.controllers.job_pods import FINALIZER, JOBS, build
@@ -34,8 +35,8 @@ class JobController(Controller):
         super().__init__(context)
         self.jobs = self.watch(JOBS, own)
         self.pods = self.watch(PODS, self._keys_of_pod, type=Pod, route=mine_or_nobodys("Job", "batch"))
-        self.pods.add_index("controller", podclaim.by_controller)
-        self.pods.add_index("job", _job_of)
+        self.pods.add_index("controller", podclaim.by_controller, on=OWNERS)
+        self.pods.add_index("job", _job_of, on=OWNERS)
         self.events = context.recorder("job-controller")
         self._records: dict[str, job_plan.Record] = {}
 

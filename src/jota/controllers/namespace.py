@@ -100,7 +100,7 @@ class NamespaceController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.namespaces = self.watch(NAMESPACES, own)
-        self.pods = self.watch(PODS, lambda p: (p.metadata.namespace,), when=self._last_pod, type=Pod)
+        self.pods = self.watch(PODS, lambda p: (p.metadata.namespace,), when=self._last_pod, on=0, type=Pod)
 
         self._looks: dict[str, int] = {}
         """Namespace -> how often it was found not to be empty."""

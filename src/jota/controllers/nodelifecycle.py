@@ -16,6 +16,7 @@ import msgspec
 
 from jota.aio.clock import rfc3339
 from jota.client.informer import split_key
+from jota.client.pods import PLACED
 from jota.controllers import conditions
 from jota.controllers.controller import Context, Controller, ControllerConfig, own
 from jota.controllers.views import Pod
@@ -150,7 +151,7 @@ class NodeLifecycleController(Controller):
         self.leases = self.watch(LEASES, type=Lease)
         self.leases.add_handler(self._renewed)
         self.pods = self.watch(PODS, type=Pod)
-        self.pods.add_index("node", lambda p: [p.spec.nodeName] if p.spec.nodeName else [])
+        self.pods.add_index("node", lambda p: [p.spec.nodeName] if p.spec.nodeName else [], on=PLACED)
         self.events = context.recorder("node-controller")
         self._heartbeats: dict[str, Heartbeat] = {}
 

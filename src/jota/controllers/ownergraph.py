@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from jota.controllers.views import OwnerReference
+from jota.controllers.views import ObjectMeta, OwnerReference
 from jota.meta.resource import Resource
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
@@ -27,6 +27,10 @@ class Meta(msgspec.Struct, gc=False):
     finalizers: list[str] | None = None
 
 
+AnyMeta = Meta | ObjectMeta
+"""The graph takes the metadata of whatever cache there is: nearly all objects are pods, which others read anyway."""
+
+
 class Owned(msgspec.Struct, gc=False):
     """An object as the collector keeps it."""
 
@@ -36,7 +40,8 @@ class Owned(msgspec.Struct, gc=False):
 @dataclass(slots=True)
 class Node:
     resource: Resource
-    meta: Meta
+    meta: AnyMeta
+    """As last seen."""
 
     @property
     def owners(self) -> list[OwnerReference]:
@@ -73,7 +78,7 @@ class OwnerGraph:
         """Uids of all objects with owners."""
         return [uid for uid, node in self._nodes.items() if node.owners]
 
-    def change(self, resource: Resource, old: Meta | None, new: Meta | None) -> set[str]:
+    def change(self, resource: Resource, old: AnyMeta | None, new: AnyMeta | None) -> set[str]:
         """Take in one event; the uids to look at."""
         if new is None:
             return self._remove(old.uid) if old is not None else set()
@@ -121,7 +126,7 @@ class OwnerGraph:
         return node is not None and node.held_by(FOREGROUND)
 
 
-def _same(was: Meta, now: Meta) -> bool:
+def _same(was: AnyMeta, now: AnyMeta) -> bool:
     """Nothing that the graph knows has changed."""
     return (
         was.deletionTimestamp == now.deletionTimestamp

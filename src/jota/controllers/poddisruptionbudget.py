@@ -13,13 +13,14 @@ from typing import Any, ClassVar
 
 from jota.aio.clock import parse_rfc3339
 from jota.client.informer import key_of
+from jota.client.pods import CONDITIONS, DELETION, LABELS, OWNERS, PHASE
 from jota.controllers import conditions
 from jota.controllers.controller import Context, Controller, controller_of, own
 from jota.controllers.replicaset import REPLICATIONCONTROLLERS
 from jota.controllers.revisions import share
 from jota.controllers.scales import Scales, selector_text
 from jota.controllers.statefulset_pods import STATEFULSETS
-from jota.controllers.views import OwnerReference, Pod
+from jota.controllers.views import OwnerReference, Pod, alike
 from jota.meta.errors import ApiError
 from jota.meta.resource import DEPLOYMENTS, PODS, REPLICASETS, Resource
 from jota.meta.selectors import from_object
@@ -98,6 +99,10 @@ def _disrupted(entries: dict[str, str], pods: list[Pod], now: float) -> tuple[di
     return kept, again
 
 
+_LOOKED_AT = LABELS | OWNERS | DELETION | PHASE | CONDITIONS
+"""What of a pod counts for a budget (client/pods.py)."""
+
+
 def _status(budget: Object, counts: Object, disrupted: dict[str, str], found: list[Object]) -> Object:
     status = {**counts, "observedGeneration": budget["metadata"].get("generation", 0), "conditions": found}
     return status | ({"disruptedPods": disrupted} if disrupted else {})
@@ -109,7 +114,7 @@ class PodDisruptionBudgetController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.budgets = self.watch(BUDGETS, own)
-        self.pods = self.watch(PODS, self._keys_of_pod, type=Pod)
+        self.pods = self.watch(PODS, self._keys_of_pod, on=_LOOKED_AT, alike=alike, type=Pod)
         # A set that is scaled changes what its budgets expect.
         self.above = {
             r.kind: self.watch(r, self._keys_of_namespace, when=_rescaled)

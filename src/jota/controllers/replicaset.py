@@ -18,9 +18,10 @@ from typing import Any, ClassVar
 import msgspec
 import orjson
 
+from jota.client.pods import OWNERS
 from jota.controllers import claim, conditions, podclaim
 from jota.controllers.controller import Context, Controller, own
-from jota.controllers.views import Pod, are_ready, controlled_by, mine_or_nobodys
+from jota.controllers.views import Pod, alike, are_ready, controlled_by, mine_or_nobodys
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODS, REPLICASETS, Resource
 from jota.meta.selectors import LabelSelector, from_map, from_object
@@ -158,9 +159,13 @@ class ReplicaSetController(Controller):
         super().__init__(context)
         self.sets = self.watch(self.resource, own)
         self.pods = self.watch(
-            PODS, self._keys_of_pod, type=Pod, route=mine_or_nobodys(self.resource.kind, self.resource.group)
+            PODS,
+            self._keys_of_pod,
+            type=Pod,
+            alike=alike,
+            route=mine_or_nobodys(self.resource.kind, self.resource.group),
         )
-        self.pods.add_index("controller", podclaim.by_controller)
+        self.pods.add_index("controller", podclaim.by_controller, on=OWNERS)
         self.events = context.recorder(f"{self.name}-controller")
         self._deleted: dict[str, set[str]] = {}
         """Per key: uids of pods whose delete was accepted and which the cache may still show as living."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from jota.client.informer import key_of
+from jota.client.pods import TEMPLATE
 from jota.controllers import claim as ownership
 from jota.controllers.controller import Context, Controller
 from jota.controllers.views import Pod, PodClaim
@@ -108,7 +109,7 @@ class ResourceClaimController(Controller):
         self.claims = self.watch(CLAIMS, self._keys_of_claim)
         self.templates = self.watch(TEMPLATES, self._keys_of_template)
         self.claims.add_index("owner", lambda c: [r["uid"] for r in c["metadata"].get("ownerReferences") or ()])
-        self.pods.add_index("template", _templates)
+        self.pods.add_index("template", _templates, on=TEMPLATE)
         self.events = context.recorder("resource_claim")
 
     def all_keys(self) -> Iterable[str]:
@@ -242,4 +243,4 @@ def _templates(pod: Pod) -> list[str]:
 
 
 def _concerned(old: Pod | None, new: Pod | None) -> bool:
-    return any(pod is not None and pod.spec.resourceClaims for pod in (old, new))
+    return bool((new is not None and new.spec.resourceClaims) or (old is not None and old.spec.resourceClaims))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from jota.client.pods import PHASE
 from jota.controllers.controller import Context, Controller, Object, own
 from jota.controllers.views import Pod
 from jota.kinds.core import quota as rules
@@ -41,7 +42,7 @@ class ResourceQuotaController(Controller):
         super().__init__(context)
         self.quotas = self.watch(QUOTAS, own)
         self.quotas.add_index("namespace", lambda q: [q["metadata"]["namespace"]])
-        self.watch(PODS, lambda pod: self._quotas_in(pod.metadata.namespace), type=Pod, when=_ends_or_appears)
+        self.watch(PODS, lambda pod: self._quotas_in(pod.metadata.namespace), type=Pod, when=_ends_or_appears, on=PHASE)
         self.watch(SERVICES, lambda service: self._quotas_in(service["metadata"]["namespace"]))
         self._known = {k.resource.group_resource: k.resource for k in KINDS if k.storage is None}
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from jota.client.informer import key_of
+from jota.client.pods import OWNERS
 from jota.controllers import claim, history, podclaim
 from jota.controllers.controller import Context, Controller, controller_of, own, owned_by
 from jota.controllers.history import CONTROLLERREVISIONS, STATEFUL_HASH
@@ -27,7 +28,7 @@ from jota.controllers.statefulset_pods import (
     revision_of,
     stale,
 )
-from jota.controllers.views import Pod, controlled_by, mine_or_nobodys
+from jota.controllers.views import Pod, alike, controlled_by, mine_or_nobodys
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODS
 from jota.meta.selectors import from_object
@@ -41,8 +42,10 @@ class StatefulSetController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.sets = self.watch(STATEFULSETS, own)
-        self.pods = self.watch(PODS, self._keys_of_pod, type=Pod, route=mine_or_nobodys("StatefulSet", "apps"))
-        self.pods.add_index("controller", podclaim.by_controller)
+        self.pods = self.watch(
+            PODS, self._keys_of_pod, type=Pod, alike=alike, route=mine_or_nobodys("StatefulSet", "apps")
+        )
+        self.pods.add_index("controller", podclaim.by_controller, on=OWNERS)
         self.revisions = self.watch(CONTROLLERREVISIONS, owned_by("StatefulSet", "apps"))
         self.revisions.add_index("controller", by_owner)
         self.claims = self.watch(PVCS, self._keys_of_claim, when=lambda _, new: new is None)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from jota.aio.clock import parse_rfc3339, rfc3339
 from jota.client.informer import split_key
+from jota.client.pods import PLACED, TEMPLATE
 from jota.controllers.controller import Context, Controller
 from jota.controllers.disruption import mark
 from jota.controllers.views import Pod, Toleration, pod_key
@@ -57,8 +58,8 @@ class TaintEvictionController(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.pods = self.watch(PODS, pod_key, when=_placed, type=Pod)
-        self.pods.add_index("node", lambda p: [p.spec.nodeName] if p.spec.nodeName else [])
+        self.pods = self.watch(PODS, pod_key, when=_placed, on=PLACED | TEMPLATE, type=Pod)
+        self.pods.add_index("node", lambda p: [p.spec.nodeName] if p.spec.nodeName else [], on=PLACED)
         self.nodes = self.watch(NODES, self._pods_of, when=lambda old, new: _executing(old) != _executing(new))
         self.events = context.recorder("taint-eviction-controller")
         self._first_seen: dict[tuple[str, str], float] = {}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable
 import msgspec
 
 from jota.client.informer import key_of
+from jota.client.pods import OWNERS
 from jota.client.pods import ClaimName as ClaimName
 from jota.client.pods import Condition as Condition
 from jota.client.pods import Container as Container
@@ -51,9 +52,15 @@ def owner_of(pod: Pod) -> tuple[str, str] | None:
     return None if owner is None else (owner.kind, owner.group)
 
 
-def mine_or_nobodys(kind: str, group: str = "") -> tuple[Callable[[Pod], Hashable], Iterable[Hashable]]:
+def mine_or_nobodys(kind: str, group: str = "") -> tuple[Callable[[Pod], Hashable], Iterable[Hashable], int]:
     """The route of a controller of pods, for Controller.watch: those that a `kind` manages, and orphans to adopt."""
-    return owner_of, ((kind, group), None)
+    return owner_of, ((kind, group), None), OWNERS
+
+
+def alike(old: Pod, new: Pod) -> bool:
+    """Two states of one pod with the same owners and labels: who looks for it by these finds it in the same places."""
+    was, meta = old.metadata, new.metadata
+    return was.labels is meta.labels and was.ownerReferences is meta.ownerReferences
 
 
 def pod_key(pod: Pod) -> tuple[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from jota.client.informer import split_key
+from jota.client.pods import PHASE, TEMPLATE
 from jota.controllers.controller import Context, Controller, own
 from jota.controllers.statefulset_pods import PVCS
 from jota.controllers.views import Pod
@@ -69,8 +70,8 @@ class ClaimProtectionController(_Protection):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.pods = self.watch(PODS, lambda pod: pod.claims, when=_stopped_using, type=Pod)
-        self.pods.add_index("claim", lambda pod: pod.claims)
+        self.pods = self.watch(PODS, lambda pod: pod.claims, when=_stopped_using, on=PHASE, type=Pod)
+        self.pods.add_index("claim", lambda pod: pod.claims, on=TEMPLATE)
 
     async def used(self, obj: Object, key: str) -> bool:
         """By a pod that is bound to a node and not over; asked of the API itself before the claim is let go."""

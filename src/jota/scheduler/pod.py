@@ -15,13 +15,9 @@ import msgspec
 from jota.client.pods import DEFAULT_SCHEDULER as DEFAULT_SCHEDULER
 from jota.client.pods import ClaimName as ClaimName
 from jota.client.pods import ClaimSource as ClaimSource
-from jota.client.pods import Condition as Condition
 from jota.client.pods import Container as Container
-from jota.client.pods import ObjectMeta as Meta
-from jota.client.pods import OwnerReference as Owner
+from jota.client.pods import ObjectMeta, OwnerReference, PodSpec
 from jota.client.pods import Pod as Pod
-from jota.client.pods import PodSpec as Spec
-from jota.client.pods import PodStatus as Status
 from jota.client.pods import Port as Port
 from jota.client.pods import Requests as Requests
 from jota.client.pods import Toleration as Toleration
@@ -29,6 +25,7 @@ from jota.client.pods import Volume as Volume
 from jota.meta.quantity import milli, value
 from jota.scheduler.terms import NO_TERMS, Group, PodTerms, terms_of
 
+Meta, Owner, Spec = ObjectMeta, OwnerReference, PodSpec
 _NONZERO_CPU, _NONZERO_MEMORY = 100.0, 200.0 * 1024 * 1024
 """What a container without requests counts as in scores, so that such pods spread too (upstream: GetNonzeroRequests)."""
 
