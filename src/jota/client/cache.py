@@ -38,10 +38,15 @@ class _Index(Generic[T]):
         """Value -> the keys of those that have it."""
 
     def move(self, key: str, old: T | None, new: T | None) -> None:
-        was = self._values(old) if old is not None else []
-        now = self._values(new) if new is not None else []
-        if was == now:
-            return
+        try:
+            was = self.function(old) if old is not None else ()
+            now = self.function(new) if new is not None else ()
+            if was == now:
+                return
+            was, now = tuple(was), tuple(now)  # whatever they are: also read only once
+        except Exception:  # an object that one reader did not think of must not stop the cache for the others
+            log.exception("index %s failed", self.name)
+            was, now = (() if old is None else self._values(old)), (() if new is None else self._values(new))
         for value in was:
             keys = self.table.get(value)
             if keys is not None:
@@ -51,12 +56,11 @@ class _Index(Generic[T]):
         for value in now:
             self.table.setdefault(value, {})[key] = None
 
-    def _values(self, obj: T) -> list[str]:
+    def _values(self, obj: T) -> tuple[str, ...]:
         try:
-            return list(self.function(obj))
-        except Exception:  # an object that one reader did not think of must not stop the cache for the others
-            log.exception("index %s failed", self.name)
-            return []
+            return tuple(self.function(obj))
+        except Exception:
+            return ()
 
 
 class Cache(Generic[T]):

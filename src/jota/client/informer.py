@@ -243,7 +243,7 @@ class Informer(Cache[T]):
                     return batch[n + 1 :]
             elif event.type == "DELETED":
                 try:
-                    self._state.pop(self._reader.read(event).key, None)
+                    self._state.pop(self._reader.read(event)[0], None)
                 except Unreadable as it:
                     self._state.pop(it.key, None)
             else:
@@ -253,12 +253,12 @@ class Informer(Cache[T]):
     def _collect(self, event: WatchEvent) -> None:
         if event.key and (known := self._known(event.key, str(event.revision))) is not None:
             event.views[self._reader.type] = known
-        found: Read[T] | Unreadable
         try:
             found = self._reader.read(event)
         except Unreadable as it:
-            found = it
-        self._state[found.key] = found
+            self._state[it.key] = it
+        else:
+            self._state[found[0]] = found
 
     def _known(self, key: str, version: str) -> T | None:
         """What we or another cache like this one hold already."""
@@ -270,8 +270,8 @@ class Informer(Cache[T]):
     def peek(self, key: str, version: str) -> T | None:
         """What is held of `key`, when that is its state at this resourceVersion."""
         found = self._state.get(key)
-        if isinstance(found, Read) and found.version == version:
-            return found.object
+        if found is not None and not isinstance(found, Unreadable) and found[3] == version:
+            return found[1]
         held = self._objects.get(key)
         return held if held is not None and self._mark(key, held)[1] == version else None
 
@@ -282,7 +282,10 @@ class Informer(Cache[T]):
         for key in [key for key in self.unreadable if key not in state]:
             del self.unreadable[key]
         for found in state.values():
-            self._take(found)
+            if isinstance(found, Unreadable):
+                self._leave(found)
+            else:
+                self._take(*found)
         self.relists += 1
         self._reached(version)
         self._synced.set()
@@ -296,36 +299,42 @@ class Informer(Cache[T]):
                 if event.type == "BOOKMARK":
                     reached = _bookmark.decode(event.body).metadata.resourceVersion
                     continue
-                found: Read[T] | Unreadable
                 try:
-                    found = self._reader.read(event)
+                    key, obj, uid, reached = self._reader.read(event)
                 except Unreadable as it:
-                    found = it
+                    reached = it.version
+                    if event.type == "DELETED":
+                        self._drop(it.key, None)
+                    elif event.type in ("ADDED", "MODIFIED"):
+                        self._leave(it)
+                    continue
                 if event.type == "DELETED":
-                    self.unreadable.pop(found.key, None)
-                    self.remove(found.key, found.object if isinstance(found, Read) else None)
+                    self._drop(key, obj)
                 elif event.type in ("ADDED", "MODIFIED"):
-                    self._take(found)
-                reached = found.version
+                    self._take(key, obj, uid, reached)
         finally:
             if reached:
                 self._reached(reached)
 
-    def _take(self, found: Read[T] | Unreadable) -> None:
-        if isinstance(found, Read):
-            self.put(*found)
-            if self.unreadable and self.unreadable.pop(found.key, None) is not None:
-                log.warning("%s %s: can be read again", self.resource.plural, found.key)
-            return
-        key = found.key
-        held = self._objects.get(key)
-        if held is not None and found.uid and self._mark(key, held)[0] != found.uid:
+    def _take(self, key: str, obj: T, uid: str, version: str) -> None:
+        self.put(key, obj, uid, version)
+        if self.unreadable and self.unreadable.pop(key, None) is not None:
+            log.warning("%s %s: can be read again", self.resource.plural, key)
+
+    def _drop(self, key: str, last: T | None) -> None:
+        self.unreadable.pop(key, None)
+        self.remove(key, last)
+
+    def _leave(self, one: Unreadable) -> None:
+        """Go on without the present form of an object."""
+        key, held = one.key, self._objects.get(one.key)
+        if held is not None and one.uid and self._mark(key, held)[0] != one.uid:
             self.remove(key)  # what we hold is gone; a namesake is there
             held = None
-        before, self.unreadable[key] = self.unreadable.get(key), found
-        if before is None or before.why != found.why:
+        before, self.unreadable[key] = self.unreadable.get(key), one
+        if before is None or before.why != one.why:
             instead = f"kept as at resourceVersion {self._mark(key, held)[1]}" if held is not None else "left out"
-            log.warning("%s %s: cannot be read (%s): %s", self.resource.plural, key, found.why, instead)
+            log.warning("%s %s: cannot be read (%s): %s", self.resource.plural, key, one.why, instead)
 
     def _reached(self, version: str) -> None:
         self._version = version

@@ -303,8 +303,10 @@ class Pod(msgspec.Struct, gc=False):
     @property
     def claims(self) -> list[str]:
         """Keys of the PersistentVolumeClaims that it uses, those of its ephemeral volumes too."""
+        if not self.spec.volumes:
+            return []
         names = []
-        for volume in self.spec.volumes or ():
+        for volume in self.spec.volumes:
             if volume.persistentVolumeClaim is not None:
                 names.append(volume.persistentVolumeClaim.claimName)
             elif volume.ephemeral is not None:

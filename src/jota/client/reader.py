@@ -1,4 +1,4 @@
-"""From the event of a watch to an object of the type that a cache holds, and its identity. In: events. Out: `Read`, or why not.
+"""From the event of a watch to an object of the type that a cache holds, and its identity. In: events. Out: the object, or why not.
 
 What another reader of the same event made of it is taken as it is: caches of one process share their objects.
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -38,12 +38,8 @@ class _Head(msgspec.Struct):
 _head = msgspec.json.Decoder(_Head).decode
 
 
-class Read(NamedTuple, Generic[T]):
-    key: str
-    object: T
-    uid: str
-    version: str
-    """Its resourceVersion."""
+Read = tuple[str, T, str, str]
+"""(key, object, uid, resourceVersion)"""
 
 
 class Unreadable(Exception):
@@ -96,17 +92,17 @@ class Reader(Generic[T]):
                 obj = event.views[self.type] = self._decode(event.body)
             if self._identified:
                 meta = obj.metadata
-                return Read(event.key or key_of(meta.namespace, meta.name), obj, meta.uid, meta.resourceVersion)
+                return event.key or key_of(meta.namespace, meta.name), obj, meta.uid, meta.resourceVersion
             if self.type is None:
                 known = obj["metadata"]
                 key = event.key or key_of(known.get("namespace", ""), known["name"])
-                return Read(key, obj, known.get("uid", ""), known.get("resourceVersion", ""))
+                return key, obj, known.get("uid", ""), known.get("resourceVersion", "")
         except _CANNOT as error:
             raise self._unreadable(event, error) from None
         except (KeyError, AttributeError, TypeError):
             raise msgspec.DecodeError("not an object: it has no metadata with a name") from None
         head = _head(event.body).metadata
-        return Read(event.key or key_of(head.namespace, head.name), obj, head.uid, head.resourceVersion)
+        return event.key or key_of(head.namespace, head.name), obj, head.uid, head.resourceVersion
 
     def _unreadable(self, event: WatchEvent, error: Exception) -> Unreadable:
         """Raises msgspec.DecodeError when nothing tells which object it is."""

@@ -124,14 +124,18 @@ class Controller:
         if keys is not None:
 
             def handler(old: Any, new: Any) -> None:
+                if alike is not None and old is not None and new is not None and alike(old, new):
+                    found = keys(new)  # most often nobody's: that is known before what `when` looks at
+                    if found and (when is None or when(old, new)):
+                        for key in found:
+                            self.queue.add(key)
+                    return
                 if when is not None and not when(old, new):
                     return
-                if old is not None and (new is None or alike is None or not alike(old, new)):
-                    for key in keys(old):
-                        self.queue.add(key)
-                if new is not None:
-                    for key in keys(new):
-                        self.queue.add(key)
+                for obj in (old, new):
+                    if obj is not None:
+                        for key in keys(obj):
+                            self.queue.add(key)
 
             if route is None:
                 informer.add_handler(handler, on)

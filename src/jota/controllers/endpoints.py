@@ -99,7 +99,12 @@ class EndpointsController(Controller):
         backends.join(self.services)
         self.endpoints = self.watch(ENDPOINTS, own)
         self.pods = self.watch(
-            PODS, self._services_of, when=backends.matters, on=backends.LOOKED_AT, alike=alike, type=Pod
+            PODS,
+            self._services_of,
+            when=backends.matters,
+            on=backends.LOOKED_AT,
+            alike=alike,
+            type=Pod,
         )
 
     def _services_of(self, pod: Pod) -> Iterable[str]:

@@ -217,15 +217,17 @@ class EndpointSliceController(Controller):
         self.slices = self.watch(ENDPOINTSLICES, _service_key)
         self.slices.add_index("service", _service_key)
         self.pods = self.watch(
-            PODS, self._services_of, when=backends.matters, on=backends.LOOKED_AT, alike=alike, type=Pod
+            PODS,
+            self._services_of,
+            when=backends.matters,
+            on=backends.LOOKED_AT,
+            alike=alike,
+            type=Pod,
         )
         self.nodes = self.watch(NODES, lambda _: self.services.keys(), when=_zone_changed)
         self.nodes.add_handler(self._on_capacity)
         self.events = context.recorder("endpoint-slice-controller")
         self._announced = topologyhints.Announcements()
-
-    def _services_of(self, pod: Pod) -> Iterable[str]:
-        return backends.services_of(self.services, pod)
 
     def _on_capacity(self, old: Object | None, new: Object | None) -> None:
         """A zone's part of the CPU changed: of interest to services with hints in proportion to it."""
@@ -233,6 +235,9 @@ class EndpointSliceController(Controller):
             for service in self.services.list():
                 if topologyhints.automatic(service):
                     self.queue.add(own(service)[0])
+
+    def _services_of(self, pod: Pod) -> Iterable[str]:
+        return backends.services_of(self.services, pod)
 
     async def reconcile(self, key: str) -> float | None:
         service = self.services.get(key)

@@ -238,7 +238,9 @@ class ResourceClaimController(Controller):
 
 
 def _templates(pod: Pod) -> list[str]:
-    named = [c.resourceClaimTemplateName for c in pod.spec.resourceClaims or () if c.resourceClaimTemplateName]
+    if not pod.spec.resourceClaims:
+        return []
+    named = [c.resourceClaimTemplateName for c in pod.spec.resourceClaims if c.resourceClaimTemplateName]
     return [key_of(pod.metadata.namespace, n) for n in named]
 
 
