@@ -321,7 +321,7 @@ class Pod(msgspec.Struct, gc=False):
         required = ((self.spec.affinity or {}).get("nodeAffinity") or {}).get(_REQUIRED) or {}
         for term in required.get("nodeSelectorTerms") or ():
             for field in term.get("matchFields") or ():
-                named = field.get("values") or ()
+                named = field.get("values") or []
                 if (field.get("key"), field.get("operator")) == ("metadata.name", "In") and len(named) == 1:
                     return str(named[0])
         return ""

@@ -6,7 +6,7 @@ all who watch the same see one object. Made by api/verbs/watch.py and client/tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 Render = Callable[[bytes, int, bytes], bytes]
@@ -27,7 +27,7 @@ class WatchEvent:
         """ "namespace/name" or "name"; "" when only the body tells."""
         self.revision = 0
         """The resourceVersion; 0 when only the body tells."""
-        self.views: dict[Hashable, Any] = {}
+        self.views: dict[Any, Any] = {}
         """Type of a reader -> the object as that type, decoded once. What is here is shared: never change it."""
 
     @classmethod

@@ -103,6 +103,7 @@ async def serve(
             f"cannot listen on {bind}:{instance.api_port}: {error.strerror}; is another server running?"
         ) from error
     client = Client(InProcess(api.handle, COMPONENT))
+    api.metrics.more.append(client.caches.text)
     await _publish(instance, material, client, clock, advertised)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

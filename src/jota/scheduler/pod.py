@@ -25,7 +25,9 @@ from jota.client.pods import Volume as Volume
 from jota.meta.quantity import milli, value
 from jota.scheduler.terms import NO_TERMS, Group, PodTerms, terms_of
 
-Meta, Owner, Spec = ObjectMeta, OwnerReference, PodSpec
+Meta = ObjectMeta
+Owner = OwnerReference
+Spec = PodSpec
 _NONZERO_CPU, _NONZERO_MEMORY = 100.0, 200.0 * 1024 * 1024
 """What a container without requests counts as in scores, so that such pods spread too (upstream: GetNonzeroRequests)."""
 

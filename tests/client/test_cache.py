@@ -1,0 +1,128 @@
+"""Who is told of which change: all of what comes and goes, and of the rest what a reader looks at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jota.client.cache import Cache
+from jota.client.pods import ADDRESSES, CONDITIONS, DELETION, LABELS, OWNERS, PHASE, PLACED, TEMPLATE, ObjectMeta, Pod
+
+SIZE, COLOUR = 4, 8
+
+
+class Thing(msgspec.Struct):
+    metadata: ObjectMeta
+    size: int = 0
+    colour: str = ""
+
+    @staticmethod
+    def changes(old: Thing, new: Thing) -> int:
+        return (SIZE if old.size != new.size else 0) | (COLOUR if old.colour != new.colour else 0)
+
+
+def thing(version: int, size: int = 0, colour: str = "", uid: str = "u") -> Thing:
+    return Thing(ObjectMeta("a", "ns", uid, str(version)), size, colour)
+
+
+def put(cache: Cache[Any], obj: Any) -> None:
+    cache.put(obj.metadata.key, obj, obj.metadata.uid, obj.metadata.resourceVersion)
+
+
+def test_a_handler_hears_what_it_looks_at_and_whatever_comes_or_goes() -> None:
+    cache: Cache[Thing] = Cache("things", Thing)
+    told: dict[str, list[tuple[int | None, int | None]]] = {"all": [], "size": [], "none": []}
+
+    def version(obj: Thing | None) -> int | None:
+        return None if obj is None else int(obj.metadata.resourceVersion)
+
+    for name, on in (("all", -1), ("size", SIZE), ("none", 0)):
+        cache.add_handler(lambda old, new, name=name: told[name].append((version(old), version(new))), on)  # type: ignore[misc]
+    cache.add_index("size", lambda t: [str(t.size)], on=SIZE)
+    put(cache, thing(1))
+    put(cache, thing(2, colour="red"))
+    put(cache, thing(3, colour="red"))  # nothing that the bits name
+    put(cache, thing(4, size=5, colour="red"))
+    put(cache, thing(4, size=5, colour="red"))  # known
+    assert [t.metadata.resourceVersion for t in cache.by_index("size", "5")] == ["4"]
+    assert list(cache.index_values("size")) == ["5"]
+    put(cache, thing(5, size=5, colour="red", uid="other"))
+    cache.remove("ns/a")
+    assert told["all"] == [(None, 1), (1, 2), (2, 3), (3, 4), (4, None), (None, 5), (5, None)]
+    assert told["size"] == [(None, 1), (3, 4), (4, None), (None, 5), (5, None)]
+    assert told["none"] == [(None, 1), (4, None), (None, 5), (5, None)]
+    assert not list(cache.index_values("size"))
+
+
+def test_an_index_that_fails_for_one_object_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    cache: Cache[Thing] = Cache("things", Thing)
+    cache.add_index("share", lambda t: [str(100 // t.size)])
+    put(cache, thing(1, size=0))
+    assert cache.get("ns/a") is not None
+    assert "index share failed" in caplog.text
+    put(cache, thing(2, size=50))
+    assert len(list(cache.by_index("share", "2"))) == 1
+    put(cache, thing(3, size=0))
+    assert not list(cache.by_index("share", "2"))
+
+
+def test_a_namespace_that_is_asked_for_late_is_whole_and_stays_so() -> None:
+    cache: Cache[Thing] = Cache("things", Thing)
+    for namespace, name in (("x", "a"), ("y", "a"), ("x", "b")):
+        put(cache, Thing(ObjectMeta(name, namespace, name, "1")))
+    assert [t.metadata.name for t in cache.list("x")] == ["a", "b"]
+    put(cache, Thing(ObjectMeta("c", "x", "c", "2")))
+    cache.remove("x/a")
+    cache.remove("y/a")
+    assert [t.metadata.name for t in cache.list("x")] == ["b", "c"]
+    assert cache.list("y") == []
+
+
+TEXT = st.sampled_from([None, "a", "b"])
+PODS = st.builds(
+    lambda labels, node, image, phase, ready, ip, going, owner, reason: {
+        "metadata": {
+            "name": "p",
+            "labels": {"l": labels} if labels else None,
+            "deletionTimestamp": going,
+            "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "n", "uid": owner}] if owner else None,
+        },
+        "spec": {"containers": [{"name": "c", "image": image or ""}], **({"nodeName": node} if node else {})},
+        "status": {
+            "phase": phase or "",
+            "reason": reason or "",
+            "conditions": [{"type": "Ready", "status": ready}] if ready else None,
+            "podIP": ip,
+            "podIPs": [{"ip": ip}] if ip else None,
+        },
+    },
+    *[TEXT] * 9,
+)
+
+
+@given(PODS, PODS)
+def test_the_bits_of_a_pod_never_say_too_little(before: dict[str, Any], after: dict[str, Any]) -> None:
+    old, new = (Pod.from_json(msgspec.json.encode(p)) for p in (before, after))
+    bits = Pod.changes(old, new)
+
+    def differ(*path: str) -> bool:
+        was, now = before, after
+        for step in path:
+            was, now = was.get(step) or {}, now.get(step) or {}
+        return was != now
+
+    looked_at = {
+        PLACED: ("spec", "nodeName"),
+        TEMPLATE: ("spec", "containers"),
+        LABELS: ("metadata", "labels"),
+        OWNERS: ("metadata", "ownerReferences"),
+        DELETION: ("metadata", "deletionTimestamp"),
+        PHASE: ("status", "phase"),
+        CONDITIONS: ("status", "conditions"),
+        ADDRESSES: ("status", "podIPs"),
+    }
+    assert {bit for bit in looked_at if bits & bit} == {bit for bit, path in looked_at.items() if differ(*path)}
