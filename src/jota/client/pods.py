@@ -193,7 +193,7 @@ class Pod(msgspec.Struct, gc=False):
     def from_json(cls, data: bytes) -> Pod:
         """Raises msgspec.DecodeError, ValidationError."""
         raw = _decode_pod(data)
-        meta, status = raw.metadata, raw.status
+        meta = raw.metadata
         metadata = ObjectMeta(
             meta.name,
             intern(meta.namespace),
@@ -210,17 +210,7 @@ class Pod(msgspec.Struct, gc=False):
         return cls(
             metadata,
             _spec_of(bytes(raw.spec)) if raw.spec is not NOTHING else PodSpec(),
-            PodStatus(
-                intern(status.phase),
-                intern(status.startTime),
-                status.podIP,
-                status.podIPs,
-                _conditions(status.conditions),
-                _quiet(status.containerStatuses),
-                _quiet(status.initContainerStatuses),
-                status.resourceClaimStatuses,
-                status.nominatedNodeName,
-            ),
+            _status(raw.status),
         )
 
     @staticmethod
@@ -376,6 +366,41 @@ _labels = Shared[dict[str, str] | None](dict[str, str] | None)
 _owners = Shared[list[OwnerReference] | None](list[OwnerReference] | None)
 _conditions = Shared[list[Condition] | None](list[Condition] | None)
 _spec_of = SharedSpecs[PodSpec](PodSpec).of_pod
+_waiting: dict[tuple[str, str, int], PodStatus] = {}
+"""Phase, start time and identity of the conditions (which the status keeps) -> the status of pods with nothing else."""
+
+
+def _status(raw: _RawStatus) -> PodStatus:
+    """Pods that wait for a place, or for their node, have the same status."""
+    conditions = _conditions(raw.conditions)
+    if (
+        raw.podIP,
+        raw.podIPs,
+        raw.containerStatuses,
+        raw.initContainerStatuses,
+        raw.resourceClaimStatuses,
+    ) == _NONE_YET and not raw.nominatedNodeName:
+        alike = raw.phase, raw.startTime, id(conditions)
+        found = _waiting.get(alike)
+        if found is None:
+            if len(_waiting) >= MOST:
+                _waiting.clear()
+            found = _waiting[alike] = PodStatus(raw.phase, raw.startTime, conditions=conditions)
+        return found
+    return PodStatus(
+        intern(raw.phase),
+        intern(raw.startTime),
+        raw.podIP,
+        raw.podIPs,
+        conditions,
+        _quiet(raw.containerStatuses),
+        _quiet(raw.initContainerStatuses),
+        raw.resourceClaimStatuses,
+        raw.nominatedNodeName,
+    )
+
+
+_NONE_YET = (None,) * 5
 _uneventful: dict[tuple[tuple[str, bool], ...], list[ContainerStatus]] = {}
 
 

@@ -7,7 +7,6 @@ may still exist (its watch may lag): the graph never concludes absence, the coll
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -37,8 +36,7 @@ class Owned(msgspec.Struct, gc=False):
     metadata: Meta
 
 
-@dataclass(slots=True)
-class Node:
+class Node(msgspec.Struct, gc=False):
     resource: Resource
     meta: AnyMeta
     """As last seen."""

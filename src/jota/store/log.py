@@ -175,7 +175,7 @@ class LogStore:
         revision = self._index.revision
         for n, write in enumerate(group, 1):
             write.entry.revision = revision + n
-            write.entry.created = write.entry.created or revision + n
+            write.entry.created = write.entry.created or write.entry.revision
         batch = [w.entry for w in group]
         self._committing = True
         if not self.blocking or (len(group) == 1 and self._commit_time < _SLOW_COMMIT):
