@@ -123,6 +123,12 @@ def render(value: bytes, revision: int, opening: bytes = b"{") -> bytes:
     return b'%b"metadata":{"resourceVersion":"%d",%b%b}' % (opening, revision, value[1:line], value[line + 1 :])
 
 
+def parts(value: bytes) -> tuple[bytes, bytes]:
+    """(metadata without resourceVersion, an object of the segments), both JSON."""
+    line = value.index(NEWLINE)
+    return value[:line], b"{" + value[line + 2 :] + b"}"
+
+
 def render_metadata(value: bytes, revision: int, opening: bytes) -> bytes:
     """A PartialObjectMetadata: metadata alone."""
     return b'%b"metadata":{"resourceVersion":"%d",%b}' % (opening, revision, value[1 : value.index(NEWLINE)])

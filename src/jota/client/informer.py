@@ -285,7 +285,8 @@ class Informer(Cache[T]):
             if isinstance(found, Unreadable):
                 self._leave(found)
             else:
-                self._take(*found)
+                self.put(*found)
+                self._readable(found[0])
         self.relists += 1
         self._reached(version)
         self._synced.set()
@@ -311,14 +312,15 @@ class Informer(Cache[T]):
                 if event.type == "DELETED":
                     self._drop(key, obj)
                 elif event.type in ("ADDED", "MODIFIED"):
-                    self._take(key, obj, uid, reached)
+                    self.put(key, obj, uid, reached)
+                    if self.unreadable:
+                        self._readable(key)
         finally:
             if reached:
                 self._reached(reached)
 
-    def _take(self, key: str, obj: T, uid: str, version: str) -> None:
-        self.put(key, obj, uid, version)
-        if self.unreadable and self.unreadable.pop(key, None) is not None:
+    def _readable(self, key: str) -> None:
+        if self.unreadable.pop(key, None) is not None:
             log.warning("%s %s: can be read again", self.resource.plural, key)
 
     def _drop(self, key: str, last: T | None) -> None:

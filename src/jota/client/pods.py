@@ -193,25 +193,13 @@ class Pod(msgspec.Struct, gc=False):
     def from_json(cls, data: bytes) -> Pod:
         """Raises msgspec.DecodeError, ValidationError."""
         raw = _decode_pod(data)
-        meta = raw.metadata
-        metadata = ObjectMeta(
-            meta.name,
-            intern(meta.namespace),
-            meta.uid,
-            meta.resourceVersion,
-            meta.generation,
-            meta.creationTimestamp and intern(meta.creationTimestamp),
-            meta.deletionTimestamp,
-            _labels(meta.labels),
-            meta.annotations,
-            _owners(meta.ownerReferences),
-            meta.finalizers,
-        )
-        return cls(
-            metadata,
-            _spec_of(bytes(raw.spec)) if raw.spec is not NOTHING else PodSpec(),
-            _status(raw.status),
-        )
+        return cls(_metadata(raw.metadata, raw.metadata.resourceVersion), _spec(raw.spec), _status(raw.status))
+
+    @classmethod
+    def from_parts(cls, metadata: bytes, rest: bytes, version: str) -> Pod:
+        """The same from what meta/watchevent.py calls parts. Raises msgspec.DecodeError, ValidationError."""
+        raw = _decode_rest(rest)
+        return cls(_metadata(_decode_metadata(metadata), version), _spec(raw.spec), _status(raw.status))
 
     @staticmethod
     def changes(old: Pod, new: Pod) -> int:
@@ -355,19 +343,44 @@ class _RawStatus(msgspec.Struct, gc=False):
     nominatedNodeName: str = ""
 
 
-class _RawPod(msgspec.Struct, gc=False):
-    metadata: _RawMeta
+class _RawRest(msgspec.Struct, gc=False):
     spec: msgspec.Raw = NOTHING
     status: _RawStatus = msgspec.field(default_factory=_RawStatus)
 
 
+class _RawPod(_RawRest, gc=False, kw_only=True):
+    metadata: _RawMeta
+
+
 _decode_pod = msgspec.json.Decoder(_RawPod).decode
+_decode_metadata = msgspec.json.Decoder(_RawMeta).decode
+_decode_rest = msgspec.json.Decoder(_RawRest).decode
 _labels = Shared[dict[str, str] | None](dict[str, str] | None)
 _owners = Shared[list[OwnerReference] | None](list[OwnerReference] | None)
 _conditions = Shared[list[Condition] | None](list[Condition] | None)
 _spec_of = SharedSpecs[PodSpec](PodSpec).of_pod
 _waiting: dict[tuple[str, str, int], PodStatus] = {}
 """Phase, start time and identity of the conditions (which the status keeps) -> the status of pods with nothing else."""
+
+
+def _metadata(raw: _RawMeta, version: str) -> ObjectMeta:
+    return ObjectMeta(
+        raw.name,
+        intern(raw.namespace),
+        raw.uid,
+        version,
+        raw.generation,
+        raw.creationTimestamp and intern(raw.creationTimestamp),
+        raw.deletionTimestamp,
+        _labels(raw.labels),
+        raw.annotations,
+        _owners(raw.ownerReferences),
+        raw.finalizers,
+    )
+
+
+def _spec(raw: msgspec.Raw) -> PodSpec:
+    return PodSpec() if raw is NOTHING else _spec_of(bytes(raw))
 
 
 def _status(raw: _RawStatus) -> PodStatus:

@@ -74,14 +74,18 @@ def _is_struct(type: Any) -> bool:
 
 
 class Reader(Generic[T]):
-    """`type`: a msgspec Struct, or None for plain dicts; one with a class method `from_json(bytes)` decodes itself."""
+    """`type`: a msgspec Struct, or None for plain dicts; one with a class method `from_json(bytes)` decodes itself, and one with
+    `from_parts(metadata, rest, resourceVersion)` does so from parts (meta/watchevent.py) when there are any."""
 
     def __init__(self, type: type[T] | None) -> None:
         self.type = type
         self._plain: Callable[[bytes], Any] = msgspec.json.Decoder(type or dict[str, Any]).decode
         # not one that is inherited: it would leave out the fields that a subclass adds
-        own = getattr(type, "from_json", None) if "from_json" in vars(type or object) else None
-        self._decode: Callable[[bytes], Any] = own or self._plain
+        own = vars(type or object)
+        self._decode: Callable[[bytes], Any] = type.from_json if "from_json" in own else self._plain
+        self._from_parts: Callable[[bytes, bytes, str], Any] | None = None
+        if "from_parts" in own:
+            self._from_parts = type.from_parts
         self._identified = tells_identity(type)
 
     def read(self, event: WatchEvent) -> Read[T]:
@@ -89,7 +93,12 @@ class Reader(Generic[T]):
         obj = event.views.get(self.type)
         try:
             if obj is None:
-                obj = event.views[self.type] = self._decode(event.body)
+                parts = event.parts() if self._from_parts is not None else None
+                if parts is not None and self._from_parts is not None:
+                    obj = self._from_parts(*parts, str(event.revision))
+                else:
+                    obj = self._decode(event.body)
+                event.views[self.type] = obj
             if self._identified:
                 meta = obj.metadata
                 return event.key or key_of(meta.namespace, meta.name), obj, meta.uid, meta.resourceVersion

@@ -66,4 +66,6 @@ class EphemeralVolumeController(Controller):
 
 
 def _asks(_old: Pod | None, new: Pod | None) -> bool:
-    return new is not None and any(v.ephemeral is not None for v in new.spec.volumes or ())
+    if new is None or not new.spec.volumes:
+        return False
+    return any(v.ephemeral is not None for v in new.spec.volumes)

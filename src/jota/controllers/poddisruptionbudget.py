@@ -124,6 +124,8 @@ class PodDisruptionBudgetController(Controller):
         self._scales = Scales(self.client)
 
     def _keys_of_pod(self, pod: Pod) -> Iterable[str]:
+        if not len(self.budgets):
+            return ()
         return [
             own(b)[0]
             for b in self.budgets.list(pod.metadata.namespace)

@@ -165,6 +165,7 @@ class ReplicaSetController(Controller):
             alike=alike,
             route=mine_or_nobodys(self.resource.kind, self.resource.group),
         )
+        self._of_mine = controlled_by(self.resource.kind, self.resource.group)
         self.pods.add_index("controller", podclaim.by_controller, on=OWNERS)
         self.events = context.recorder(f"{self.name}-controller")
         self._deleted: dict[str, set[str]] = {}
@@ -176,7 +177,7 @@ class ReplicaSetController(Controller):
     def _keys_of_pod(self, pod: Pod) -> Iterable[str]:
         """The controlling set; for an orphan, every set of its namespace that would adopt it."""
         if pod.metadata.controller is not None:
-            return controlled_by(self.resource.kind, self.resource.group)(pod)
+            return self._of_mine(pod)
         return [
             own(owner)[0]
             for owner in self.sets.list(pod.metadata.namespace)

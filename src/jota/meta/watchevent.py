@@ -11,17 +11,20 @@ from typing import Any, Protocol, runtime_checkable
 
 Render = Callable[[bytes, int, bytes], bytes]
 """(what is stored, its resourceVersion, the opening of the object) -> the whole object as JSON."""
+Parts = Callable[[bytes], tuple[bytes, bytes]]
+"""What is stored -> metadata without its resourceVersion, and an object of the other fields but kind and apiVersion; as JSON."""
 
 
 class WatchEvent:
     """`type`: ADDED | MODIFIED | DELETED | BOOKMARK | ERROR."""
 
-    __slots__ = ("_body", "_opening", "_render", "key", "revision", "type", "views")
+    __slots__ = ("_body", "_opening", "_parts", "_render", "key", "revision", "type", "views")
 
     def __init__(self, type_: str, body: bytes) -> None:
         self.type = type_
         self._body = body
         self._render: Render | None = None
+        self._parts: Parts | None = None
         self._opening = b""
         self.key = ""
         """ "namespace/name" or "name"; "" when only the body tells."""
@@ -31,11 +34,26 @@ class WatchEvent:
         """Type of a reader -> the object as that type, decoded once. What is here is shared: never change it."""
 
     @classmethod
-    def stored(cls, type_: str, key: str, revision: int, value: bytes, opening: bytes, render: Render) -> WatchEvent:
-        """One whose body is made from stored bytes when it is asked for."""
+    def stored(
+        cls,
+        type_: str,
+        key: str,
+        revision: int,
+        value: bytes,
+        opening: bytes,
+        render: Render,
+        parts: Parts | None = None,
+    ) -> WatchEvent:
+        """One whose body is made from stored bytes when it is asked for. `parts`: when these are bytes of the body."""
         event = cls(type_, value)
-        event.key, event.revision, event._opening, event._render = key, revision, opening, render
+        event.key, event.revision = key, revision
+        event._opening, event._render, event._parts = opening, render, parts
         return event
+
+    def parts(self) -> tuple[bytes, bytes] | None:
+        """The parts of the body (`Parts`) for who reads it in pieces: what is not joined need not be cut again. None when there
+        is only the whole."""
+        return self._parts(self._body) if self._parts is not None and self._render is not None else None
 
     @property
     def body(self) -> bytes:

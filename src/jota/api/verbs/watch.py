@@ -308,9 +308,10 @@ class WatchStream:
             if form == "Metadata":
                 opening = respond.metadata_head(call.accepted.version)
                 return WatchEvent.stored(type_, key, revision, value, opening, at_rest.render_metadata)
+            if not served.converted and not served.custom:
+                return WatchEvent.stored(type_, key, revision, value, served.head, served.render, at_rest.parts)
             event = WatchEvent.stored(type_, key, revision, value, served.head, served.render)
-            if served.converted or served.custom:
-                event.render()  # what may fail, fails here
+            event.render()  # what may fail, fails here
             return event
         if not form:
             body = served.render(value, revision, served.head)
