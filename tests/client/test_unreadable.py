@@ -98,9 +98,7 @@ def test_an_object_that_becomes_unreadable_stays_as_it_was_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("watchlist", [True, False])
-def test_one_that_never_was_readable_is_left_out_until_it_is(
-    watchlist: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_that_never_was_readable_is_left_out_until_it_is(watchlist: bool, caplog: pytest.LogCaptureFixture) -> None:
     @with_informer(watchlist)
     async def story(server: Scripted, informer: Informer[Numbers], told: Told) -> None:
         server.put("a", "bad")
@@ -173,9 +171,7 @@ def test_under_faults_what_can_be_read_is_exact_and_what_cannot_is_no_older_name
     async def story() -> None:
         server = Scripted(watchlist)
         transport = Faulty(server, Random(seed))
-        informer = Informer(
-            Client(transport), CONFIGMAPS, type=Numbers, clock=InstantClock(), random=Random(1)
-        )
+        informer = Informer(Client(transport), CONFIGMAPS, type=Numbers, clock=InstantClock(), random=Random(1))
         told = Told(informer)
         run = asyncio.create_task(informer.run())
         for n, (op, name) in enumerate(ops):
