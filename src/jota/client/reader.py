@@ -81,11 +81,10 @@ class Reader(Generic[T]):
         self.type = type
         self._plain: Callable[[bytes], Any] = msgspec.json.Decoder(type or dict[str, Any]).decode
         # not one that is inherited: it would leave out the fields that a subclass adds
-        own = vars(type or object)
-        self._decode: Callable[[bytes], Any] = type.from_json if "from_json" in own else self._plain
-        self._from_parts: Callable[[bytes, bytes, str], Any] | None = None
-        if "from_parts" in own:
-            self._from_parts = type.from_parts
+        own: Any = type if type is not None else object
+        names = vars(own)
+        self._decode: Callable[[bytes], Any] = own.from_json if "from_json" in names else self._plain
+        self._from_parts: Callable[[bytes, bytes, str], Any] | None = own.from_parts if "from_parts" in names else None
         self._identified = tells_identity(type)
 
     def read(self, event: WatchEvent) -> Read[T]:

@@ -5,6 +5,7 @@ In: services and pods. Out: port lists and "does this change matter".
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from jota.client.informer import Informer

@@ -138,7 +138,7 @@ class WatchStream:
         """The stream: wire.message.Stream."""
         self._writer = writer
         if isinstance(writer, Receiver) and self._format[1] != "Table":
-            self._receiver = writer
+            self._receiver, self.joined = writer, 0
             self._format = (*self._format[:-1], True)
         self._done = asyncio.get_running_loop().create_future()
         channel = self._call.served.channel
