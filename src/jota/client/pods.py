@@ -2,7 +2,7 @@
 
 Msgspec Structs: a fifth of the memory of plain dicts, and typed. Fields keep the API's names; a field that is left out has the
 default of the API, or None. What pods of one template have in common is shared between them (sharing.py): never change a
-pod. Owners of controllers/views.py and scheduler/pod.py add what they make of it.
+pod. Next: controllers/views.py and scheduler/pod.py, which say what they make of it.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def plan(owner: Object, selector: LabelSelector, pods: list[Pod]) -> claim.Claim
     settled: list[Pod] = []
     others: list[Pod] = []
     known: dict[tuple[int, int], bool] = {}
-    """Pods of one template share labels and owners (views.py): one look for all of them."""
+    """Pods of one template share labels and owners (client/pods.py): one look for all of them."""
     for pod in pods:
         meta = pod.metadata
         parts = id(meta.ownerReferences), id(meta.labels)
