@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jota.client.cache import Cache
-from jota.client.pods import ADDRESSES, CONDITIONS, DELETION, LABELS, OWNERS, PHASE, PLACED, TEMPLATE, ObjectMeta, Pod
+from jota.client.podparts import ObjectMeta
+from jota.client.pods import ADDRESSES, CONDITIONS, DELETION, LABELS, OWNERS, PHASE, PLACED, TEMPLATE, Pod
 
 SIZE, COLOUR = 4, 8
 

@@ -10,7 +10,8 @@ import msgspec
 
 from jota.client.client import Client
 from jota.client.informer import Informer
-from jota.client.pods import ObjectMeta, Pod
+from jota.client.podparts import ObjectMeta
+from jota.client.pods import Pod
 from jota.meta.resource import CONFIGMAPS, PODS
 from jota.testing.cluster import ApiServer
 

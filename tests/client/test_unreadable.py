@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jota.client.client import Client
 from jota.client.informer import Informer
 from jota.client.inprocess import InProcess
-from jota.client.pods import ObjectMeta
+from jota.client.podparts import ObjectMeta
 from jota.meta.resource import CONFIGMAPS
 from jota.testing.cluster import ApiServer
 

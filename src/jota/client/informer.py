@@ -301,20 +301,21 @@ class Informer(Cache[T]):
                     reached = _bookmark.decode(event.body).metadata.resourceVersion
                     continue
                 try:
-                    key, obj, uid, reached = self._reader.read(event)
+                    key, obj, uid, version = self._reader.read(event)
                 except Unreadable as it:
-                    reached = it.version
+                    version = it.version
                     if event.type == "DELETED":
                         self._drop(it.key, None)
                     elif event.type in ("ADDED", "MODIFIED"):
                         self._leave(it)
-                    continue
-                if event.type == "DELETED":
-                    self._drop(key, obj)
-                elif event.type in ("ADDED", "MODIFIED"):
-                    self.put(key, obj, uid, reached)
-                    if self.unreadable:
-                        self._readable(key)
+                else:
+                    if event.type == "DELETED":
+                        self._drop(key, obj)
+                    elif event.type in ("ADDED", "MODIFIED"):
+                        self.put(key, obj, uid, version)
+                        if self.unreadable:
+                            self._readable(key)
+                reached = version
         finally:
             if reached:
                 self._reached(reached)

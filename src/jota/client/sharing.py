@@ -2,7 +2,7 @@
 
 A set's pods differ in name, node and status; their specs, labels and owners are the same JSON. A Struct that leaves such a
 part undecoded (`msgspec.Raw`) hands it to a `Shared`, which decodes each spelling once and gives all who ask the same value:
-a third of the memory, and most of the time saved. What is shared must never be changed. Used by pods.py; see informer.py.
+a third of the memory, and most of the time saved. What is shared must never be changed. Used by podreading.py; see informer.py.
 """
 
 from __future__ import annotations

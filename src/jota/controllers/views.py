@@ -10,18 +10,13 @@ from collections.abc import Callable, Hashable, Iterable
 import msgspec
 
 from jota.client.informer import key_of
+from jota.client.podparts import ObjectMeta as ObjectMeta
+from jota.client.podparts import OwnerReference as OwnerReference
+from jota.client.podparts import PodClaim as PodClaim
+from jota.client.podparts import PodStatus as PodStatus
+from jota.client.podparts import Toleration as Toleration
 from jota.client.pods import OWNERS
-from jota.client.pods import ClaimName as ClaimName
-from jota.client.pods import Condition as Condition
-from jota.client.pods import Container as Container
-from jota.client.pods import ContainerStatus as ContainerStatus
-from jota.client.pods import ObjectMeta as ObjectMeta
-from jota.client.pods import OwnerReference as OwnerReference
 from jota.client.pods import Pod as Pod
-from jota.client.pods import PodClaim as PodClaim
-from jota.client.pods import PodSpec as PodSpec
-from jota.client.pods import PodStatus as PodStatus
-from jota.client.pods import Toleration as Toleration
 
 
 class Partial(msgspec.Struct, gc=False):

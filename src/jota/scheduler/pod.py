@@ -12,16 +12,16 @@ from typing import Any
 
 import msgspec
 
-from jota.client.pods import DEFAULT_SCHEDULER as DEFAULT_SCHEDULER
-from jota.client.pods import ClaimName as ClaimName
-from jota.client.pods import ClaimSource as ClaimSource
-from jota.client.pods import Container as Container
-from jota.client.pods import ObjectMeta, OwnerReference, PodSpec
+from jota.client.podparts import DEFAULT_SCHEDULER as DEFAULT_SCHEDULER
+from jota.client.podparts import ClaimName as ClaimName
+from jota.client.podparts import ClaimSource as ClaimSource
+from jota.client.podparts import Container as Container
+from jota.client.podparts import ObjectMeta, OwnerReference, PodSpec
+from jota.client.podparts import Port as Port
+from jota.client.podparts import Requests as Requests
+from jota.client.podparts import Toleration as Toleration
+from jota.client.podparts import Volume as Volume
 from jota.client.pods import Pod as Pod
-from jota.client.pods import Port as Port
-from jota.client.pods import Requests as Requests
-from jota.client.pods import Toleration as Toleration
-from jota.client.pods import Volume as Volume
 from jota.meta.quantity import milli, value
 from jota.scheduler.terms import NO_TERMS, Group, PodTerms, terms_of
 

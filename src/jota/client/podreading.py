@@ -1,0 +1,133 @@
+"""A pod's JSON cut into parts, of which those that pods of one template have in common are decoded once and shared.
+
+In: bytes of a pod, or of what meta/watchevent.py calls its parts. Out: podparts.py. What is shared must never be changed. Next:
+pods.py, which puts the parts together.
+"""
+
+from __future__ import annotations
+
+from sys import intern
+
+import msgspec
+
+from jota.client.podparts import (
+    ClaimName,
+    Condition,
+    ContainerStatus,
+    ObjectMeta,
+    OwnerReference,
+    PodIP,
+    PodSpec,
+    PodStatus,
+)
+from jota.client.sharing import MOST, NOTHING, Shared, SharedSpecs
+
+
+class _RawMeta(msgspec.Struct, gc=False):
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resourceVersion: str = ""
+    generation: int = 0
+    creationTimestamp: str | None = None
+    deletionTimestamp: str | None = None
+    labels: msgspec.Raw = NOTHING
+    annotations: dict[str, str] | None = None
+    ownerReferences: msgspec.Raw = NOTHING
+    finalizers: list[str] | None = None
+
+
+class _RawStatus(msgspec.Struct, gc=False):
+    phase: str = ""
+    startTime: str = ""
+    podIP: str | None = None
+    podIPs: list[PodIP] | None = None
+    conditions: msgspec.Raw = NOTHING
+    containerStatuses: list[ContainerStatus] | None = None
+    initContainerStatuses: list[ContainerStatus] | None = None
+    resourceClaimStatuses: list[ClaimName] | None = None
+    nominatedNodeName: str = ""
+
+
+class _RawRest(msgspec.Struct, gc=False):
+    spec: msgspec.Raw = NOTHING
+    status: _RawStatus = msgspec.field(default_factory=_RawStatus)
+
+
+class _RawPod(_RawRest, gc=False, kw_only=True):
+    metadata: _RawMeta
+
+
+decode_pod = msgspec.json.Decoder(_RawPod).decode
+decode_metadata = msgspec.json.Decoder(_RawMeta).decode
+decode_rest = msgspec.json.Decoder(_RawRest).decode
+_labels = Shared[dict[str, str] | None](dict[str, str] | None)
+_owners = Shared[list[OwnerReference] | None](list[OwnerReference] | None)
+_conditions = Shared[list[Condition] | None](list[Condition] | None)
+_spec_of = SharedSpecs[PodSpec](PodSpec).of_pod
+_waiting: dict[tuple[str, str, int], PodStatus] = {}
+"""Phase, start time and identity of the conditions (which the status keeps) -> the status of pods with nothing else."""
+
+
+def metadata_of(raw: _RawMeta, version: str) -> ObjectMeta:
+    return ObjectMeta(
+        raw.name,
+        intern(raw.namespace),
+        raw.uid,
+        version,
+        raw.generation,
+        raw.creationTimestamp and intern(raw.creationTimestamp),
+        raw.deletionTimestamp,
+        _labels(raw.labels),
+        raw.annotations,
+        _owners(raw.ownerReferences),
+        raw.finalizers,
+    )
+
+
+def spec_of(raw: msgspec.Raw) -> PodSpec:
+    return PodSpec() if raw is NOTHING else _spec_of(bytes(raw))
+
+
+def status_of(raw: _RawStatus) -> PodStatus:
+    """Pods that wait for a place, or for their node, have the same status."""
+    conditions = _conditions(raw.conditions)
+    if (
+        raw.podIP,
+        raw.podIPs,
+        raw.containerStatuses,
+        raw.initContainerStatuses,
+        raw.resourceClaimStatuses,
+    ) == _NONE_YET and not raw.nominatedNodeName:
+        alike = raw.phase, raw.startTime, id(conditions)
+        found = _waiting.get(alike)
+        if found is None:
+            if len(_waiting) >= MOST:
+                _waiting.clear()
+            found = _waiting[alike] = PodStatus(raw.phase, raw.startTime, conditions=conditions)
+        return found
+    return PodStatus(
+        intern(raw.phase),
+        intern(raw.startTime),
+        raw.podIP,
+        raw.podIPs,
+        conditions,
+        _quiet(raw.containerStatuses),
+        _quiet(raw.initContainerStatuses),
+        raw.resourceClaimStatuses,
+        raw.nominatedNodeName,
+    )
+
+
+_NONE_YET = (None,) * 5
+_uneventful: dict[tuple[tuple[str, bool], ...], list[ContainerStatus]] = {}
+
+
+def _quiet(found: list[ContainerStatus] | None) -> list[ContainerStatus] | None:
+    """Statuses of containers to which nothing has happened yet are the same for all pods of a template."""
+    if not found or any(s.restartCount or (s.state is not None and s.state.terminated is not None) for s in found):
+        return found
+    alike = tuple((s.name, s.state is None) for s in found)
+    if len(_uneventful) >= MOST:
+        _uneventful.clear()
+    return _uneventful.setdefault(alike, found)
