@@ -10,6 +10,7 @@ from typing import Any
 
 from jota.client.informer import Informer
 from jota.client.pods import ADDRESSES, CONDITIONS, DELETION, LABELS, PHASE, PLACED
+from jota.client.sharing import MOST
 from jota.controllers.controller import own
 from jota.controllers.views import Pod
 from jota.meta.selectors import LabelSelector, from_map
@@ -20,11 +21,6 @@ LOOKED_AT = ADDRESSES | CONDITIONS | PHASE | DELETION | LABELS | PLACED
 
 
 _SELECTED = "selected pair"
-
-
-def join(services: Informer[Any]) -> None:
-    """Make `services_of` quick, however many services and pods a namespace has."""
-    services.add_index(_SELECTED, _first_pair)
 
 
 def _first_pair(service: Object) -> Iterable[str]:
@@ -38,15 +34,34 @@ def _pair(namespace: str, key: str, value: str) -> str:
     return f"{namespace}/{key}={value}"
 
 
-def services_of(services: Informer[Any], pod: Pod) -> Iterable[str]:
-    """Keys of the services that select the pod."""
-    labels, namespace = pod.metadata.labels or {}, pod.metadata.namespace
-    return [
-        own(service)[0]
-        for key, value in labels.items()
-        for service in services.by_index(_SELECTED, _pair(namespace, key, value))
-        if _selector(service).matches(labels)
-    ]
+class ServicesOf:
+    """Keys of the services that select a pod: asked at every event of every pod, and quick however many of both a namespace has.
+    Pods of one template share their labels: the answer is remembered for these until a service changes."""
+
+    def __init__(self, services: Informer[Any]) -> None:
+        self._services = services
+        services.add_index(_SELECTED, _first_pair)
+        self._known: dict[tuple[str, int], tuple[dict[str, str] | None, list[str]]] = {}
+        """(namespace, identity of labels) -> the labels, kept so that their identity stays theirs, and the answer."""
+        services.add_handler(lambda old, new: self._known.clear())
+
+    def __call__(self, pod: Pod) -> list[str]:
+        meta = pod.metadata
+        place = meta.namespace, id(meta.labels)
+        found = self._known.get(place)
+        if found is None:
+            if len(self._known) >= MOST:
+                self._known.clear()
+            found = self._known[place] = meta.labels, self._look(meta.namespace, meta.labels or {})
+        return found[1]
+
+    def _look(self, namespace: str, labels: dict[str, str]) -> list[str]:
+        return [
+            own(service)[0]
+            for key, value in labels.items()
+            for service in self._services.by_index(_SELECTED, _pair(namespace, key, value))
+            if _selector(service).matches(labels)
+        ]
 
 
 def pods_of(service: Object, pods: Informer[Pod]) -> list[Pod]:

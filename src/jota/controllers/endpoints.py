@@ -96,19 +96,15 @@ class EndpointsController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.services = self.watch(SERVICES, own)
-        backends.join(self.services)
         self.endpoints = self.watch(ENDPOINTS, own)
         self.pods = self.watch(
             PODS,
-            self._services_of,
+            backends.ServicesOf(self.services),
             when=backends.matters,
             on=backends.LOOKED_AT,
             alike=alike,
             type=Pod,
         )
-
-    def _services_of(self, pod: Pod) -> Iterable[str]:
-        return backends.services_of(self.services, pod)
 
     async def reconcile(self, key: str) -> float | None:
         service, current = self.services.get(key), self.endpoints.get(key)

@@ -213,12 +213,11 @@ class EndpointSliceController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.services = self.watch(SERVICES, own)
-        backends.join(self.services)
         self.slices = self.watch(ENDPOINTSLICES, _service_key)
         self.slices.add_index("service", _service_key)
         self.pods = self.watch(
             PODS,
-            self._services_of,
+            backends.ServicesOf(self.services),
             when=backends.matters,
             on=backends.LOOKED_AT,
             alike=alike,
@@ -235,9 +234,6 @@ class EndpointSliceController(Controller):
             for service in self.services.list():
                 if topologyhints.automatic(service):
                     self.queue.add(own(service)[0])
-
-    def _services_of(self, pod: Pod) -> Iterable[str]:
-        return backends.services_of(self.services, pod)
 
     async def reconcile(self, key: str) -> float | None:
         service = self.services.get(key)
