@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from jota.api.config import ApiConfig
-from jota.api.filters.attributes import Attributes, User
+from jota.api.filters.attributes import Attributes, Decision, User
 from jota.kinds.kind import Kind
 from jota.meta.errors import unauthorized
 from jota.meta.resource import CONFIGMAPS, Resource
@@ -39,13 +39,13 @@ class Rules:
     def __init__(self) -> None:
         self.asked: list[Attributes] = []
 
-    def authorize(self, user: User, attributes: Attributes) -> tuple[bool, str]:
+    def authorize(self, user: User, attributes: Attributes) -> Decision:
         self.asked.append(attributes)
         if user.name == "system:apiserver":
-            return True, ""
+            return Decision(True)
         if attributes.verb == "impersonate":
-            return attributes.name in ("bob", "dev"), ""
-        return user.name == "ada" and attributes.verb == "get", "no rule"
+            return Decision(attributes.name in ("bob", "dev"))
+        return Decision(user.name == "ada" and attributes.verb == "get", "no rule")
 
 
 def run(test: Any, **options: Any) -> Rules:

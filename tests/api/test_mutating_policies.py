@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jota.api.admission.mutating_policies import BINDINGS, POLICIES
-from jota.api.filters.attributes import Attributes, User
+from jota.api.filters.attributes import Attributes, Decision, User
 from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, DEPLOYMENTS, NAMESPACES, PODS
 from jota.testing.cluster import ApiServer, story
@@ -231,8 +231,8 @@ def test_expressions_are_judged_when_they_are_written(mutation: Object, field: s
 class OnlyGet:
     """Everybody may read, nobody else may write Secrets."""
 
-    def authorize(self, user: User, attributes: Attributes) -> tuple[bool, str]:
-        return attributes.verb == "get" or attributes.resource != "secrets", "because"
+    def authorize(self, user: User, attributes: Attributes) -> Decision:
+        return Decision(attributes.verb == "get" or attributes.resource != "secrets", "because")
 
 
 @story

@@ -23,10 +23,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jota.aio.clock import SystemClock
-from jota.api.authn.config import BadConfiguration, Configuration, OidcFlags, from_flags, parse
+from jota.api.authn.config import Configuration, OidcFlags, from_flags, parse
 from jota.api.authn.kubeconfig import Endpoint, endpoint
 from jota.api.authn.oidc import REFETCH, OidcAuthenticator
 from jota.api.authn.webhook import BAD, GOOD, WebhookAuthenticator, user_of
+from jota.api.configfile import BadConfiguration
 from jota.api.filters.authn import Authentication
 from jota.api.security import secure, write_roles
 from jota.meta.resource import SERVICEACCOUNTS as ACCOUNTS

@@ -42,7 +42,6 @@ def test_up_hands_on_what_its_server_understands(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--authorization-webhook-config-file=x"], "is not supported"),
         (["--authentication-token-webhook-version=v1beta1"], "only v1"),
         (["--authentication-token-webhook-cache-ttl=2m"], "needs"),
         (["--authentication-token-webhook-config-file=x", "--authentication-token-webhook-cache-ttl=soon"], "duration"),

@@ -15,6 +15,7 @@ from jota.api.call import Call
 from jota.api.dispatch import find_verb
 from jota.api.filters import deadline, impersonation
 from jota.api.filters.attributes import Attributes, User
+from jota.api.filters.authz import decide
 from jota.api.flowcontrol.seat import Seat, seated
 from jota.api.flowcontrol.width import seats
 from jota.api.hints import choices, paths
@@ -80,14 +81,14 @@ async def _filtered(api: Api, request: Request, target: Target, params: dict[str
     trail: Trail | None = request.extra.get("audit")
     try:
         if impersonation.asked(request):
-            user = impersonation.impersonate(api.authorizer, user, request)
+            user = await impersonation.impersonate(api.authorizer, user, request)
     finally:
         if trail is not None:
             trail.known(real, user)
     if api.closing and target.resource and (target.verb == "watch" or target.subresource in LONG_RUNNING):
         raise too_many_requests("The apiserver is shutting down, please try again later.", retry_after=5)
     if target.subresource in LONG_RUNNING and target.resource:
-        _permit(api, user, target, params, trail)
+        await _permit(api, user, target, params, trail)
         return await _dispatch(api, request, target, params, user)
     most = api.config.request_timeout
     seconds = deadline.allowed(params, most) if "timeout" in params else most
@@ -99,7 +100,7 @@ async def _filtered(api: Api, request: Request, target: Target, params: dict[str
         flow.counts.dispatched += 1
         flow.level.executing += 1
         try:
-            _permit(api, user, target, params, trail)
+            await _permit(api, user, target, params, trail)
             work = _dispatch(api, request, target, params, user)
             return await (within(seconds, work) if target.verb != "watch" else work)
         finally:
@@ -112,7 +113,7 @@ async def _filtered(api: Api, request: Request, target: Target, params: dict[str
     if target.verb == "watch":
         return await _watch(api, request, target, params, user, Seat(flows, flow, width, began))
     try:
-        _permit(api, user, target, params, trail)
+        await _permit(api, user, target, params, trail)
         return await within(seconds, _dispatch(api, request, target, params, user))
     finally:
         flows.leave(flow, width, began)
@@ -123,7 +124,7 @@ async def _watch(
 ) -> Response:
     """A watch keeps its seats until it has sent what it begins with. It has no deadline but its own `timeoutSeconds`."""
     try:
-        _permit(api, user, target, params, request.extra.get("audit"))
+        await _permit(api, user, target, params, request.extra.get("audit"))
         return seated(await _dispatch(api, request, target, params, user, seat), seat)
     except BaseException:
         seat.leave()
@@ -138,10 +139,10 @@ def _width(api: Api, flow: Flow, target: Target, params: dict[str, str]) -> int:
     return flow.level.width(seats(target, params, lambda: api.store.count(where)))
 
 
-def _permit(api: Api, user: User, target: Target, params: dict[str, str], trail: Trail | None) -> None:
-    """Authorization, noted in the audit trail. Raises ApiError 403."""
+async def _permit(api: Api, user: User, target: Target, params: dict[str, str], trail: Trail | None) -> None:
+    """Authorization, noted in the audit trail. Raises ApiError 403, 500."""
     try:
-        authorize(api, user, target, params.get("fieldSelector", ""))
+        await authorize(api, user, target, params.get("fieldSelector", ""), params.get("labelSelector", ""))
     except ApiError:
         if trail is not None:
             trail.decided(False)
@@ -160,13 +161,14 @@ async def _authenticate(api: Api, request: Request) -> User:
     return user
 
 
-def authorize(api: Api, user: User, target: Target, fields: str = "") -> None:
-    """Raises ApiError 403 in upstream's words, 400 for a field selector that cannot be read."""
+async def authorize(api: Api, user: User, target: Target, fields: str = "", labels: str = "") -> None:
+    """Raises ApiError 403 in upstream's words, 400 for a field selector that cannot be read, 500 when nobody allowed it and
+    an authorizer failed."""
     if api.authorizer is None:
         return
-    many = bool(fields) and target.verb in ("list", "watch", "deletecollection")
+    many = bool(fields or labels) and target.verb in ("list", "watch", "deletecollection")
     # who may see one named object may also list and watch it by a selector on its name (upstream's RequestInfo)
-    name = (parse_fields(fields).exact("metadata.name") or "") if many else target.name
+    name = (parse_fields(fields).exact("metadata.name") or "") if many and fields else target.name
     attributes = Attributes(
         user,
         target.verb,
@@ -178,10 +180,14 @@ def authorize(api: Api, user: User, target: Target, fields: str = "") -> None:
         name,
         target.path,
         fields if many else "",
+        labels if many else "",
     )
-    allowed, reason = api.authorizer.authorize(user, attributes)
-    if allowed:
+    decision = await decide(api.authorizer, user, attributes)
+    if decision.allowed:
         return
+    if decision.error:
+        raise internal(decision.error)
+    reason = decision.reason
     if not target.resource:
         text = f'forbidden: User "{user.name}" cannot {target.verb} path "{target.path}"'
         raise ApiError(403, "Forbidden", text + (f": {reason}" if reason else ""))

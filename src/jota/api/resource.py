@@ -92,6 +92,7 @@ class Engine:
         self._templates = Templates()
         self.twins = Twins(self)
         self._handling: dict[int, tuple[Plugin, ...]] = {}
+        self._judging: dict[int, tuple[Plugin, ...]] = {}
 
     # -- decoding
 
@@ -228,6 +229,8 @@ class Engine:
             plugin.validate(attrs)
         if hooked:
             await self.webhooks.validate(attrs, call.warn)
+        for plugin in self._judges(served):
+            await plugin.judge(attrs)
         for plugin in plugins:
             plugin.allocate(attrs)
         if shape is None or not shape.quiet or meta.get("annotations"):
@@ -332,6 +335,8 @@ class Engine:
                     await served.hand_over(new, old, judged=owned and not flag(call.params, "force"))
                 if hooked:
                     await self.webhooks.validate(self.attributes(call, "UPDATE", new, old, subresource), call.warn)
+                for plugin in self._judges(served):
+                    await plugin.judge(self.attributes(call, "UPDATE", new, old, subresource))
                 return await self._write(call, new, entry)
             except BaseException as problem:
                 self._release(call.served, self.attributes(call, "UPDATE", new, old, subresource))
@@ -507,12 +512,19 @@ class Engine:
     def forget(self) -> None:
         """The set of kinds changed."""
         self._handling.clear()
+        self._judging.clear()
         self.twins.forget()
 
     def plugins(self, served: Served) -> tuple[Plugin, ...]:
         found = self._handling.get(id(served))
         if found is None:
             found = self._handling[id(served)] = tuple(p for p in self._plugins if p.handles(served.kind))
+        return found
+
+    def _judges(self, served: Served) -> tuple[Plugin, ...]:
+        found = self._judging.get(id(served))
+        if found is None:
+            found = self._judging[id(served)] = tuple(p for p in self.plugins(served) if p.asks)
         return found
 
     def add_plugin(self, plugin: Plugin) -> None:

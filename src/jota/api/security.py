@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 import orjson
@@ -11,9 +11,11 @@ from jota.api import bootstrap
 from jota.api.admission.certificate_signers import CertificateSigners
 from jota.api.authn.config import EVERYWHERE, Anonymous
 from jota.api.authn.outside import TokenAuthenticator
+from jota.api.authz.chain import Chain
+from jota.api.authz.config import DEFAULT, Configured
 from jota.api.documents import Document
 from jota.api.filters.authn import Authentication
-from jota.api.filters.authz import ClusterAuthorizer
+from jota.api.filters.authz import ClusterAuthorizer, Rbac
 from jota.api.filters.node import NodeAuthorizer
 from jota.api.filters.requestheader import RequestHeader
 from jota.api.rbac import bootstrap as roles
@@ -38,17 +40,20 @@ def secure(
     issuer: str,
     outside: Sequence[TokenAuthenticator] = (),
     anonymous: Anonymous = EVERYWHERE,
-) -> None:
+    authorizers: Configured = DEFAULT,
+) -> Callable[[Configured], None]:
     """Authenticate and authorize from now on. Call before `api.start()`; `write_roles` after it.
 
-    `outside`: who knows tokens that are not the cluster's own (authn/)."""
+    `outside`: who knows tokens that are not the cluster's own (authn/). `authorizers`: who is asked, in order (authz/); the
+    function that is returned puts others in force."""
     tokens = ServiceAccountTokens(signer, issuer, api.registry.get, lambda: str(uuid4()))
     authentication = Authentication(tokens, api.registry.get, api.clock, outside, anonymous)
     if api.config.front_proxy is not None:
         authentication.front_proxies = RequestHeader(api.config.front_proxy)
     index = RbacIndex(api.registry)
     nodes = NodeAuthorizer(api.registry, [parse(rule) for rule in roles.node_rules()])
-    authorizer = ClusterAuthorizer(nodes, index)
+    chain = Chain({"Node": nodes, "RBAC": Rbac(index)}, api.clock)
+    authorizer = ClusterAuthorizer(tuple(chain.build(authorizers)))
     api.authenticator, api.authorizer = authentication, authorizer
     api.engine.tokens = tokens
     api.engine.add_plugin(NoEscalation(authorizer, index))
@@ -58,9 +63,14 @@ def secure(
     api.answer(_AUTHORIZATION, "subjectaccessreviews", access.subject(authorizer))
     api.answer(_AUTHORIZATION, "localsubjectaccessreviews", access.local(authorizer))
     api.answer(_AUTHORIZATION, "selfsubjectaccessreviews", access.self_(authorizer))
-    api.answer(_AUTHORIZATION, "selfsubjectrulesreviews", access.rules(index))
+    api.answer(_AUTHORIZATION, "selfsubjectrulesreviews", access.rules(authorizer))
     api.documents.handlers[".well-known"] = _page("/.well-known/openid-configuration", _discovery(issuer))
     api.documents.handlers["openid"] = _page("/openid/v1/jwks", tokens.jwks(), "application/jwk-set+json")
+
+    def reconfigure(authorizers: Configured) -> None:
+        authorizer.chain = tuple(chain.build(authorizers))
+
+    return reconfigure
 
 
 async def write_roles(api: Api) -> None:

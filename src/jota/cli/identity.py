@@ -42,13 +42,10 @@ def add_identity(parser: argparse.ArgumentParser) -> None:
         "--authentication-token-webhook-cache-ttl", metavar="DURATION", help="how long it is believed (default: 2m)"
     )
     group.add_argument("--authentication-token-webhook-version", help=argparse.SUPPRESS)
-    group.add_argument("--authorization-webhook-config-file", help=argparse.SUPPRESS)
 
 
 def identity(args: argparse.Namespace) -> IdentityFlags:
     """Raises Refused for what is not supported or makes no sense."""
-    if args.authorization_webhook_config_file:
-        raise Refused("--authorization-webhook-config-file is not supported: Node and RBAC decide who may do what")
     if args.authentication_token_webhook_version not in (None, "v1"):
         raise Refused("--authentication-token-webhook-version: only v1 is supported")
     oidc = {name: getattr(args, f"oidc_{name}") for name in OIDC}

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jota.cli.authorization import add_authorization, authorization
 from jota.cli.common import add_name, add_runtime_config, runtime_config
 from jota.cli.identity import add_identity, identity
 from jota.meta.duration import parse
@@ -33,6 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="how long /readyz fails before the server lets nobody in any more (default: 0s)",
     )
     add_identity(parser)
+    add_authorization(parser)
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
 
 
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     versions = runtime_config(args)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    users, delay = identity(args), _delay(args.shutdown_delay_duration)
+    users, access, delay = identity(args), authorization(args), _delay(args.shutdown_delay_duration)
     instance = Registry.default().create(args.name, args.data_dir, 0)
     with pidfile.held(instance.pid_file("server"), "the server", args.ready_fd) as own:
         audit = AuditFiles(args.audit_policy, args.audit_log)
@@ -56,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
                 scheduling=_scheduling(args.scheduler_config),
                 runtime_config=versions,
                 users=users,
+                access=access,
                 shutdown_delay=delay,
             )
         )

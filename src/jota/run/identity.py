@@ -77,7 +77,8 @@ def read_configuration(name: str, text: str, own_issuer: str) -> Configuration:
     """An AuthenticationConfiguration, as the file `name` has it. Raises Refused."""
     import yaml
 
-    from jota.api.authn.config import BadConfiguration, parse
+    from jota.api.authn.config import parse
+    from jota.api.configfile import BadConfiguration
 
     try:
         return parse(yaml.safe_load(text), own_issuer)
@@ -88,7 +89,8 @@ def read_configuration(name: str, text: str, own_issuer: str) -> Configuration:
 
 
 def _configuration(flags: IdentityFlags, own_issuer: str) -> Configuration:
-    from jota.api.authn.config import BadConfiguration, OidcFlags, from_flags
+    from jota.api.authn.config import OidcFlags, from_flags
+    from jota.api.configfile import BadConfiguration
 
     name = flags.authentication_config
     if name:

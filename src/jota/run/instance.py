@@ -65,7 +65,8 @@ class Instance:
     runtime_config: str = ""
     """What the server was told to serve (`--runtime-config`), so that it is told the same when it is started again."""
     server_flags: list[str] = field(default_factory=list)
-    """The same for what it was told about users from elsewhere (cli/identity.py)."""
+    """The same for what it was told about users from elsewhere and their rights (cli/identity.py,
+    cli/authorization.py)."""
 
     # -- where things are
 

@@ -34,6 +34,7 @@ from jota.controllers.table import run_controllers
 from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, SECRETS, SERVICES, Resource
 from jota.run import kubeconfig, tokens
+from jota.run.authorization import AuthorizationFlags, configured
 from jota.run.garbage import run_collector, settle
 from jota.run.identity import IdentityFlags, outside
 from jota.run.instance import Instance, Refused, host_address, host_addresses, write_file
@@ -48,6 +49,7 @@ from jota.wire.http import HttpServer
 
 if TYPE_CHECKING:
     from jota.api.audit import Audit
+    from jota.api.authz.config import Configured
     from jota.run.identityreload import Reloading
 
 log = logging.getLogger("jota.server")
@@ -80,17 +82,21 @@ async def serve(
     scheduling: Settings | None = None,
     runtime_config: Mapping[str, bool] | None = None,
     users: IdentityFlags | None = None,
+    access: AuthorizationFlags | None = None,
     shutdown_delay: float = 0.0,
 ) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once everything serves. Raises Refused when it cannot start."""
     clock = SystemClock()
+    authorizers, authorizers_file = configured(access or AuthorizationFlags())
     raise_open_files()
     advertised = instance.bridge_ip if instance.bridged else host_address()
     addresses = list(dict.fromkeys((advertised, *host_addresses())))
     material = _material(instance, addresses, clock)
     lock = _lock(instance.root)
     store = _open_store(instance.root, material)
-    api, reloading = _api(instance, store, material, advertised, clock, dict(runtime_config or {}), users)
+    api, reconfigure, reloading = _api(
+        instance, store, material, advertised, clock, dict(runtime_config or {}), users, authorizers
+    )
     api.audit = _audit(instance, audit, clock)
     await api.start()
     await write_roles(api)
@@ -122,6 +128,8 @@ async def serve(
                 api.components[part] = partial(_runs, loop)
             if reloading is not None:
                 loops.append(tasks.create_task(reloading.run()))
+            if authorizers_file is not None:
+                loops.append(tasks.create_task(authorizers_file.follow(clock, reconfigure)))
             if instance.bridged:
                 loops.append(tasks.create_task(_host_routes(instance, client, clock)))
             ready()
@@ -218,7 +226,9 @@ def _api(
     clock: SystemClock,
     runtime_config: dict[str, bool],
     users: IdentityFlags | None,
-) -> tuple[Api, Reloading | None]:
+    authorizers: Configured,
+) -> tuple[Api, Callable[[Configured], None], Reloading | None]:
+    """The server, what puts other authorizers in force, and what follows the file about users."""
     config = ApiConfig(
         service_cidr=instance.service_cidr,
         cluster_domain=DOMAIN,
@@ -237,15 +247,15 @@ def _api(
     reloading = None
     if users is not None and users.any:
         authenticators, anonymous = outside(users, clock, issuer)
-        secure(api, material.signer, issuer, authenticators, anonymous)
+        reconfigure = secure(api, material.signer, issuer, authenticators, anonymous, authorizers)
         if users.authentication_config:
             from jota.run.identityreload import Reloading
 
             reloading = Reloading(users.authentication_config, issuer, clock, authenticators, socket.gethostname())
             api.metrics.more.append(reloading.metrics)
     else:
-        secure(api, material.signer, issuer)
-    return api, reloading
+        reconfigure = secure(api, material.signer, issuer, authorizers=authorizers)
+    return api, reconfigure, reloading
 
 
 def _controller_config(instance: Instance, material: Material) -> ControllerConfig:

@@ -11,6 +11,7 @@ import binascii
 
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.api.filters.attributes import Attributes, Authorizer
+from jota.api.filters.authz import decide
 from jota.kinds.common import moment
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import part, parts, text
@@ -24,39 +25,41 @@ _CLIENT = "kubernetes.io/kube-apiserver-client"
 
 
 class CertificateSigners(Plugin):
+    asks = True
+
     def __init__(self, authorizer: Authorizer) -> None:
         self._authorizer = authorizer
 
     def handles(self, kind: Kind) -> bool:
         return kind.resource.group == CSRS.group
 
-    def validate(self, attrs: AdmissionAttributes) -> None:
+    async def judge(self, attrs: AdmissionAttributes) -> None:
         """Raises ApiError 403, 422."""
         new = attrs.object
         if new is None:
             return
         if attrs.kind.resource.plural == "podcertificaterequests":
-            self._pod_certificate(attrs, new, attrs.old or {})
+            await self._pod_certificate(attrs, new, attrs.old or {})
             return
         if attrs.kind.resource.plural == "clustertrustbundles":
-            self._trust_bundle(attrs, new, attrs.old)
+            await self._trust_bundle(attrs, new, attrs.old)
             return
         signer = text(part(attrs.old or new, "spec"), "signerName")
         if attrs.operation == "CREATE":
             _no_masters(attrs, new, signer)
         elif attrs.subresource == "approval":
-            self._require(attrs, signer, "approve")
+            await self._require(attrs, signer, "approve")
         elif attrs.subresource == "status" and _signs(new, attrs.old or {}):
-            self._require(attrs, signer, "sign")
+            await self._require(attrs, signer, "sign")
 
-    def _pod_certificate(self, attrs: AdmissionAttributes, new: Object, old: Object) -> None:
+    async def _pod_certificate(self, attrs: AdmissionAttributes, new: Object, old: Object) -> None:
         """Who changes the status signs; a certificate begins now. Raises ApiError 422."""
         status = part(new, "status")
         if attrs.subresource != "status" or status == part(old, "status"):
             return
         signer, begins = text(part(old, "spec"), "signerName"), moment(text(status, "notBefore"))
         errors = []
-        if not self._may(attrs, signer, "sign"):
+        if not await self._may(attrs, signer, "sign"):
             detail = f'User "{attrs.user.name}" is not permitted to "sign" for signer "{signer}"'
             errors.append(forbidden_field("spec.signerName", detail))
         if begins is not None and abs(begins - attrs.now) >= CLOCK_SKEW:
@@ -65,24 +68,24 @@ class CertificateSigners(Plugin):
         if errors:
             raise invalid_object(attrs.kind.resource.kind, attrs.name, errors, CSRS.group)
 
-    def _trust_bundle(self, attrs: AdmissionAttributes, new: Object, old: Object | None) -> None:
+    async def _trust_bundle(self, attrs: AdmissionAttributes, new: Object, old: Object | None) -> None:
         """Raises ApiError 403."""
         signer = text(part(new, "spec"), "signerName")
         if not signer or (old is not None and part(new, "spec") == part(old, "spec")):
             return
-        if not self._may(attrs, signer, "attest"):
+        if not await self._may(attrs, signer, "attest"):
             detail = f'user not permitted to attest for signerName "{signer}"'
             raise forbidden(attrs.kind.resource.plural, attrs.name, detail, CSRS.group)
 
-    def _may(self, attrs: AdmissionAttributes, signer: str, verb: str) -> bool:
+    async def _may(self, attrs: AdmissionAttributes, signer: str, verb: str) -> bool:
         for name in (signer, signer.partition("/")[0] + "/*"):
             asked = Attributes(attrs.user, verb, CSRS.group, "*", "signers", name=name)
-            if self._authorizer.authorize(attrs.user, asked)[0]:
+            if (await decide(self._authorizer, attrs.user, asked)).allowed:
                 return True
         return False
 
-    def _require(self, attrs: AdmissionAttributes, signer: str, verb: str) -> None:
-        if self._may(attrs, signer, verb):
+    async def _require(self, attrs: AdmissionAttributes, signer: str, verb: str) -> None:
+        if await self._may(attrs, signer, verb):
             return
         detail = f'user not permitted to {verb} requests with signerName "{signer}"'
         raise forbidden(CSRS.plural, attrs.name, detail, CSRS.group)

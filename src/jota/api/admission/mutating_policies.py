@@ -130,7 +130,7 @@ class Round:
 
     async def _invoke(self, use: Use[Mutations], params: Object | None, again: bool) -> bool:
         """Raises Unapplied."""
-        from jota.api.admission.policy_scope import Failed
+        from jota.api.admission.policy_scope import Failed, patiently
         from jota.meta.cel import CelCompileError
 
         bound, meta = use.bound, part(params or {}, "metadata")
@@ -145,11 +145,11 @@ class Round:
             if mutations is None:
                 mutations = bound.program = await slices.run(lambda: compile_mutations(bound.policy))
             values = {**await self._form.values(use.seen), "params": params}
-            if not await slices.run(partial(_concerned, mutations, values)):
+            if not await patiently(partial(_concerned, mutations, values)):
                 return False
             for patch, program in mutations.steps:
                 values = {**await self._form.values(use.seen), "params": params}
-                await self._step(use.seen, patch, await slices.run(partial(_result, mutations, program, values)))
+                await self._step(use.seen, patch, await patiently(partial(_result, mutations, program, values)))
         except (Failed, CelCompileError) as failure:
             raise Unapplied(str(failure)) from None
         if text(bound.spec, "reinvocationPolicy") == "IfNeeded":

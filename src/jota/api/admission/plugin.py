@@ -60,6 +60,13 @@ class Plugin:
     def validate(self, attrs: AdmissionAttributes) -> None:
         """Refuse it. Raises ApiError."""
 
+    asks: ClassVar[bool] = False
+    """Whether `judge` has anything to say."""
+
+    async def judge(self, attrs: AdmissionAttributes) -> None:
+        """Refuse a create or an update, having asked an authorizer, which may wait; last of all, of the object as it will be
+        stored. Raises ApiError."""
+
     def allocate(self, attrs: AdmissionAttributes) -> None:
         """Hand out what must be unique (addresses, ports), after everything was found valid. Raises ApiError."""
 

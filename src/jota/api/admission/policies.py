@@ -105,7 +105,7 @@ async def validate(
 
 async def _judge(use: Use[Rules], values: Values, annotations: dict[str, list[str]]) -> list[Broken]:
     # the CEL engine costs some 20 ms to load: only who has policies pays
-    from jota.api.admission.policy_scope import Failed
+    from jota.api.admission.policy_scope import Failed, patiently
     from jota.meta.cel import CelCompileError
 
     bound = use.bound
@@ -119,7 +119,7 @@ async def _judge(use: Use[Rules], values: Values, annotations: dict[str, list[st
         seen = await values(use.seen)
         for params in use.parameters:
             given = {**seen, "params": params}
-            broken, said = await slices.run(partial(_broken, bound, rules, given))
+            broken, said = await patiently(partial(_broken, bound, rules, given))
             found += broken
             _note(bound, said, annotations)
     except (Failed, CelCompileError) as failure:
@@ -136,7 +136,8 @@ def _note(bound: Bound[Rules], said: list[tuple[str, str]], annotations: dict[st
 
 
 def _broken(bound: Bound[Rules], rules: Rules, values: dict[str, Any]) -> tuple[list[Broken], list[tuple[str, str]]]:
-    """The rules that are not met, and (key, value) of the audit annotations. Raises Failed for what no rule answers for."""
+    """The rules that are not met, and (key, value) of the audit annotations. Raises Failed for what no rule answers for,
+    Waits."""
     from jota.api.admission.policy_scope import Failed, OutOfBudget, Scope
 
     scope, said = Scope(values, rules.variables), list[tuple[str, str]]()

@@ -1,21 +1,23 @@
 """The values that a policy's expressions see for one write, and their evaluation within a budget of cost.
 
-`variables` are evaluated when they are first named, once. `authorizer` asks the cluster's authorizer about whoever writes.
+`variables` are evaluated when they are first named, once. `authorizer` asks the cluster's authorizer about whoever writes; when
+that must wait, the evaluation is given up and begun again with the answer (`patiently`).
 Texts are upstream's (k8s.io/apiserver/pkg/admission/plugin/cel).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from jota.api.filters.attributes import Attributes, Authorizer, User
+from jota.aio import slices
+from jota.api.filters.attributes import Attributes, Authorizer, Decision, Undecided, User
 from jota.kinds.kind import Object
 from jota.meta import cel
 from jota.meta.cel.admission import REQUEST_RESOURCE
 from jota.meta.cel.values import AuthorizerValue, ResourceCheck, timestamp
 
-Decide = Callable[[Any, dict[str, Any]], tuple[bool, str]]
+T = TypeVar("T")
 
 
 class Failed(Exception):
@@ -52,6 +54,28 @@ class Scope:
         self.left -= units
         if self.left < 0:
             raise OutOfBudget(cel.OUT_OF_BUDGET)
+
+
+class Waits(Exception):
+    """An evaluation cannot go on before an authorizer outside has answered."""
+
+    def __init__(self, question: Undecided, known: dict[str, Decision], asked: str) -> None:
+        super().__init__(str(question))
+        self._question, self._known, self._asked = question, known, asked
+
+    async def settle(self) -> None:
+        self._known[self._asked] = await self._question.answer()
+
+
+async def patiently(evaluate: Callable[[], T]) -> T:
+    """`evaluate()`, again after each answer that it had to wait for; it must begin anew each time (its Scope, too).
+
+    It comes to an end: each time one more answer is known, and checks are dear (library/authorization.py)."""
+    while True:
+        try:
+            return await slices.run(evaluate)
+        except Waits as waits:
+            await waits.settle()
 
 
 _NOT_YET: Any = object()
@@ -96,16 +120,20 @@ def request_value(review: Object) -> Object:
 
 def authorizer_values(authorizer: Authorizer | None, user: User, review: Object) -> dict[str, Any]:
     """`authorizer` and `authorizer.requestResource`."""
-    known: dict[str, tuple[bool, str]] = {}
+    known: dict[str, Decision] = {}
 
-    def decide(who: Any, asked: dict[str, Any]) -> tuple[bool, str]:
+    def decide(who: Any, asked: dict[str, Any]) -> tuple[bool, str, str]:
         if authorizer is None:
-            return True, ""
+            return True, "", ""
         attributes = _attributes(who, asked)
         question = repr(attributes)
         if question not in known:
-            known[question] = authorizer.authorize(attributes.user, attributes)
-        return known[question]
+            try:
+                known[question] = authorizer.authorize(attributes.user, attributes)
+            except Undecided as undecided:
+                raise Waits(undecided, known, question) from None
+        found = known[question]
+        return found.allowed, found.reason, found.error
 
     value, resource = AuthorizerValue(user, decide), review["resource"]
     own = ResourceCheck(
@@ -135,6 +163,7 @@ def _attributes(who: Any, asked: dict[str, Any]) -> Attributes:
         asked["name"],
         "",
         asked["fields"] if many else "",
+        asked["labels"] if many else "",
     )
 
 

@@ -12,11 +12,11 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from jota.aio import slices
 from jota.api.admission import mutating_policies, policies
 from jota.api.admission import webhook_match as match
 from jota.api.admission.plugin import AdmissionAttributes
@@ -202,9 +202,7 @@ class Webhooks:
         name, ignore = text(hook, "name"), text(hook, "failurePolicy") == "Ignore"
         try:
             request = await self._request(attrs, seen)
-            if parts(hook, "matchConditions") and not await slices.run(
-                lambda: self._conditions_hold(hook, request, attrs)
-            ):
+            if parts(hook, "matchConditions") and not await self._conditions_hold(hook, request, attrs):
                 return None
             if attrs.dry_run and text(hook, "sideEffects") not in ("None", "NoneOnDryRun"):
                 raise bad_request(f'admission webhook "{name}" does not support dry run')
@@ -222,25 +220,28 @@ class Webhooks:
             raise _denied(name, part(response, "status"))
         return response
 
-    def _conditions_hold(self, hook: Object, request: Object, attrs: AdmissionAttributes) -> bool:
+    async def _conditions_hold(self, hook: Object, request: Object, attrs: AdmissionAttributes) -> bool:
         """matchConditions: all must be true; one that is false settles it; one that fails counts by failurePolicy.
 
         Raises WebhookFailed."""
         # the CEL engine costs some 20 ms to load: only who uses expressions pays
         from jota.api.admission import policy_scope
+
+        values = {
+            "object": request["object"],
+            "oldObject": request["oldObject"],
+            "request": policy_scope.request_value(request),
+            **policy_scope.authorizer_values(self.authorizer(), attrs.user, request),
+        }
+        return await policy_scope.patiently(partial(self._evaluated, hook, values))
+
+    def _evaluated(self, hook: Object, values: dict[str, Any]) -> bool:
+        """Raises WebhookFailed, Waits."""
+        from jota.api.admission import policy_scope
         from jota.meta import cel
         from jota.meta.cel.admission import Terms
 
-        scope = policy_scope.Scope(
-            {
-                "object": request["object"],
-                "oldObject": request["oldObject"],
-                "request": policy_scope.request_value(request),
-                **policy_scope.authorizer_values(self.authorizer(), attrs.user, request),
-            },
-            {},
-        )
-        failure = ""
+        scope, failure = policy_scope.Scope(values, {}), ""
         for condition in parts(hook, "matchConditions"):
             expression = text(condition, "expression")
             try:

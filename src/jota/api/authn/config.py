@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from jota.api.authn.claims import Mapping, Rule, Source
 from jota.api.authn.oidc import Issuer
+from jota.api.configfile import BadConfiguration, Fields
 
 if TYPE_CHECKING:
     from jota.meta.cel import Program
@@ -22,10 +23,6 @@ VERSIONS = tuple(f"apiserver.config.k8s.io/{v}" for v in ("v1", "v1beta1"))
 MOST_ISSUERS = 64
 _EXTRA_KEY = re.compile(r"[a-z0-9.-]+/[a-z0-9._~!$&'()*+,;=:@/%-]+")
 _EMAIL, _VERIFIED = re.compile(r"claims\s*\.\s*email\b(?!_)"), re.compile(r"claims\s*\.\s*\??email_verified\b")
-
-
-class BadConfiguration(ValueError):
-    """The text names the field and what is wrong with it."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -47,68 +44,9 @@ class Configuration:
     anonymous: Anonymous = EVERYWHERE
 
 
-class _Object:
-    """One object of the file: fields are taken out by name and type, what is left is unknown."""
-
-    def __init__(self, value: Any, path: str) -> None:
-        if not isinstance(value, dict):
-            raise BadConfiguration(f"{path or 'the file'}: must be an object")
-        self._left, self._path = dict(value), path
-
-    def at(self, name: str) -> str:
-        return f"{self._path}.{name}" if self._path else name
-
-    def fail(self, name: str, detail: str) -> BadConfiguration:
-        return BadConfiguration(f"{self.at(name)}: {detail}")
-
-    def text(self, name: str, default: str | None = None) -> str:
-        """`default` None: required."""
-        value = self._left.pop(name, None)
-        if value is None and default is not None:
-            return default
-        if not isinstance(value, str) or (default is None and not value):
-            raise self.fail(name, "a text is required")
-        return value
-
-    def optional(self, name: str) -> str | None:
-        """None when it is not given: that is not the same as ""."""
-        return self.text(name, "") if self.has(name) else None
-
-    def has(self, name: str) -> bool:
-        return self._left.get(name) is not None
-
-    def flag(self, name: str, default: bool) -> bool:
-        value = self._left.pop(name, None)
-        if value is None:
-            return default
-        if not isinstance(value, bool):
-            raise self.fail(name, "must be true or false")
-        return value
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        value = self._left.pop(name, None) or []
-        if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
-            raise self.fail(name, "must be a list of texts")
-        return tuple(value)
-
-    def object(self, name: str) -> _Object | None:
-        value = self._left.pop(name, None)
-        return None if value is None else _Object(value, self.at(name))
-
-    def objects(self, name: str) -> list[_Object]:
-        value = self._left.pop(name, None) or []
-        if not isinstance(value, list):
-            raise self.fail(name, "must be a list")
-        return [_Object(v, f"{self.at(name)}[{i}]") for i, v in enumerate(value)]
-
-    def done(self) -> None:
-        for name in self._left:
-            raise self.fail(name, "unknown field")
-
-
 def parse(document: Any, own_issuer: str = "") -> Configuration:
     """`own_issuer`: that of our service accounts, which nobody else may claim. Raises BadConfiguration."""
-    top = _Object(document, "")
+    top = Fields(document, "")
     if top.text("apiVersion") not in VERSIONS:
         raise top.fail("apiVersion", f"must be one of {', '.join(VERSIONS)}")
     if top.text("kind") != "AuthenticationConfiguration":
@@ -128,7 +66,7 @@ def parse(document: Any, own_issuer: str = "") -> Configuration:
     return Configuration(issuers, EVERYWHERE if anonymous is None else _anonymous(anonymous))
 
 
-def _anonymous(given: _Object) -> Anonymous:
+def _anonymous(given: Fields) -> Anonymous:
     enabled = given.flag("enabled", False)
     paths = []
     for condition in given.objects("conditions"):
@@ -140,7 +78,7 @@ def _anonymous(given: _Object) -> Anonymous:
     return Anonymous(enabled, tuple(paths))
 
 
-def _issuer(jwt: _Object) -> Issuer:
+def _issuer(jwt: Fields) -> Issuer:
     given, mappings = jwt.object("issuer"), jwt.object("claimMappings")
     if given is None:
         raise jwt.fail("issuer", "is required")
@@ -165,7 +103,7 @@ def _issuer(jwt: _Object) -> Issuer:
     return Issuer(url, audiences, mapping, discovery, authority)
 
 
-def _https(given: _Object, name: str, url: str) -> str:
+def _https(given: Fields, name: str, url: str) -> str:
     parsed = urlsplit(url)
     if parsed.scheme != "https" or not parsed.hostname:
         raise given.fail(name, "must be a URL with the scheme https")
@@ -174,7 +112,7 @@ def _https(given: _Object, name: str, url: str) -> str:
     return url
 
 
-def _mapping(given: _Object, claim_rules: tuple[Rule, ...], user_rules: tuple[Rule, ...]) -> Mapping:
+def _mapping(given: Fields, claim_rules: tuple[Rule, ...], user_rules: tuple[Rule, ...]) -> Mapping:
     name = given.object("username")
     if name is None:
         raise given.fail("username", "is required")
@@ -199,7 +137,7 @@ def _mapping(given: _Object, claim_rules: tuple[Rule, ...], user_rules: tuple[Ru
     return Mapping(username, groups, uid, tuple(extra), claim_rules, user_rules)
 
 
-def _check_email(given: _Object, username: Source, extra: list[tuple[str, Program]], rules: tuple[Rule, ...]) -> None:
+def _check_email(given: Fields, username: Source, extra: list[tuple[str, Program]], rules: tuple[Rule, ...]) -> None:
     """An expression that makes a name of an email must look at whether it is verified (upstream's rule)."""
     if username.expression is None or not _EMAIL.search(username.expression.source):
         return
@@ -212,7 +150,7 @@ def _check_email(given: _Object, username: Source, extra: list[tuple[str, Progra
         )
 
 
-def _source(given: _Object, *, prefixed: bool, returns: str) -> Source:
+def _source(given: Fields, *, prefixed: bool, returns: str) -> Source:
     claim = given.text("claim", "")
     prefix = given.optional("prefix") if prefixed else None
     expression = None
@@ -226,7 +164,7 @@ def _source(given: _Object, *, prefixed: bool, returns: str) -> Source:
     return Source(claim, prefix or "", expression)
 
 
-def _claim_rule(given: _Object) -> Rule:
+def _claim_rule(given: Fields) -> Rule:
     claim, value, message = given.text("claim", ""), given.text("requiredValue", ""), given.text("message", "")
     if claim:
         if given.has("expression") or message:
@@ -238,13 +176,13 @@ def _claim_rule(given: _Object) -> Rule:
     return rule
 
 
-def _user_rule(given: _Object) -> Rule:
+def _user_rule(given: Fields) -> Rule:
     rule = Rule(expression=_compile(given, "expression", "user", "bool"), message=given.text("message", ""))
     given.done()
     return rule
 
 
-def _compile(given: _Object, field: str, variable: str, returns: str) -> Program:
+def _compile(given: Fields, field: str, variable: str, returns: str) -> Program:
     from jota.meta.cel import CelCompileError, compile
 
     try:

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from jota.wire.message import Request
 
@@ -41,6 +42,31 @@ class Attributes:
     path: str = ""
     fields: str = ""
     """The field selector of a list, watch or deletecollection. One that pins metadata.name also gives `name`."""
+    labels: str = ""
+    """Its label selector; it may be one that cannot be read."""
+
+
+class Decision(NamedTuple):
+    """An authorizer's answer. Neither allowed nor denied: no opinion, the next one is asked."""
+
+    allowed: bool
+    reason: str = ""
+    denied: bool = False
+    """A no that nobody after this authorizer can overrule."""
+    error: str = ""
+    """What kept an authorizer from judging."""
+
+
+NO_OPINION = Decision(False)
+ALLOWED = Decision(True)
+
+
+class Undecided(Exception):
+    """What is in memory does not say: somebody outside must be asked. `answer` asks, and never raises Undecided."""
+
+    def __init__(self, answer: Callable[[], Awaitable[Decision]]) -> None:
+        super().__init__("an authorizer outside must be asked")
+        self.answer = answer
 
 
 class Authenticator(Protocol):
@@ -50,8 +76,9 @@ class Authenticator(Protocol):
 
 
 class Authorizer(Protocol):
-    def authorize(self, user: User, attributes: Attributes) -> tuple[bool, str]:
-        """(allowed, reason). Synchronous: policy is held in memory."""
+    def authorize(self, user: User, attributes: Attributes) -> Decision:
+        """At once, from what is held in memory. Raises Undecided when that does not suffice (authz.py's `decide` waits):
+        who forgets to wait refuses, and never lets anybody in."""
         ...
 
 

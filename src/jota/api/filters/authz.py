@@ -1,23 +1,138 @@
-"""Authorization: members of system:masters may do everything; then the node authorizer and RBAC are asked, in this order."""
+"""Authorization: members of system:masters may do everything; then the configured authorizers are asked, in their order.
+
+The first that allows or denies settles it (upstream's union). Node and RBAC answer from memory; only when the question gets as
+far as a webhook does anybody wait. Next: node.py, ../rbac/index.py, ../authz/webhook.py.
+"""
 
 from __future__ import annotations
 
-from jota.api.filters.attributes import MASTERS, Attributes, User
-from jota.api.filters.node import NodeAuthorizer
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from jota.api.filters.attributes import (
+    ALLOWED,
+    MASTERS,
+    NO_OPINION,
+    Attributes,
+    Authorizer,
+    Decision,
+    Undecided,
+    User,
+)
 from jota.api.rbac.index import RbacIndex
+from jota.api.rbac.rules import Rule
+
+_STAR = frozenset("*")
+EVERYTHING = [Rule(_STAR, _STAR, _STAR), Rule(_STAR, urls=("*",))]
+Rules = tuple[list[Rule], str]
+"""(the rules that are known, why there may be more or "")."""
+
+
+async def decide(authorizer: Authorizer, user: User, attributes: Attributes) -> Decision:
+    """`authorize`, waiting where it must. An answer that does not come is no permission."""
+    try:
+        return authorizer.authorize(user, attributes)
+    except Undecided as question:
+        return await question.answer()
+
+
+class Rbac:
+    """An Authorizer (attributes.py)."""
+
+    def __init__(self, index: RbacIndex) -> None:
+        self._index = index
+
+    def authorize(self, user: User, attributes: Attributes) -> Decision:
+        return ALLOWED if self._index.allows(user, attributes) else NO_OPINION
+
+    def rules(self, user: User, namespace: str) -> Rules:
+        return self._index.rules(user, namespace), ""
+
+
+class AlwaysAllow:
+    """An Authorizer (attributes.py)."""
+
+    def authorize(self, user: User, attributes: Attributes) -> Decision:
+        return ALLOWED
+
+    def rules(self, user: User, namespace: str) -> Rules:
+        return EVERYTHING, ""
+
+
+class AlwaysDeny:
+    """An Authorizer (attributes.py). As upstream's it has no opinion: who comes later may still allow."""
+
+    def authorize(self, user: User, attributes: Attributes) -> Decision:
+        return Decision(False, "Everything is forbidden.")
 
 
 class ClusterAuthorizer:
-    """An Authorizer (attributes.py): upstream's --authorization-mode=Node,RBAC."""
+    """An Authorizer (attributes.py): the chain. `chain` may be replaced at any moment; questions at work keep the old one."""
 
-    def __init__(self, nodes: NodeAuthorizer, index: RbacIndex) -> None:
-        self.nodes, self.index = nodes, index
+    def __init__(self, chain: Sequence[Authorizer]) -> None:
+        self.chain = tuple(chain)
 
-    def authorize(self, user: User, attributes: Attributes) -> tuple[bool, str]:
-        """(allowed, reason); a denial needs no reason: api/chain.py says who could not do what."""
+    def authorize(self, user: User, attributes: Attributes) -> Decision:
+        """A denial needs no reason: api/chain.py says who could not do what. Raises Undecided."""
         if MASTERS in user.groups:
-            return True, ""
-        allowed, reason = self.nodes.authorize(user, attributes)
-        if allowed or self.index.allows(user, attributes):
-            return True, ""
-        return False, reason
+            return ALLOWED
+        return _ask(self.chain, user, attributes, (), ())
+
+    def rules(self, user: User, namespace: str) -> Rules:
+        """What the user may do in a namespace, as far as authorizers can tell."""
+        held, unknown = list(EVERYTHING if MASTERS in user.groups else ()), ""
+        for part in self.chain:
+            told: Callable[[User, str], Rules] | None = getattr(part, "rules", None)
+            if told is not None:
+                more, why = told(user, namespace)
+                held, unknown = [*held, *more], unknown or why
+        return held, unknown
+
+
+def _ask(
+    chain: tuple[Authorizer, ...],
+    user: User,
+    asked: Attributes,
+    reasons: tuple[str, ...],
+    errors: tuple[str, ...],
+) -> Decision:
+    """`reasons`, `errors`: of those that were asked before. Raises Undecided, whose answer goes on from there."""
+    for n, part in enumerate(chain):
+        try:
+            found = part.authorize(user, asked)
+        except Undecided as question:
+            raise Undecided(partial(_wait, question, chain[n + 1 :], user, asked, reasons, errors)) from None
+        if found.allowed:
+            return found
+        if found is NO_OPINION:
+            continue
+        reasons, errors = _noted(reasons, found.reason), _noted(errors, found.error)
+        if found.denied:
+            return Decision(False, "\n".join(reasons), True, "; ".join(errors))
+    if not reasons and not errors:
+        return NO_OPINION
+    return Decision(False, "\n".join(reasons), False, "; ".join(errors))
+
+
+async def _wait(
+    question: Undecided,
+    rest: tuple[Authorizer, ...],
+    user: User,
+    asked: Attributes,
+    reasons: tuple[str, ...],
+    errors: tuple[str, ...],
+) -> Decision:
+    found = await question.answer()
+    if found.allowed:
+        return found
+    reasons, errors = _noted(reasons, found.reason), _noted(errors, found.error)
+    if found.denied:
+        return Decision(False, "\n".join(reasons), True, "; ".join(errors))
+    try:
+        return _ask(rest, user, asked, reasons, errors)
+    except Undecided as next_:
+        return await next_.answer()
+
+
+def _noted(texts: tuple[str, ...], text: str) -> tuple[str, ...]:
+    return (*texts, text) if text else texts

@@ -1,10 +1,11 @@
-"""Impersonate-User, -Group, -Uid and -Extra-*: act as somebody else, if RBAC grants the verb `impersonate` for each."""
+"""Impersonate-User, -Group, -Uid and -Extra-*: act as somebody else, if the authorizers grant the verb `impersonate` for each."""
 
 from __future__ import annotations
 
 from urllib.parse import unquote
 
 from jota.api.filters.attributes import Attributes, Authorizer, User
+from jota.api.filters.authz import decide
 from jota.meta.errors import bad_request, forbidden
 from jota.wire.message import Request
 
@@ -22,7 +23,7 @@ def asked(request: Request) -> bool:
     return False
 
 
-def impersonate(authorizer: Authorizer | None, user: User, request: Request) -> User:
+async def impersonate(authorizer: Authorizer | None, user: User, request: Request) -> User:
     """The user to go on as. Raises ApiError 403."""
     headers = request.headers
     name = headers["impersonate-user"]
@@ -42,7 +43,7 @@ def impersonate(authorizer: Authorizer | None, user: User, request: Request) -> 
                 for v in extra[key]
             ]
     for question in asked:
-        _require(authorizer, user, question)
+        await _require(authorizer, user, question)
     return User(name, uid, _groups(name, tuple(groups)), extra)
 
 
@@ -73,10 +74,15 @@ def _implied_groups(name: str) -> tuple[str, ...]:
     return ("system:authenticated",)
 
 
-def _require(authorizer: Authorizer | None, user: User, question: Attributes) -> None:
+async def _require(authorizer: Authorizer | None, user: User, question: Attributes) -> None:
     if authorizer is None:
         return
-    allowed, reason = authorizer.authorize(user, question)
-    if not allowed:
+    decision = await decide(authorizer, user, question)
+    if not decision.allowed:
         detail = f'User "{user.name}" cannot impersonate resource "{question.resource}" in API group "{question.group}"'
-        raise forbidden(question.resource, question.name, detail + (f": {reason}" if reason else ""), question.group)
+        raise forbidden(
+            question.resource,
+            question.name,
+            detail + (f": {decision.reason}" if decision.reason else ""),
+            question.group,
+        )

@@ -7,7 +7,7 @@ down by admission/node_restriction.py.
 
 from __future__ import annotations
 
-from jota.api.filters.attributes import Attributes, User
+from jota.api.filters.attributes import NO_OPINION, Attributes, Decision, User
 from jota.api.filters.node_graph import NodeGraph, Ref
 from jota.api.rbac.rules import Rule
 from jota.api.registry import Registry
@@ -47,11 +47,13 @@ class NodeAuthorizer:
         self._registry, self._rules = registry, rules
         self.graph = NodeGraph(registry)
 
-    def authorize(self, user: User, attributes: Attributes) -> tuple[bool, str]:
+    def authorize(self, user: User, attributes: Attributes) -> Decision:
         node = node_of(user)
+        if node is None:
+            return NO_OPINION
         if not node:
-            return False, f'unknown node for user "{user.name}"' if node == "" else ""
-        return self._decide(node, attributes)
+            return Decision(False, f'unknown node for user "{user.name}"')
+        return Decision(*self._decide(node, attributes))
 
     def _decide(self, node: str, asked: Attributes) -> tuple[bool, str]:
         what = (asked.group, asked.resource)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.api.filters.attributes import MASTERS, Attributes, Authorizer
+from jota.api.filters.authz import EVERYTHING, decide
 from jota.api.rbac.index import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES, RbacIndex
 from jota.api.rbac.rules import MOST_MISSING, Budget, Rule, TooManyRules, missing, parse
 from jota.kinds.kind import Kind, Object
@@ -17,57 +18,55 @@ from jota.kinds.shape import part, parts, text
 from jota.meta.errors import ApiError, forbidden, not_found
 
 _BINDINGS = (ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS)
-_EVERYTHING = [
-    Rule(frozenset("*"), frozenset("*"), frozenset("*")),
-    Rule(frozenset("*"), urls=("*",)),
-]
 
 
 class NoEscalation(Plugin):
+    asks = True
+
     def __init__(self, authorizer: Authorizer, index: RbacIndex) -> None:
         self._authorizer, self._index = authorizer, index
 
     def handles(self, kind: Kind) -> bool:
         return kind.resource in (ROLES, CLUSTER_ROLES, *_BINDINGS)
 
-    def validate(self, attrs: AdmissionAttributes) -> None:
+    async def judge(self, attrs: AdmissionAttributes) -> None:
         """Raises ApiError 403, 404 (a binding to a role that is not there)."""
         if attrs.object is None or MASTERS in attrs.user.groups:
             return
         if attrs.kind.resource in _BINDINGS:
-            self._binding(attrs, attrs.object)
+            await self._binding(attrs, attrs.object)
         else:
-            self._role(attrs, attrs.object)
+            await self._role(attrs, attrs.object)
 
-    def _role(self, attrs: AdmissionAttributes, role: Object) -> None:
+    async def _role(self, attrs: AdmissionAttributes, role: Object) -> None:
         old = attrs.old or {}
         same_rules = attrs.old is not None and parts(role, "rules") == parts(old, "rules")
         aggregation = role.get("aggregationRule")
-        if (same_rules and aggregation == old.get("aggregationRule")) or self._may(attrs, "escalate", attrs.name):
+        if (same_rules and aggregation == old.get("aggregationRule")) or await self._may(attrs, "escalate", attrs.name):
             return
         self._require(attrs, [parse(rule) for rule in parts(role, "rules")])
-        if aggregation and aggregation != old.get("aggregationRule") and self._lacks(attrs, _EVERYTHING):
+        if aggregation and aggregation != old.get("aggregationRule") and self._lacks(attrs, EVERYTHING):
             raise _refuse(attrs, "must have cluster-admin privileges to use an aggregationRule")
 
-    def _binding(self, attrs: AdmissionAttributes, binding: Object) -> None:
+    async def _binding(self, attrs: AdmissionAttributes, binding: Object) -> None:
         ref = part(binding, "roleRef")
         old = attrs.old
         if old is not None and part(old, "roleRef") == ref and parts(old, "subjects") == parts(binding, "subjects"):
             return
         kind, name = text(ref, "kind"), text(ref, "name")
-        if self._may(attrs, "bind", name, "clusterroles" if kind == "ClusterRole" else "roles"):
+        if await self._may(attrs, "bind", name, "clusterroles" if kind == "ClusterRole" else "roles"):
             return
         resource = CLUSTER_ROLES if kind == "ClusterRole" else ROLES
         if attrs.registry.get(resource, attrs.namespace if resource.namespaced else "", name) is None:
             raise not_found(resource.plural, name, resource.group)
         self._require(attrs, self._index.role_rules(kind, name, attrs.namespace))
 
-    def _may(self, attrs: AdmissionAttributes, verb: str, name: str, plural: str = "") -> bool:
+    async def _may(self, attrs: AdmissionAttributes, verb: str, name: str, plural: str = "") -> bool:
         resource = attrs.kind.resource
         asked = Attributes(
             attrs.user, verb, resource.group, "*", plural or resource.plural, "", attrs.namespace, name=name
         )
-        return self._authorizer.authorize(attrs.user, asked)[0]
+        return (await decide(self._authorizer, attrs.user, asked)).allowed
 
     def _lacks(self, attrs: AdmissionAttributes, wanted: Iterable[Rule]) -> list[Rule]:
         """Raises ApiError 403 when there is too much to compare: what cannot be shown to be held is not granted."""

@@ -142,7 +142,7 @@ class MapList(list[Any]):
 
 @dataclass(slots=True, frozen=True)
 class AuthorizerValue:
-    """`authorizer`: who asks, and the one who decides: (user, attributes as a dict) -> (allowed, reason)."""
+    """`authorizer`: who asks, and the one who decides: (user, attributes as a dict) -> (allowed, reason, error)."""
 
     user: Any
     decide: Any = field(compare=False)

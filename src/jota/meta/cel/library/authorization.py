@@ -45,8 +45,7 @@ def _check(check: PathCheck | ResourceCheck, verb: str) -> Decision:
     else:
         parts = ("group", "resource", "subresource", "namespace", "name", "fields", "labels")
         asked |= {part: getattr(check, part) for part in parts}
-    allowed, reason = check.authorizer.decide(check.authorizer.user, asked)
-    return Decision(allowed, reason)
+    return Decision(*check.authorizer.decide(check.authorizer.user, asked))
 
 
 def _with(part: str) -> Any:

@@ -1,0 +1,88 @@
+"""The flags of `jota server` and `jota up` about who decides what users may do, named as kube-apiserver's."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from jota.api.authz.config import Flags
+from jota.meta.duration import parse
+from jota.run.authorization import AuthorizationFlags, configured
+from jota.run.instance import Refused
+
+FILES = ("authorization_config", "authorization_webhook_config_file")
+FLAGS = (
+    *FILES,
+    "authorization_mode",
+    "authorization_webhook_version",
+    "authorization_webhook_cache_authorized_ttl",
+    "authorization_webhook_cache_unauthorized_ttl",
+)
+
+
+def add_authorization(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("who decides what users may do (as kube-apiserver)")
+    group.add_argument(
+        "--authorization-config",
+        metavar="FILE",
+        help="an AuthorizationConfiguration; read again when it changes. Excludes the other flags of this group",
+    )
+    group.add_argument(
+        "--authorization-mode",
+        metavar="MODES",
+        help="in order, by commas: Node, RBAC, Webhook, AlwaysAllow, AlwaysDeny (default: Node,RBAC)",
+    )
+    group.add_argument(
+        "--authorization-webhook-config-file", metavar="FILE", help="kubeconfig of a service that reviews access"
+    )
+    group.add_argument(
+        "--authorization-webhook-version",
+        metavar="VERSION",
+        help="of its SubjectAccessReviews: v1 or v1beta1 (default)",
+    )
+    for what, default in (("authorized", "5m"), ("unauthorized", "30s")):
+        group.add_argument(
+            f"--authorization-webhook-cache-{what}-ttl",
+            metavar="DURATION",
+            help=f"how long its {what} answers are believed (default: {default})",
+        )
+    group.add_argument("--authorization-policy-file", help=argparse.SUPPRESS)
+
+
+def authorization(args: argparse.Namespace) -> AuthorizationFlags:
+    """Raises Refused for what is not supported or makes no sense."""
+    if args.authorization_policy_file:
+        raise Refused("--authorization-policy-file: ABAC is not supported; use RBAC or a webhook")
+    given = AuthorizationFlags(args.authorization_config or "")
+    if any(getattr(args, name) is not None for name in FLAGS if name != "authorization_config"):
+        given.flags = flags = Flags()
+        if args.authorization_mode is not None:
+            flags.modes = tuple(mode.strip() for mode in args.authorization_mode.split(",") if mode.strip())
+        flags.webhook = args.authorization_webhook_config_file or ""
+        flags.version = args.authorization_webhook_version or flags.version
+        flags.authorized_ttl = _seconds(args, "authorized", flags.authorized_ttl)
+        flags.unauthorized_ttl = _seconds(args, "unauthorized", flags.unauthorized_ttl)
+    return given
+
+
+def _seconds(args: argparse.Namespace, what: str, default: float) -> float:
+    """Raises Refused."""
+    text = getattr(args, f"authorization_webhook_cache_{what}_ttl")
+    try:
+        seconds = default if text is None else parse(text)
+    except ValueError as error:
+        raise Refused(f"--authorization-webhook-cache-{what}-ttl: {error}") from None
+    if seconds < 0:
+        raise Refused(f"--authorization-webhook-cache-{what}-ttl: must not be negative")
+    return seconds
+
+
+def passed_on(args: argparse.Namespace) -> list[str]:
+    """The same flags for the server that `jota up` starts. Raises Refused for all that this server would refuse."""
+    configured(authorization(args))
+    out = []
+    for name in FLAGS:
+        value = getattr(args, name)
+        if value is not None:
+            out.append(f"--{name.replace('_', '-')}={os.path.abspath(value) if name in FILES and value else value}")
+    return out
