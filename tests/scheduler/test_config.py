@@ -125,7 +125,6 @@ def spreading(constraint: dict[str, Any]) -> dict[str, Any]:
     ("change", "message"),
     [
         ({"kind": "Other"}, "not a KubeSchedulerConfiguration"),
-        ({"extenders": [{}]}, "extenders: not supported.*write a plugin"),
         (configured("NodeAffinity", {"addedAffinity": {"x": 1}}), "addedAffinity.x: not supported"),
         (configured("NodeAffinity", {"y": 1}), "arguments y are not supported"),
         (

@@ -8,11 +8,13 @@ both. It is enabled in a profile like any other plugin.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
+from jota.scheduler import extenderconfig
+from jota.scheduler.extenderconfig import BadConfiguration as BadConfiguration
 from jota.scheduler.framework import Filter, Score
 from jota.scheduler.plugins.balanced_allocation import BalancedAllocation
 from jota.scheduler.plugins.dynamic_resources import DynamicResources
@@ -61,10 +63,6 @@ _AFFINITY = (
 Made = tuple[Filter | None, Score | None]
 
 
-class BadConfiguration(ValueError):
-    """The message names the field and what is wrong with it."""
-
-
 @dataclass(slots=True)
 class _Enabled:
     filters: list[str] = field(default_factory=list)
@@ -81,13 +79,11 @@ def parse(config: Mapping[str, Any]) -> Settings:
     if config.get("kind") != "KubeSchedulerConfiguration" or config.get("apiVersion") != _API:
         raise BadConfiguration(f"this is not a KubeSchedulerConfiguration of {_API}")
     for key in config:
-        if key == "extenders" and config[key]:
-            raise BadConfiguration(
-                f"extenders: not supported: a call out per pod would undo all batching; write a plugin (entry points {GROUP})"
-            )
-        if key not in _IGNORED:
+        if key not in _IGNORED and key != "extenders":
             raise BadConfiguration(f"{key}: not supported")
-    profiles = tuple(_profile(p, n) for n, p in enumerate(config.get("profiles") or [{}]))
+    extenders = extenderconfig.parse(config.get("extenders") or ())
+    unchecked = sorted(name for e in extenders for name in e.unchecked)
+    profiles = tuple(_profile(p, n, unchecked) for n, p in enumerate(config.get("profiles") or [{}]))
     names = [p.name for p in profiles]
     if len(set(names)) != len(names):
         raise BadConfiguration("profiles: two have the same schedulerName")
@@ -95,15 +91,19 @@ def parse(config: Mapping[str, Any]) -> Settings:
     most = _number(config.get("podMaxBackoffSeconds", 10), "podMaxBackoffSeconds")
     if not 0 < first <= most:
         raise BadConfiguration("podMaxBackoffSeconds: must not be less than podInitialBackoffSeconds, which is above 0")
-    return Settings(profiles, first, most)
+    return Settings(profiles, first, most, extenders)
 
 
-def _profile(given: Mapping[str, Any], index: int) -> Profile:
+def _profile(given: Mapping[str, Any], index: int, unchecked: Sequence[str]) -> Profile:
+    """`unchecked`: resources that extenders look after."""
     path = f"profiles[{index}]"
     for key in given:
         if key not in ("schedulerName", "plugins", "pluginConfig"):
             raise BadConfiguration(f"{path}.{key}: not supported")
     args = {c.get("name", ""): c.get("args") or {} for c in given.get("pluginConfig") or ()}
+    if unchecked:
+        fit = args.get("NodeResourcesFit") or {}
+        args["NodeResourcesFit"] = {**fit, "ignoredResources": [*(fit.get("ignoredResources") or ()), *unchecked]}
     enabled = _Enabled(list(_ORDER), dict(WEIGHTS))
     for point, change in (given.get("plugins") or {}).items():
         if point not in _POINTS:

@@ -53,17 +53,17 @@ class Cycle:
                     passed &= mask
         return passed
 
-    def place(self, shape: Shape, count: int, within: Mask | None = None) -> list[int]:
+    def place(self, shape: Shape, count: int, within: Mask | None = None, extra: Column | None = None) -> list[int]:
         """Slots for up to `count` pods of one shape, best first; fewer when the nodes are full. Assumes them.
 
-        `within`: only there, if given.
+        `within`: only there, if given. `extra`: added to the scores, for one pod.
         """
         chosen: list[int] = []
         try:
             if shape.placement.node and within is None:
                 self._place_named(shape, count, chosen)
             else:
-                self._place_best(shape, count, within, chosen)
+                self._place_best(shape, count, within, extra, chosen)
         except BaseException:  # a plugin's mistake must not leave pods in the accounts that nobody will bind
             for slot in chosen:
                 self._nodes.remove_pod(self._nodes.names[slot], shape)
@@ -79,12 +79,16 @@ class Cycle:
             nodes.add_pod(nodes.names[slot], shape)
             chosen.append(slot)
 
-    def _place_best(self, shape: Shape, count: int, within: Mask | None, chosen: list[int]) -> None:
+    def _place_best(
+        self, shape: Shape, count: int, within: Mask | None, extra: Column | None, chosen: list[int]
+    ) -> None:
         nodes = self._nodes
         standing = self._standings.of(shape)
         fixed, moving = self._fixed(shape, within)
         alone, related = self._shared_scores(shape)
         value = standing.value if fixed is None else np.where(fixed, standing.value, -np.inf)
+        if extra is not None:
+            value = value + extra
         value, alone = self._with_scores(value, shape, alone)
         while value.size:
             masks = [mask for p in moving if (mask := p.mask(nodes, shape)) is not None]

@@ -135,6 +135,32 @@ def find(
     return chosen, "" if chosen else no_victims(total, total - int(helpful.sum()))
 
 
+def every(
+    cycle: Cycle,
+    nodes: Snapshot,
+    shape: Shape,
+    priority: int,
+    on_node: Mapping[str, Mapping[str, Placed]],
+    budgets: Iterable[Budget],
+    start: int,
+    within: Mask | None = None,
+) -> tuple[list[Candidate], str]:
+    """As `find`, for who wants to choose among candidates: a tenth of all nodes, at least a hundred, tried one by one."""
+    total, listed = int(nodes.live.sum()), list(budgets)
+    helpful = nodes.live & ~cycle.hopeless(shape)
+    if within is not None:
+        helpful &= within
+    slots = np.flatnonzero(helpful)
+    enough, found = max(_LEAST, int(total * _SHARE)), list[Candidate]()
+    for slot in np.roll(slots, -int(np.searchsorted(slots, start))).tolist():
+        candidate = _try(cycle, nodes, shape, slot, priority, on_node.get(nodes.names[slot], {}), listed)
+        if candidate is not None:
+            found.append(candidate)
+            if len(found) >= enough:
+                break
+    return found, "" if found else no_victims(total, total - int(helpful.sum()))
+
+
 def _best_of(
     cycle: Cycle,
     nodes: Snapshot,

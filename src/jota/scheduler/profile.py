@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from jota.scheduler.extenderconfig import ExtenderConfig
 from jota.scheduler.framework import Filter, Score
 from jota.scheduler.plugins.balanced_allocation import BalancedAllocation
 from jota.scheduler.plugins.dynamic_resources import DynamicResources
@@ -70,8 +71,9 @@ def default_profile() -> Profile:
 
 @dataclass(slots=True, frozen=True)
 class Settings:
-    """What a scheduler process runs: its profiles (one per schedulerName) and the backoff of refused pods in seconds."""
+    """What a scheduler process runs: its profiles (one per schedulerName), the backoff of refused pods in seconds, extenders in order."""
 
     profiles: tuple[Profile, ...] = field(default_factory=lambda: (default_profile(),))
     initial_backoff: float = 1.0
     max_backoff: float = 10.0
+    extenders: tuple[ExtenderConfig, ...] = ()

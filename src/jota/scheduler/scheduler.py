@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 
@@ -22,17 +24,20 @@ from jota.client.events import EventRecorder
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODS
 from jota.scheduler import preemption
+from jota.scheduler.consult import ANYTHING, Consultations, Refusals
 from jota.scheduler.cycle import Cycle, explanation
 from jota.scheduler.devicebinder import DeviceBinder, DevicesNotAllocated
 from jota.scheduler.devicefeed import HINT, DeviceFeed
+from jota.scheduler.extender import ExtenderFailed
+from jota.scheduler.extenders import Extenders
 from jota.scheduler.feed import Feed
 from jota.scheduler.gang import Gangs, Hands
 from jota.scheduler.pod import Pod, Shape, Shapes
 from jota.scheduler.podgroups import group_of
-from jota.scheduler.preemption import Candidate, Placed
+from jota.scheduler.preemption import Budget, Candidate, Placed
 from jota.scheduler.profile import Settings
 from jota.scheduler.queue import SchedulingQueue, Waiting
-from jota.scheduler.snapshot import Node, Snapshot
+from jota.scheduler.snapshot import Column, Mask, Node, Snapshot
 from jota.scheduler.together import Together, with_mates
 from jota.scheduler.volumebinder import VolumeBinder, VolumesNotBound
 
@@ -62,6 +67,8 @@ class Scheduler:
         """Pod uid -> the room that is kept for it; counted in the snapshot as if the pod were there."""
         self._going: dict[str, list[str]] = {}
         """Nominated pod's uid -> uids of its victims, until their eviction fails or it is nominated no more."""
+        self._unfit: list[Pod] = []
+        """Of gangs that extenders want to judge, and cannot: to be told."""
         self._wake = asyncio.Event()
         self._binding = asyncio.Semaphore(_BINDS_IN_FLIGHT)
         self._events = {p.name: EventRecorder(client, clock, p.name) for p in settings.profiles}
@@ -72,6 +79,10 @@ class Scheduler:
             client, self._nodes.devices, stir=self.stir, admit=self._admit, clock=clock, random=random
         )
         self._gangs = self._make_gangs(settings)
+        self._extenders = Extenders(settings.extenders, client, clock=clock, random=random)
+        self._consultations = Consultations(self._extenders, client, self._nodes, self)
+        self._tasks = asyncio.TaskGroup()
+        """While `run` is at work."""
 
     def _make_gangs(self, settings: Settings) -> Gangs:
         hands = Hands(
@@ -98,12 +109,15 @@ class Scheduler:
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             for recorder in self._events.values():
                 tasks.create_task(recorder.run())
             tasks.create_task(self._feed.run())
             tasks.create_task(self._gangs.run())
             tasks.create_task(self._device_feed.run())
             await self._feed.synced()
+            if self._extenders:
+                tasks.create_task(self._consultations.run())
             while True:
                 await self._wait()
                 await self._schedule_ready(tasks)
@@ -111,19 +125,24 @@ class Scheduler:
     async def _wait(self) -> None:
         """Until a pod is ready to be tried."""
         self._wake.clear()
-        patience = self._queue.wait(self._clock.monotonic())
+        patience = 0.0 if self._unfit else self._queue.wait(self._clock.monotonic())
         if patience != 0:
             await wait_event(self._wake, self._clock, patience)
 
     async def _schedule_ready(self, tasks: asyncio.TaskGroup) -> None:
+        while self._unfit:
+            tasks.create_task(self._report_when_free(self._unfit.pop(), _NO_EXTENDERS, None))
         while group := self._queue.next_group(self._clock.monotonic(), _GROUP):
             try:
                 if group[0].gang:
                     self._schedule_gang(group[0], tasks)
                     continue
+                if self._extenders and self._extenders.interested(group[0].shape):
+                    self._consultations.add(group)
+                    continue
                 placed, refused = self._decide(group)
             except Exception:  # a plugin failed (they may be other people's): these pods wait, all others go on
-                self._put_off(group)
+                self.put_off(group)
                 continue
             for waiting, slot in placed:
                 node = self._nodes.names[slot]
@@ -139,10 +158,10 @@ class Scheduler:
                 try:
                     await self._refuse(refused, tasks)
                 except Exception:
-                    self._put_off(refused)
+                    self.put_off(refused)
             await asyncio.sleep(0)
 
-    def _put_off(self, group: list[Waiting]) -> None:
+    def put_off(self, group: list[Waiting]) -> None:
         log.exception("no decision about %s and %d like it", group[0].pod.key, len(group) - 1)
         for waiting in group:
             self._queue.retry(waiting, self._clock.monotonic())
@@ -186,24 +205,31 @@ class Scheduler:
             self._nodes.remove_pod(self._nodes.names[slot], shape)
             raise
 
-    def _place_one(self, waiting: Waiting) -> int | None:
-        """Its own nominated node first; room kept for less important pods is not respected."""
+    @contextmanager
+    def _without_less_important(self, waiting: Waiting) -> Iterator[None]:
+        """Room that is kept for less important pods is not respected, nor the pod's own."""
         own, priority = waiting.pod.metadata.uid, waiting.pod.spec.priority
         ignored = [n for uid, n in self._nominated.items() if uid == own or n.priority < priority]
         for n in ignored:
             self._nodes.remove_pod(n.node, n.shape)
         try:
+            yield
+        finally:
+            for n in ignored:
+                self._nodes.add_pod(n.node, n.shape)
+
+    def _place_one(self, waiting: Waiting, within: Mask | None = None, extra: Column | None = None) -> int | None:
+        """Its own nominated node first. `within`, `extra`: as cycle.py has them."""
+        own = waiting.pod.metadata.uid
+        with self._without_less_important(waiting):
             cycle, shape = self._cycle(waiting), waiting.shape
             kept = self._nominated.get(own)
             slots: list[int] = []
             if kept is not None and (slot := self._nodes.slots.get(kept.node)) is not None:
-                within = np.zeros(self._nodes.size, np.bool_)
-                within[slot] = True
-                slots = cycle.place(shape, 1, within)
-            slots = slots or cycle.place(shape, 1)
-        finally:
-            for n in ignored:
-                self._nodes.add_pod(n.node, n.shape)
+                there = np.zeros(self._nodes.size, np.bool_)
+                there[slot] = True
+                slots = cycle.place(shape, 1, there if within is None else there & within)
+            slots = slots or cycle.place(shape, 1, within, extra)
         if slots:
             self._unnominate(own)
         return slots[0] if slots else None
@@ -238,32 +264,46 @@ class Scheduler:
 
     def _preempt(self, waiting: Waiting, total: int) -> tuple[Candidate | None, str]:
         """Choose victims and keep the room for the pod; the reason when that is not possible."""
+        why = self._ineligible(waiting, total)
+        if why is not None:
+            return None, why
+        candidate, why = preemption.find(*self._preemption(waiting))
+        if candidate is not None:
+            self._make_room(waiting.pod, candidate)
+        return candidate, why
+
+    def _preemption(self, waiting: Waiting) -> tuple[Cycle, Snapshot, Shape, int, Any, list[Budget], int]:
+        """What preemption.py wants to know."""
+        start = self._random.randrange(max(1, self._nodes.size))
+        priority, budgets = waiting.pod.spec.priority, self._feed.budgets()
+        return self._cycle(waiting), self._nodes, waiting.shape, priority, self._on_node, budgets, start
+
+    def _ineligible(self, waiting: Waiting, total: int) -> str | None:
+        """Why nobody may be sent away for the pod; None: somebody may, and no room is kept for it any more."""
         pod, profile = waiting.pod, self._profiles[waiting.pod.spec.schedulerName]
         if not profile.preempts or not total:
-            return None, ""
+            return ""
         if pod.spec.preemptionPolicy == "Never":
-            return None, "not eligible due to preemptionPolicy=Never."
+            return "not eligible due to preemptionPolicy=Never."
         uid, priority = pod.metadata.uid, pod.spec.priority
         kept = self._nominated.get(uid)
         if kept is not None and any(
             p.terminating and p.priority < priority for p in self._on_node.get(kept.node, {}).values()
         ):
-            return None, "not eligible due to a terminating pod on the nominated node."
+            return "not eligible due to a terminating pod on the nominated node."
         if kept is not None and any(v in self._placed for v in self._going.get(uid, ())):
             # Victims on their way out are not seen as terminating yet: to choose others would send away more than needed.
-            return None, "waiting for the preemption for this pod to be finished."
-        cycle = self._cycle(waiting)
+            return "waiting for the preemption for this pod to be finished."
         self._unnominate(uid)
         if not any(p < priority for p in self._priorities):
-            return None, preemption.no_victims(total, int((self._nodes.live & cycle.hopeless(waiting.shape)).sum()))
-        start = self._random.randrange(max(1, self._nodes.size))
-        budgets = self._feed.budgets()
-        candidate, why = preemption.find(cycle, self._nodes, waiting.shape, priority, self._on_node, budgets, start)
-        if candidate is not None:
-            candidate.victims = with_mates(candidate.victims, self._gangs.mates, [])
-            self._keep_room(pod, candidate.node)
-            self._going[uid] = [v.uid for v in candidate.victims]
-        return candidate, why
+            cycle = self._cycle(waiting)
+            return preemption.no_victims(total, int((self._nodes.live & cycle.hopeless(waiting.shape)).sum()))
+        return None
+
+    def _make_room(self, pod: Pod, candidate: Candidate) -> None:
+        candidate.victims = with_mates(candidate.victims, self._gangs.mates, [])
+        self._keep_room(pod, candidate.node)
+        self._going[pod.metadata.uid] = [v.uid for v in candidate.victims]
 
     def _keep_room(self, pod: Pod, node: str) -> None:
         kept = _placed(pod, node, self._shapes.of(pod))
@@ -280,6 +320,61 @@ class Scheduler:
 
     def _cycle(self, waiting: Waiting) -> Cycle:
         return self._cycles[waiting.pod.spec.schedulerName]
+
+    # -- pods that extenders are asked about (called by consult.py)
+
+    def feasible(self, waiting: Waiting) -> Mask:
+        with self._without_less_important(waiting):
+            return self._cycle(waiting).feasible(waiting.shape)
+
+    def place(self, waiting: Waiting, within: Mask, extra: Column) -> str:
+        slot = self._place_one(waiting, within, extra)
+        if slot is None:
+            return ""
+        if waiting.shape.reserves:
+            self._reserve(waiting.shape, slot)
+        node = self._nodes.names[slot]
+        self._assume(waiting, node)
+        self.stir("InterPodAffinity", "PodTopologySpread")
+        return node
+
+    async def carry_out(self, waiting: Waiting, node: str) -> None:
+        await (self._bind_prepared if waiting.shape.reserves else self._bind_when_free)(waiting, node)
+
+    def candidates(self, waiting: Waiting, within: Mask, *, every: bool) -> tuple[list[Candidate], str]:
+        why = self._ineligible(waiting, int(self._nodes.live.sum()))
+        if why is not None:
+            return [], why
+        if every:
+            return preemption.every(*self._preemption(waiting), within)
+        candidate, why = preemption.find(*self._preemption(waiting), within)
+        return [candidate] if candidate is not None else [], why
+
+    def refuse_one(
+        self, waiting: Waiting, refusals: Refusals, room: Candidate | None, why: str, missed: Collection[str]
+    ) -> None:
+        found = {**self._cycle(waiting).refusals(waiting.shape), **refusals}
+        if HINT in found:
+            self._tasks.create_task(self._loosen([waiting]))
+        # what an extender refuses, anything may help (upstream)
+        waiting.rejected = frozenset() if refusals else frozenset(found)
+        helped = bool(missed) if refusals else ANYTHING in missed or not waiting.rejected.isdisjoint(missed)
+        (self._queue.retry if helped else self._queue.refuse)(waiting, self._clock.monotonic())
+        if room is not None and all(v.uid in self._placed for v in room.victims):
+            self._make_room(waiting.pod, room)
+        else:
+            room = None
+        text = explanation(found, int(self._nodes.live.sum()))
+        message = f"{text} preemption: {why}" if why else text
+        self._tasks.create_task(self._report_when_free(waiting.pod, message, room))
+        self._wake.set()
+
+    def fail(self, waiting: Waiting, error: Exception) -> None:
+        log.warning("no decision about %s: %s", waiting.pod.key, error)
+        waiting.rejected = frozenset()
+        self._queue.retry(waiting, self._clock.monotonic())
+        self._tasks.create_task(self._report_when_free(waiting.pod, str(error), None, "SchedulerError"))
+        self._wake.set()
 
     # -- what happens outside (called by the feed)
 
@@ -319,8 +414,11 @@ class Scheduler:
 
     def _enqueue(self, pod: Pod) -> None:
         if gang := group_of(pod):
-            self._gangs.add(gang, pod, self._shapes.of(pod))
-        else:
+            if self._extenders and self._extenders.interested(self._shapes.of(pod)):
+                self._unfit.append(pod)
+            else:
+                self._gangs.add(gang, pod, self._shapes.of(pod))
+        elif not self._extenders or not self._consultations.keeps(pod, self._shapes.of(pod)):
             self._queue.add(pod, self._shapes.of(pod), self._clock.monotonic())
 
     def _admit(self, key: str) -> None:
@@ -332,6 +430,7 @@ class Scheduler:
     def _drop(self, pod: Pod) -> None:
         """It waits for no node any more."""
         self._queue.remove(pod.key)
+        self._consultations.drop(pod.metadata.uid)
         if gang := group_of(pod):
             self._gangs.remove(gang, pod)
 
@@ -394,10 +493,14 @@ class Scheduler:
 
     def stir(self, *plugins: str) -> None:
         """Something changed that may help pods which these plugins refused."""
+        if self._extenders:
+            self._consultations.stir(plugins)
         if self._queue.move(plugins, self._clock.monotonic()):
             self._wake.set()
 
     def stir_all(self) -> None:
+        if self._extenders:
+            self._consultations.stir((ANYTHING,))
         self.stir(*list(self._queue.refused_by()))
 
     # -- what we do
@@ -437,8 +540,11 @@ class Scheduler:
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
         try:
-            await self._client.create(PODS, body, pod.metadata.namespace, subresource="binding", name=pod.metadata.name)
-        except (ApiError, ConnectionError, TimeoutError) as error:
+            if not (self._extenders and await self._extenders.bind(pod, waiting.shape, node)):
+                await self._client.create(
+                    PODS, body, pod.metadata.namespace, subresource="binding", name=pod.metadata.name
+                )
+        except (ApiError, ExtenderFailed, ConnectionError, TimeoutError) as error:
             self._take_back(waiting, error)
         else:
             self._tell(pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
@@ -460,11 +566,13 @@ class Scheduler:
             self._queue.retry(waiting, self._clock.monotonic())
         self._wake.set()
 
-    async def _report_when_free(self, pod: Pod, message: str, candidate: Candidate | None) -> None:
+    async def _report_when_free(
+        self, pod: Pod, message: str, candidate: Candidate | None, reason: str = "Unschedulable"
+    ) -> None:
         await self._binding.acquire()
-        await self._report(pod, message, candidate)
+        await self._report(pod, message, candidate, reason)
 
-    async def _report(self, pod: Pod, message: str, candidate: Candidate | None) -> None:
+    async def _report(self, pod: Pod, message: str, candidate: Candidate | None, reason: str = "Unschedulable") -> None:
         """Say why in the pod's own condition and in an event, so that every client shows it; quiet when nothing changed.
 
         With a candidate, its victims are sent away once the pod is nominated.
@@ -476,7 +584,7 @@ class Scheduler:
             if same and (not nominated or pod.status.nominatedNodeName == nominated):
                 return
             self._tell(pod, "Warning", "FailedScheduling", message)
-            await self._write_condition(pod, message, nominated)
+            await self._write_condition(pod, message, nominated, reason)
             if candidate is not None:
                 await self._evict(pod, candidate)
         except (ApiError, ConnectionError, TimeoutError) as error:
@@ -486,11 +594,11 @@ class Scheduler:
         finally:
             self._binding.release()
 
-    async def _write_condition(self, pod: Pod, message: str, nominated: str) -> None:
+    async def _write_condition(self, pod: Pod, message: str, nominated: str, reason: str) -> None:
         condition = {
             "type": "PodScheduled",
             "status": "False",
-            "reason": "Unschedulable",
+            "reason": reason,
             "message": message,
             "lastTransitionTime": rfc3339(self._clock.now()),
         }
@@ -539,6 +647,9 @@ class Scheduler:
 
 _UNPREPARED = (ApiError, VolumesNotBound, DevicesNotAllocated, ConnectionError, TimeoutError)
 """What preparing a pod's volumes and devices may fail with."""
+_NO_EXTENDERS = (
+    "pods of a PodGroup are placed in one go, which scheduler extenders cannot judge: an extender wants this pod"
+)
 WHEN_A_POD_GOES = (
     "NodeResourcesFit",
     "NodePorts",
