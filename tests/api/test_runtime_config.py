@@ -12,7 +12,7 @@ import pytest
 from jota.api.config import ApiConfig
 from jota.api.runtime_config import BadRuntimeConfig, left_out, parse
 from jota.kinds.prerelease import ABSENT, VERSIONS
-from jota.kinds.table import KINDS, STABLE, YOUNG
+from jota.kinds.table import KINDS, OLDER, STABLE, YOUNG
 from jota.meta import schema
 from jota.meta.errors import ApiError
 from jota.meta.resource import Resource
@@ -37,11 +37,17 @@ def test_beta_and_alpha_are_off_until_somebody_asks() -> None:
     assert served("api/beta=true") - plain == {
         "admissionregistration.k8s.io/v1beta1",
         "certificates.k8s.io/v1beta1",
+        "coordination.k8s.io/v1beta1",
+        "resource.k8s.io/v1beta1",
         "resource.k8s.io/v1beta2",
         "scheduling.k8s.io/v1beta1",
         "storagemigration.k8s.io/v1beta1",
     }
-    assert served("api/alpha") - plain == {"admissionregistration.k8s.io/v1alpha1", "resource.k8s.io/v1alpha3"}
+    assert served("api/alpha") - plain == {
+        "admissionregistration.k8s.io/v1alpha1",
+        "coordination.k8s.io/v1alpha2",
+        "resource.k8s.io/v1alpha3",
+    }
     assert served("api/all=true") == {k.resource.api_version for k in KINDS}
     assert served("resource.k8s.io/v1beta2=1") - plain == {"resource.k8s.io/v1beta2"}
 
@@ -66,8 +72,9 @@ def test_the_more_exact_key_wins_wherever_it_stands() -> None:
         ("beta=true", "beta: give a group with a version, as in apps/v1, or a stage, as in api/beta"),
         ("aps/v1=false", "aps/v1: this server has no API group aps"),
         (
-            "resource.k8s.io/v1beta1=true",
-            "resource.k8s.io/v1beta1: this server has no version v1beta1 of resource.k8s.io; it has v1, v1alpha3, v1beta2",
+            "resource.k8s.io/v1alpha1=true",
+            "resource.k8s.io/v1alpha1: this server has no version v1alpha1 of resource.k8s.io; it has v1, v1alpha3, "
+            "v1beta1, v1beta2",
         ),
         ("scheduling.k8s.io/v1alpha3", "scheduling.k8s.io/v1alpha3: this server has no version v1alpha3"),
         (
@@ -89,7 +96,7 @@ def test_a_whole_stage_says_what_it_leaves_out() -> None:
     assert left_out({}) == []
     assert left_out(parse("api/all=true")) == list(ABSENT)
     beta = left_out(parse("api/beta=true"))
-    assert "resource.k8s.io/v1beta1/deviceclasses" in beta
+    assert "certificates.k8s.io/v1beta1/podcertificaterequests" in beta
     assert not any("alpha" in name for name in beta)
     assert left_out(parse("certificates.k8s.io/v1beta1=true")) == ["certificates.k8s.io/v1beta1/podcertificaterequests"]
 
@@ -106,7 +113,7 @@ def test_every_group_version_of_the_release_is_served_or_named() -> None:
                 assert (group, version, kind) in ours or (group, version) in absent, gvk
 
 
-@pytest.mark.parametrize("kind", KINDS[len(STABLE) + len(YOUNG) :], ids=lambda k: k.resource.api_version)
+@pytest.mark.parametrize("kind", KINDS[len(STABLE + YOUNG + OLDER) :], ids=lambda k: k.resource.api_version)
 def test_a_further_version_has_the_fields_of_the_stable_one(kind: Any) -> None:
     def shape(name: str, above: tuple[str, ...] = ()) -> Any:
         found = schema.source(name)
@@ -124,14 +131,14 @@ def test_a_further_version_has_the_fields_of_the_stable_one(kind: Any) -> None:
                 out[key] = node(value[key], above)
         return out
 
-    stable = next(k for k in STABLE if k.resource == kind.storage)
+    stable = next(k for k in STABLE + YOUNG if k.resource == kind.storage)
     assert kind.schema != stable.schema
     assert schema.source(kind.schema) is not None
     assert shape(kind.schema) == shape(stable.schema)
 
 
 def test_each_listed_version_is_there() -> None:
-    assert sum(len(plurals) for _, _, plurals in VERSIONS) == len(KINDS) - len(STABLE) - len(YOUNG)
+    assert sum(len(plurals) for _, _, plurals in VERSIONS) == len(KINDS) - len(STABLE + YOUNG + OLDER)
 
 
 # --- over the API ----------------------------------------------------------------------------------------------------------
@@ -192,7 +199,7 @@ async def test_one_object_in_several_versions(api: ApiServer) -> None:
         assert kinds == [t for t, _ in alpha.events] == ["ADDED", "MODIFIED", "MODIFIED", "MODIFIED", "DELETED"]
         assert {o["apiVersion"] for _, o in alpha.events} == {"resource.k8s.io/v1alpha3"}
     _, found = await get(api, "/apis/resource.k8s.io")
-    assert [v["version"] for v in found["versions"]] == ["v1", "v1beta2", "v1alpha3"]
+    assert [v["version"] for v in found["versions"]] == ["v1", "v1beta2", "v1beta1", "v1alpha3"]
     assert found["preferredVersion"]["version"] == "v1"
     _, found = await get(api, "/apis/resource.k8s.io/v1beta2")
     assert "devicetaintrules/status" in [r["name"] for r in found["resources"]]

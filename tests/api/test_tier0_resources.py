@@ -143,6 +143,14 @@ BODIES: dict[str, Object] = {
     },
     "scheduling.k8s.io/v1/priorityclasses": {"value": 7},
     "coordination.k8s.io/v1/leases": {"spec": {"holderIdentity": "me", "renewTime": MICRO}},
+    "coordination.k8s.io/v1beta1/leasecandidates": {
+        "spec": {
+            "leaseName": "l",
+            "binaryVersion": "1.37.0",
+            "emulationVersion": "1.36.0",
+            "strategy": "OldestEmulationVersion",
+        }
+    },
     "node.k8s.io/v1/runtimeclasses": {"handler": "h"},
     "discovery.k8s.io/v1/endpointslices": {
         "addressType": "IPv4",
@@ -167,6 +175,12 @@ BODIES: dict[str, Object] = {
     },
     "resource.k8s.io/v1/resourceclaimtemplates": {
         "spec": {"spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c.example.com"}}]}}}
+    },
+    "resource.k8s.io/v1beta1/resourceclaims": {
+        "spec": {"devices": {"requests": [{"name": "r", "deviceClassName": "c.example.com"}]}}
+    },
+    "resource.k8s.io/v1beta1/resourceclaimtemplates": {
+        "spec": {"spec": {"devices": {"requests": [{"name": "r", "deviceClassName": "c.example.com"}]}}}
     },
     "resource.k8s.io/v1/resourceslices": {
         "spec": {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 
 from jota.aio.clock import Clock
@@ -29,6 +30,7 @@ from jota.controllers.garbagecollector import GarbageCollector
 from jota.controllers.hpa import HorizontalPodAutoscalerController
 from jota.controllers.job import JobController
 from jota.controllers.jobttl import JobTtlController
+from jota.controllers.leaderelection import LeaderElectionController
 from jota.controllers.namespace import NamespaceController
 from jota.controllers.nodeipam import NodeIpamController
 from jota.controllers.nodelifecycle import NodeLifecycleController
@@ -45,6 +47,9 @@ from jota.controllers.tainteviction import TaintEvictionController
 from jota.controllers.validatingadmissionpolicystatus import ValidatingAdmissionPolicyStatusController
 from jota.controllers.volumebinder import VolumeBinder
 from jota.controllers.volumeprotection import ClaimProtectionController, VolumeProtectionController
+from jota.kinds.kind import Kind
+from jota.kinds.table import by_resource
+from jota.meta.resource import LEASE_CANDIDATES
 
 CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     NamespaceController,
@@ -83,6 +88,15 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     EndpointsController,
     EndpointSliceMirroring,
 )
+
+
+def controllers(serves: Callable[[Kind], bool]) -> tuple[Callable[[Context], Controller], ...]:
+    """Those for the kinds that are served: what is not stable has its controller only where it is asked for."""
+    for version in ("v1beta1", "v1alpha2"):
+        kind = by_resource(LEASE_CANDIDATES.group, version, LEASE_CANDIDATES.plural)
+        if kind is not None and serves(kind):
+            return (*CONTROLLERS, partial(LeaderElectionController, candidates=kind.resource))
+    return CONTROLLERS
 
 
 async def run_controllers(

@@ -1,6 +1,6 @@
-"""Beta and alpha versions of stable kinds that differ in nothing but their name: the same objects under one more apiVersion.
+"""Beta and alpha versions of kinds that differ in nothing but their name: the same objects under one more apiVersion.
 
-In: stable kinds. Out: `of(kinds)`, the same with another version; what they keep is in the stable version. They are served only when
+In: the kinds as they are kept. Out: `of(kinds)`, the same with another version. They are served only when
 asked for (--runtime-config). A version whose kinds have another shape is not here: `ABSENT` names what upstream has besides.
 """
 
@@ -17,22 +17,18 @@ VERSIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("admissionregistration.k8s.io", "v1beta1", _MUTATING),
     ("admissionregistration.k8s.io", "v1alpha1", _MUTATING),
     ("certificates.k8s.io", "v1beta1", ("clustertrustbundles",)),
+    ("coordination.k8s.io", "v1alpha2", ("leasecandidates",)),
     ("resource.k8s.io", "v1beta2", _DEVICES),
+    ("resource.k8s.io", "v1beta1", ("deviceclasses",)),
     ("resource.k8s.io", "v1alpha3", ("devicetaintrules",)),
     ("storagemigration.k8s.io", "v1beta1", ("storageversionmigrations",)),
 )
-"""(group, version, plurals). Their definitions in the schema have the fields of v1, and a test compares them."""
+"""(group, version, plurals). Their definitions in the schema have the fields of the kept version, and a test compares them."""
 ABSENT = (
     "certificates.k8s.io/v1beta1/podcertificaterequests",
-    "coordination.k8s.io/v1alpha2/leasecandidates",
-    "coordination.k8s.io/v1beta1/leasecandidates",
     "internal.apiserver.k8s.io/v1alpha1/storageversions",
     "lifecycle.k8s.io/v1alpha1/evictionrequests",
     "resource.k8s.io/v1alpha3/resourcepoolstatusrequests",
-    "resource.k8s.io/v1beta1/deviceclasses",
-    "resource.k8s.io/v1beta1/resourceclaims",
-    "resource.k8s.io/v1beta1/resourceclaimtemplates",
-    "resource.k8s.io/v1beta1/resourceslices",
     "scheduling.k8s.io/v1alpha3/compositepodgroups",
     "scheduling.k8s.io/v1alpha3/podgroups",
     "scheduling.k8s.io/v1alpha3/workloads",
@@ -40,9 +36,9 @@ ABSENT = (
 """What this release of Kubernetes has besides: kinds without a stable version, or of another shape than it."""
 
 
-def of(stable: Iterable[Kind]) -> tuple[Kind, ...]:
-    """The kinds of `VERSIONS`. Raises KeyError for one that has no stable version."""
-    known = {(k.resource.group, k.resource.plural): k for k in stable if k.storage is None}
+def of(kept: Iterable[Kind]) -> tuple[Kind, ...]:
+    """The kinds of `VERSIONS`. Raises KeyError for one that is not among them."""
+    known = {(k.resource.group, k.resource.plural): k for k in kept if k.storage is None}
     return tuple(
         _as(known[(group, plural)], version, "alpha" if "alpha" in version else "beta")
         for group, version, plurals in VERSIONS

@@ -20,7 +20,7 @@ from jota.kinds.apps import controllerrevision, daemonset, deployment, replicase
 from jota.kinds.autoscaling import horizontalpodautoscaler, horizontalpodautoscaler_v1
 from jota.kinds.batch import cronjob, job
 from jota.kinds.certificates import certificatesigningrequest, clustertrustbundle, podcertificaterequest
-from jota.kinds.coordination import lease
+from jota.kinds.coordination import lease, leasecandidate
 from jota.kinds.core import (
     configmap,
     endpoints,
@@ -46,7 +46,14 @@ from jota.kinds.networking import ingress, ingressclass, ipaddress, networkpolic
 from jota.kinds.node import runtimeclass
 from jota.kinds.policy import poddisruptionbudget
 from jota.kinds.rbac import clusterrole, clusterrolebinding, role, rolebinding
-from jota.kinds.resource import deviceclass, devicetaintrule, resourceclaim, resourceclaimtemplate, resourceslice
+from jota.kinds.resource import (
+    deviceclass,
+    devicetaintrule,
+    resourceclaim,
+    resourceclaimtemplate,
+    resourceslice,
+    v1beta1,
+)
 from jota.kinds.scheduling import podgroup, priorityclass, workload
 from jota.kinds.storage import (
     csidriver,
@@ -124,9 +131,11 @@ STABLE: tuple[Kind, ...] = (
     resourceslice.KIND,
     storageversionmigration.KIND,
 )
-YOUNG: tuple[Kind, ...] = (podgroup.KIND, workload.KIND)
+YOUNG: tuple[Kind, ...] = (podgroup.KIND, workload.KIND, leasecandidate.KIND)
 """Kinds that have no stable version yet: served only when asked for."""
-KINDS: tuple[Kind, ...] = STABLE + YOUNG + prerelease.of(STABLE)
+OLDER: tuple[Kind, ...] = v1beta1.KINDS
+"""Versions of stable kinds that have another shape; likewise."""
+KINDS: tuple[Kind, ...] = STABLE + YOUNG + OLDER + prerelease.of(STABLE + YOUNG)
 
 _BY_RESOURCE = {(k.resource.group, k.resource.version, k.resource.plural): k for k in KINDS}
 _BY_KIND = {(k.resource.group, k.resource.version, k.resource.kind): k for k in KINDS}

@@ -30,7 +30,7 @@ from jota.client.client import Client
 from jota.client.informers import Informers
 from jota.client.inprocess import InProcess
 from jota.controllers.controller import ControllerConfig
-from jota.controllers.table import run_controllers
+from jota.controllers.table import controllers, run_controllers
 from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, SECRETS, SERVICES, Resource
 from jota.run import kubeconfig, tokens
@@ -117,7 +117,15 @@ async def serve(
     try:
         async with asyncio.TaskGroup() as tasks:
             loops = [
-                tasks.create_task(run_controllers(client, clock, _controller_config(instance, material), stop)),
+                tasks.create_task(
+                    run_controllers(
+                        client,
+                        clock,
+                        _controller_config(instance, material),
+                        stop,
+                        controllers=controllers(api.config.serves),
+                    )
+                ),
                 tasks.create_task(Scheduler(client, clock=clock, random=Random(), settings=scheduling).run()),
                 tasks.create_task(run_compactor(store, clock)),
                 tasks.create_task(_bound_log(clock)),

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from jota.kinds.common import AGE, NAME, path_cell, plain
+from jota.kinds.coordination.strategy import validate_strategy
 from jota.kinds.kind import Kind
 from jota.kinds.numbers import not_negative, positive
 from jota.kinds.shape import Object, part
-from jota.meta.errors import FieldError
+from jota.meta.errors import FieldError, forbidden_field
 from jota.meta.resource import LEASES
 
 
 def validate(lease: Object) -> list[FieldError]:
     spec = part(lease, "spec")
     errors = positive(spec.get("leaseDurationSeconds"), "spec.leaseDurationSeconds")
-    return errors + not_negative(spec.get("leaseTransitions"), "spec.leaseTransitions")
+    errors += not_negative(spec.get("leaseTransitions"), "spec.leaseTransitions")
+    if spec.get("preferredHolder") and not spec.get("strategy"):
+        errors.append(forbidden_field("spec.preferredHolder", "may only be specified if `strategy` is defined"))
+    return errors + validate_strategy(spec.get("strategy"), "spec.strategy")
 
 
 KIND = Kind(
