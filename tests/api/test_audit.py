@@ -120,6 +120,26 @@ def test_the_first_matching_rule_gives_the_level() -> None:
     assert "responseObject" not in events[0]
 
 
+def test_a_rule_says_for_itself_whether_managed_fields_are_left_out() -> None:
+    policy = {
+        "omitStages": ["RequestReceived"],
+        "omitManagedFields": True,
+        "rules": [
+            {"level": "RequestResponse", "namespaces": ["kube-system"], "omitManagedFields": False},
+            {"level": "RequestResponse"},
+        ],
+    }
+
+    async def story(server: ApiServer) -> None:
+        for namespace in ("default", "kube-system"):
+            path = f"/api/v1/namespaces/{namespace}/configmaps"
+            await server.request("POST", path, {"metadata": {"name": "c"}, "data": {"a": "b"}}, user_agent="kubectl/1")
+
+    bare, whole = (e["responseObject"]["metadata"] for e in audited(policy, story).events)
+    assert "managedFields" not in bare
+    assert "managedFields" in whole
+
+
 def test_impersonation_and_failed_logins_are_seen() -> None:
     async def story(server: ApiServer) -> None:
         await server.request("GET", "/api/v1/nodes", impersonate_user="bob")
@@ -140,6 +160,10 @@ def test_every_answer_on_the_wire_bears_an_id() -> None:
     audited(ALL, story)
 
 
+def policy(rule: str) -> str:
+    return f"kind: Policy\napiVersion: audit.k8s.io/v1\nrules: [{rule}]"
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -148,6 +172,15 @@ def test_every_answer_on_the_wire_bears_an_id() -> None:
         ("{kind: Policy, apiVersion: audit.k8s.io/v1beta1}", "is not audit.k8s.io/v1"),
         ("{kind: Policy, apiVersion: audit.k8s.io/v1}", "at least one is needed"),
         ("{kind: Policy, apiVersion: audit.k8s.io/v1, rules: [{level: All}]}", r"rules\[0\].level"),
+        (policy("{level: None, users: bob}"), r"rules\[0\].users: must be a list of texts"),
+        (policy("{level: None, user: [bob]}"), r"rules\[0\].user: unknown field"),
+        (policy("{level: None, verbs: [1]}"), r"rules\[0\].verbs"),
+        (policy("{level: None, resources: [{resource: pods}]}"), r"rules\[0\].resources\[0\].resource: unknown field"),
+        (policy("{level: None, resources: [{resourceNames: [a]}]}"), "need resources to be named"),
+        (policy("{level: None, resources: [{}], nonResourceURLs: [/x]}"), "exclude each other"),
+        (policy("{level: None, omitStages: [Never]}"), "'Never' is none of"),
+        (policy("{level: None, omitManagedFields: 1}"), "must be true or false"),
+        (policy("{level: None}") + "\nomitStage: []", "omitStage: unknown field"),
     ],
 )
 def test_a_policy_that_cannot_be_used_says_where(content: str, words: str) -> None:

@@ -145,7 +145,26 @@ def spreading(constraint: dict[str, Any]) -> dict[str, Any]:
         ),
         ({"profiles": [{}, {}]}, "same schedulerName"),
         ({"profiles": [{"plugins": {"filter": {"enabled": [{"name": "Nope"}]}}}]}, "no plugin Nope"),
-        ({"profiles": [{"plugins": {"queueSort": {}}}]}, "plugins.queueSort: not supported"),
+        ({"profiles": [{"plugins": {"sort": {}}}]}, "plugins.sort: not supported"),
+        (
+            {"profiles": [{"plugins": {"queueSort": {"enabled": [{"name": "Mine"}]}}}]},
+            "plugins.queueSort.enabled: .*Mine",
+        ),
+        ({"profiles": [{"plugins": {"reserve": {"enabled": [{"name": "Mine"}]}}}]}, "plugins.reserve.enabled: .*Mine"),
+        (
+            {"profiles": [{"plugins": {"preFilter": {"disabled": [{"name": "NodePorts"}]}}}]},
+            "plugins.preFilter.disabled: NodePorts cannot be disabled at one point",
+        ),
+        ({"profiles": [{"plugins": {"score": {"enable": []}}}]}, "plugins.score.enable: not supported"),
+        ({"profiles": [{"plugins": {"score": {"enabled": [{"nam": "x"}]}}}]}, "score.enabled.nam: not supported"),
+        ({"profiles": [{"pluginConfig": [{"name": "NodePorts", "arg": {}}]}]}, r"pluginConfig\[0\].arg: not supported"),
+        ({"profiles": [{"pluginConfig": [{"name": "NodePorts"}] * 2}]}, "no name twice"),
+        ({"profiles": [{"schedulerNam": "x"}]}, r"profiles\[0\].schedulerNam: not supported"),
+        ({"profiles": "x"}, "profiles: must be a list of mappings"),
+        ({"profiles": [{"plugins": [1]}]}, "wrong type"),
+        ({"featureGates": {"X": True}}, "featureGates: not supported"),
+        (configured("VolumeBinding", {"bindTimeoutSeconds": 9}), "VolumeBinding.*arguments bindTimeoutSeconds are not"),
+        ({"extenders": {}, "healthzBindAddress": ":1"}, "healthzBindAddress: not supported"),
         ({"profiles": [{"plugins": {"multiPoint": {"disabled": [{"name": "DefaultBinder"}]}}}]}, "cannot be disabled"),
         ({"profiles": [{"pluginConfig": [{"name": "NodePorts", "args": {"x": 1}}]}]}, "arguments x are not supported"),
         ({"podInitialBackoffSeconds": 20}, "podMaxBackoffSeconds"),
@@ -155,6 +174,19 @@ def spreading(constraint: dict[str, Any]) -> dict[str, Any]:
 def test_what_is_not_supported_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadConfiguration, match=message):
         parse({**HEAD, **change})
+
+
+def test_what_has_no_effect_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    plugins = {"queueSort": {"enabled": [{"name": "PrioritySort"}]}, "bind": {"enabled": [{"name": "DefaultBinder"}]}}
+    profile = {"percentageOfNodesToScore": 5, "plugins": plugins}
+    fields = {"parallelism": 4, "leaderElection": {"leaderElect": True}, "clientConnection": {}, "profiles": [profile]}
+    assert len(parse({**HEAD, **fields}).profiles) == 1
+    told = [r.getMessage() for r in caplog.records]
+    assert [t.split(" has no effect")[0].rpartition(" ")[2] for t in told] == [
+        "parallelism",
+        "leaderElection",
+        "profiles[0].percentageOfNodesToScore",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import orjson
 
 from jota.aio.clock import Clock, rfc3339_micro
+from jota.api.configfile import BadConfiguration, Fields
 from jota.api.filters.attributes import User
 from jota.api.path import Target
 from jota.kinds.kind import Object
@@ -88,17 +89,47 @@ def read_policy(content: str) -> Object:
         raise BadPolicy("not a Policy of audit.k8s.io/v1")
     if policy.get("apiVersion") != "audit.k8s.io/v1":
         raise BadPolicy(f"apiVersion {policy.get('apiVersion')!r} is not audit.k8s.io/v1")
-    if not parts(policy, "rules"):
-        raise BadPolicy("rules: at least one is needed, or nothing is logged")
-    for i, rule in enumerate(parts(policy, "rules")):
-        if rule.get("level") not in LEVELS:
-            raise BadPolicy(f"rules[{i}].level: {rule.get('level')!r} is none of {', '.join(LEVELS)}")
-        for stage in texts(rule, "omitStages"):
-            if stage not in STAGES:
-                raise BadPolicy(f"rules[{i}].omitStages: {stage!r} is none of {', '.join(STAGES)}")
-        if parts(rule, "resources") and texts(rule, "nonResourceURLs"):
-            raise BadPolicy(f"rules[{i}]: resources and nonResourceURLs exclude each other")
+    try:
+        _check(Fields(policy, ""))
+    except BadConfiguration as error:
+        raise BadPolicy(str(error)) from None
     return policy
+
+
+def _check(policy: Fields) -> None:
+    """Raises BadConfiguration: a rule whose conditions cannot be read would hold for everything."""
+    for name in ("kind", "apiVersion"):
+        policy.text(name)
+    policy.object("metadata")
+    _check_common(policy)
+    rules = policy.objects("rules")
+    if not rules:
+        raise policy.fail("rules", "at least one is needed, or nothing is logged")
+    for rule in rules:
+        level = rule.text("level", "")
+        if level not in LEVELS:
+            raise rule.fail("level", f"{level!r} is none of {', '.join(LEVELS)}")
+        _check_common(rule)
+        for name in ("users", "userGroups", "verbs", "namespaces"):
+            rule.texts(name, empty=True)
+        resources, urls = rule.objects("resources"), rule.texts("nonResourceURLs")
+        if resources and urls:
+            raise rule.fail("resources", "resources and nonResourceURLs exclude each other")
+        for resource in resources:
+            resource.text("group", "")
+            named = resource.texts("resourceNames")
+            if not resource.texts("resources") and named:
+                raise resource.fail("resourceNames", "need resources to be named")
+            resource.done()
+        rule.done()
+    policy.done()
+
+
+def _check_common(given: Fields) -> None:
+    given.flag("omitManagedFields", False)
+    for stage in given.texts("omitStages"):
+        if stage not in STAGES:
+            raise given.fail("omitStages", f"{stage!r} is none of {', '.join(STAGES)}")
 
 
 def rule_matches(rule: Object, user: User, target: Target) -> bool:
@@ -132,16 +163,15 @@ class Audit:
     def begin(self, request: Request, target: Target, audit_id: str) -> Trail:
         return Trail(self, request, target, audit_id)
 
-    def level(self, user: User, target: Target) -> tuple[str, set[str]]:
-        """(level, stages that are left out)."""
-        for rule in parts(self._policy, "rules"):
+    def level(self, user: User, target: Target) -> tuple[str, set[str], bool]:
+        """(level, stages that are left out, whether managedFields are)."""
+        policy = self._policy
+        for rule in parts(policy, "rules"):
             if rule_matches(rule, user, target):
-                return text(rule, "level"), {*texts(self._policy, "omitStages"), *texts(rule, "omitStages")}
-        return "None", set()
-
-    @property
-    def keeps_managed_fields(self) -> bool:
-        return self._policy.get("omitManagedFields") is not True
+                bare = rule.get("omitManagedFields")
+                omit = policy.get("omitManagedFields") if bare is None else bare
+                return text(rule, "level"), {*texts(policy, "omitStages"), *texts(rule, "omitStages")}, omit is True
+        return "None", set(), False
 
 
 class Trail:
@@ -152,13 +182,13 @@ class Trail:
         self._received = audit.clock.now()
         self._user: User | None = None
         self._acting: User | None = None
-        self._level, self._omitted = "None", set[str]()
+        self._level, self._omitted, self._bare = "None", set[str](), False
         self.annotations: dict[str, str] = {}
 
     def known(self, user: User, acting: User) -> None:
         """Who asks, and as whom. The policy judges the former, as upstream."""
         self._user, self._acting = user, acting if acting is not user else None
-        self._level, self._omitted = self._audit.level(user, self._target)
+        self._level, self._omitted, self._bare = self._audit.level(user, self._target)
         self._note("RequestReceived", {})
 
     def decided(self, allowed: bool) -> None:
@@ -228,7 +258,7 @@ class Trail:
             value = orjson.loads(content)
         except orjson.JSONDecodeError:
             return
-        if isinstance(value, dict) and not self._audit.keeps_managed_fields:
+        if isinstance(value, dict) and self._bare:
             for obj in (value, *parts(value, "items")):
                 part(obj, "metadata").pop("managedFields", None)
         found[name] = value

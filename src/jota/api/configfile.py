@@ -1,6 +1,6 @@
 """Configuration files of the API server's components, read strictly: fields are taken out by name and type, the rest is unknown.
 
-Used by authn/config.py and authz/config.py. Nothing that is not understood is read over.
+Used by authn/config.py, authz/config.py and audit.py. Nothing that is not understood is read over.
 """
 
 from __future__ import annotations
@@ -67,9 +67,10 @@ class Fields:
             raise self.fail(name, "must be true or false")
         return value
 
-    def texts(self, name: str) -> tuple[str, ...]:
+    def texts(self, name: str, *, empty: bool = False) -> tuple[str, ...]:
+        """`empty`: "" may be one of them."""
         value = self._left.pop(name, None) or []
-        if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
+        if not isinstance(value, list) or not all(isinstance(v, str) and (v or empty) for v in value):
             raise self.fail(name, "must be a list of texts")
         return tuple(value)
 

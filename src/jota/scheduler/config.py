@@ -7,6 +7,7 @@ both. It is enabled in a profile like any other plugin.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,27 +34,36 @@ from jota.scheduler.plugins.volume_zone import VolumeZone
 from jota.scheduler.pod import DEFAULT_SCHEDULER
 from jota.scheduler.profile import WEIGHTS, Profile, Settings
 
+log = logging.getLogger("jota.scheduler")
 GROUP = "jota.scheduler.plugins"
 _API = "kubescheduler.config.k8s.io/v1"
 _PREEMPTION = "DefaultPreemption"
 _BUILT_IN = frozenset({"PrioritySort", "DefaultBinder", "SchedulingGates", "GangScheduling", "NodeName"})
 """Always at work here; naming them changes nothing, disabling them is refused."""
-_POINTS = (
-    "multiPoint",
+_CHOSEN = frozenset({"multiPoint", "filter", "score", "postFilter"})
+"""Points where plugins are switched on and off. What a plugin does at others belongs to what it does there."""
+_POINTS = _CHOSEN | {
+    "preEnqueue",
+    "queueSort",
     "preFilter",
-    "filter",
-    "postFilter",
     "preScore",
-    "score",
     "reserve",
     "permit",
     "preBind",
     "bind",
-)
-_IGNORED = frozenset({"parallelism", "percentageOfNodesToScore", "leaderElection", "clientConnection", "profiles",
-                      "apiVersion", "kind", "podInitialBackoffSeconds", "podMaxBackoffSeconds", "enableProfiling",
-                      "enableContentionProfiling", "delayCacheUntilActive"})  # fmt: skip
-"""Understood, or without meaning here: every node is always looked at, in one thread, through the in-process client."""
+    "postBind",
+}
+_KNOWN = frozenset({"apiVersion", "kind", "profiles", "extenders", "podInitialBackoffSeconds", "podMaxBackoffSeconds"})
+_MEANINGLESS = {
+    "parallelism": "all nodes are judged at once, in one thread",
+    "percentageOfNodesToScore": "every node is always looked at",
+    "leaderElection": "there is one scheduler, in the server's process",
+    "clientConnection": "the scheduler is in the server's process",
+    "enableProfiling": "there is no profiling endpoint",
+    "enableContentionProfiling": "there is no profiling endpoint",
+    "delayCacheUntilActive": "there is one scheduler, in the server's process",
+}
+"""Fields of upstream's that are told to have no effect."""
 
 _AFFINITY = (
     "requiredDuringSchedulingIgnoredDuringExecution",
@@ -75,15 +85,30 @@ _ORDER = ("NodeUnschedulable", "TaintToleration", "NodeAffinity", "NodePorts", "
 
 
 def parse(config: Mapping[str, Any]) -> Settings:
-    """Raises BadConfiguration."""
+    """Raises BadConfiguration, for whatever is in the file; fields without meaning here are told in the log."""
+    try:
+        return _parse(config)
+    except BadConfiguration:
+        raise
+    except (AttributeError, TypeError, KeyError, ValueError) as error:
+        raise BadConfiguration(f"a field has the wrong type: {error}") from error
+
+
+def _parse(config: Mapping[str, Any]) -> Settings:
     if config.get("kind") != "KubeSchedulerConfiguration" or config.get("apiVersion") != _API:
         raise BadConfiguration(f"this is not a KubeSchedulerConfiguration of {_API}")
-    for key in config:
-        if key not in _IGNORED and key != "extenders":
+    for key, value in config.items():
+        if key in _MEANINGLESS:
+            if value not in (None, {}):
+                log.warning("KubeSchedulerConfiguration: %s has no effect: %s", key, _MEANINGLESS[key])
+        elif key not in _KNOWN:
             raise BadConfiguration(f"{key}: not supported")
     extenders = extenderconfig.parse(config.get("extenders") or ())
     unchecked = sorted(name for e in extenders for name in e.unchecked)
-    profiles = tuple(_profile(p, n, unchecked) for n, p in enumerate(config.get("profiles") or [{}]))
+    given = config.get("profiles") or [{}]
+    if not isinstance(given, list) or not all(isinstance(p, Mapping) for p in given):
+        raise BadConfiguration("profiles: must be a list of mappings")
+    profiles = tuple(_profile(p, n, unchecked) for n, p in enumerate(given))
     names = [p.name for p in profiles]
     if len(set(names)) != len(names):
         raise BadConfiguration("profiles: two have the same schedulerName")
@@ -98,9 +123,17 @@ def _profile(given: Mapping[str, Any], index: int, unchecked: Sequence[str]) -> 
     """`unchecked`: resources that extenders look after."""
     path = f"profiles[{index}]"
     for key in given:
-        if key not in ("schedulerName", "plugins", "pluginConfig"):
+        if key == "percentageOfNodesToScore":
+            log.warning("KubeSchedulerConfiguration: %s.%s has no effect: %s", path, key, _MEANINGLESS[key])
+        elif key not in ("schedulerName", "plugins", "pluginConfig"):
             raise BadConfiguration(f"{path}.{key}: not supported")
-    args = {c.get("name", ""): c.get("args") or {} for c in given.get("pluginConfig") or ()}
+    args: dict[str, Mapping[str, Any]] = {}
+    for n, c in enumerate(given.get("pluginConfig") or ()):
+        where = f"{path}.pluginConfig[{n}]"
+        _keys(c, ("name", "args"), where)
+        if not c.get("name") or c["name"] in args:
+            raise BadConfiguration(f"{where}.name: one name for each, and no name twice")
+        args[c["name"]] = c.get("args") or {}
     if unchecked:
         fit = args.get("NodeResourcesFit") or {}
         args["NodeResourcesFit"] = {**fit, "ignoredResources": [*(fit.get("ignoredResources") or ()), *unchecked]}
@@ -121,8 +154,12 @@ def _profile(given: Mapping[str, Any], index: int, unchecked: Sequence[str]) -> 
 
 def _change(enabled: _Enabled, point: str, change: Mapping[str, Any], path: str) -> None:
     """Disabled first, then enabled, as upstream merges them."""
+    _keys(change, ("enabled", "disabled"), path)
     for entry in change.get("disabled") or ():
+        _keys(entry, ("name", "weight"), f"{path}.disabled")
         name = entry.get("name", "")
+        if point not in _CHOSEN:
+            raise BadConfiguration(f"{path}.disabled: {name} cannot be disabled at one point; disable it at multiPoint")
         if name in _BUILT_IN:
             raise BadConfiguration(f"{path}.disabled: {name} cannot be disabled")
         if point in ("multiPoint", "filter"):
@@ -132,6 +169,9 @@ def _change(enabled: _Enabled, point: str, change: Mapping[str, Any], path: str)
         if point in ("multiPoint", "postFilter") and name in ("*", _PREEMPTION):
             enabled.preempts = False
     for entry in change.get("enabled") or ():
+        _keys(entry, ("name", "weight"), f"{path}.enabled")
+        if point not in _CHOSEN:
+            _check_known(entry.get("name", ""), path)
         name, weight = entry.get("name", ""), float(entry.get("weight") or WEIGHTS.get(entry.get("name", ""), 1.0))
         if name == _PREEMPTION:
             enabled.preempts = True
@@ -140,6 +180,22 @@ def _change(enabled: _Enabled, point: str, change: Mapping[str, Any], path: str)
                 enabled.filters.append(name)
             if point in ("multiPoint", "score"):
                 enabled.scores[name] = weight
+
+
+def _check_known(name: str, path: str) -> None:
+    """Naming a plugin where it is at work anyway changes nothing; one that is at work nowhere is refused."""
+    if name not in (*_BUILT_IN, *_FACTORIES, _PREEMPTION):
+        raise BadConfiguration(
+            f"{path}.enabled: plugins of other packages are filters and scores; {name} is no such point's"
+        )
+
+
+def _keys(given: Any, known: Sequence[str], path: str) -> None:
+    if not isinstance(given, Mapping):
+        raise BadConfiguration(f"{path}: must be a mapping")
+    for key in given:
+        if key not in known:
+            raise BadConfiguration(f"{path}.{key}: not supported")
 
 
 def _make(name: str, args: Mapping[str, Mapping[str, Any]], path: str) -> Made:
@@ -154,6 +210,8 @@ def _make(name: str, args: Mapping[str, Mapping[str, Any]], path: str) -> Made:
                 f"{path}.plugins: there is no plugin {name}, neither here nor as an entry point of {GROUP}"
             )
         made = found.load()(dict(args.get(name, {})))
+    except BadConfiguration as error:
+        raise (error if str(error).startswith(path) else BadConfiguration(f"{where}: {error}")) from None
     except (TypeError, KeyError, AttributeError) as error:
         raise BadConfiguration(f"{where}: {error}") from error
     is_filter, is_score = isinstance(made, Filter), isinstance(made, Score)
