@@ -14,8 +14,7 @@ from jota.api.admission import connect
 from jota.api.call import Call
 from jota.api.dispatch import find_verb
 from jota.api.filters import deadline, impersonation
-from jota.api.filters.attributes import Attributes, User
-from jota.api.filters.authz import decide
+from jota.api.filters.attributes import Attributes, Decision, Undecided, User
 from jota.api.flowcontrol.seat import Seat, seated
 from jota.api.flowcontrol.width import seats
 from jota.api.hints import choices, paths
@@ -140,9 +139,16 @@ def _width(api: Api, flow: Flow, target: Target, params: dict[str, str]) -> int:
 
 
 async def _permit(api: Api, user: User, target: Target, params: dict[str, str], trail: Trail | None) -> None:
-    """Authorization, noted in the audit trail. Raises ApiError 403, 500."""
+    """Authorization, noted in the audit trail. Raises ApiError 400, 403, 500."""
     try:
-        await authorize(api, user, target, params.get("fieldSelector", ""), params.get("labelSelector", ""))
+        if api.authorizer is not None:
+            asked = _question(user, target, params)
+            try:
+                decision = api.authorizer.authorize(user, asked)
+            except Undecided as question:
+                decision = await question.answer()
+            if not decision.allowed:
+                raise _refused(user, target, asked.name, decision)
     except ApiError:
         if trail is not None:
             trail.decided(False)
@@ -161,15 +167,14 @@ async def _authenticate(api: Api, request: Request) -> User:
     return user
 
 
-async def authorize(api: Api, user: User, target: Target, fields: str = "", labels: str = "") -> None:
-    """Raises ApiError 403 in upstream's words, 400 for a field selector that cannot be read, 500 when nobody allowed it and
-    an authorizer failed."""
-    if api.authorizer is None:
-        return
-    many = bool(fields or labels) and target.verb in ("list", "watch", "deletecollection")
-    # who may see one named object may also list and watch it by a selector on its name (upstream's RequestInfo)
-    name = (parse_fields(fields).exact("metadata.name") or "") if many and fields else target.name
-    attributes = Attributes(
+def _question(user: User, target: Target, params: dict[str, str]) -> Attributes:
+    """Raises ApiError 400 for a field selector that cannot be read."""
+    name, fields, labels = target.name, "", ""
+    if params and target.verb in ("list", "watch", "deletecollection"):
+        fields, labels = params.get("fieldSelector", ""), params.get("labelSelector", "")
+        if fields:  # who may see one named object may also list and watch it by a selector on its name (RequestInfo)
+            name = parse_fields(fields).exact("metadata.name") or ""
+    return Attributes(
         user,
         target.verb,
         target.group,
@@ -179,22 +184,23 @@ async def authorize(api: Api, user: User, target: Target, fields: str = "", labe
         target.namespace,
         name,
         target.path,
-        fields if many else "",
-        labels if many else "",
+        fields,
+        labels,
     )
-    decision = await decide(api.authorizer, user, attributes)
-    if decision.allowed:
-        return
+
+
+def _refused(user: User, target: Target, name: str, decision: Decision) -> ApiError:
+    """403 in upstream's words; 500 when an authorizer failed and no other allowed it."""
     if decision.error:
-        raise internal(decision.error)
+        return internal(decision.error)
     reason = decision.reason
     if not target.resource:
         text = f'forbidden: User "{user.name}" cannot {target.verb} path "{target.path}"'
-        raise ApiError(403, "Forbidden", text + (f": {reason}" if reason else ""))
+        return ApiError(403, "Forbidden", text + (f": {reason}" if reason else ""))
     what = f"{target.resource}/{target.subresource}" if target.subresource else target.resource
     where = f' in the namespace "{target.namespace}"' if target.namespace else " at the cluster scope"
     detail = f'User "{user.name}" cannot {target.verb} resource "{what}" in API group "{target.group}"{where}'
-    raise forbidden(target.resource, name, detail + (f": {reason}" if reason else ""), target.group)
+    return forbidden(target.resource, name, detail + (f": {reason}" if reason else ""), target.group)
 
 
 async def _dispatch(

@@ -22,6 +22,8 @@ from jota.api.filters.attributes import (
 from jota.api.rbac.index import RbacIndex
 from jota.api.rbac.rules import Rule
 
+Texts = tuple[str, ...]
+_NONE: Texts = ()
 _STAR = frozenset("*")
 EVERYTHING = [Rule(_STAR, _STAR, _STAR), Rule(_STAR, urls=("*",))]
 Rules = tuple[list[Rule], str]
@@ -76,7 +78,7 @@ class ClusterAuthorizer:
         """A denial needs no reason: api/chain.py says who could not do what. Raises Undecided."""
         if MASTERS in user.groups:
             return ALLOWED
-        return _ask(self.chain, user, attributes, (), ())
+        return _ask(self.chain, user, attributes, _NONE, _NONE)
 
     def rules(self, user: User, namespace: str) -> Rules:
         """What the user may do in a namespace, as far as authorizers can tell."""
@@ -89,13 +91,7 @@ class ClusterAuthorizer:
         return held, unknown
 
 
-def _ask(
-    chain: tuple[Authorizer, ...],
-    user: User,
-    asked: Attributes,
-    reasons: tuple[str, ...],
-    errors: tuple[str, ...],
-) -> Decision:
+def _ask(chain: tuple[Authorizer, ...], user: User, asked: Attributes, reasons: Texts, errors: Texts) -> Decision:
     """`reasons`, `errors`: of those that were asked before. Raises Undecided, whose answer goes on from there."""
     for n, part in enumerate(chain):
         try:
@@ -104,35 +100,31 @@ def _ask(
             raise Undecided(partial(_wait, question, chain[n + 1 :], user, asked, reasons, errors)) from None
         if found.allowed:
             return found
-        if found is NO_OPINION:
-            continue
-        reasons, errors = _noted(reasons, found.reason), _noted(errors, found.error)
-        if found.denied:
-            return Decision(False, "\n".join(reasons), True, "; ".join(errors))
+        if found is not NO_OPINION:
+            return _after(found, chain[n + 1 :], user, asked, reasons, errors)
     if not reasons and not errors:
         return NO_OPINION
     return Decision(False, "\n".join(reasons), False, "; ".join(errors))
 
 
+def _after(
+    found: Decision, rest: tuple[Authorizer, ...], user: User, asked: Attributes, reasons: Texts, errors: Texts
+) -> Decision:
+    """What comes of an answer that does not allow. Raises Undecided."""
+    reasons = (*reasons, found.reason) if found.reason else reasons
+    errors = (*errors, found.error) if found.error else errors
+    if found.denied:
+        return Decision(False, "\n".join(reasons), True, "; ".join(errors))
+    return _ask(rest, user, asked, reasons, errors)
+
+
 async def _wait(
-    question: Undecided,
-    rest: tuple[Authorizer, ...],
-    user: User,
-    asked: Attributes,
-    reasons: tuple[str, ...],
-    errors: tuple[str, ...],
+    question: Undecided, rest: tuple[Authorizer, ...], user: User, asked: Attributes, reasons: Texts, errors: Texts
 ) -> Decision:
     found = await question.answer()
     if found.allowed:
         return found
-    reasons, errors = _noted(reasons, found.reason), _noted(errors, found.error)
-    if found.denied:
-        return Decision(False, "\n".join(reasons), True, "; ".join(errors))
     try:
-        return _ask(rest, user, asked, reasons, errors)
+        return _after(found, rest, user, asked, reasons, errors)
     except Undecided as next_:
         return await next_.answer()
-
-
-def _noted(texts: tuple[str, ...], text: str) -> tuple[str, ...]:
-    return (*texts, text) if text else texts
