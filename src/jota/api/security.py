@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import orjson
@@ -11,8 +12,7 @@ from jota.api import bootstrap
 from jota.api.admission.certificate_signers import CertificateSigners
 from jota.api.authn.config import EVERYWHERE, Anonymous
 from jota.api.authn.outside import TokenAuthenticator
-from jota.api.authz.chain import Chain
-from jota.api.authz.config import DEFAULT, Configured
+from jota.api.authz.chain import DEFAULT, Chain
 from jota.api.documents import Document
 from jota.api.filters.authn import Authentication
 from jota.api.filters.authz import ClusterAuthorizer, Rbac
@@ -29,6 +29,9 @@ from jota.api.tokens import ServiceAccountTokens
 from jota.meta.errors import path_not_found
 from jota.pki.jwt import TokenSigner
 from jota.wire.message import Request, Response
+
+if TYPE_CHECKING:
+    from jota.api.authz.config import Configured
 
 _BY_PLURAL = {r.plural: r for r in (ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS)}
 _AUTHENTICATION, _AUTHORIZATION = "authentication.k8s.io", "authorization.k8s.io"

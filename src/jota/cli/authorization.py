@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 
-from jota.api.authz.config import Flags
 from jota.meta.duration import parse
 from jota.run.authorization import AuthorizationFlags, configured
 from jota.run.instance import Refused
@@ -55,6 +54,8 @@ def authorization(args: argparse.Namespace) -> AuthorizationFlags:
         raise Refused("--authorization-policy-file: ABAC is not supported; use RBAC or a webhook")
     given = AuthorizationFlags(args.authorization_config or "")
     if any(getattr(args, name) is not None for name in FLAGS if name != "authorization_config"):
+        from jota.api.authz.config import Flags
+
         given.flags = flags = Flags()
         if args.authorization_mode is not None:
             flags.modes = tuple(mode.strip() for mode in args.authorization_mode.split(",") if mode.strip())

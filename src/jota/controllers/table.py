@@ -30,7 +30,6 @@ from jota.controllers.garbagecollector import GarbageCollector
 from jota.controllers.hpa import HorizontalPodAutoscalerController
 from jota.controllers.job import JobController
 from jota.controllers.jobttl import JobTtlController
-from jota.controllers.leaderelection import LeaderElectionController
 from jota.controllers.namespace import NamespaceController
 from jota.controllers.nodeipam import NodeIpamController
 from jota.controllers.nodelifecycle import NodeLifecycleController
@@ -95,6 +94,8 @@ def controllers(serves: Callable[[Kind], bool]) -> tuple[Callable[[Context], Con
     for version in ("v1beta1", "v1alpha2"):
         kind = by_resource(LEASE_CANDIDATES.group, version, LEASE_CANDIDATES.plural)
         if kind is not None and serves(kind):
+            from jota.controllers.leaderelection import LeaderElectionController
+
             return (*CONTROLLERS, partial(LeaderElectionController, candidates=kind.resource))
     return CONTROLLERS
 

@@ -36,16 +36,20 @@ class AuthorizationFlags:
 
 def configured(given: AuthorizationFlags) -> tuple[Configured, AuthorizationFile | None]:
     """The authorizers, in order, and the file to follow. Raises Refused."""
-    from jota.api.authz.config import DEFAULT, from_flags
-    from jota.api.configfile import BadConfiguration
+    from jota.api.authz.chain import DEFAULT
 
     if given.config:
         if given.flags is not None:
             raise Refused("--authorization-config can not be specified when other --authorization-* flags are set")
         file = AuthorizationFile(given.config)
         return file.read(), file
+    if given.flags is None:
+        return DEFAULT, None
+    from jota.api.authz.config import from_flags
+    from jota.api.configfile import BadConfiguration
+
     try:
-        return (from_flags(given.flags, _endpoint) if given.flags is not None else DEFAULT), None
+        return from_flags(given.flags, _endpoint), None
     except BadConfiguration as error:
         raise Refused(str(error)) from None
 

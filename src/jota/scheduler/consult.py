@@ -27,8 +27,6 @@ from jota.scheduler.snapshot import Column, Mask, Snapshot
 
 NAME = "extender"
 """In tables of refusals, where plugins stand by their names."""
-ANYTHING = "*"
-"""Stands for every plugin."""
 _TRIES = 3
 """How often a pod is judged anew at once when the nodes that were left filled up meanwhile."""
 Refusals = dict[str, dict[str, int]]
@@ -74,6 +72,14 @@ class Consultations:
         self._missed: set[str] = set()
         """Plugins whose refusals something may have turned around since the pod at work was begun with."""
         self._wake = asyncio.Event()
+
+    def wants(self, shape: Shape) -> bool:
+        """Whether any extender wants to be asked about such pods before they are placed."""
+        return self._extenders.interested(shape)
+
+    async def bind(self, pod: Pod, shape: Shape, node: str) -> bool:
+        """Whether an extender has bound the pod. Raises ExtenderFailed."""
+        return await self._extenders.bind(pod, shape, node)
 
     def stir(self, plugins: Iterable[str]) -> None:
         self._missed.update(plugins)

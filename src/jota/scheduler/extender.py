@@ -26,7 +26,7 @@ LARGEST = 64 << 20
 Object = dict[str, Any]
 
 
-class ExtenderFailed(Exception):
+class ExtenderFailed(ConnectionError):
     """No usable answer; the text is the cause."""
 
 

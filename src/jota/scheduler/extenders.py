@@ -48,9 +48,6 @@ class Extenders:
         wanted = any(not c.node_cache and c.preempt_verb for c in configs)
         self._pods: Informer[Any] | None = Informer(client, PODS, clock=clock, random=random) if wanted else None
 
-    def __bool__(self) -> bool:
-        return bool(self._all)
-
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from jota.scheduler.extenderconfig import ExtenderConfig
 from jota.scheduler.framework import Filter, Score
 from jota.scheduler.plugins.balanced_allocation import BalancedAllocation
 from jota.scheduler.plugins.dynamic_resources import DynamicResources
@@ -21,6 +21,9 @@ from jota.scheduler.plugins.volume_binding import VolumeBinding
 from jota.scheduler.plugins.volume_restrictions import VolumeRestrictions
 from jota.scheduler.plugins.volume_zone import VolumeZone
 from jota.scheduler.pod import DEFAULT_SCHEDULER
+
+if TYPE_CHECKING:
+    from jota.scheduler.extenderconfig import ExtenderConfig
 
 WEIGHTS = {
     "TaintToleration": 3.0,

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,12 +24,9 @@ from jota.client.events import EventRecorder
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODS
 from jota.scheduler import preemption
-from jota.scheduler.consult import ANYTHING, Consultations, Refusals
 from jota.scheduler.cycle import Cycle, explanation
 from jota.scheduler.devicebinder import DeviceBinder, DevicesNotAllocated
 from jota.scheduler.devicefeed import HINT, DeviceFeed
-from jota.scheduler.extender import ExtenderFailed
-from jota.scheduler.extenders import Extenders
 from jota.scheduler.feed import Feed
 from jota.scheduler.gang import Gangs, Hands
 from jota.scheduler.pod import Pod, Shape, Shapes
@@ -41,11 +38,16 @@ from jota.scheduler.snapshot import Column, Mask, Node, Snapshot
 from jota.scheduler.together import Together, with_mates
 from jota.scheduler.volumebinder import VolumeBinder, VolumesNotBound
 
+if TYPE_CHECKING:
+    from jota.scheduler.consult import Consultations
+
 log = logging.getLogger("jota.scheduler")
 
 _GROUP = 256
 """Pods of one shape that are placed between two looks at the event loop."""
 _BINDS_IN_FLIGHT = 512
+_ANYTHING = "*"
+"""Stands for every plugin in what pods in consult.py missed."""
 
 
 class Scheduler:
@@ -79,8 +81,7 @@ class Scheduler:
             client, self._nodes.devices, stir=self.stir, admit=self._admit, clock=clock, random=random
         )
         self._gangs = self._make_gangs(settings)
-        self._extenders = Extenders(settings.extenders, client, clock=clock, random=random)
-        self._consultations = Consultations(self._extenders, client, self._nodes, self)
+        self._consultations = self._make_consultations(settings)
         self._tasks = asyncio.TaskGroup()
         """While `run` is at work."""
 
@@ -106,6 +107,15 @@ class Scheduler:
             self._client, self._nodes, self._queue, together, hands, events, clock=self._clock, random=self._random
         )
 
+    def _make_consultations(self, settings: Settings) -> Consultations | None:
+        if not settings.extenders:
+            return None
+        from jota.scheduler.consult import Consultations
+        from jota.scheduler.extenders import Extenders
+
+        extenders = Extenders(settings.extenders, self._client, clock=self._clock, random=self._random)
+        return Consultations(extenders, self._client, self._nodes, self)
+
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -116,7 +126,7 @@ class Scheduler:
             tasks.create_task(self._gangs.run())
             tasks.create_task(self._device_feed.run())
             await self._feed.synced()
-            if self._extenders:
+            if self._consultations is not None:
                 tasks.create_task(self._consultations.run())
             while True:
                 await self._wait()
@@ -137,7 +147,7 @@ class Scheduler:
                 if group[0].gang:
                     self._schedule_gang(group[0], tasks)
                     continue
-                if self._extenders and self._extenders.interested(group[0].shape):
+                if self._consultations is not None and self._consultations.wants(group[0].shape):
                     self._consultations.add(group)
                     continue
                 placed, refused = self._decide(group)
@@ -351,14 +361,19 @@ class Scheduler:
         return [candidate] if candidate is not None else [], why
 
     def refuse_one(
-        self, waiting: Waiting, refusals: Refusals, room: Candidate | None, why: str, missed: Collection[str]
+        self,
+        waiting: Waiting,
+        refusals: dict[str, dict[str, int]],
+        room: Candidate | None,
+        why: str,
+        missed: Collection[str],
     ) -> None:
         found = {**self._cycle(waiting).refusals(waiting.shape), **refusals}
         if HINT in found:
             self._tasks.create_task(self._loosen([waiting]))
         # what an extender refuses, anything may help (upstream)
         waiting.rejected = frozenset() if refusals else frozenset(found)
-        helped = bool(missed) if refusals else ANYTHING in missed or not waiting.rejected.isdisjoint(missed)
+        helped = bool(missed) if refusals else _ANYTHING in missed or not waiting.rejected.isdisjoint(missed)
         (self._queue.retry if helped else self._queue.refuse)(waiting, self._clock.monotonic())
         if room is not None and all(v.uid in self._placed for v in room.victims):
             self._make_room(waiting.pod, room)
@@ -414,11 +429,11 @@ class Scheduler:
 
     def _enqueue(self, pod: Pod) -> None:
         if gang := group_of(pod):
-            if self._extenders and self._extenders.interested(self._shapes.of(pod)):
+            if self._consultations is not None and self._consultations.wants(self._shapes.of(pod)):
                 self._unfit.append(pod)
             else:
                 self._gangs.add(gang, pod, self._shapes.of(pod))
-        elif not self._extenders or not self._consultations.keeps(pod, self._shapes.of(pod)):
+        elif self._consultations is None or not self._consultations.keeps(pod, self._shapes.of(pod)):
             self._queue.add(pod, self._shapes.of(pod), self._clock.monotonic())
 
     def _admit(self, key: str) -> None:
@@ -430,7 +445,8 @@ class Scheduler:
     def _drop(self, pod: Pod) -> None:
         """It waits for no node any more."""
         self._queue.remove(pod.key)
-        self._consultations.drop(pod.metadata.uid)
+        if self._consultations is not None:
+            self._consultations.drop(pod.metadata.uid)
         if gang := group_of(pod):
             self._gangs.remove(gang, pod)
 
@@ -493,14 +509,14 @@ class Scheduler:
 
     def stir(self, *plugins: str) -> None:
         """Something changed that may help pods which these plugins refused."""
-        if self._extenders:
+        if self._consultations is not None:
             self._consultations.stir(plugins)
         if self._queue.move(plugins, self._clock.monotonic()):
             self._wake.set()
 
     def stir_all(self) -> None:
-        if self._extenders:
-            self._consultations.stir((ANYTHING,))
+        if self._consultations is not None:
+            self._consultations.stir((_ANYTHING,))
         self.stir(*list(self._queue.refused_by()))
 
     # -- what we do
@@ -540,11 +556,11 @@ class Scheduler:
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
         try:
-            if not (self._extenders and await self._extenders.bind(pod, waiting.shape, node)):
+            if self._consultations is None or not await self._consultations.bind(pod, waiting.shape, node):
                 await self._client.create(
                     PODS, body, pod.metadata.namespace, subresource="binding", name=pod.metadata.name
                 )
-        except (ApiError, ExtenderFailed, ConnectionError, TimeoutError) as error:
+        except (ApiError, ConnectionError, TimeoutError) as error:
             self._take_back(waiting, error)
         else:
             self._tell(pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from jota.aio.clock import Clock
-from jota.api.authz.config import Configured, Webhook
 from jota.api.filters.attributes import Authorizer
 from jota.api.filters.authz import AlwaysAllow, AlwaysDeny
+
+if TYPE_CHECKING:
+    from jota.api.authz.config import Configured, Webhook
+
+DEFAULT: Configured = ("Node", "RBAC")
 
 
 class Chain:

@@ -45,7 +45,6 @@ class Webhook:
 
 Configured = tuple[str | Webhook, ...]
 """In order: the type of an authorizer that needs no more, or a webhook."""
-DEFAULT: Configured = ("Node", "RBAC")
 
 
 def parse(document: Any, load: Load) -> Configured:
