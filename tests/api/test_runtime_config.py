@@ -46,6 +46,7 @@ def test_beta_and_alpha_are_off_until_somebody_asks() -> None:
     assert served("api/alpha") - plain == {
         "admissionregistration.k8s.io/v1alpha1",
         "coordination.k8s.io/v1alpha2",
+        "lifecycle.k8s.io/v1alpha1",
         "resource.k8s.io/v1alpha3",
     }
     assert served("api/all=true") == {k.resource.api_version for k in KINDS}

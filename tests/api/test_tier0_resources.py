@@ -151,6 +151,10 @@ BODIES: dict[str, Object] = {
             "strategy": "OldestEmulationVersion",
         }
     },
+    "lifecycle.k8s.io/v1alpha1/evictionrequests": {
+        "spec": {"target": {"pod": {"name": "p", "uid": "u"}}, "requester": "example.com/r", "intent": "Eviction"}
+    },
+    "lifecycle.k8s.io/v1alpha1/evictions": {"spec": {"target": {"pod": {"name": "p", "uid": "u"}}}},
     "node.k8s.io/v1/runtimeclasses": {"handler": "h"},
     "discovery.k8s.io/v1/endpointslices": {
         "addressType": "IPv4",

@@ -267,7 +267,11 @@ def test_an_upgrade_and_a_crash() -> None:
 
 
 def test_it_runs_only_where_candidates_are_served() -> None:
-    for config, extra in (({}, 0), ({"coordination.k8s.io/v1beta1": True}, 1), ({"api/alpha": True}, 1)):
+    for config, extra in (
+        ({}, 0),
+        ({"coordination.k8s.io/v1beta1": True}, 1),
+        ({"coordination.k8s.io/v1alpha2": True}, 1),
+    ):
         assert len(controllers(ApiConfig(runtime_config=config).serves)) == len(CONTROLLERS) + extra
 
 
@@ -291,7 +295,8 @@ def test_candidates_and_leases_are_judged() -> None:
                 "spec.strategy",
             }
             assert set(await refused({**good, "emulationVersion": "v1"})) == {"spec.emulationVersion"}
-            assert set(await refused({**good, "strategy": "Youngest"})) == {"spec.strategy"}
+            for strategy in ("Youngest", "example.com/", "a/b/c"):
+                assert set(await refused({**good, "strategy": strategy})) == {"spec.strategy"}
             found = await refused({"leaseName": "l", "binaryVersion": "1.0.0", "strategy": OLDEST})
             assert "must be specified when `strategy`" in found["spec.emulationVersion"]
             made = await api.client.create(LEASE_CANDIDATES, {"metadata": {"name": "a"}, "spec": good}, "ns")

@@ -48,7 +48,7 @@ from jota.controllers.volumebinder import VolumeBinder
 from jota.controllers.volumeprotection import ClaimProtectionController, VolumeProtectionController
 from jota.kinds.kind import Kind
 from jota.kinds.table import by_resource
-from jota.meta.resource import LEASE_CANDIDATES
+from jota.meta.resource import EVICTION_REQUESTS, LEASE_CANDIDATES
 
 CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     NamespaceController,
@@ -91,13 +91,21 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
 
 def controllers(serves: Callable[[Kind], bool]) -> tuple[Callable[[Context], Controller], ...]:
     """Those for the kinds that are served: what is not stable has its controller only where it is asked for."""
+    found = list(CONTROLLERS)
+    requests = by_resource(*EVICTION_REQUESTS[:3])
+    if requests is not None and serves(requests):
+        from jota.controllers.evictionrequest import EvictionRequestController
+        from jota.controllers.imperativeeviction import ImperativeEvictionController
+
+        found += [EvictionRequestController, ImperativeEvictionController]
     for version in ("v1beta1", "v1alpha2"):
         kind = by_resource(LEASE_CANDIDATES.group, version, LEASE_CANDIDATES.plural)
         if kind is not None and serves(kind):
             from jota.controllers.leaderelection import LeaderElectionController
 
-            return (*CONTROLLERS, partial(LeaderElectionController, candidates=kind.resource))
-    return CONTROLLERS
+            found.append(partial(LeaderElectionController, candidates=kind.resource))
+            break
+    return tuple(found)
 
 
 async def run_controllers(

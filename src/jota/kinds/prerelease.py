@@ -27,7 +27,6 @@ VERSIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 ABSENT = (
     "certificates.k8s.io/v1beta1/podcertificaterequests",
     "internal.apiserver.k8s.io/v1alpha1/storageversions",
-    "lifecycle.k8s.io/v1alpha1/evictionrequests",
     "resource.k8s.io/v1alpha3/resourcepoolstatusrequests",
     "scheduling.k8s.io/v1alpha3/compositepodgroups",
     "scheduling.k8s.io/v1alpha3/podgroups",

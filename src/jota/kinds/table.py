@@ -42,6 +42,7 @@ from jota.kinds.discovery import endpointslice
 from jota.kinds.events import event as newer_event
 from jota.kinds.flowcontrol import flowschema, prioritylevelconfiguration
 from jota.kinds.kind import Kind
+from jota.kinds.lifecycle import eviction, evictionrequest
 from jota.kinds.networking import ingress, ingressclass, ipaddress, networkpolicy, servicecidr
 from jota.kinds.node import runtimeclass
 from jota.kinds.policy import poddisruptionbudget
@@ -131,7 +132,7 @@ STABLE: tuple[Kind, ...] = (
     resourceslice.KIND,
     storageversionmigration.KIND,
 )
-YOUNG: tuple[Kind, ...] = (podgroup.KIND, workload.KIND, leasecandidate.KIND)
+YOUNG: tuple[Kind, ...] = (podgroup.KIND, workload.KIND, leasecandidate.KIND, evictionrequest.KIND, eviction.KIND)
 """Kinds that have no stable version yet: served only when asked for."""
 OLDER: tuple[Kind, ...] = v1beta1.KINDS
 """Versions of stable kinds that have another shape; likewise."""

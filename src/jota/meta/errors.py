@@ -46,6 +46,10 @@ def too_long(field: str, limit: int) -> FieldError:
     return FieldError("FieldValueTooLong", field, f"Too long: may not be more than {limit} bytes")
 
 
+def too_many(field: str, count: int, most: int) -> FieldError:
+    return FieldError("FieldValueTooMany", field, f"Too many: {count}: must have at most {most} items")
+
+
 def _show(value: Any) -> str:
     import json
 

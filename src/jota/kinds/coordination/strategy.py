@@ -14,8 +14,6 @@ OLDEST = "OldestEmulationVersion"
 def validate_strategy(value: Any, path: str) -> list[FieldError]:
     if not isinstance(value, str) or value in ("", OLDEST):
         return []
-    domain, slash, name = value.partition("/")
-    if not slash:
+    if "/" not in value:
         return [not_supported(path, value, [OLDEST])]
-    problems = [f"prefix part {p}" for p in names.dns_subdomain(domain)]
-    return [invalid(path, value, p) for p in problems + [f"name part {p}" for p in names.dns_label(name)]]
+    return [invalid(path, value, problem) for problem in names.qualified_name(value)]

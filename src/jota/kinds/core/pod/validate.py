@@ -14,6 +14,7 @@ from jota.kinds.core.pod.placement import validate_placement
 from jota.kinds.core.pod.resources import validate_resources
 from jota.kinds.core.pod.security import MAX_ID, validate_pod_security
 from jota.kinds.core.pod.validate_volumes import validate_volumes
+from jota.kinds.lifecycle.participants import validate_responders
 from jota.kinds.shape import Object, meta, part, parts, strings, text, texts
 from jota.meta.errors import FieldError, duplicate, forbidden_field, invalid, not_supported, required
 from jota.meta.names import validate_annotations
@@ -71,6 +72,8 @@ def validate_pod_spec(spec: Object, path: str, extra_volumes: tuple[str, ...] = 
         errors += [invalid(f"{path}.readinessGates[{i}].conditionType", kind, p) for p in names.qualified_name(kind)]
     if spec.get("schedulingGates"):
         _gates(spec, path, errors)
+    if spec.get("evictionResponders"):
+        errors += validate_responders(spec, path)
     return errors
 
 

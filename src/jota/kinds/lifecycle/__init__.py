@@ -1,0 +1,1 @@
+"""lifecycle.k8s.io: EvictionRequests and the Evictions that come of them."""
