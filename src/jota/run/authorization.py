@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jota.aio import slices
 from jota.aio.clock import Clock
 from jota.run.instance import Refused
 
@@ -71,7 +72,7 @@ class AuthorizationFile:
             return parse(yaml.safe_load(data.decode()), _endpoint)
         except OSError as error:
             raise Refused(f"--authorization-config {self._name}: {error.strerror}") from None
-        except (BadConfiguration, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (BadConfiguration, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
             raise Refused(f"--authorization-config {self._name}: {error}") from None
 
     def _data(self) -> bytes:
@@ -94,7 +95,7 @@ class AuthorizationFile:
             if not self.changed():
                 continue
             try:
-                reconfigure(self.read())
+                reconfigure(await slices.run(self.read))  # expressions are compiled
             except Refused as error:
                 log.error("the authorizers stay as they are: %s", error)
             else:
@@ -109,6 +110,6 @@ def _endpoint(name: str) -> Endpoint:
 
     try:
         document: Any = yaml.safe_load(Path(name).read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(str(error)) from None
     return endpoint(document, Path(name).absolute().parent)
