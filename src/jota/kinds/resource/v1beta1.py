@@ -76,16 +76,20 @@ def _older(stable: Kind, to_v1: Change, from_v1: Change) -> Kind:
         stable.default(new)
         _become(obj, from_v1(new))
 
-    def judged(rules: Callable[[Object], list[FieldError]]) -> Callable[[Object], list[FieldError]]:
-        return lambda obj: [replace(e, field=_EXACTLY.sub("", e.field)) for e in rules(to_v1(obj))]
+    def renamed(errors: list[FieldError]) -> list[FieldError]:
+        return [replace(e, field=_EXACTLY.sub("", e.field)) for e in errors]
+
+    def judge(new: Object, old: Object | None, wrong: list[FieldError]) -> list[FieldError]:
+        assert stable.judge is not None
+        return renamed(stable.judge(to_v1(new), None if old is None else to_v1(old), wrong))
 
     return replace(
         stable,
         resource=stable.resource._replace(version=VERSION),
         schema=stable.schema.replace(".v1.", f".{VERSION}."),
         default=default,
-        validate=judged(stable.validate),
-        validate_create=judged(stable.validate_create),
+        validate=lambda obj: renamed(stable.validate(to_v1(obj))),
+        judge=None if stable.judge is None else judge,
         storage=stable.resource,
         to_storage=lambda obj: _become(obj, {**to_v1(obj), "apiVersion": stable.resource.api_version}),
         from_storage=lambda obj: _become(obj, from_v1(obj)),
