@@ -89,11 +89,19 @@ class Cache(Generic[T]):
     def list(self, namespace: str = "") -> list[T]:
         if not namespace:
             return [*self._objects.values()]
+        return [self._objects[key] for key in self._by_namespace().get(namespace, ())]
+
+    def any(self, namespace: str) -> bool:
+        """Whether there is any object in a namespace."""
+        return namespace in self._by_namespace()
+
+    def _by_namespace(self) -> dict[str, dict[str, None]]:
+        """Kept true from when it is first asked for."""
         if self._namespaces is None:
             self._namespaces = {}
             for key in self._objects:
                 self._namespaces.setdefault(_namespace(key), {})[key] = None
-        return [self._objects[key] for key in self._namespaces.get(namespace, ())]
+        return self._namespaces
 
     def keys(self) -> Iterable[str]:
         return self._objects.keys()

@@ -34,6 +34,14 @@ METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,applica
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 
 
+class _PageMeta(msgspec.Struct):
+    token: str = msgspec.field(default="", name="continue")
+
+
+class _Page(msgspec.Struct):
+    metadata: _PageMeta = msgspec.field(default_factory=_PageMeta)
+
+
 class Client:
     """One caller of the API. Every method raises ApiError for an answer of 400 and above (also over HTTPS).
 
@@ -279,14 +287,44 @@ class Client:
         grace: int | None = None,
         propagation: str = "",
     ) -> Object:
+        reply = await self._delete_collection(resource, namespace, grace, propagation, labels=labels, fields=fields)
+        left: Object = _decode(reply.body)
+        return left
+
+    async def delete_in_pieces(
+        self, resource: Resource, namespace: str = "", grace: int | None = None, propagation: str = "", piece: int = 500
+    ) -> None:
+        """DELETE of a whole collection by requests for `piece` objects each: none of them gets near its deadline."""
+        token = ""
+        while True:
+            reply = await self._delete_collection(
+                resource, namespace, grace, propagation, limit=piece, token=token, headers={"accept": METADATA_LIST}
+            )
+            token = _decode(reply.body, _Page).metadata.token
+            if not token:
+                return
+
+    async def _delete_collection(
+        self,
+        resource: Resource,
+        namespace: str,
+        grace: int | None,
+        propagation: str,
+        *,
+        labels: str = "",
+        fields: str = "",
+        limit: int = 0,
+        token: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
         body: Object = {"kind": "DeleteOptions", "apiVersion": "v1"}
         if grace is not None:
             body["gracePeriodSeconds"] = grace
         if propagation:
             body["propagationPolicy"] = propagation
-        query = _query(labelSelector=labels, fieldSelector=fields)
-        left: Object = await self._write("DELETE", _path(resource, namespace), body, query)
-        return left
+        query = _query(labelSelector=labels, fieldSelector=fields, limit=limit, **{"continue": token})
+        content = {"content-type": "application/json", **(headers or {})}
+        return await self._do("DELETE", _path(resource, namespace), query, orjson.dumps(body), content)
 
     async def raw(
         self, method: str, path: str, query: str = "", body: bytes = b"", headers: Mapping[str, str] | None = None

@@ -15,7 +15,8 @@ import msgspec
 from jota.controllers import conditions
 from jota.controllers.controller import Context, Controller, own
 from jota.controllers.discovery import Discovery, discover
-from jota.controllers.views import ObjectMeta, Pod
+from jota.controllers.ownergraph import FOREGROUND, ORPHAN
+from jota.controllers.views import Pod
 from jota.meta.errors import ApiError
 from jota.meta.resource import NAMESPACES, PODS, Resource
 
@@ -24,10 +25,23 @@ Object = dict[str, Any]
 FINALIZER = "kubernetes"
 FIRST_LOOK, LAST_LOOK = 0.1, 2.0
 """Seconds between looks at a namespace in which something lingers: at first, doubling, and at most."""
+PER_OBJECT = 0.0005
+"""Seconds that each object found adds to that: a look at tens of thousands takes its time."""
 
 
-class _Item(msgspec.Struct):
-    metadata: ObjectMeta
+class _Meta(msgspec.Struct, gc=False):
+    name: str
+    deletionTimestamp: str | None = None
+    finalizers: list[str] | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Its deletion is under way as a namespace's end wants it; to ask again would change nothing."""
+        return self.deletionTimestamp is not None and not {ORPHAN, FOREGROUND}.intersection(self.finalizers or ())
+
+
+class _Item(msgspec.Struct, gc=False):
+    metadata: _Meta
 
 
 class _Items(msgspec.Struct):
@@ -111,7 +125,7 @@ class NamespaceController(Controller):
             return False
         namespace = self.namespaces.get(old.metadata.namespace)
         closing = namespace is not None and "deletionTimestamp" in namespace["metadata"]
-        return closing and not self.pods.list(old.metadata.namespace)
+        return closing and not self.pods.any(old.metadata.namespace)
 
     async def reconcile(self, key: str) -> float | None:
         namespace = self.namespaces.get(key)
@@ -129,7 +143,7 @@ class NamespaceController(Controller):
             namespace = await self._status(key, namespace, after)
         if not content.clean:
             looks = self._looks[key] = self._looks.get(key, -1) + 1
-            return min(LAST_LOOK, FIRST_LOOK * 2.0 ** min(looks, 10))
+            return max(min(LAST_LOOK, FIRST_LOOK * 2.0 ** min(looks, 10)), PER_OBJECT * sum(content.left.values()))
         rest = [f for f in namespace["spec"].get("finalizers") or () if f != FINALIZER]
         finalized = {**namespace, "spec": {**namespace["spec"], "finalizers": rest}}
         try:
@@ -161,10 +175,9 @@ class NamespaceController(Controller):
     async def _clear(self, namespace: str, resource: Resource, verbs: frozenset[str], content: Content) -> None:
         try:
             items = await self._list(namespace, resource)
-            if not items:
-                return
-            await self._delete_all(namespace, resource, verbs, items)
-            items = await self._list(namespace, resource)
+            if not all(item.metadata.asked for item in items):
+                await self._delete_all(namespace, resource, verbs, items)
+                items = await self._list(namespace, resource)
         except ApiError as e:
             if e.code not in (404, 405):  # the resource went away meanwhile, or does not do this
                 content.errors.append(f"{resource.group_resource}: {e}")
@@ -178,7 +191,7 @@ class NamespaceController(Controller):
 
     async def _delete_all(self, namespace: str, resource: Resource, verbs: frozenset[str], items: list[_Item]) -> None:
         if "deletecollection" in verbs:
-            await self.client.delete_collection(resource, namespace, propagation="Background")
+            await self.client.delete_in_pieces(resource, namespace, propagation="Background")
             return
         for item in items:
             try:

@@ -170,6 +170,8 @@ class ReplicaSetController(Controller):
         self.events = context.recorder(f"{self.name}-controller")
         self._deleted: dict[str, set[str]] = {}
         """Per key: uids of pods whose delete was accepted and which the cache may still show as living."""
+        self._ending: dict[str, str] = {}
+        """Per key: the uid of a set whose namespace takes no pods any more."""
 
     def selector(self, owner: Object) -> LabelSelector:
         return from_object(owner["spec"].get("selector"))
@@ -188,10 +190,13 @@ class ReplicaSetController(Controller):
         owner = self.sets.get(key)
         if owner is None:
             self._deleted.pop(key, None)
+            self._ending.pop(key, None)
             return None
         active, leaving = await self._claim(key, owner)
         shrinks = len(active) > owner["spec"].get("replicas", 1)
         decided = plan(owner, active, self._related(owner) if shrinks else (), self.clock.now())
+        if self._ending.get(key) == owner["metadata"]["uid"]:
+            decided = Plan(delete=decided.delete)
         failure = await self._create(key, owner, decided.create) or await self._delete(key, owner, decided.delete)
         told = leaving if self.tells_terminating else None
         status, again = status_of(owner, active, failure[:2] if failure else None, self.clock.now(), told)
@@ -200,7 +205,8 @@ class ReplicaSetController(Controller):
             self.wrote(key, self.sets, await self.client.update(self.resource, changed, "status"))
         if failure is not None:
             raise failure[2]
-        return 0.0 if max(decided.create, len(decided.delete)) >= BURST else again
+        more = max(decided.create, len(decided.delete)) >= BURST and key not in self._ending
+        return 0.0 if more else again
 
     async def _claim(self, key: str, owner: Object) -> tuple[list[Pod], int]:
         """(the active pods, with those adopted just now; how many more are on their way out)."""
@@ -250,7 +256,9 @@ class ReplicaSetController(Controller):
         if not isinstance(error, Exception):
             raise error
         if isinstance(error, ApiError) and any(c.reason == "NamespaceTerminating" for c in error.causes):
-            return None  # nothing can be created there again; the namespace's end removes the set too
+            # nothing can be created there again; the namespace's end removes the set too
+            self._ending[own(owner)[0]] = owner["metadata"]["uid"]
+            return None
         self.events.event(owner, "Warning", "FailedCreate", f"Error creating: {error}")
         return "FailedCreate", str(error), error
 

@@ -1,11 +1,17 @@
 """DELETE of a collection: every selected object, each as if it were deleted alone, many at once so that they share the
-store's commits. Answers with the list of them."""
+store's commits. Answers with the list of them.
+
+A large collection may outlive the request's deadline. What was done until then stays done, and what is marked already costs
+the next attempt no write, so that repeating always comes further. Who would rather take it in pieces asks with `limit` and
+goes on with `continue`: such a token stands for "behind this key, as things are then", and never grows too old.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 
+from jota.aio.clock import Clock
 from jota.api import respond
 from jota.api.call import Call
 from jota.api.resource import Engine
@@ -15,32 +21,54 @@ from jota.meta.errors import ApiError
 from jota.store.protocol import Entry
 from jota.wire.message import Response
 
-CONCURRENT = 64
+CONCURRENT = 128
 """Deletions in flight: as many as fill a group commit."""
+TURN = 0.005
+"""Seconds of the one loop that are taken before others have their turn."""
 
 
 async def deletecollection(engine: Engine, call: Call) -> Response:
-    """Raises ApiError 400, 403, 409, 410, 422."""
+    """Raises ApiError 400, 403, 409, 410, 422; the first refusal, after all others were tried."""
     options = read_options(call)
     page = await listing.find(engine, call, listing.select(call))
-    entries = iter(page.entries)
-    workers = [_remove(engine, call, entries, options) for _ in range(min(CONCURRENT, len(page.entries)))]
-    refused = [error for error in await asyncio.gather(*workers, return_exceptions=True) if error is not None]
+    entries, turns = iter(page.entries), _Turns(engine.clock)
+    workers = [_remove(engine, call, entries, options, turns) for _ in range(min(CONCURRENT, len(page.entries)))]
+    refused = [error for error in await asyncio.gather(*workers) if error is not None]
     if refused:
         raise refused[0]
     metadata: dict[str, object] = {"resourceVersion": str(engine.store.revision)}
     if page.next:
-        metadata["continue"] = page.next
+        metadata["continue"] = listing.encode_token(listing.LATEST, listing.decode_token(page.next).start)
     return respond.encoded(call, listing.render(call, page.entries, metadata))
 
 
-async def _remove(engine: Engine, call: Call, entries: Iterator[Entry], options: Options) -> None:
-    """One worker: the next entry, until there are no more. Raises ApiError."""
+class _Turns:
+    """Shared by the workers: objects that need no write would otherwise be gone through without a pause."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until = clock.monotonic() + TURN
+
+    async def give_way(self) -> None:
+        if self._clock.monotonic() >= self._until:
+            await asyncio.sleep(0)
+            self._until = self._clock.monotonic() + TURN
+
+
+async def _remove(
+    engine: Engine, call: Call, entries: Iterator[Entry], options: Options, turns: _Turns
+) -> ApiError | None:
+    """One worker: the next entry, until there are no more. Its first refusal; what fails otherwise ends it."""
+    refused: ApiError | None = None
     for entry in entries:
         parts = entry.key[len(call.served.prefix) :].split("/")
         namespace = parts[0] if call.served.resource.namespaced else ""
         try:
             await remove(engine, call, namespace, parts[-1], options)
         except ApiError as e:
-            if e.code != 404:  # somebody else was faster: it is gone, which is what was asked
-                raise
+            if e.code >= 500:
+                return e
+            if e.code != 404:  # 404: somebody else was faster; it is gone, which is what was asked
+                refused = refused or e
+        await turns.give_way()
+    return refused
