@@ -48,11 +48,21 @@ class _Turns:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._until = clock.monotonic() + TURN
+        self._next: asyncio.Future[None] | None = None
 
-    async def give_way(self) -> None:
-        if self._clock.monotonic() >= self._until:
-            await asyncio.sleep(0)
-            self._until = self._clock.monotonic() + TURN
+    async def mine(self) -> None:
+        """Returns while the turn lasts; else when the loop has been with the others."""
+        while self._clock.monotonic() >= self._until:
+            if self._next is None:
+                loop = asyncio.get_running_loop()
+                self._next = loop.create_future()
+                loop.call_soon(self._begin, self._next)
+            await self._next
+
+    def _begin(self, waited: asyncio.Future[None]) -> None:
+        self._until, self._next = self._clock.monotonic() + TURN, None
+        if not waited.done():
+            waited.set_result(None)
 
 
 async def _remove(
@@ -63,6 +73,7 @@ async def _remove(
     for entry in entries:
         parts = entry.key[len(call.served.prefix) :].split("/")
         namespace = parts[0] if call.served.resource.namespaced else ""
+        await turns.mine()
         try:
             await remove(engine, call, namespace, parts[-1], options)
         except ApiError as e:
@@ -70,5 +81,4 @@ async def _remove(
                 return e
             if e.code != 404:  # 404: somebody else was faster; it is gone, which is what was asked
                 refused = refused or e
-        await turns.give_way()
     return refused

@@ -1,0 +1,152 @@
+"""DELETE of collections that are large, held, or refused in part: each attempt comes further, none is in vain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import orjson
+import pytest
+
+from jota.api.admission.plugin import AdmissionAttributes, Plugin
+from jota.kinds.kind import Kind
+from jota.meta.errors import ApiError, forbidden
+from jota.meta.resource import CONFIGMAPS, PODS
+from jota.testing.cluster import ApiServer, story
+
+POD_PATH = "/api/v1/namespaces/default/pods"
+CM = "/api/v1/namespaces/default/configmaps"
+Object = dict[str, Any]
+
+
+def read(response: Any) -> Object:
+    body = response.body
+    out: Object = orjson.loads(b"".join(body) if isinstance(body, list) else body)
+    return out
+
+
+async def running_pods(api: ApiServer, number: int) -> None:
+    """Bound to a node: they end gracefully, and nobody ends them here."""
+    spec = {"containers": [{"name": "c", "image": "i"}], "nodeName": "n"}
+    for n in range(number):
+        await api.client.create(PODS, {"metadata": {"name": f"p{n:04}"}, "spec": spec}, "default")
+
+
+async def marked(api: ApiServer) -> list[str]:
+    pods = (await api.client.list(PODS, "default"))["items"]
+    return [p["metadata"]["name"] for p in pods if "deletionTimestamp" in p["metadata"]]
+
+
+@story
+async def test_pieces_are_taken_one_after_the_other(api: ApiServer) -> None:
+    await running_pods(api, 5)
+    first = read(await api.request("DELETE", f"{POD_PATH}?limit=2"))
+    assert [p["metadata"]["name"] for p in first["items"]] == ["p0000", "p0001"] == await marked(api)
+    token = first["metadata"]["continue"]
+    # such a token has no revision that could grow too old, and sees what came meanwhile
+    await running_pods_named(api, "p0001x")
+    await api.store.compact(api.store.revision)
+    second = read(await api.request("DELETE", f"{POD_PATH}?limit=2&continue={token}"))
+    assert [p["metadata"]["name"] for p in second["items"]] == ["p0001x", "p0002"]
+    last = read(await api.request("DELETE", f"{POD_PATH}?limit=9&continue={second['metadata']['continue']}"))
+    assert [p["metadata"]["name"] for p in last["items"]] == ["p0003", "p0004"]
+    assert "continue" not in last["metadata"]
+    assert len(await marked(api)) == 6
+    assert (await api.request("DELETE", f"{POD_PATH}?limit=2&continue=nonsense")).status == 400
+
+
+async def running_pods_named(api: ApiServer, name: str) -> None:
+    spec = {"containers": [{"name": "c", "image": "i"}], "nodeName": "n"}
+    await api.client.create(PODS, {"metadata": {"name": name}, "spec": spec}, "default")
+
+
+@story
+async def test_the_client_goes_through_all_pieces(api: ApiServer) -> None:
+    for n in range(7):
+        await api.client.create(CONFIGMAPS, {"metadata": {"name": f"c{n}"}}, "default")
+    await api.client.delete_in_pieces(CONFIGMAPS, "default", piece=3)
+    assert (await api.client.list(CONFIGMAPS, "default"))["items"] == []
+    await api.client.delete_in_pieces(CONFIGMAPS, "default", piece=3)
+
+
+Put = Callable[..., Coroutine[Any, Any, Any]]
+
+
+def durable_for(api: ApiServer, writes: int) -> tuple[list[str], Callable[[], None]]:
+    """After so many writes nothing becomes durable any more. (the keys written, how to mend it)"""
+    real: Put = api.api.engine.store.put
+    written: list[str] = []
+
+    async def put(key: str, value: bytes, *, expect: int | None = None) -> Any:
+        if len(written) >= writes:
+            await asyncio.Event().wait()
+        written.append(key)
+        return await real(key, value, expect=expect)
+
+    def mend() -> None:
+        api.api.engine.store.put = real  # type: ignore[method-assign]
+
+    api.api.engine.store.put = put  # type: ignore[method-assign]
+    return written, mend
+
+
+@story
+async def test_over_its_deadline_what_is_done_stays_done(api: ApiServer) -> None:
+    await running_pods(api, 400)
+    seen = set[str]()
+    for attempt in range(1, 4):
+        written, mend = durable_for(api, 130)
+        late = await api.request("DELETE", f"{POD_PATH}?timeout=50ms")
+        mend()
+        assert (late.status, read(late)["reason"]) == (504, "Timeout")
+        # no write is spent on what was marked before, and none is lost
+        assert not seen.intersection(written)
+        seen.update(written)
+        assert len(await marked(api)) == len(seen) == attempt * 130
+    before = api.store.revision
+    assert (await api.request("DELETE", POD_PATH)).status == 200
+    assert len(await marked(api)) == 400
+    assert api.store.revision - before == 10
+    assert (await api.request("DELETE", POD_PATH)).status == 200
+    assert api.store.revision - before == 10, "what ends already is not written again"
+
+
+@story
+async def test_others_have_their_turn_while_a_collection_is_gone_through(api: ApiServer) -> None:
+    """Pods that are marked already cost no write, so nothing else would make the request pause."""
+    await running_pods(api, 200)
+    await api.request("DELETE", POD_PATH)
+    now = iter(range(1_000_000))
+    api.api.engine.clock.monotonic = lambda: next(now) * 0.001  # type: ignore[method-assign]
+    done = asyncio.ensure_future(api.request("DELETE", POD_PATH))
+    turns = 0
+    while not done.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert done.result().status == 200
+    assert turns > 10
+
+
+class Keeps(Plugin):
+    """ConfigMaps whose name says so are not to be deleted."""
+
+    def handles(self, kind: Kind) -> bool:
+        return kind.resource == CONFIGMAPS
+
+    def validate(self, attrs: AdmissionAttributes) -> None:
+        if attrs.operation == "DELETE" and attrs.name.startswith("a-kept"):
+            raise forbidden("configmaps", attrs.name, "it is kept")
+
+
+@story
+async def test_what_may_not_go_does_not_keep_the_rest(api: ApiServer) -> None:
+    api.api.engine.add_plugin(Keeps())
+    names = [f"a-kept-{n:03}" for n in range(300)] + ["b", "c"]
+    for name in names:
+        await api.client.create(CONFIGMAPS, {"metadata": {"name": name}}, "default")
+    with pytest.raises(ApiError, match="a-kept-.* it is kept") as refused:
+        await api.client.delete_collection(CONFIGMAPS, "default")
+    assert refused.value.code == 403
+    left = [c["metadata"]["name"] for c in (await api.client.list(CONFIGMAPS, "default"))["items"]]
+    assert left == names[:300]
