@@ -145,7 +145,7 @@ async def test_what_may_not_go_does_not_keep_the_rest(api: ApiServer) -> None:
     names = [f"a-kept-{n:03}" for n in range(300)] + ["b", "c"]
     for name in names:
         await api.client.create(CONFIGMAPS, {"metadata": {"name": name}}, "default")
-    with pytest.raises(ApiError, match="a-kept-.* it is kept") as refused:
+    with pytest.raises(ApiError, match="it is kept") as refused:
         await api.client.delete_collection(CONFIGMAPS, "default")
     assert refused.value.code == 403
     left = [c["metadata"]["name"] for c in (await api.client.list(CONFIGMAPS, "default"))["items"]]
