@@ -16,6 +16,7 @@ from jota.client.inprocess import InProcess
 from jota.run.autoscale import SettingsFile
 from jota.run.instance import Instance, NodePlan, Refused, Registry, load
 from jota.run.localnodes import LocalProvider
+from jota.run.reservation import Reservations
 from jota.run.up import adopt_scaling
 from jota.wire.message import Request, Response
 
@@ -43,7 +44,8 @@ def test_a_nodes_place_is_its_own_whoever_goes(tmp_path: Path) -> None:
 def test_an_instance_for_scaling_has_nodes_in_namespaces_even_when_there_is_one_or_none(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
     for nodes in (0, 1):
-        made = registry.create(f"n{nodes}", None, nodes, namespaced=True)
+        with Reservations(str(tmp_path)[-40:]) as held:
+            made = registry.create(f"n{nodes}", None, nodes, held, namespaced=True)
         assert made.bridged
         assert all(n.ip for n in made.nodes)
         kept = load(made.root)
@@ -112,7 +114,8 @@ def test_the_settings_file_is_read_anew_when_it_changes(tmp_path: Path) -> None:
 def test_an_agent_that_does_not_start_again_hides_no_machine(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Else one broken node of this host would keep the group from being scaled, up and down."""
     registry = Registry(tmp_path)
-    registry.create("a", None, 2, namespaced=True)
+    with Reservations(str(tmp_path)[-40:]) as held:
+        registry.create("a", None, 2, held, namespaced=True)
     asked: list[str] = []
 
     class Provider(LocalProvider):

@@ -14,6 +14,7 @@ from jota.cli.identity import add_identity, identity
 from jota.meta.duration import parse
 from jota.run import pidfile
 from jota.run.instance import Refused, Registry
+from jota.run.reservation import Reservations
 
 if TYPE_CHECKING:
     from jota.scheduler.profile import Settings
@@ -46,8 +47,9 @@ def run(args: argparse.Namespace) -> int:
     versions = runtime_config(args)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     users, access, delay = identity(args), authorization(args), _delay(args.shutdown_delay_duration)
-    instance = Registry.default().create(args.name, args.data_dir, 0)
-    with pidfile.held(instance.pid_file("server"), "the server", args.ready_fd) as own:
+    held = Reservations()  # as long as this process lives, which soon listens on what it chose
+    instance = Registry.default().create(args.name, args.data_dir, 0, held)
+    with held, pidfile.held(instance.pid_file("server"), "the server", args.ready_fd) as own:
         audit = AuditFiles(args.audit_policy, args.audit_log)
         uvloop.run(
             serve(

@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass, field, fields
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from jota.run.reservation import Reservations
+
 DEFAULT_NAME = "jota"
 INSTANCE_FILE = "instance.json"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
@@ -212,8 +214,10 @@ class Registry:
             )
         return instance
 
-    def create(self, name: str, data_dir: str | None, nodes: int, *, namespaced: bool = False) -> Instance:
-        """Choose an index, ports and ranges that nothing else uses. Raises Refused."""
+    def create(
+        self, name: str, data_dir: str | None, nodes: int, held: Reservations, *, namespaced: bool = False
+    ) -> Instance:
+        """Choose an index, ports and ranges that nothing else uses; keep `held` open until they are in use. Raises Refused."""
         if not _NAME.fullmatch(name):
             raise Refused(f'"{name}" is not a cluster name: use lower-case letters, digits and "-", at most 32')
         root = Path(data_dir).absolute() if data_dir else self.home / "clusters" / name
@@ -223,7 +227,7 @@ class Registry:
             others = [i for i in map(self._quietly, self.names()) if i is not None]
             instance = existing
             if instance is None:
-                instance = _plan(name, str(root), nodes, others, namespaced)
+                instance = _plan(name, str(root), nodes, others, held, namespaced)
                 instance.save()
             write_file(self._directory / f"{name}.json", json.dumps({"dataDir": str(root)}).encode(), 0o644)
         return instance
@@ -258,24 +262,24 @@ def load(root: Path) -> Instance | None:
         ) from error
 
 
-def _plan(name: str, root: str, nodes: int, others: list[Instance], namespaced: bool) -> Instance:
+def _plan(name: str, root: str, nodes: int, others: list[Instance], held: Reservations, namespaced: bool) -> Instance:
     taken = {i.index for i in others}
     routes = _host_networks()
     for index in range(_MOST_INSTANCES):
         ranges = [f"10.{64 + index}.0.0/16", f"10.{128 + index}.0.0/16", f"10.{192 + index}.0.0/24"]
         clash = any(IPv4Network(r).overlaps(n) for r in ranges for n in routes)
-        if index not in taken and not clash:
+        if index not in taken and not clash and held.take(f"ranges {index}"):
             break
     else:
         raise Refused(
             f"no free address range is left: {len(others)} clusters on this host; remove one with: jota down --purge"
         )
     ports = {i.api_port for i in others} | {n.kubelet_port for i in others for n in i.nodes if not n.ip}
-    instance = Instance(name, root, index, free_port(6443, ports), ranges[0], ranges[1], ranges[2])
+    instance = Instance(name, root, index, free_port(6443, ports, held), ranges[0], ranges[1], ranges[2])
     hosts = list(IPv4Network(instance.node_cidr).hosts())
     instance.namespaced = namespaced
     if nodes == 1 and not namespaced:
-        instance.nodes = [NodePlan(host_name(), "", free_port(10250, ports | {instance.api_port}))]
+        instance.nodes = [NodePlan(host_name(), "", free_port(10250, ports | {instance.api_port}, held))]
     else:
         instance.nodes = [NodePlan(f"{name}-{n}", str(hosts[n])) for n in range(1, nodes + 1)]
     return instance
@@ -287,16 +291,17 @@ def host_name() -> str:
     return name or "node"
 
 
-def free_port(preferred: int, taken: set[int]) -> int:
-    """`preferred` or the next port above it on which nobody listens. Raises Refused."""
+def free_port(preferred: int, taken: set[int], held: Reservations) -> int:
+    """`preferred` or the next port above it on which nobody listens or is about to. Raises Refused."""
     for port in range(preferred, preferred + 1000):
-        if port in taken:
+        if port in taken or not held.take(f"port {port}"):
             continue
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("0.0.0.0", port))
             except OSError:
+                held.leave(f"port {port}")
                 continue
             return port
     raise Refused(f"no free port between {preferred} and {preferred + 1000}")

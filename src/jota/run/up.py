@@ -18,6 +18,7 @@ from pathlib import Path
 
 from jota.run import doctor, kubeconfig, processes
 from jota.run.instance import Instance, NodePlan, Refused, Registry, host_address, write_file
+from jota.run.reservation import Reservations
 
 _PATIENCE = 60.0
 """Seconds until a process that says nothing is given up."""
@@ -42,7 +43,7 @@ def up(
     server_flags: Sequence[str] = (), say: Callable[[str], None],
 ) -> Instance:  # fmt: skip
     """The running instance. `server_flags`: more arguments of `jota server`, kept for its next starts. Raises Refused."""
-    with registry.locked(name):
+    with registry.locked(name), Reservations() as held:
         existing = registry.find(name)
         if autoscale is not None and autoscale.hollow and hollow is None and not (existing and existing.hollow):
             hollow = 0
@@ -51,7 +52,7 @@ def up(
         wanted = least if nodes is None else nodes
         if (len(existing.nodes) if existing else wanted) or local:
             _check_machine()
-        instance = existing or registry.create(name, data_dir, wanted, namespaced=local)
+        instance = existing or registry.create(name, data_dir, wanted, held, namespaced=local)
         instance.hollow = instance.hollow or hollow is not None
         _check_same(instance, existing is not None, data_dir, nodes)
         _check_new(instance, runtime_config)
