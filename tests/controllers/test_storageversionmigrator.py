@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 from typing import Any
 
 import pytest
 
+from jota.client.client import Client
+from jota.controllers.controller import ControllerConfig
 from jota.controllers.storageversionmigrator import StorageVersionMigrator, plan
+from jota.controllers.table import run_controllers
 from jota.kinds.apiextensions.crd import CRDS
 from jota.kinds.storagemigration.storageversionmigration import MIGRATIONS
 from jota.meta.errors import ApiError
-from jota.meta.resource import CONFIGMAPS, Resource
+from jota.meta.resource import CONFIGMAPS, NAMESPACES, Resource
 from jota.testing.cluster import ApiServer
 
 from .stories import running
@@ -198,16 +202,89 @@ def test_a_definition_that_changed_meanwhile_keeps_its_stored_versions() -> None
                 {**mark, "lastTransitionTime": now, "observedGeneration": generation},
             ]
             crd["status"]["storedVersions"] = ["v1", "v2"]
-            await api.client.update(CRDS, crd, "status")
             done = await read(api)
             running_ = {"type": "Running", "status": "False", "reason": "MigrationRunning", "message": ""}
             done["status"]["conditions"].append({**running_, "lastTransitionTime": now})
-            await api.client.update(MIGRATIONS, done, "status")
+            # both at once: a definition that says so alone would be one that was left behind
+            await asyncio.gather(api.client.update(MIGRATIONS, done, "status"), api.client.update(CRDS, crd, "status"))
             await api.advance(5)
             crd = await api.client.get(CRDS, NAME)
             assert crd["status"]["storedVersions"] == ["v1", "v2"]
             assert state(crd)["StorageMigrating"][2].endswith("have not been updated due to a generation mismatch")
             assert state(await read(api)) == SUCCEEDED
+
+    asyncio.run(tale())
+
+
+@pytest.mark.parametrize("finalizers", [[], ["example.com/hold"]], ids=["gone", "held"])
+@pytest.mark.parametrize("busy", [False, True], ids=["seen while it waits", "seen when it goes on"])
+def test_a_migration_that_is_deleted_while_it_runs_leaves_no_mark(finalizers: list[str], busy: bool) -> None:
+    """Neither on the definition nor on a namesake; and it touches nothing more."""
+    halted, go_on = asyncio.Event(), asyncio.Event()
+
+    def halting(client: Client) -> Client:
+        """The second page of widgets is not given before `go_on`."""
+        real = client.transport.request
+
+        async def request(method: str, path: str, query: str = "", *rest: Any, **named: Any) -> Any:
+            if method == "GET" and path.endswith("/widgets") and "continue=" in query and not halted.is_set():
+                halted.set()
+                await go_on.wait()
+            return await real(method, path, query, *rest, **named)
+
+        client.transport.request = request  # type: ignore[method-assign]
+        return client
+
+    async def tale() -> None:
+        async with running(client=halting) as api:
+            await widgets(api, 1100)
+            made = migration()
+            await api.client.create(MIGRATIONS, {**made, "metadata": {**made["metadata"], "finalizers": finalizers}})
+            await api.until(halted.is_set)
+            assert state(await api.client.get(CRDS, NAME))["StorageMigrating"][0] == "True"
+            assert state(await read(api))["Running"][0] == "True"
+            await api.client.delete(MIGRATIONS, "m")
+            if finalizers:
+                await api.client.patch(MIGRATIONS, "m", "", {"metadata": {"finalizers": None}})
+            if not busy:
+                await api.advance(5)
+                told = state(await api.client.get(CRDS, NAME))["StorageMigrating"]
+                assert told[:2] == ("False", "MigrationFailed")
+            go_on.set()
+            await api.advance(5)
+            assert stored(api).count("v2") <= 1000, "what was asked for when it was deleted is the last"
+            assert state(await api.client.get(CRDS, NAME))["StorageMigrating"][:2] == ("False", "MigrationFailed")
+            assert (await api.client.get(CRDS, NAME))["status"]["storedVersions"] == ["v1", "v2"]
+            await api.client.create(MIGRATIONS, migration())
+            await api.settle()
+            assert "Failed" not in state(await read(api))
+            await api.advance(10)
+            assert state(await read(api)) == SUCCEEDED
+            assert (await api.client.get(CRDS, NAME))["status"]["storedVersions"] == ["v2"]
+
+    asyncio.run(tale())
+
+
+def test_a_mark_that_was_left_while_nobody_looked_is_taken_off() -> None:
+    """The process died between the mark on the definition and all else, and the migration was deleted before the next."""
+
+    async def tale() -> None:
+        async with ApiServer() as api:
+            await api.client.create(NAMESPACES, {"metadata": {"name": "ns"}})
+            await widgets(api)
+            crd = await api.client.get(CRDS, NAME)
+            mark = {"type": "StorageMigrating", "status": "True", "reason": "MigrationRunning", "message": "m"}
+            crd["status"]["conditions"].append({**mark, "lastTransitionTime": "2026-01-01T00:00:00Z"})
+            await api.client.update(CRDS, crd, "status")
+            stop = asyncio.Event()
+            work = run_controllers(
+                api.client, api.clock, ControllerConfig(), stop, random=Random(1), controllers=[StorageVersionMigrator]
+            )
+            task = asyncio.ensure_future(work)
+            await api.advance(5)
+            assert state(await api.client.get(CRDS, NAME))["StorageMigrating"][0] == "False"
+            stop.set()
+            await task
 
     asyncio.run(tale())
 

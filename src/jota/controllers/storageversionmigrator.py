@@ -3,7 +3,8 @@
 One migration of a resource runs at a time, the oldest first (`plan`). It is marked Running, and its CustomResourceDefinition
 StorageMigrating; then each object gets an empty patch that is bound to its uid and resourceVersion: who wrote it meanwhile has
 migrated it. At the end it is Succeeded or Failed, and a definition that did not change meanwhile keeps only its storage version
-in status.storedVersions. Every step can be done again: an object that lies right already is not written.
+in status.storedVersions. Every step can be done again: an object that lies right already is not written. A definition whose
+migration was deleted while it ran is told so, too; upstream leaves it StorageMigrating.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
+import msgspec
+
 from jota.aio.clock import parse_rfc3339, rfc3339
 from jota.controllers.controller import Context, Controller, Object
 from jota.controllers.discovery import discover
+from jota.controllers.views import Condition
 from jota.kinds.apiextensions.crd import CRDS, storage_version
 from jota.kinds.shape import deep, part, parts, text
 from jota.kinds.storagemigration.storageversionmigration import MIGRATIONS
@@ -26,7 +30,30 @@ APPEARS_WITHIN = 60.0
 """Seconds after its creation in which a migration waits for its resource to be served."""
 LOOK_AGAIN = 5.0
 RUNNING, SUCCEEDED, FAILED, MIGRATING = "Running", "Succeeded", "Failed", "StorageMigrating"
+OF_DEFINITION = "definition/"
+"""Keys of definitions in the queue begin so; no migration's name has a slash."""
 Step = Literal["nothing", "wait", "start", "migrate", "finish"]
+
+
+class _Meta(msgspec.Struct, gc=False):
+    name: str
+    uid: str = ""
+    resourceVersion: str = ""
+
+
+class _Status(msgspec.Struct, gc=False):
+    conditions: list[Condition] | None = None
+
+
+class Definition(msgspec.Struct, gc=False):
+    """What is read of a CustomResourceDefinition."""
+
+    metadata: _Meta
+    status: _Status = msgspec.field(default_factory=_Status)
+
+    @property
+    def migrating(self) -> bool:
+        return any(c.type == MIGRATING and c.status == "True" for c in self.status.conditions or ())
 
 
 class Impossible(Exception):
@@ -41,11 +68,15 @@ def ended(migration: Object) -> bool:
     return state(migration, SUCCEEDED) or state(migration, FAILED)
 
 
+def settled(migration: Object) -> bool:
+    """It has ended, and has nothing more to say."""
+    return ended(migration) and conditions.find(parts(part(migration, "status"), "conditions"), RUNNING) is None
+
+
 def plan(mine: Object, same: Iterable[Object]) -> Step:
     """What is next for a migration; `same`: all migrations of its resource, itself included."""
     if ended(mine):
-        left = conditions.find(parts(part(mine, "status"), "conditions"), RUNNING)
-        return "finish" if left else "nothing"
+        return "nothing" if settled(mine) else "finish"
     if state(mine, RUNNING):
         return "migrate"
     open_ = [m for m in same if not ended(m)]
@@ -63,16 +94,24 @@ class StorageVersionMigrator(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.migrations = self.watch(MIGRATIONS, self._concerned)
+        self.definitions = self.watch(
+            CRDS, lambda d: (f"{OF_DEFINITION}{d.metadata.name}",), when=lambda _, d: d is not None and d.migrating,
+            type=Definition,
+        )  # fmt: skip
 
     def _concerned(self, changed: Object) -> Iterable[str]:
-        """Itself, and those of the same resource that may wait for it."""
-        return {changed["metadata"]["name"], *(m["metadata"]["name"] for m in self._same(changed))}
+        """Itself, those of the same resource that may wait for it, and the definition that it may leave behind."""
+        own = changed["metadata"]["name"]
+        return {own, f"{OF_DEFINITION}{_crd_of(changed)}", *(m["metadata"]["name"] for m in self._same(changed))}
 
     def _same(self, migration: Object) -> list[Object]:
         wanted = deep(migration, "spec", "resource")
         return [m for m in self.migrations.list() if deep(m, "spec", "resource") == wanted]
 
     async def reconcile(self, key: str) -> float | None:
+        if key.startswith(OF_DEFINITION):
+            await self._abandoned(key.removeprefix(OF_DEFINITION))
+            return None
         migration = self.migrations.get(key)
         if migration is None or migration["metadata"].get("deletionTimestamp"):
             return None
@@ -81,13 +120,22 @@ class StorageVersionMigrator(Controller):
             if step == "start":
                 return await self._start(key, migration)
             if step == "migrate":
-                await self._migrate(migration)
-                await self._end(key, migration, SUCCEEDED, "StorageVersionMigrationSucceeded", "")
+                if await self._migrate(key, migration):
+                    await self._end(key, migration, SUCCEEDED, "StorageVersionMigrationSucceeded", "")
             elif step == "finish":
                 await self._finish(key, migration)
         except Impossible as problem:
             await self._end(key, migration, FAILED, "StorageVersionMigrationFailed", str(problem))
         return None
+
+    async def _abandoned(self, name: str) -> None:
+        """A definition that says StorageMigrating, but every migration of it is gone or over: it says so no more."""
+        found = self.definitions.get(name)
+        if found is None or not found.migrating:
+            return
+        if all(settled(m) for m in self.migrations.list() if _crd_of(m) == name):
+            text = "The migration has failed: it was deleted or given up before it ended"
+            await self._mark(name, status="False", reason="MigrationFailed", message=text)
 
     # -- steps
 
@@ -99,20 +147,20 @@ class StorageVersionMigrator(Controller):
                 return LOOK_AGAIN
             raise Impossible("resource not found")
         about = f"Migration {key} is running"
-        await self._mark(migration, status="True", reason="MigrationRunning", message=about)
+        await self._mark(_crd_of(migration), status="True", reason="MigrationRunning", message=about)
         newest = await self._list(resource, limit=1)
         status = {**part(migration, "status"), "resourceVersion": newest["metadata"]["resourceVersion"]}
         status["conditions"] = self._condition(status, RUNNING, "True", "MigrationRunning", "The migration is running")
         await self._write(key, migration, status)
         return None
 
-    async def _migrate(self, migration: Object) -> None:
-        """Raises Impossible, and ApiError for what may pass."""
+    async def _migrate(self, key: str, migration: Object) -> bool:
+        """False: it was deleted meanwhile, and is given up. Raises Impossible, and ApiError for what may pass."""
         resource = await self._resource(migration)
         if resource is None:
             raise Impossible("resource not found")
         token = ""
-        while True:
+        while self._wanted(key, migration):
             try:
                 page = await self._list(resource, PAGE, token)
             except ApiError as problem:
@@ -125,7 +173,12 @@ class StorageVersionMigrator(Controller):
                 await self._touch(resource, item["metadata"])
             token = page["metadata"].get("continue", "")
             if not token:
-                return
+                return self._wanted(key, migration)
+        return False
+
+    def _wanted(self, key: str, migration: Object) -> bool:
+        meta = (self.migrations.get(key) or {"metadata": {}})["metadata"]
+        return meta.get("uid") == migration["metadata"]["uid"] and "deletionTimestamp" not in meta
 
     async def _touch(self, resource: Resource, meta: Object) -> None:
         patch = {"metadata": {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}}
@@ -155,12 +208,9 @@ class StorageVersionMigrator(Controller):
         await self._write(key, migration, status)
 
     async def _finish(self, key: str, migration: Object) -> None:
-        if state(migration, SUCCEEDED):
-            await self._mark(
-                migration, status="False", reason="MigrationSucceeded", message="The migration has succeeded"
-            )
-        else:
-            await self._mark(migration, status="False", reason="MigrationFailed", message="The migration has failed")
+        name, done = _crd_of(migration), state(migration, SUCCEEDED)
+        reason, text = ("MigrationSucceeded", "succeeded") if done else ("MigrationFailed", "failed")
+        await self._mark(name, status="False", reason=reason, message=f"The migration has {text}")
         status = dict(part(migration, "status"))
         status["conditions"] = conditions.remove(parts(status, "conditions"), RUNNING)
         await self._write(key, migration, status)
@@ -172,26 +222,25 @@ class StorageVersionMigrator(Controller):
         wanted = deep(migration, "spec", "resource")
         name = (text(wanted, "group"), text(wanted, "resource"))
         found = next((r for r in (await discover(self.client)).resources if (r.group, r.plural) == name), None)
-        crd = await self._definition(migration) if found is not None else None
+        crd = await self._definition(_crd_of(migration)) if found is not None else None
         if found is None or crd is None:
             return found
         storage = storage_version(crd)
         served = any(v.get("name") == storage and v.get("served") for v in parts(part(crd, "spec"), "versions"))
         return found._replace(version=storage) if served else found
 
-    async def _definition(self, migration: Object) -> Object | None:
-        wanted = deep(migration, "spec", "resource")
+    async def _definition(self, name: str) -> Object | None:
         try:
-            found: Object = await self.client.get(CRDS, f"{text(wanted, 'resource')}.{text(wanted, 'group')}")
+            found: Object = await self.client.get(CRDS, name)
         except ApiError as problem:
             if problem.code == 404:
                 return None
             raise
         return found
 
-    async def _mark(self, migration: Object, *, status: str, reason: str, message: str) -> None:
+    async def _mark(self, name: str, *, status: str, reason: str, message: str) -> None:
         """Say on the definition what goes on; after a success it forgets the versions that nothing is stored in any more."""
-        crd = await self._definition(migration)
+        crd = await self._definition(name)
         if crd is None:
             return
         new, generation = dict(part(crd, "status")), crd["metadata"].get("generation", 0)
@@ -227,6 +276,12 @@ class StorageVersionMigrator(Controller):
     async def _write(self, key: str, migration: Object, status: Object) -> None:
         new = await self.client.update(MIGRATIONS, {**migration, "status": status}, "status")
         self.wrote(key, self.migrations, new)
+
+
+def _crd_of(migration: Object) -> str:
+    """The name of the definition that its resource has, if it has one."""
+    wanted = deep(migration, "spec", "resource")
+    return f"{text(wanted, 'resource')}.{text(wanted, 'group')}"
 
 
 def _judged(problem: ApiError) -> Exception:
