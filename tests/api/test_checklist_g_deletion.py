@@ -65,6 +65,22 @@ async def test_53_success_is_a_status_or_the_object(api: ApiServer) -> None:
 
 
 @story
+async def test_53_every_answer_names_the_uid_that_goes(api: ApiServer) -> None:
+    """kubectl waits by it: what it finds under the name with another uid is not what it deleted."""
+    made = await running_pod(api)
+    for grace in (None, 0):
+        answer = await api.client.delete(PODS, "p", "default", grace=grace)
+        assert answer["metadata"]["uid"] == made["metadata"]["uid"]
+    held = await api.client.create(CONFIGMAPS, {"metadata": {"name": "a", "finalizers": ["example.com/a"]}}, "default")
+    assert (await api.client.delete(CONFIGMAPS, "a", "default"))["metadata"]["uid"] == held["metadata"]["uid"]
+    await api.client.patch(CONFIGMAPS, "a", "default", {"metadata": {"finalizers": None}})
+    await api.client.create(CONFIGMAPS, {"metadata": {"name": "a"}}, "default")
+    made = await api.client.get(CONFIGMAPS, "a", "default")
+    answer = await api.client.delete(CONFIGMAPS, "a", "default")
+    assert (answer["kind"], answer["details"]["uid"]) == ("Status", made["metadata"]["uid"])
+
+
+@story
 async def test_53_a_collection_is_deleted_and_listed(api: ApiServer) -> None:
     for name, on in (("a", "1"), ("b", "1"), ("c", "0")):
         await api.client.create(CONFIGMAPS, {"metadata": {"name": name, "labels": {"on": on}}}, "default")

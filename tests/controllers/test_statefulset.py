@@ -263,6 +263,55 @@ def test_a_million_replicas_come_in_bounded_steps() -> None:
     assert [o for o, _ in decided.create] == list(range(BURST))
 
 
+def test_a_namesake_does_not_come_before_kubectl_can_see_the_end() -> None:
+    """kubectl compares uids once, then lists by name: within a second of the mark it would wait for the namesake's end."""
+
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        await api.client.create(STATEFULSETS, web(2))
+        await kubelet.settle()
+        old = await api.client.delete(PODS, "web-0", "ns")
+        await api.settle()
+        await kubelet.tick()  # ended within the same moment
+        await api.advance(0.9)
+        assert await names(api, PODS) == ["web-1"]
+        await api.advance(0.2)
+        assert await names(api, PODS) == ["web-0", "web-1"]
+        await kubelet.settle()
+        assert (await api.client.get(PODS, "web-0", "ns"))["metadata"]["uid"] != old["metadata"]["uid"]
+
+    told(story)
+
+
+def test_a_pod_that_took_its_time_to_end_comes_again_at_once() -> None:
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        await api.client.create(STATEFULSETS, web(2))
+        await kubelet.settle()
+        await api.client.delete(PODS, "web-0", "ns")
+        await api.advance(1.5)
+        await kubelet.tick()
+        await api.settle()
+        assert await names(api, PODS) == ["web-0", "web-1"]
+        # one that is removed by force is gone before its deletion is answered: kubectl sees another uid
+        await api.client.delete(PODS, "web-0", "ns", grace=0)
+        await api.settle()
+        assert await names(api, PODS) == ["web-0", "web-1"]
+
+    told(story)
+
+
+def test_a_rolling_update_does_not_wait_for_anybody() -> None:
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        await api.client.create(STATEFULSETS, web(1))
+        await kubelet.settle()
+        await image(api, "web:2")
+        await api.settle()
+        await kubelet.tick()
+        await api.settle()
+        assert await images(api) == {"web-0": "web:2"}
+
+    told(story)
+
+
 def test_names_tell_members() -> None:
     assert ordinal_of("web", "web-10") == 10
     assert ordinal_of("web", "web-01") is None

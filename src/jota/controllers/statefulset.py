@@ -35,6 +35,11 @@ from jota.meta.selectors import from_object
 
 Object = dict[str, Any]
 
+QUICKEST = 1.0
+"""Seconds from the mark of somebody's deletion of a pod until a namesake may come. kubectl, waiting for a deletion, compares
+uids once and then lists by name: it takes what is there by then for the pod that it waits for, and waits for ever. Kubelets
+take longer to end a pod; ours can be faster with one that never ran."""
+
 
 class StatefulSetController(Controller):
     name: ClassVar[str] = "statefulset"
@@ -50,6 +55,29 @@ class StatefulSetController(Controller):
         self.revisions.add_index("controller", by_owner)
         self.claims = self.watch(PVCS, self._keys_of_claim, when=lambda _, new: new is None)
         self.events = context.recorder("statefulset-controller")
+        self._own: set[str] = set()
+        """Uids of pods that this controller deletes itself: nobody waits for those."""
+        self._marked: dict[str, float] = {}
+        """Uid -> when its deletion by somebody else was seen (monotonic)."""
+        self._until: dict[str, float] = {}
+        """Key of a pod that went quickly -> when it may be made anew."""
+        self.pods.add_routed(*mine_or_nobodys("StatefulSet", "apps"), self._watch_ends)
+
+    def _watch_ends(self, old: Pod | None, new: Pod | None) -> None:
+        now = self.clock.monotonic()
+        if new is not None:
+            if new.terminating and new.metadata.uid not in self._own:
+                self._marked.setdefault(new.metadata.uid, now)
+            return
+        assert old is not None
+        self._own.discard(old.metadata.uid)
+        until = self._marked.pop(old.metadata.uid, 0.0) + QUICKEST
+        if until > now:
+            self._until = {k: t for k, t in self._until.items() if t > now} | {old.key: until}
+
+    def _rest(self, key: str) -> float:
+        """Seconds until a pod of this key may be made; 0 at once."""
+        return max(0.0, self._until.get(key, 0.0) - self.clock.monotonic())
 
     def _keys_of_pod(self, pod: Pod) -> Iterable[str]:
         if pod.metadata.controller is not None:
@@ -89,7 +117,9 @@ class StatefulSetController(Controller):
         if failure is not None:
             raise failure
         await self._prune(owner, [*revisions, *kept.written], pods, decided.status)
-        return decided.again
+        meta = owner["metadata"]
+        rests = [self._rest(key_of(meta["namespace"], f"{meta['name']}-{o}")) for o, _ in decided.create]
+        return min((t for t in (decided.again, *rests) if t), default=None)
 
     # -- reading
 
@@ -118,7 +148,7 @@ class StatefulSetController(Controller):
             await self._retain(key, owner, pods, decided)
             for pod in (*decided.failed, *decided.delete):
                 await self._delete(key, owner, pod, failed=pod in decided.failed)
-            ready = [(o, old) for o, old in decided.create if not self._waits_for_claim(owner, o)]
+            ready = [(o, old) for o, old in decided.create if not self._waits(owner, o)]
             makes = [self._create(key, owner, o, current if old else update) for o, old in ready]
             for start in range(0, len(makes), 50):
                 await asyncio.gather(*makes[start : start + 50])
@@ -126,10 +156,13 @@ class StatefulSetController(Controller):
             return e
         return None
 
-    def _waits_for_claim(self, owner: Object, ordinal: int) -> bool:
-        """A claim of the pod before it is about to go (scaled down and up again under whenScaled: Delete)."""
+    def _waits(self, owner: Object, ordinal: int) -> bool:
+        """The pod before it went this moment, or a claim of it is about to go (scaled down and up again under whenScaled:
+        Delete)."""
         meta = owner["metadata"]
         pod = f"{meta['name']}-{ordinal}"
+        if self._rest(key_of(meta["namespace"], pod)):
+            return True
         found = (self.claims.get(key_of(meta["namespace"], name)) for name in claim_names(owner, pod).values())
         return any(one is not None and stale(one, pod) for one in found)
 
@@ -190,6 +223,7 @@ class StatefulSetController(Controller):
             type_, what = ("Warning", "Failed") if pod.status.phase == "Failed" else ("Normal", "Terminated")
             text = f"StatefulSet {meta.namespace}/{set_name} is recreating {what.lower()} Pod {meta.name}"
             self.events.event(owner, type_, f"Recreating{what}Pod", text)
+        self._own.add(meta.uid)
         try:
             self.wrote(key, self.pods, await self.client.delete(PODS, meta.name, meta.namespace, uid=meta.uid))
         except ApiError as e:
