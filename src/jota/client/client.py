@@ -262,10 +262,12 @@ class Client:
         uid: str = "",
         resource_version: str = "",
         propagation: str = "",
+        answer: bool = True,
     ) -> Object:
         """DELETE. `uid` and `resource_version` are preconditions (409 otherwise); `grace` in seconds.
 
-        `propagation`: Background | Foreground | Orphan. Returns the object while it lingers, else a Status.
+        `propagation`: Background | Foreground | Orphan. Returns the object while it lingers, else a Status; without `answer`
+        that is not decoded, and {} comes back.
         """
         body: Object = {"kind": "DeleteOptions", "apiVersion": "v1"}
         if grace is not None:
@@ -275,7 +277,10 @@ class Client:
             body["preconditions"] = conditions
         if propagation:
             body["propagationPolicy"] = propagation
-        left: Object = await self._write("DELETE", _path(resource, namespace, name), body)
+        query = _query(fieldManager=self._manager) if self._manager else ""
+        content = {"content-type": "application/json"}
+        reply = await self._do("DELETE", _path(resource, namespace, name), query, orjson.dumps(body), content)
+        left: Object = _decode(reply.body) if answer else {}
         return left
 
     async def delete_collection(

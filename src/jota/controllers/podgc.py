@@ -3,6 +3,7 @@ node or on one that is out of service. In: pods and nodes. Out: forced deletes. 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -15,6 +16,8 @@ from jota.controllers.views import Pod
 from jota.meta.errors import ApiError
 from jota.meta.resource import NODES, PODS
 
+AT_ONCE = 32
+"""Removals in flight: they share the store's commits."""
 QUARANTINE = 40.0
 """Seconds that a node must be unknown before its pods count as orphans (its object may be about to come back)."""
 
@@ -63,12 +66,18 @@ class PodGarbageCollector(Sweep):
     async def sweep(self) -> None:
         threshold, closed = self.config.terminated_pod_threshold, {n for n in self.nodes.keys() if self._closed(n)}  # noqa: SIM118
         decided = plan(self.pods.list(), await self._gone(), threshold, closed)
-        for pod in decided.orphaned:
-            await self._remove(pod, "PodGC: node no longer exists")
-        for pod in decided.stranded:
-            await self._remove(pod, "PodGC: node is out of service")
-        for pod in (*decided.unscheduled, *decided.finished):
-            await self._remove(pod)
+        await self._remove_all(decided.orphaned, "PodGC: node no longer exists")
+        await self._remove_all(decided.stranded, "PodGC: node is out of service")
+        await self._remove_all([*decided.unscheduled, *decided.finished])
+
+    async def _remove_all(self, pods: list[Pod], why: str = "") -> None:
+        """What one pod is refused does not keep the others. Raises the first failure, after all were tried."""
+        failed: list[BaseException] = []
+        for start in range(0, len(pods), AT_ONCE):
+            some = [self._remove(pod, why) for pod in pods[start : start + AT_ONCE]]
+            failed += [e for e in await asyncio.gather(*some, return_exceptions=True) if e is not None]
+        if failed:
+            raise failed[0]
 
     def _closed(self, name: str) -> bool:
         node = self.nodes.get(name) or {}
@@ -100,7 +109,7 @@ class PodGarbageCollector(Sweep):
             if why and not pod.finished:
                 # Job controllers must see the end of the pod, not only its absence.
                 await mark(self.client, pod, "DeletionByPodGC", why, self.clock.now(), failed=True)
-            await self.client.delete(PODS, name, namespace, grace=0, uid=pod.metadata.uid)
+            await self.client.delete(PODS, name, namespace, grace=0, uid=pod.metadata.uid, answer=False)
         except ApiError as e:
             if e.code not in (404, 409):
                 raise

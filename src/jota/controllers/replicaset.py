@@ -274,7 +274,8 @@ class ReplicaSetController(Controller):
 
     async def _delete_one(self, key: str, owner: Object, pod: Pod) -> None:
         try:
-            await self.client.delete(PODS, pod.metadata.name, pod.metadata.namespace, uid=pod.metadata.uid)
+            meta = pod.metadata
+            await self.client.delete(PODS, meta.name, meta.namespace, uid=meta.uid, answer=False)
         except ApiError as e:
             if e.code not in (404, 409):  # 409: a namesake with another uid; ours is gone
                 raise

@@ -140,7 +140,7 @@ class PodSet:
             if meta.finalizers and pod.status.phase not in ("Succeeded", "Failed"):
                 await self._write(pod, Step("remove", code=137 if pod.status.phase == "Running" else 0))
             self._done[meta.uid] = step.verb
-            await self._client.delete(PODS, meta.name, meta.namespace, grace=0, uid=meta.uid)
+            await self._client.delete(PODS, meta.name, meta.namespace, grace=0, uid=meta.uid, answer=False)
         else:
             await self._write(pod, step)
 
