@@ -147,6 +147,22 @@ def decode_metadata(value: bytes) -> dict[str, Any]:
     return metadata
 
 
+def excerpt(value: bytes, revision: int, type: Any) -> Object | None:
+    """Metadata, and of the rest what `type` (a TypedDict) names. None: something there has another type; decode it all."""
+    line = value.index(NEWLINE)
+    try:
+        obj: Object = _decoder(type).decode(b"{" + value[line + 2 :] + b"}")
+    except msgspec.ValidationError:
+        return None
+    obj["metadata"] = {**orjson.loads(value[:line]), "resourceVersion": str(revision)}
+    return obj
+
+
+def with_metadata(metadata: dict[str, Any], value: bytes) -> bytes:
+    """The bytes at rest of the same object with other metadata."""
+    return join(metadata, value[value.index(NEWLINE) + 1 :])
+
+
 def with_segments(metadata: bytes, segments: dict[str, msgspec.Raw]) -> bytes:
     """Encoded metadata and encoded top-level fields as they are kept."""
     parts = [metadata, NEWLINE]

@@ -114,6 +114,9 @@ class Kind:
     """Convert in place between this version and the storage version, when `storage` is set."""
     grace: Callable[[Object, int | None], int] | None = None
     """(object, asked-for seconds or None) -> grace period of a delete; None: kind is removed at once (all but pods)."""
+    graced_from: Any = None
+    """A TypedDict of all beside metadata that `grace` and admission plugins look at in an object that is deleted, for kinds
+    that go by the thousand: only this is decoded, unless a webhook or policy wants to see the whole."""
     stability: str = "stable"
     """stable | beta | alpha: the latter two are served only when asked for (--runtime-config)."""
     warnings: Callable[[Object], list[str]] = no_errors  # type: ignore[assignment]

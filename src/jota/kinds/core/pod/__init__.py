@@ -75,6 +75,20 @@ class _Selected(TypedDict, total=False):
     status: _Status
 
 
+class _EndingSpec(TypedDict, total=False):
+    nodeName: str
+    terminationGracePeriodSeconds: int
+
+
+class _EndingStatus(TypedDict, total=False):
+    phase: str
+
+
+class _Ending(TypedDict, total=False):
+    spec: _EndingSpec
+    status: _EndingStatus
+
+
 KIND = Kind(
     PODS,
     schema="io.k8s.api.core.v1.Pod",
@@ -117,4 +131,5 @@ KIND = Kind(
     ),
     generation=True,
     grace=grace,
+    graced_from=_Ending,
 )
