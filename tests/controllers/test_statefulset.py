@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from jota.aio.clock import Clock
+from jota.controllers.controller import Context
 from jota.controllers.garbagecollector import GarbageCollector
 from jota.controllers.history import CONTROLLERREVISIONS, HASH
 from jota.controllers.statefulset import StatefulSetController
-from jota.controllers.statefulset_plan import BURST, plan
+from jota.controllers.statefulset_plan import BURST, Plan, plan
 from jota.controllers.statefulset_pods import PVCS, STATEFULSETS, ordinal_of
 from jota.controllers.volumeprotection import ClaimProtectionController
 from jota.meta.resource import EVENTS, NAMESPACES, PODS
@@ -280,6 +282,47 @@ def test_a_namesake_does_not_come_before_kubectl_can_see_the_end() -> None:
         assert (await api.client.get(PODS, "web-0", "ns"))["metadata"]["uid"] != old["metadata"]["uid"]
 
     told(story)
+
+
+@pytest.mark.parametrize("takes", [0.05, 0.1, 0.2, 0.5])
+def test_a_namesake_comes_though_its_time_comes_while_the_set_is_looked_at(takes: float) -> None:
+    """Too early when the look began, and not any more when it ended: nothing else would bring the set back."""
+
+    class Late:
+        """A clock that can be put forward."""
+
+        def __init__(self, real: Clock) -> None:
+            self.real, self.late = real, 0.0
+
+        def monotonic(self) -> float:
+            return self.real.monotonic() + self.late
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+    class Looking(StatefulSetController):
+        def __init__(self, context: Context) -> None:
+            super().__init__(context)
+            self.late = Late(context.clock)
+            self.clock = cast("Clock", self.late)
+
+        async def _carry_out(self, key: str, owner: Object, decided: Plan, *rest: Any) -> Exception | None:
+            failure = await super()._carry_out(key, owner, decided, *rest)
+            if decided.status == owner.get("status"):  # a status that is written would bring the set back
+                self.late.late += takes
+            return failure
+
+    async def story() -> None:
+        async with running(Looking) as api:
+            kubelet = Kubelet(api)
+            await api.client.create(STATEFULSETS, web(1))
+            await kubelet.settle()
+            await api.client.delete(PODS, "web-0", "ns")
+            await kubelet.tick()
+            await api.advance(30)
+            assert await names(api, PODS) == ["web-0"]
+
+    asyncio.run(story())
 
 
 def test_a_pod_that_took_its_time_to_end_comes_again_at_once() -> None:

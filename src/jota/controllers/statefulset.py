@@ -75,9 +75,11 @@ class StatefulSetController(Controller):
         if until > now:
             self._until = {k: t for k, t in self._until.items() if t > now} | {old.key: until}
 
-    def _rest(self, key: str) -> float:
-        """Seconds until a pod of this key may be made; 0 at once."""
-        return max(0.0, self._until.get(key, 0.0) - self.clock.monotonic())
+    def _rests(self, owner: Object, decided: Plan) -> dict[int, float]:
+        """Ordinals whose pod went this moment -> seconds until it may be made anew."""
+        meta, now = owner["metadata"], self.clock.monotonic()
+        keys = ((o, key_of(meta["namespace"], f"{meta['name']}-{o}")) for o, _ in decided.create)
+        return {o: self._until[key] - now for o, key in keys if self._until.get(key, 0.0) > now}
 
     def _keys_of_pod(self, pod: Pod) -> Iterable[str]:
         if pod.metadata.controller is not None:
@@ -110,6 +112,8 @@ class StatefulSetController(Controller):
         update = kept.current
         current = self._current(owner, revisions) or update
         decided = plan(owner, pods, current["metadata"]["name"], update["metadata"]["name"], self.clock.now())
+        rests = self._rests(owner, decided)
+        decided.create = [(o, old) for o, old in decided.create if o not in rests]
         failure = await self._carry_out(key, owner, decided, pods, current, update)
         if decided.status != owner.get("status"):
             written = await self.client.update(STATEFULSETS, {**owner, "status": decided.status}, "status")
@@ -117,9 +121,7 @@ class StatefulSetController(Controller):
         if failure is not None:
             raise failure
         await self._prune(owner, [*revisions, *kept.written], pods, decided.status)
-        meta = owner["metadata"]
-        rests = [self._rest(key_of(meta["namespace"], f"{meta['name']}-{o}")) for o, _ in decided.create]
-        return min((t for t in (decided.again, *rests) if t), default=None)
+        return min((t for t in (decided.again, *rests.values()) if t is not None), default=None)
 
     # -- reading
 
@@ -148,7 +150,7 @@ class StatefulSetController(Controller):
             await self._retain(key, owner, pods, decided)
             for pod in (*decided.failed, *decided.delete):
                 await self._delete(key, owner, pod, failed=pod in decided.failed)
-            ready = [(o, old) for o, old in decided.create if not self._waits(owner, o)]
+            ready = [(o, old) for o, old in decided.create if not self._waits_for_claim(owner, o)]
             makes = [self._create(key, owner, o, current if old else update) for o, old in ready]
             for start in range(0, len(makes), 50):
                 await asyncio.gather(*makes[start : start + 50])
@@ -156,13 +158,10 @@ class StatefulSetController(Controller):
             return e
         return None
 
-    def _waits(self, owner: Object, ordinal: int) -> bool:
-        """The pod before it went this moment, or a claim of it is about to go (scaled down and up again under whenScaled:
-        Delete)."""
+    def _waits_for_claim(self, owner: Object, ordinal: int) -> bool:
+        """A claim of the pod before it is about to go (scaled down and up again under whenScaled: Delete)."""
         meta = owner["metadata"]
         pod = f"{meta['name']}-{ordinal}"
-        if self._rest(key_of(meta["namespace"], pod)):
-            return True
         found = (self.claims.get(key_of(meta["namespace"], name)) for name in claim_names(owner, pod).values())
         return any(one is not None and stale(one, pod) for one in found)
 
