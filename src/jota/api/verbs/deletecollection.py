@@ -33,7 +33,7 @@ async def deletecollection(engine: Engine, call: Call) -> Response:
     page = await listing.find(engine, call, listing.select(call))
     entries, turns = iter(page.entries), _Turns(engine.clock)
     workers = [_remove(engine, call, entries, options, turns) for _ in range(min(CONCURRENT, len(page.entries)))]
-    refused = [error for error in await asyncio.gather(*workers) if error is not None]
+    refused = [error for error in await asyncio.gather(*workers, return_exceptions=True) if error is not None]
     if refused:
         raise refused[0]
     metadata: dict[str, object] = {"resourceVersion": str(engine.store.revision)}
