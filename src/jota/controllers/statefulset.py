@@ -61,7 +61,8 @@ class StatefulSetController(Controller):
         """Uid -> when its deletion by somebody else was seen (monotonic)."""
         self._until: dict[str, float] = {}
         """Key of a pod that went quickly -> when it may be made anew."""
-        self.pods.add_routed(*mine_or_nobodys("StatefulSet", "apps"), self._watch_ends)
+        by, values, moved_by = mine_or_nobodys("StatefulSet", "apps")
+        self.pods.add_routed(by, values, self._watch_ends, moved_by)
 
     def _watch_ends(self, old: Pod | None, new: Pod | None) -> None:
         now = self.clock.monotonic()

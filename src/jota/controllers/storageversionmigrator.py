@@ -17,7 +17,6 @@ import msgspec
 from jota.aio.clock import parse_rfc3339, rfc3339
 from jota.controllers.controller import Context, Controller, Object
 from jota.controllers.discovery import discover
-from jota.controllers.views import Condition
 from jota.kinds.apiextensions.crd import CRDS, storage_version
 from jota.kinds.shape import deep, part, parts, text
 from jota.kinds.storagemigration.storageversionmigration import MIGRATIONS
@@ -41,8 +40,13 @@ class _Meta(msgspec.Struct, gc=False):
     resourceVersion: str = ""
 
 
+class _Condition(msgspec.Struct, gc=False):
+    type: str = ""
+    status: str = ""
+
+
 class _Status(msgspec.Struct, gc=False):
-    conditions: list[Condition] | None = None
+    conditions: list[_Condition] | None = None
 
 
 class Definition(msgspec.Struct, gc=False):
