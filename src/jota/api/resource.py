@@ -15,7 +15,7 @@ import orjson
 
 from jota.aio import slices
 from jota.aio.clock import Clock, rfc3339
-from jota.api import metadata, ownership
+from jota.api import apart, metadata, ownership
 from jota.api import object as at_rest
 from jota.api.admission.plugin import AdmissionAttributes, Operation, Plugin
 from jota.api.admission.webhooks import Webhooks
@@ -93,6 +93,7 @@ class Engine:
         self.twins = Twins(self)
         self._handling: dict[int, tuple[Plugin, ...]] = {}
         self._judging: dict[int, tuple[Plugin, ...]] = {}
+        self._voices: dict[tuple[int, bool], tuple[Plugin, ...]] = {}
 
     # -- decoding
 
@@ -301,15 +302,21 @@ class Engine:
         owned: bool = False,
         whole: bool = False,
         pure: bool = False,
+        part: apart.Part | None = None,
     ) -> Outcome:
         """Read, `change` (a new object from a copy of the stored one), write; again on a lost race, `tries` times in all.
 
         `finish` replaces the rules of the main endpoint for subresources that write a part of their own. `owned`: the
         managedFields that `change` gives are right already (apply). `whole`: `change` replaces the object and does not look
-        at the stored one. `pure`: it leaves its argument as it is, and the result may share parts with it.
+        at the stored one. `pure`: it leaves its argument as it is, and the result may share parts with it. `part`: the same
+        change, as one of a single field.
         Raises ApiError 404, 409, 422 and what `change` raises; KeyError never.
         """
         served = call.served
+        if part is not None and apart.applies(self, call, part):
+            written = await apart.write(self, call, name, namespace, part)
+            if written is not None:
+                return Outcome({}, written)
         for _ in range(tries):
             found = entry = self.store.get(served.key(namespace, name))
             if found is None or entry is None or entry.value is None:
@@ -513,6 +520,7 @@ class Engine:
         """The set of kinds changed."""
         self._handling.clear()
         self._judging.clear()
+        self._voices.clear()
         self.twins.forget()
 
     def plugins(self, served: Served) -> tuple[Plugin, ...]:
@@ -525,6 +533,20 @@ class Engine:
         found = self._judging.get(id(served))
         if found is None:
             found = self._judging[id(served)] = tuple(p for p in self.plugins(served) if p.asks)
+        return found
+
+    def voices(self, served: Served, subresource: str) -> tuple[Plugin, ...]:
+        """Those of `plugins` that do anything at all on an update of the object, or through a subresource of it."""
+        key = id(served), bool(subresource)
+        found = self._voices.get(key)
+        if found is None:
+            found = self._voices[key] = tuple(
+                plugin
+                for plugin in self.plugins(served)
+                if type(plugin).validate is not Plugin.validate
+                or type(plugin).allocate is not Plugin.allocate
+                or (not subresource and type(plugin).admit is not Plugin.admit)
+            )
         return found
 
     def add_plugin(self, plugin: Plugin) -> None:

@@ -94,6 +94,10 @@ class Kind:
     The object that the functions get may lack all metadata but name and namespace."""
     selected_from: Any = None
     """A TypedDict of all that the functions of `selectable` read, for kinds whose events are many: only this is decoded."""
+    apart: dict[str, Any] = field(default_factory=dict)
+    """Top-level fields that are written apart from all others (api/apart.py): field -> a TypedDict of what the rules of such
+    a write (`default`, `prepare_*`, `validate*`, admission) look at in other fields, metadata left out; None: nothing.
+    A field that `generation` counts, or about which `warnings` has something to say, cannot be one."""
     status: bool = False
     """Has a /status subresource: the main endpoint ignores `.status`, /status ignores all else."""
     scale: Scale | None = None

@@ -157,10 +157,36 @@ def track_update(
     if changed is None and removed is None:
         return base if isinstance(base, list) else []
     own = _Manager(manager, "Update", api_version, subresource, time, LEAF)
-    updated = _hand_over(managers, own, changed or {}, removed or {})
-    if updated == managers:
+    made = _noted(managers, own, changed or {}, removed or {})
+    if made is None:
         return base if isinstance(base, list) else []
-    return _encode(_capped(updated))
+    return made
+
+
+def note_update(
+    entries: list[Object],
+    changed: FieldSet,
+    removed: FieldSet,
+    *,
+    manager: str,
+    api_version: str,
+    time: str,
+    subresource: str = "",
+) -> list[Object]:
+    """The stored managedFields `entries` after an update that changed and removed these fields; `entries` itself when
+    that makes no difference."""
+    managers = _decode(entries)
+    if not managers:
+        return entries  # nobody tracks this object
+    own = _Manager(manager, "Update", api_version, subresource, time, LEAF)
+    made = _noted(managers, own, changed, removed)
+    return entries if made is None else made
+
+
+def _noted(managers: list[_Manager], own: _Manager, changed: FieldSet, removed: FieldSet) -> list[Object] | None:
+    """None: as it was."""
+    updated = _hand_over(managers, own, changed, removed)
+    return None if updated == managers else _encode(_capped(updated))
 
 
 def _changes(

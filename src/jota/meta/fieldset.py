@@ -170,9 +170,13 @@ def _keyed(key: str, value: str) -> str:
 def index(type: Type, items: list[Any]) -> dict[str, Any]:
     """Path element -> item. Raises BadList."""
     found: dict[str, Any] = {}
+    unique = type.list_type == "map"
+    only = type.keys[0] if unique and len(type.keys) == 1 else ""
     for item in items:
-        key = element(type, item)
-        if key in found and type.list_type == "map":
+        # as in `element`, without a call for each of the conditions and containers of the world
+        value = item.get(only) if only and isinstance(item, dict) else None
+        key = _keyed(only, value) if isinstance(value, str) else element(type, item)
+        if key in found and unique:
             raise BadList(f"duplicate entries for key {show(key)}")
         found[key] = item
     return found
@@ -210,20 +214,42 @@ def created(value: Any, type: Type, required: bool = False) -> FieldSet:
     if not shape or not value:
         return LEAF
     if shape == _MAP:
-        if not any(isinstance(child, dict | list) for child in value.values()):
+        if not _nested(value):
             return _flat(tuple(value), type.kind == "struct")
         out: FieldSet = {} if type.kind == "struct" else {_SELF: LEAF}
         for key, child in value.items():
-            out["f:" + key] = created(child, child_type(type, key), key in type.required)
+            if child and isinstance(child, _CONTAINERS):
+                out["f:" + key] = created(child, child_type(type, key), key in type.required)
+            else:
+                out["f:" + key] = LEAF
         return out
     try:
         items = index(type, value)
     except BadList:
         return LEAF
     out = {} if required else {_SELF: LEAF}
+    item = type.item or ANY
     for key, child in items.items():
-        out[key] = {_SELF: LEAF, **created(child, type.item or ANY)} if shape == _LIST else LEAF
+        out[key] = _created_item(child, item) if shape == _LIST else LEAF
     return out
+
+
+def _created_item(value: Any, type: Type) -> FieldSet:
+    """The set of a new item of a keyed list: itself, and what is in it."""
+    if _shape(type, value) == _MAP and value and type.kind == "struct" and not _nested(value):
+        return _flat(tuple(value), False)
+    return {_SELF: LEAF, **created(value, type)}
+
+
+_CONTAINERS = (dict, list)
+
+
+def _nested(value: dict[str, Any]) -> bool:
+    # it is asked of each condition of each pod, and `any` takes twice as long
+    for child in value.values():  # noqa: SIM110
+        if isinstance(child, _CONTAINERS):
+            return True
+    return False
 
 
 @lru_cache(maxsize=1024)
@@ -276,6 +302,10 @@ def _compare_members(
     changed: FieldSet = {}
     removed: FieldSet = {}
     for key, value in new.items():
+        if key in old and isinstance(value, str):  # most values: texts have one owner, whatever their type
+            if old[key] != value:
+                changed[prefix + key] = LEAF
+            continue
         kind = child_type(type, key) if prefix else (type.item or ANY)
         if key not in old:
             below = created(value, kind, prefix != "" and key in type.required)

@@ -24,6 +24,7 @@ ANNOTATION = "kubernetes.io/limit-ranger"
 
 class LimitRanger(Plugin):
     looks_at: ClassVar[tuple[Resource, ...] | None] = (LIMIT_RANGES,)
+    apart: ClassVar[bool] = True
 
     def handles(self, kind: Kind) -> bool:
         return kind.resource in (PODS, CLAIMS)

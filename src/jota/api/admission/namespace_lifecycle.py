@@ -14,6 +14,7 @@ IMMORTAL = ("default", "kube-public", "kube-system")
 
 class NamespaceLifecycle(Plugin):
     looks_at: ClassVar[tuple[Resource, ...] | None] = (NAMESPACES,)
+    apart: ClassVar[bool] = True
 
     def handles(self, kind: Kind) -> bool:
         return kind.resource.namespaced or kind.resource == NAMESPACES

@@ -38,6 +38,7 @@ _LABEL_DOMAINS = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
 class NodeRestriction(Plugin):
     looks_at: ClassVar[tuple[Resource, ...] | None] = ()
+    apart: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._rules: dict[Resource, Callable[[AdmissionAttributes, str], None]] = {

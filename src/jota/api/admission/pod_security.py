@@ -34,6 +34,7 @@ _MOST_NAMED = 10
 
 class PodSecurity(Plugin):
     looks_at: ClassVar[tuple[Resource, ...] | None] = (NAMESPACES,)
+    apart: ClassVar[bool] = True
 
     def handles(self, kind: Kind) -> bool:
         resource = kind.resource

@@ -16,6 +16,7 @@ SYSTEM = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_00
 
 class Priority(Plugin):
     looks_at: ClassVar[tuple[Resource, ...] | None] = (CLASSES,)
+    apart: ClassVar[bool] = True
 
     def handles(self, kind: Kind) -> bool:
         return kind.resource in (PODS, PODGROUPS, CLASSES)

@@ -61,6 +61,7 @@ class _Ledger:
 
 class ResourceQuota(Plugin):
     looks_at: ClassVar[tuple[Resource, ...] | None] = (QUOTAS,)
+    apart: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._ledgers: dict[Resource, _Ledger] = {}
@@ -73,9 +74,9 @@ class ResourceQuota(Plugin):
     def allocate(self, attrs: AdmissionAttributes) -> None:
         """Raises ApiError 403."""
         obj, resource = attrs.object, attrs.kind.stored
-        if obj is None or not attrs.registry.count(QUOTAS, attrs.namespace):
-            return
         if attrs.operation != "CREATE" and (resource not in _MEASURED or attrs.subresource not in ("", "resize")):
+            return
+        if obj is None or not attrs.registry.count(QUOTAS, attrs.namespace):
             return
         wants = rules.usage(resource, obj)
         for quota in attrs.registry.objects(QUOTAS, attrs.namespace):

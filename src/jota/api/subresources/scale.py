@@ -12,7 +12,7 @@ from jota.api.call import Call
 from jota.api.resource import Engine, Outcome
 from jota.api.subresources import body, scale_apply
 from jota.api.verbs.apply import require_manager
-from jota.api.verbs.patch import APPLY, change_as, media_of
+from jota.api.verbs.patch import APPLY, Patch, media_of
 from jota.kinds.common import labels_text, selector_text
 from jota.kinds.kind import Object, Scale
 from jota.meta.errors import MODIFIED, bad_request, conflict, invalid, invalid_object
@@ -100,7 +100,7 @@ async def patch(engine: Engine, call: Call) -> Response:
     media = media_of(call)
     if media == APPLY:
         return await _apply(engine, call)
-    return await _set(engine, call, change_as(call, media, DEFINITION))
+    return await _set(engine, call, Patch(call, media, DEFINITION))
 
 
 async def _apply(engine: Engine, call: Call) -> Response:

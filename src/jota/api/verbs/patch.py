@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import orjson
 
 from jota.api import metadata, respond
+from jota.api.apart import Part, part_of
 from jota.api.call import Call
 from jota.api.resource import Engine
 from jota.api.verbs.apply import apply
 from jota.kinds.kind import Object
+from jota.meta import structs
 from jota.meta.decode import parse_json
 from jota.meta.errors import bad_request, unsupported_media_type
 from jota.meta.patch import json as json_patch
@@ -21,18 +23,22 @@ from jota.wire.message import Response
 JSON, MERGE = "application/json-patch+json", "application/merge-patch+json"
 STRATEGIC, APPLY = "application/strategic-merge-patch+json", "application/apply-patch+yaml"
 
-Change = Callable[[Object], Object]
-
 
 async def patch(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 403, 404, 409, 413, 415, 422."""
     target = call.target
-    if media_of(call) == APPLY:
-        return await apply(engine, call)
     media = media_of(call)
+    if media == APPLY:
+        return await apply(engine, call)
     change = change_for(call, media)
     result = await engine.update(
-        call, target.name, target.namespace, change, subresource=target.subresource, pure=media in (MERGE, STRATEGIC)
+        call,
+        target.name,
+        target.namespace,
+        change,
+        subresource=target.subresource,
+        pure=media in (MERGE, STRATEGIC),
+        part=change.part(),
     )
     return respond.outcome(call, result, engine.clock.now())
 
@@ -42,31 +48,54 @@ def media_of(call: Call) -> str:
     return call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def change_for(call: Call, media: str) -> Change:
+def change_for(call: Call, media: str) -> Patch:
     """The patch as a function of the stored object. Raises ApiError 400, 415."""
-    return change_as(call, media, call.served.kind.schema)
+    return Patch(call, media, call.served.kind.schema)
 
 
-def change_as(call: Call, media: str, definition: str) -> Change:
-    """The same for an object of another schema ("": a custom resource, which knows no strategic merge)."""
-    if media not in (JSON, MERGE, STRATEGIC) or (not definition and media == STRATEGIC):
-        raise unsupported_media_type([JSON, MERGE, STRATEGIC, APPLY] if definition else [JSON, MERGE, APPLY])
-    text = call.request.body
-    sent = [parse_json(text)]
-    plain = media == STRATEGIC and strategic_patch.is_plain(text)
+class Patch:
+    """A call's patch as a function of the stored object, which it leaves as it is. Raises ApiError 400, 415."""
 
-    def change(old: Object) -> Object:
-        # afresh each time: the result shares parts with it and is changed further on
-        body = sent.pop() if sent else orjson.loads(text)
-        if media == JSON:
+    __slots__ = ("_call", "_definition", "_media", "_plain", "_sent")
+
+    def __init__(self, call: Call, media: str, definition: str) -> None:
+        """`definition`: of what is patched; "" for a custom resource, which knows no strategic merge."""
+        if media not in (JSON, MERGE, STRATEGIC) or (not definition and media == STRATEGIC):
+            raise unsupported_media_type([JSON, MERGE, STRATEGIC, APPLY] if definition else [JSON, MERGE, APPLY])
+        self._call, self._media, self._definition = call, media, definition
+        self._sent = [parse_json(call.request.body)]
+        self._plain = media != JSON and strategic_patch.is_plain(call.request.body)
+
+    def __call__(self, old: Object) -> Object:
+        body = self._body()
+        if self._media == JSON:
             new = json_patch.apply(old, body)
-        elif media == MERGE:
+        elif self._media == MERGE:
             new = merge_patch.apply(old, body)
         else:
-            new = strategic_patch.apply(old, body, definition, plain=plain)
+            new = strategic_patch.apply(old, body, self._definition, plain=self._plain)
         if not isinstance(new, dict):
             raise bad_request("the patch does not leave an object")
         metadata.check(new)
         return new
 
-    return change
+    def part(self) -> Part | None:
+        """The same, as a change of one field; None when it is more."""
+        body = self._sent[0]
+        if self._media == JSON or not self._definition or not isinstance(body, dict):
+            return None
+        return part_of(self._call, body, self._change, whole=False)
+
+    def _change(self, field: str, old: Object) -> Object | None:
+        # what a plain patch brings is all that can be wrong with the result
+        clean = self._plain and structs.clean(self._definition, self._call.request.body)
+        body = {field: self._body()[field]}
+        if self._media == MERGE:
+            new = merge_patch.apply({field: old}, body).get(field)
+        else:
+            new = strategic_patch.apply({field: old}, body, self._definition, plain=self._plain).get(field)
+        return new if clean or structs.clean_value(self._definition, {field: new}) else None
+
+    def _body(self) -> Any:
+        """Afresh each time: the result shares parts with it and is changed further on."""
+        return self._sent.pop() if self._sent else orjson.loads(self._call.request.body)

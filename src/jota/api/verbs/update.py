@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jota.api import metadata, respond
+from jota.api.apart import part_of
 from jota.api.call import Call
 from jota.api.resource import Engine
 from jota.kinds.kind import Object
@@ -35,6 +36,13 @@ async def update(engine: Engine, call: Call) -> Response:
         return new
 
     result = await engine.update(
-        call, target.name, target.namespace, change, subresource=target.subresource, tries=tries, whole=True
+        call,
+        target.name,
+        target.namespace,
+        change,
+        subresource=target.subresource,
+        tries=tries,
+        whole=True,
+        part=part_of(call, obj, lambda field, _: sent.pop()[field], whole=True),
     )
     return respond.outcome(call, result, engine.clock.now())

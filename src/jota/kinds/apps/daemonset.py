@@ -92,5 +92,6 @@ KIND = Kind(
         selector_column("spec", "selector"),
     ),
     status=True,
+    apart={"status": None},
     generation=True,
 )

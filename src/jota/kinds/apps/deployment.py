@@ -109,6 +109,7 @@ KIND = Kind(
         selector_column("spec", "selector"),
     ),
     status=True,
+    apart={"status": None},
     scale=Scale(),
     generation=True,
 )

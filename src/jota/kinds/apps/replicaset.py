@@ -69,6 +69,7 @@ KIND = Kind(
     ),
     selectable={"status.replicas": lambda r: str(number(part(r, "status"), "replicas"))},
     status=True,
+    apart={"status": None},
     scale=Scale(),
     generation=True,
 )

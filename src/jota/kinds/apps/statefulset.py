@@ -120,6 +120,7 @@ KIND = Kind(
     warnings=warnings,
     columns=(NAME, plain("Ready", _ready, about="Pods that are ready, of those wanted."), AGE, CONTAINERS, IMAGES),
     status=True,
+    apart={"status": None},
     scale=Scale(),
     generation=True,
 )

@@ -27,5 +27,6 @@ KIND = Kind(
     validate=validate,
     columns=(NAME, plain("Holder", path_cell("spec", "holderIdentity", missing=""), about="Who holds it."), AGE),
     create_on_update=True,
+    apart={"spec": None},
     unconditional_update=False,
 )

@@ -101,5 +101,6 @@ KIND = Kind(
     ),
     selectable={"spec.unschedulable": lambda n: "true" if part(n, "spec").get("unschedulable") is True else "false"},
     status=True,
+    apart={"status": None},
     subresources=("proxy",),
 )

@@ -70,6 +70,7 @@ KIND = Kind(
     ),
     selectable={"status.replicas": lambda rc: str(number(part(rc, "status"), "replicas"))},
     status=True,
+    apart={"status": None},
     scale=Scale(),
     generation=True,
 )

@@ -119,7 +119,7 @@ def _merge_list(original: list[Any], patch: list[Any], type: Type, plain: bool =
     if not any(isinstance(p, dict) for p in patch):
         # primitives: the union, original order first
         return _unique([*original, *patch])
-    if any(isinstance(p, dict) and p.get(_PATCH) == "replace" for p in patch):
+    if not plain and any(isinstance(p, dict) and p.get(_PATCH) == "replace" for p in patch):
         rest = [p for p in patch if not (isinstance(p, dict) and p.get(_PATCH) == "replace" and len(p) == 1)]
         bare = [{k: v for k, v in p.items() if k != _PATCH} if isinstance(p, dict) else p for p in rest]
         return _without_directives(bare, type)
@@ -145,7 +145,7 @@ def _merge_items(original: list[Any], patch: list[Any], type: Type, plain: bool)
             for index in where.pop(identity, ()):
                 out[index] = _GONE
         elif found:
-            out[found[0]] = _merge_map(out[found[0]], item, below)
+            out[found[0]] = (_lay_over if plain else _merge_map)(out[found[0]], item, below)
         else:
             where[identity] = [len(out)]
             out.append(item if plain else _merge_map({}, item, below))

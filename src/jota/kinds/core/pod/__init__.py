@@ -89,6 +89,24 @@ class _Ending(TypedDict, total=False):
     status: _EndingStatus
 
 
+class _Judged(TypedDict, total=False):
+    """What the rules of a pod's /status look at in its spec (status.py; NodeRestriction)."""
+
+    spec: _JudgedSpec
+
+
+class _JudgedSpec(TypedDict, total=False):
+    nodeName: str
+    restartPolicy: str
+    containers: list[_JudgedContainer]
+    initContainers: list[_JudgedContainer]
+
+
+class _JudgedContainer(TypedDict, total=False):
+    name: str
+    restartPolicy: str
+
+
 KIND = Kind(
     PODS,
     schema="io.k8s.api.core.v1.Pod",
@@ -117,6 +135,7 @@ KIND = Kind(
         "status.nominatedNodeName": lambda pod: text(part(pod, "status"), "nominatedNodeName"),
     },
     selected_from=_Selected,
+    apart={"status": _Judged},
     status=True,
     subresources=(
         "attach",

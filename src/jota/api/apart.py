@@ -1,0 +1,221 @@
+"""Writes that change one top-level field and nothing else: a pod's status, a lease's renewal. Most writes of a cluster are such.
+
+The field alone is decoded, changed, judged, and its owners noted; all else stays the bytes that it is at rest. What is
+stored is what resource.py would have stored: whatever cannot be told from the part alone (metadata that may change, an
+error to be worded, nothing to do) is left to it, with nothing done. `applies` says which requests come here; Engine.update
+asks. In: a Call and its Part. Out: the new entry, or None for the long way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import orjson
+
+from jota.aio.clock import rfc3339
+from jota.api import metadata
+from jota.api import object as at_rest
+from jota.api.admission.plugin import AdmissionAttributes
+from jota.api.call import FIELD_VALIDATION
+from jota.api.shapes import BY_BYTES
+from jota.kinds.kind import Object
+from jota.meta import fieldset, owners
+from jota.meta.apply import root_of
+from jota.meta.errors import ApiError
+from jota.meta.owners import Writer
+from jota.store.protocol import Conflict, Entry
+
+if TYPE_CHECKING:
+    from jota.api.call import Call
+    from jota.api.resource import Engine
+
+_TYPE = ("kind", "apiVersion")
+_OWNERS = b'"managedFields":['
+_IDENTITY = {"name", "namespace", "uid"}
+"""What a patch may say of metadata without changing it."""
+
+
+class Part(NamedTuple):
+    """What a request wants of one field."""
+
+    field: str
+    metadata: Object
+    """As it was sent."""
+    whole: bool
+    """The metadata replaces the stored one (PUT), it is not laid over it (PATCH)."""
+    change: Callable[[Object], Any]
+    """The field's stored value, {} without one, which it leaves as it is -> the new value, free of unknown fields and
+    wrong types; anything but an object: look closely."""
+
+
+class Stored(msgspec.Struct):
+    """Metadata at rest, as far as it matters here."""
+
+    name: msgspec.Raw
+    uid: msgspec.Raw
+    namespace: msgspec.Raw = msgspec.Raw(b'""')
+    managedFields: msgspec.Raw = msgspec.Raw(b"")
+    deletionTimestamp: str = ""
+    deletionGracePeriodSeconds: int = 0
+    finalizers: tuple[str, ...] = ()
+
+
+_decode_stored = msgspec.json.Decoder(Stored).decode
+
+
+def part_of(call: Call, body: Object, change: Callable[[str, Object], Any], *, whole: bool) -> Part | None:
+    """The one field that a request is about, by its decoded body; None when there are several.
+
+    `change`: as a Part's, with the field before the value."""
+    subresource, resource = call.target.subresource, call.served.resource
+    if subresource not in ("", "status") or not call.served.kind.apart:
+        return None
+    if whole and subresource:
+        fields = [key for key in body if key == "status"]  # the others count for nothing
+    else:
+        fields = [key for key in body if key != "metadata" and key not in _TYPE]
+    if len(fields) != 1 or (fields[0] == "status") != bool(subresource):
+        return None
+    if body.get("kind", resource.kind) != resource.kind or body.get("apiVersion", resource.api_version) != (
+        resource.api_version
+    ):
+        return None
+    sent, field = body.get("metadata", {}), fields[0]
+    return Part(field, sent, whole, lambda old: change(field, old)) if isinstance(sent, dict) else None
+
+
+def applies(engine: Engine, call: Call, part: Part) -> bool:
+    """Whether a write of this part can be made apart: nobody has to see the whole object, and it is kept in the form in
+    which it is shown. Pure."""
+    served, params = call.served, call.params
+    return (
+        part.field in served.kind.apart
+        and bool(served.kind.schema)
+        and not served.converted
+        and not served.foreign
+        and not params.get("dryRun")
+        and params.get("fieldValidation", "") in ("", *FIELD_VALIDATION)
+        and all(plugin.apart for plugin in engine.voices(served, call.target.subresource))
+        and not engine.webhooks.concern(served.kind)
+    )
+
+
+async def write(engine: Engine, call: Call, name: str, namespace: str, part: Part) -> Entry | None:
+    """Store the change; None: nothing is done, and resource.py must look closely. Raises what the store raises."""
+    entry = engine.store.get(call.served.key(namespace, name))
+    if entry is None or entry.value is None:
+        return None
+    try:
+        planned = plan(engine, call, name, namespace, part, entry)
+    except (ApiError, msgspec.MsgspecError, orjson.JSONDecodeError):
+        return None
+    if planned is None:
+        return None
+    value, attrs = planned
+    try:
+        return await engine.store.put(entry.key, value, expect=entry.revision)
+    except BaseException as problem:
+        for plugin in engine.voices(call.served, call.target.subresource):
+            plugin.release(attrs)
+        if not isinstance(problem, Conflict):
+            raise
+        return None  # somebody else was first
+
+
+def plan(
+    engine: Engine, call: Call, name: str, namespace: str, part: Part, entry: Entry
+) -> tuple[bytes, AdmissionAttributes] | None:
+    """(what will be stored, what plugins saw); None for the long way. Raises ApiError, DecodeError: the long way, too."""
+    served, kind, field = call.served, call.served.kind, part.field
+    value = entry.value or b""
+    line = value.index(at_rest.NEWLINE)
+    rest = b"{" + value[line + 2 :] + b"}"
+    stored = _decode_stored(value[:line])
+    if stored.deletionTimestamp and not stored.finalizers and not stored.deletionGracePeriodSeconds:
+        return None  # the write would remove it
+    if not (_same if part.whole else _named)(part.metadata, stored, value[:line], entry.revision):
+        return None
+    segments = at_rest.split(rest)
+    had = field in segments
+    if not had and field != "status":
+        return None
+    raw = bytes(segments[field]) if had else b"{}"
+    before: Object = orjson.loads(raw)
+    seen = kind.apart[field]
+    others = {} if seen is None else _decoder(seen).decode(rest)
+    old: Object = {"metadata": {"name": name, "namespace": namespace}, **others, field: before}
+    # the result may share parts with the stored value, and defaults are written into it
+    wanted = part.change(before if served.resource in BY_BYTES else orjson.loads(raw))
+    if not isinstance(wanted, dict):
+        return None
+    new: Object = {**old, field: wanted}
+    attrs = engine.attributes(call, "UPDATE", new, old, call.target.subresource)
+    if not _judge(engine, call, new, old, attrs) or new[field] == before:
+        return None
+    head = value[:line]
+    if stored.managedFields:
+        was = bytes(stored.managedFields)
+        changed, removed = fieldset.compare({field: before} if had else {}, {field: new[field]}, root_of(kind.schema))
+        writer = Writer(call.manager, served.resource.api_version, call.target.subresource)
+        now = owners.updated(was, changed, removed, writer, rfc3339(engine.clock.now()))
+        if now == b"[]":
+            return None
+        # a label may have this name, too, but no list for its value
+        start = head.index(_OWNERS) + len(_OWNERS) - 1
+        head = head[:start] + now + head[start + len(was) :]
+    segments[field] = msgspec.Raw(orjson.dumps(new[field]))
+    return at_rest.with_segments(head, segments), attrs
+
+
+def _judge(engine: Engine, call: Call, new: Object, old: Object, attrs: AdmissionAttributes) -> bool:
+    """The rules of such a write, in the order of resource.py. Raises ApiError."""
+    kind, plugins = call.served.kind, engine.voices(call.served, call.target.subresource)
+    if call.target.subresource:
+        if call.served.resource not in BY_BYTES:
+            kind.default(new)
+        kind.prepare_status(new, old)
+        errors = kind.validate_status(new, old)
+    else:
+        kind.default(new)
+        for plugin in plugins:
+            plugin.admit(attrs)
+        kind.prepare_update(new, old)
+        errors = kind.validate(new) + kind.validate_update(new, old)
+    if errors:
+        return False
+    for plugin in plugins:
+        plugin.validate(attrs)
+    for plugin in plugins:
+        plugin.allocate(attrs)
+    return True
+
+
+def _named(sent: Object, stored: Stored, _line: bytes, revision: int) -> bool:
+    """A patch's metadata names the stored object, and says no more."""
+    for key, value in sent.items():
+        if key == "resourceVersion":
+            if value != str(revision):
+                return False
+        elif key not in _IDENTITY or orjson.dumps(value) != bytes(getattr(stored, key)):
+            return False
+    return True
+
+
+def _same(sent: Object, stored: Stored, line: bytes, revision: int) -> bool:
+    """A whole metadata (checked by `metadata.check`) says nothing that is not stored."""
+    if sent.get("uid") and orjson.dumps(sent["uid"]) != bytes(stored.uid):
+        return False
+    if sent.get("resourceVersion", str(revision)) != str(revision):
+        return False
+    old: dict[str, Any] = orjson.loads(line)
+    new = {key: value for key, value in sent.items() if key != "resourceVersion"}
+    metadata.carry(new, old)
+    return new == old
+
+
+@cache
+def _decoder(seen: Any) -> msgspec.json.Decoder[Object]:
+    return msgspec.json.Decoder(seen)
