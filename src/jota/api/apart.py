@@ -160,7 +160,7 @@ def plan(
         was = bytes(stored.managedFields)
         changed, removed = fieldset.compare({field: before} if had else {}, {field: new[field]}, root_of(kind.schema))
         writer = Writer(call.manager, served.resource.api_version, call.target.subresource)
-        now = owners.updated(was, changed, removed, writer, rfc3339(engine.clock.now()))
+        now = owners.updated(was, field, changed, removed, writer, rfc3339(engine.clock.now()))
         if now == b"[]":
             return None
         # a label may have this name, too, but no list for its value

@@ -279,6 +279,8 @@ def compare(old: Any, new: Any, type: Type) -> tuple[FieldSet | None, FieldSet |
     """(added or modified, removed) between two values; None for an empty set. Equal parts are not looked into."""
     if old is new or (old == new and _same_kind(old, new)):
         return None, None
+    if type.kind == "struct" and isinstance(new, dict) and isinstance(old, dict) and not type.atomic:
+        return _compare_members(old, new, type, "f:")
     shape = _shape(type, new)
     if not shape or shape != _shape(type, old) or (not old and not new):
         return LEAF, None
@@ -302,8 +304,8 @@ def _compare_members(
     changed: FieldSet = {}
     removed: FieldSet = {}
     for key, value in new.items():
-        if key in old and isinstance(value, str):  # most values: texts have one owner, whatever their type
-            if old[key] != value:
+        if key in old and not isinstance(value, _CONTAINERS):  # most values: these have one owner, whatever their type
+            if old[key] != value or not _same_kind(old[key], value):
                 changed[prefix + key] = LEAF
             continue
         kind = child_type(type, key) if prefix else (type.item or ANY)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from jota.meta.depth import MAX_DEPTH, too_deep
-from jota.meta.errors import bad_request
+from jota.meta.errors import ApiError, bad_request
 from jota.meta.schema import ANY, Type, definition
 
 _PATCH, _RETAIN = "$patch", "$retainKeys"
@@ -37,19 +37,23 @@ def apply(obj: dict[str, Any], patch: Any, schema: str | Type, *, plain: bool = 
 
 def _lay_over(original: dict[str, Any], patch: dict[str, Any], type: Type) -> dict[str, Any]:
     """`_merge_map` for a patch without directives and nulls: what the original lacks is taken as it is."""
-    out = dict(original)
+    out = {**original, **patch}
     for key, value in patch.items():
+        if not isinstance(value, _CONTAINERS):
+            continue
         have = original.get(key)
         if isinstance(value, list):
             below = _child(type, key)
             if "merge" in below.strategies:
-                value = _merge_list(have if isinstance(have, list) else [], value, below, plain=True)
-        elif isinstance(value, dict) and isinstance(have, dict):
+                out[key] = _merge_list(have if isinstance(have, list) else [], value, below, plain=True)
+        elif isinstance(have, dict):
             below = _child(type, key)
             if "replace" not in below.strategies:
-                value = _lay_over(have, value, below)
-        out[key] = value
+                out[key] = _lay_over(have, value, below)
     return out
+
+
+_CONTAINERS = (dict, list)
 
 
 def _child(type: Type, key: str) -> Type:
@@ -132,24 +136,48 @@ _GONE = object()
 def _merge_items(original: list[Any], patch: list[Any], type: Type, plain: bool) -> list[Any]:
     """The items of a patch, merged into those of the original by the merge key. One pass: lists come from strangers."""
     key, below, out = type.merge_key, type.item or ANY, list(original)
+    if plain:
+        return _lay_items(out, patch, key, below)
     where: dict[Any, list[int]] = {}
     for index, have in enumerate(out):
         if isinstance(have, dict):
             where.setdefault(_hashable(have.get(key)), []).append(index)
     for item in patch:
         if not isinstance(item, dict) or key not in item:
-            raise bad_request(f"map: {item} does not contain declared merge key: {key}")
+            raise _keyless(item, key)
         identity = _hashable(item[key])
         found = where.get(identity)
         if item.get(_PATCH) == "delete":
             for index in where.pop(identity, ()):
                 out[index] = _GONE
         elif found:
-            out[found[0]] = (_lay_over if plain else _merge_map)(out[found[0]], item, below)
+            out[found[0]] = _merge_map(out[found[0]], item, below)
         else:
             where[identity] = [len(out)]
-            out.append(item if plain else _merge_map({}, item, below))
+            out.append(_merge_map({}, item, below))
     return [have for have in out if have is not _GONE]
+
+
+def _lay_items(out: list[Any], patch: list[Any], key: str, below: Type) -> list[Any]:
+    """`_merge_items` for a patch without directives and nulls; changes `out`."""
+    where: dict[Any, int] = {}
+    for index, have in enumerate(out):
+        if isinstance(have, dict):
+            where.setdefault(_hashable(have.get(key)), index)
+    for item in patch:
+        if not isinstance(item, dict) or key not in item:
+            raise _keyless(item, key)
+        identity = item[key] if isinstance(item[key], str) else _hashable(item[key])
+        index = where.setdefault(identity, len(out))
+        if index == len(out):
+            out.append(item)
+        else:
+            out[index] = _lay_over(out[index], item, below)
+    return out
+
+
+def _keyless(item: Any, key: str) -> ApiError:
+    return bad_request(f"map: {item} does not contain declared merge key: {key}")
 
 
 def _delete_primitives(out: dict[str, Any], key: str, values: Any) -> None:
