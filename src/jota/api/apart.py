@@ -18,7 +18,7 @@ import orjson
 from jota.aio.clock import rfc3339
 from jota.api import metadata
 from jota.api import object as at_rest
-from jota.api.admission.plugin import AdmissionAttributes
+from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.api.call import FIELD_VALIDATION
 from jota.api.shapes import BY_BYTES
 from jota.kinds.kind import Object
@@ -63,6 +63,30 @@ class Stored(msgspec.Struct):
     finalizers: tuple[str, ...] = ()
 
 
+class Voices(NamedTuple):
+    """What plugins have to say to a write, without those that say nothing; `free`: each of them leaves it apart."""
+
+    admit: tuple[Callable[[AdmissionAttributes], None], ...]
+    validate: tuple[Callable[[AdmissionAttributes], None], ...]
+    allocate: tuple[Callable[[AdmissionAttributes], None], ...]
+    release: tuple[Callable[[AdmissionAttributes], None], ...]
+    free: bool
+
+
+def voices(plugins: tuple[Plugin, ...], *, main: bool) -> Voices:
+    """`main`: of an update of the object itself; subresources are not admitted, but validated."""
+    admit = [p for p in plugins if main and type(p).admit is not Plugin.admit]
+    validate = [p for p in plugins if type(p).validate is not Plugin.validate]
+    allocate = [p for p in plugins if type(p).allocate is not Plugin.allocate]
+    return Voices(
+        tuple(p.admit for p in admit),
+        tuple(p.validate for p in validate),
+        tuple(p.allocate for p in allocate),
+        tuple(p.release for p in plugins if type(p).release is not Plugin.release),
+        all(p.apart for p in (*admit, *validate, *allocate)),
+    )
+
+
 _decode_stored = msgspec.json.Decoder(Stored).decode
 
 
@@ -98,7 +122,7 @@ def applies(engine: Engine, call: Call, part: Part) -> bool:
         and not served.foreign
         and not params.get("dryRun")
         and params.get("fieldValidation", "") in ("", *FIELD_VALIDATION)
-        and all(plugin.apart for plugin in engine.voices(served, call.target.subresource))
+        and engine.voices(served, call.target.subresource).free
         and not engine.webhooks.concern(served.kind)
     )
 
@@ -118,8 +142,8 @@ async def write(engine: Engine, call: Call, name: str, namespace: str, part: Par
     try:
         return await engine.store.put(entry.key, value, expect=entry.revision)
     except BaseException as problem:
-        for plugin in engine.voices(call.served, call.target.subresource):
-            plugin.release(attrs)
+        for release in engine.voices(call.served, call.target.subresource).release:
+            release(attrs)
         if not isinstance(problem, Conflict):
             raise
         return None  # somebody else was first
@@ -145,7 +169,7 @@ def plan(
     raw = bytes(segments[field]) if had else b"{}"
     before: Object = orjson.loads(raw)
     seen = kind.apart[field]
-    others = {} if seen is None else _decoder(seen).decode(rest)
+    others: Object = {} if seen is None else _decoder(seen).decode(rest)
     old: Object = {"metadata": {"name": name, "namespace": namespace}, **others, field: before}
     # the result may share parts with the stored value, and defaults are written into it
     wanted = part.change(before if served.resource in BY_BYTES else orjson.loads(raw))
@@ -172,7 +196,7 @@ def plan(
 
 def _judge(engine: Engine, call: Call, new: Object, old: Object, attrs: AdmissionAttributes) -> bool:
     """The rules of such a write, in the order of resource.py. Raises ApiError."""
-    kind, plugins = call.served.kind, engine.voices(call.served, call.target.subresource)
+    kind, said = call.served.kind, engine.voices(call.served, call.target.subresource)
     if call.target.subresource:
         if call.served.resource not in BY_BYTES:
             kind.default(new)
@@ -180,16 +204,16 @@ def _judge(engine: Engine, call: Call, new: Object, old: Object, attrs: Admissio
         errors = kind.validate_status(new, old)
     else:
         kind.default(new)
-        for plugin in plugins:
-            plugin.admit(attrs)
+        for admit in said.admit:
+            admit(attrs)
         kind.prepare_update(new, old)
         errors = kind.validate(new) + kind.validate_update(new, old)
     if errors:
         return False
-    for plugin in plugins:
-        plugin.validate(attrs)
-    for plugin in plugins:
-        plugin.allocate(attrs)
+    for validate in said.validate:
+        validate(attrs)
+    for allocate in said.allocate:
+        allocate(attrs)
     return True
 
 

@@ -93,7 +93,7 @@ class Engine:
         self.twins = Twins(self)
         self._handling: dict[int, tuple[Plugin, ...]] = {}
         self._judging: dict[int, tuple[Plugin, ...]] = {}
-        self._voices: dict[tuple[int, bool], tuple[Plugin, ...]] = {}
+        self._voices: dict[tuple[int, bool], apart.Voices] = {}
 
     # -- decoding
 
@@ -535,18 +535,12 @@ class Engine:
             found = self._judging[id(served)] = tuple(p for p in self.plugins(served) if p.asks)
         return found
 
-    def voices(self, served: Served, subresource: str) -> tuple[Plugin, ...]:
-        """Those of `plugins` that do anything at all on an update of the object, or through a subresource of it."""
+    def voices(self, served: Served, subresource: str) -> apart.Voices:
+        """Of `plugins`, what those do that do anything at all on an update of the object, or through a subresource of it."""
         key = id(served), bool(subresource)
         found = self._voices.get(key)
         if found is None:
-            found = self._voices[key] = tuple(
-                plugin
-                for plugin in self.plugins(served)
-                if type(plugin).validate is not Plugin.validate
-                or type(plugin).allocate is not Plugin.allocate
-                or (not subresource and type(plugin).admit is not Plugin.admit)
-            )
+            found = self._voices[key] = apart.voices(self.plugins(served), main=not subresource)
         return found
 
     def add_plugin(self, plugin: Plugin) -> None:

@@ -305,7 +305,8 @@ def _compare_members(
     removed: FieldSet = {}
     for key, value in new.items():
         if key in old and not isinstance(value, _CONTAINERS):  # most values: these have one owner, whatever their type
-            if old[key] != value or not _same_kind(old[key], value):
+            was = old[key]
+            if was != value or (was.__class__ is not value.__class__ and not _same_kind(was, value)):
                 changed[prefix + key] = LEAF
             continue
         kind = child_type(type, key) if prefix else (type.item or ANY)

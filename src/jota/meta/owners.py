@@ -1,17 +1,16 @@
-"""managedFields as bytes: what a write of one top-level field makes of them, worked out once for all objects of a kind.
+"""managedFields as bytes: what a write of one top-level field makes of them.
 
-Sets of fields are added and subtracted per top-level field, so what an entry says of others stays bytes. What the entries
-say of this one is the same for all pods of a template, for all leases: apply.py's arithmetic runs once for it.
+Sets of fields are added and subtracted per top-level field, so what an entry says of others is never decoded, and an entry
+that says nothing of this one stays as it is:
 
-    owners: "a" of f:metadata, f:spec; "kubelet" of f:status {A}   +   "kubelet" sets f:status {A, B} at T
-    key:    ((a, no f:status), (kubelet, f:status {A})), {B}           outcome: ((a, as it is), (kubelet, f:status {A, B}, now))
+    "kcm" of f:metadata, f:spec; "kubelet" of f:status {A}   +   "kubelet" sets f:status {A, B} at T
+    "kcm" of the same bytes;     "kubelet" of f:status {A, B} at T
 
-In: an encoded list and what changed. Out: an encoded list. Next: apply.py.
+In: an encoded list and what changed. Out: an encoded list. The whole arithmetic is apply.py's.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -20,10 +19,6 @@ import orjson
 from jota.meta import apply, fieldset
 from jota.meta.apply import MAX_UPDATE_MANAGERS, Object
 from jota.meta.fieldset import FieldSet
-
-_LARGEST = 8 << 10
-"""Bytes of what is worth remembering."""
-_UPDATE = "Update"
 
 
 class Writer(NamedTuple):
@@ -44,18 +39,12 @@ class _Entry(msgspec.Struct):
     time: str = ""
     subresource: str = ""
 
+    def of(self, writer: Writer) -> bool:
+        return self.operation == "Update" and (self.manager, self.apiVersion, self.subresource) == writer
 
-_Held = tuple[str, str, str, str, bytes, bool]
-"""Operation, manager, API version, subresource; what the entry has of the field, b"" for nothing; whether of others, too."""
-
-
-class _Step(NamedTuple):
-    """An entry of the new list: which of the old ones it was (-1: none), what it has of the field now (None: as it was),
-    and whether its time is now."""
-
-    source: int
-    fields: bytes | None
-    now: bool
+    def rank(self) -> tuple[str, ...]:
+        """By which upstream orders the list."""
+        return self.operation, self.time, self.manager, self.apiVersion, self.subresource
 
 
 _decode_entries = msgspec.json.Decoder(list[_Entry]).decode
@@ -72,88 +61,59 @@ def updated(
     a list that is not one."""
     if not changed and not removed:
         return owners
-    entries, key = _decode_entries(owners), "f:" + field
-    form = []
-    for e in entries:
-        have = e.fieldsV1.get(key)
-        others = len(e.fieldsV1) > (have is not None)
-        form.append((e.operation, e.manager, e.apiVersion, e.subresource, b"" if have is None else bytes(have), others))
-    more, less = orjson.dumps(changed or {}), orjson.dumps(removed or {})
-    size = len(more) + len(less) + sum([len(held[4]) for held in form])
-    # with as many managers as may be, the oldest are merged: all they have is looked at
-    if size > _LARGEST or len(entries) >= MAX_UPDATE_MANAGERS or not all([e.fieldsV1 for e in entries]):
+    entries = _decode_entries(owners)
+    own = [place for place, e in enumerate(entries) if e.of(writer)]
+    if len(entries) >= MAX_UPDATE_MANAGERS or len(own) > 1 or not all(e.fieldsV1 for e in entries):
         return _at_length(owners, changed, removed, writer, now)
-    steps = _outcome(tuple(form), key, more, less, writer)
-    if steps is None:
+    key, same = "f:" + field, not own or own[0] == len(entries) - 1
+    ready: list[tuple[tuple[str, ...], bytes]] = []
+    for e, raw in zip(entries, _decode_raw(owners), strict=True):
+        mine, have = e.of(writer), e.fieldsV1.get(key)
+        if have is None and not mine:
+            ready.append((e.rank(), bytes(raw)))
+            continue
+        before: FieldSet = {} if have is None else {key: orjson.loads(bytes(have))}
+        after = fieldset.subtract(before, removed) if removed else before
+        if changed:
+            after = fieldset.union_roots(after, changed) if mine else fieldset.subtract(after, changed)
+        if after == before:
+            ready.append((e.rank(), bytes(raw)))
+            continue
+        same = False
+        e.time = now if mine else e.time
+        if after or len(e.fieldsV1) > (have is not None):
+            ready.append((e.rank(), _encoded(e, key, after)))
+    if changed and not own:
+        same = False
+        e = _Entry({}, writer.manager, "Update", writer.api_version, now, writer.subresource)
+        ready.append((e.rank(), _encoded(e, key, changed)))
+    if same:
         return owners
-    if steps is _TWICE:
-        return _at_length(owners, changed, removed, writer, now)
-    ready, raw = [], _decode_raw(owners)
-    for source, fields, timed in steps:
-        e = (
-            entries[source]
-            if source >= 0
-            else _Entry({}, writer.manager, _UPDATE, writer.api_version, "", writer.subresource)
-        )
-        time = now if timed else e.time
-        encoded = bytes(raw[source]) if fields is None else _encoded(e, time, key, fields)
-        ready.append(((e.operation, time, e.manager, e.apiVersion, e.subresource), encoded))
-    ready.sort(key=_rank)
+    ready.sort(key=_first)
     return b"[" + b",".join([encoded for _, encoded in ready]) + b"]"
 
 
-def _rank(ready: tuple[tuple[str, ...], bytes]) -> tuple[str, ...]:
+def _first(ready: tuple[tuple[str, ...], bytes]) -> tuple[str, ...]:
     return ready[0]
 
 
-_TWICE = (_Step(-2, None, False),)
-"""The writer has two entries (a client put them there): of such it takes apply.py to make one."""
-
-
-@lru_cache(maxsize=1024)
-def _outcome(
-    form: tuple[_Held, ...], key: str, changed: bytes, removed: bytes, writer: Writer
-) -> tuple[_Step, ...] | None:
-    """None: nothing changes."""
-    more, less = orjson.loads(changed), orjson.loads(removed)
-    steps: list[_Step] = []
-    own = -1
-    for source, (operation, manager, version, subresource, have, others) in enumerate(form):
-        fields: FieldSet = {key: orjson.loads(have)} if have else {}
-        rest = fieldset.subtract(fields, less) if less else fields
-        if operation == _UPDATE and (manager, version, subresource) == writer:
-            if own >= 0:
-                return _TWICE
-            own, rest = source, fieldset.union_roots(rest, more)
-        elif more:
-            rest = fieldset.subtract(rest, more)
-        if rest == fields:
-            steps.append(_Step(source, None, False))
-        elif rest or others:
-            steps.append(_Step(source, orjson.dumps(rest[key]) if rest else b"", own == source))
-    if own < 0 and more:
-        steps.append(_Step(-1, orjson.dumps(more[key]), True))
-    # an own entry that is not the last is put in order, as apply.py does
-    same = all(step.fields is None for step in steps) and len(steps) == len(form)
-    return None if same and own in (-1, len(form) - 1) else tuple(steps)
-
-
-def _encoded(e: _Entry, time: str, key: str, fields: bytes) -> bytes:
-    """The entry with these fields under `key`, as apply.py would encode it."""
-    sets = e.fieldsV1
+def _encoded(e: _Entry, key: str, fields: FieldSet) -> bytes:
+    """The entry with what `fields` has under `key`, as apply.py would encode it."""
+    sets = dict(e.fieldsV1)
     if fields:
-        sets = {**sets, key: msgspec.Raw(fields)}
+        sets[key] = msgspec.Raw(orjson.dumps(fields[key]))
     else:
-        sets = {other: have for other, have in sets.items() if other != key}
+        del sets[key]
     head: Object = {"manager": e.manager, "operation": e.operation, "apiVersion": e.apiVersion}
-    if time:
-        head["time"] = time
+    if e.time:
+        head["time"] = e.time
     parts = b",".join([orjson.dumps(name) + b":" + bytes(have) for name, have in sets.items()])
     tail = b',"subresource":' + orjson.dumps(e.subresource) if e.subresource else b""
     return b'%b,"fieldsType":"FieldsV1","fieldsV1":{%b}%b}' % (orjson.dumps(head)[:-1], parts, tail)
 
 
 def _at_length(owners: bytes, changed: FieldSet | None, removed: FieldSet | None, writer: Writer, now: str) -> bytes:
+    """With as many managers as there may be the oldest are merged: all that they have is looked at."""
     entries: list[Object] = orjson.loads(owners)
     made = apply.note_update(entries, changed or {}, removed or {}, **writer._asdict(), time=now)
     return owners if made is entries else orjson.dumps(made)
