@@ -74,7 +74,7 @@ class Voices(NamedTuple):
 
 
 def voices(plugins: tuple[Plugin, ...], *, main: bool) -> Voices:
-    """`main`: of an update of the object itself; subresources are not admitted, but validated."""
+    """`main`: of a write of the object itself; what comes through a subresource is not admitted, but validated."""
     admit = [p for p in plugins if main and type(p).admit is not Plugin.admit]
     validate = [p for p in plugins if type(p).validate is not Plugin.validate]
     allocate = [p for p in plugins if type(p).allocate is not Plugin.allocate]

@@ -60,7 +60,7 @@ def check(obj: Object) -> dict[str, Any]:
         msgspec.convert(metadata, _Meta)
     except msgspec.ValidationError as e:
         raise bad_request(f"the object's metadata is of a wrong type: {e}") from None
-    for key in [k for k, v in metadata.items() if k not in KNOWN or v in EMPTY]:
+    for key in [k for k, v in metadata.items() if k not in KNOWN or (not v and v in EMPTY)]:
         if key != "managedFields" or metadata[key] is None:
             del metadata[key]
     for key in ("labels", "annotations"):

@@ -217,23 +217,23 @@ class Engine:
         if not defaulted:
             kind.default(obj)
         attrs = self.attributes(call, "CREATE", obj, None)
-        plugins = self.plugins(served)
-        for plugin in plugins:
-            plugin.admit(attrs)
+        said = self.voices(served, "")
+        for admit in said.admit:
+            admit(attrs)
         hooked = self.webhooks.concern(kind)
         if hooked and await self.webhooks.mutate(attrs, call.warn):
             meta = self._mutated(call, obj, meta)
         if kind.status and served.resource not in KEEP_STATUS:
             obj.pop("status", None)
         tail, shape = await self._prepare(call, obj)
-        for plugin in plugins:
-            plugin.validate(attrs)
+        for validate in said.validate:
+            validate(attrs)
         if hooked:
             await self.webhooks.validate(attrs, call.warn)
         for plugin in self._judges(served):
             await plugin.judge(attrs)
-        for plugin in plugins:
-            plugin.allocate(attrs)
+        for allocate in said.allocate:
+            allocate(attrs)
         if shape is None or not shape.quiet or meta.get("annotations"):
             for text in kind.warnings(obj):
                 call.warn(text)
@@ -261,8 +261,8 @@ class Engine:
 
     def _release(self, served: Served, attrs: AdmissionAttributes) -> None:
         """A write that was let in is not made: what plugins reserved for it is free again."""
-        for plugin in self.plugins(served):
-            plugin.release(attrs)
+        for release in self.voices(served, attrs.subresource).release:
+            release(attrs)
 
     async def _prepare(self, call: Call, obj: Object) -> tuple[bytes, Shape | None]:
         """The kind's own preparation and rules for a new object. Kinds known by their bytes get those, too (else b"").
@@ -428,10 +428,11 @@ class Engine:
             name = old["metadata"]["name"]
             raise invalid_object(served.resource.kind, name, errors, served.resource.group)
         attrs = self.attributes(call, "UPDATE", new, old, subresource)
-        for plugin in self.plugins(served):
-            plugin.validate(attrs)
-        for plugin in self.plugins(served) if finish is None else ():
-            plugin.allocate(attrs)
+        said = self.voices(served, subresource)
+        for validate in said.validate:
+            validate(attrs)
+        for allocate in said.allocate if finish is None else ():
+            allocate(attrs)
         if _unchanged(new, old):
             return True
         for text in kind.warnings(new) if not subresource else ():
@@ -536,7 +537,7 @@ class Engine:
         return found
 
     def voices(self, served: Served, subresource: str) -> apart.Voices:
-        """Of `plugins`, what those do that do anything at all on an update of the object, or through a subresource of it."""
+        """What `plugins` have to say to a write of the object itself, or through a subresource of it."""
         key = id(served), bool(subresource)
         found = self._voices.get(key)
         if found is None:

@@ -156,7 +156,9 @@ def track_update(
     changed, removed = _changes(live, new, root_of(schema), unchanged)
     if changed is None and removed is None:
         return base if isinstance(base, list) else []
-    own = _Manager(manager, "Update", api_version, subresource, time, LEAF)
+    own = _Manager(manager, "Update", api_version, subresource, time, changed or LEAF)
+    if not managers:
+        return [_entry(own)]
     made = _noted(managers, own, changed or {}, removed or {})
     if made is None:
         return base if isinstance(base, list) else []

@@ -266,6 +266,8 @@ _MEMO_LIMIT = 32 * 1024
 
 def created_segment(value: Any, type: Type) -> FieldSet:
     """`created`, memoised by the value's bytes: the pods of one template share their set."""
+    if not isinstance(value, dict) or not _nested(value):
+        return created(value, type)  # its keys are all that counts
     data = orjson.dumps(value)
     return created(value, type) if len(data) > _MEMO_LIMIT else _memo(data, type)
 

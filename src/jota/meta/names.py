@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from jota.meta.errors import FieldError, forbidden_field, invalid, required, too_long
@@ -55,6 +56,11 @@ def _pattern(message: str, pattern: str, *examples: str) -> str:
     return f"{message} (e.g. {shown}regex used for validation is '{pattern}')"
 
 
+_LABEL_DETAIL = _pattern(_LABEL_MESSAGE, _LABEL, "my-name", "123-abc")
+_SUBDOMAIN_DETAIL = _pattern(_SUBDOMAIN_MESSAGE, _SUBDOMAIN, "example.com")
+_LABEL_1035_DETAIL = _pattern(_LABEL_1035_MESSAGE, _LABEL_1035, "my-name", "abc-123")
+
+
 def _bounded(value: str, limit: int, rule: re.Pattern[str], detail: str) -> list[str]:
     out = [_too_long(limit)] if len(value.encode()) > limit else []
     if not rule.fullmatch(value):
@@ -64,7 +70,7 @@ def _bounded(value: str, limit: int, rule: re.Pattern[str], detail: str) -> list
 
 def dns_label(value: str) -> list[str]:
     """RFC 1123 label, at most 63 bytes (namespaces, service ports). When only the dots are wrong, that is what is said."""
-    detail = _pattern(_LABEL_MESSAGE, _LABEL, "my-name", "123-abc")
+    detail = _LABEL_DETAIL
     if "." in value and _SUBDOMAIN_RE.fullmatch(value):
         detail = "must not contain dots"
     return _bounded(value, 63, _LABEL_RE, detail)
@@ -72,12 +78,12 @@ def dns_label(value: str) -> list[str]:
 
 def dns_subdomain(value: str) -> list[str]:
     """RFC 1123 subdomain, at most 253 bytes (the rule for most names)."""
-    return _bounded(value, 253, _SUBDOMAIN_RE, _pattern(_SUBDOMAIN_MESSAGE, _SUBDOMAIN, "example.com"))
+    return _bounded(value, 253, _SUBDOMAIN_RE, _SUBDOMAIN_DETAIL)
 
 
 def dns_1035_label(value: str) -> list[str]:
     """RFC 1035 label: a DNS label that starts with a letter (Services)."""
-    return _bounded(value, 63, _LABEL_1035_RE, _pattern(_LABEL_1035_MESSAGE, _LABEL_1035, "my-name", "abc-123"))
+    return _bounded(value, 63, _LABEL_1035_RE, _LABEL_1035_DETAIL)
 
 
 def path_segment(value: str) -> list[str]:
@@ -180,9 +186,17 @@ def validate_labels(labels: dict[str, str] | None, path: str) -> list[FieldError
     """Also for pod templates and selectors."""
     out: list[FieldError] = []
     for key, value in (labels or {}).items():
+        if _is_label(key, value or ""):
+            continue
         out += [invalid(path, key, detail) for detail in qualified_name(key)]
         out += [invalid(path, value, detail) for detail in label_value(value or "")]
     return out
+
+
+@lru_cache(maxsize=8192)
+def _is_label(key: str, value: str) -> bool:
+    """The same labels come again and again."""
+    return not qualified_name(key) and not label_value(value)
 
 
 def validate_annotations(annotations: dict[str, str] | None, path: str) -> list[FieldError]:
