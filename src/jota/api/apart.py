@@ -113,7 +113,7 @@ def part_of(call: Call, body: Object, change: Callable[[str, Object], Any], *, w
 
 def applies(engine: Engine, call: Call, part: Part) -> bool:
     """Whether a write of this part can be made apart: nobody has to see the whole object, and it is kept in the form in
-    which it is shown. Pure."""
+    which it is shown. Changes nothing."""
     served, params = call.served, call.params
     return (
         part.field in served.kind.apart
@@ -167,7 +167,9 @@ def plan(
     if not had and field != "status":
         return None
     raw = bytes(segments[field]) if had else b"{}"
-    before: Object = orjson.loads(raw)
+    before = orjson.loads(raw)
+    if not isinstance(before, dict):
+        return None
     seen = kind.apart[field]
     others: Object = {} if seen is None else _decoder(seen).decode(rest)
     old: Object = {"metadata": {"name": name, "namespace": namespace}, **others, field: before}

@@ -300,14 +300,17 @@ def _same_kind(old: Any, new: Any) -> bool:
     return isinstance(old, bool) is isinstance(new, bool)
 
 
+_ABSENT = object()
+
+
 def _compare_members(
     old: dict[str, Any], new: dict[str, Any], type: Type, prefix: str
 ) -> tuple[FieldSet | None, FieldSet | None]:
     changed: FieldSet = {}
     removed: FieldSet = {}
     for key, value in new.items():
-        if key in old and not isinstance(value, _CONTAINERS):  # most values: these have one owner, whatever their type
-            was = old[key]
+        if not isinstance(value, _CONTAINERS):  # most values: these have one owner, whatever their type
+            was = old.get(key, _ABSENT)
             if was != value or (was.__class__ is not value.__class__ and not _same_kind(was, value)):
                 changed[prefix + key] = LEAF
             continue

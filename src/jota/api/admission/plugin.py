@@ -51,8 +51,8 @@ class Plugin:
     not change, equal requests have equal outcomes (twins.py). What `allocate` looks at does not count."""
 
     apart: ClassVar[bool] = False
-    """On an UPDATE it looks at no more of the objects than `Kind.apart` lets it see, and at metadata only for whether it
-    changed (api/apart.py). Asked of plugins that have a say in such a write."""
+    """On an UPDATE it looks at no more of the objects than `Kind.apart` lets it see, at metadata only for whether it
+    changed, and reserves nothing (api/apart.py). Asked of plugins that have a say in such a write."""
 
     def handles(self, kind: Kind) -> bool:
         """Whether writes of this kind concern the plugin at all. Asked once per kind."""

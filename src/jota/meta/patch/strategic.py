@@ -120,7 +120,7 @@ def _without_directives(patch: list[Any], type: Type) -> list[Any]:
 def _merge_list(original: list[Any], patch: list[Any], type: Type, plain: bool = False) -> list[Any]:
     if not patch:
         return original  # nothing to merge: a list is emptied by directives alone
-    if not any(isinstance(p, dict) for p in patch):
+    if not isinstance(patch[0], dict) and not any(isinstance(p, dict) for p in patch):
         # primitives: the union, original order first
         return _unique([*original, *patch])
     if not plain and any(isinstance(p, dict) and p.get(_PATCH) == "replace" for p in patch):
