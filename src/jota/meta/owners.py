@@ -74,6 +74,7 @@ def updated(
             continue
         before: FieldSet = {} if have is None else {key: orjson.loads(bytes(have))}
         after = fieldset.subtract(before, removed) if removed else before
+        gone = not after
         if changed:
             after = fieldset.union_roots(after, changed) if mine else fieldset.subtract(after, changed)
         if after == before:
@@ -82,11 +83,11 @@ def updated(
         same = False
         e.time = now if mine else e.time
         if after or len(e.fieldsV1) > (have is not None):
-            ready.append((e.rank(), _encoded(e, key, after)))
+            ready.append((e.rank(), _encoded(e, key, after, gone)))
     if changed and not own:
         same = False
         e = _Entry({}, writer.manager, "Update", writer.api_version, now, writer.subresource)
-        ready.append((e.rank(), _encoded(e, key, changed)))
+        ready.append((e.rank(), _encoded(e, key, changed, True)))
     if same:
         return owners
     ready.sort(key=_first)
@@ -97,13 +98,13 @@ def _first(ready: tuple[tuple[str, ...], bytes]) -> tuple[str, ...]:
     return ready[0]
 
 
-def _encoded(e: _Entry, key: str, fields: FieldSet) -> bytes:
-    """The entry with what `fields` has under `key`, as apply.py would encode it."""
+def _encoded(e: _Entry, key: str, fields: FieldSet, gone: bool) -> bytes:
+    """The entry with what `fields` has under `key`, as apply.py would encode it; `gone`: in between it had nothing there."""
     sets = dict(e.fieldsV1)
+    if gone or not fields:
+        sets.pop(key, None)
     if fields:
         sets[key] = msgspec.Raw(orjson.dumps(fields[key]))
-    else:
-        del sets[key]
     head: Object = {"manager": e.manager, "operation": e.operation, "apiVersion": e.apiVersion}
     if e.time:
         head["time"] = e.time
