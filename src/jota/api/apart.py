@@ -118,6 +118,7 @@ def applies(engine: Engine, call: Call, part: Part) -> bool:
     return (
         part.field in served.kind.apart
         and bool(served.kind.schema)
+        and served.kind.judge is None
         and not served.converted
         and not served.foreign
         and not params.get("dryRun")
