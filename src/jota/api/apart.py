@@ -83,7 +83,7 @@ def voices(plugins: tuple[Plugin, ...], *, main: bool) -> Voices:
         tuple(p.validate for p in validate),
         tuple(p.allocate for p in allocate),
         tuple(p.release for p in plugins if type(p).release is not Plugin.release),
-        all(p.apart for p in (*admit, *validate, *allocate)),
+        all(p.apart for p in (*admit, *validate, *allocate)) and not any(p.asks for p in plugins),
     )
 
 
