@@ -289,3 +289,18 @@ async def test_updates_without_a_version_all_succeed_in_some_order(api: ApiServe
     left = orjson.loads((await api.request("GET", f"{where}/raced")).body)  # type: ignore[arg-type]
     assert left["data"]["n"] == left["metadata"]["labels"]["n"]
     assert len({orjson.loads(a.body)["metadata"]["resourceVersion"] for a in answers}) == 4  # type: ignore[arg-type]
+
+
+@story
+async def test_an_applied_object_is_of_the_version_that_it_is_applied_to(api: ApiServer) -> None:
+    """The Python client's own suite applies a Deployment to the address of a pod."""
+    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}}
+    refused = await api.request(
+        "PATCH",
+        "/api/v1/namespaces/default/pods/a",
+        body,
+        query="fieldManager=m&dryRun=All",
+        content_type="application/apply-patch+yaml",
+    )
+    text = b"Incorrect version specified in apply patch. Specified patch version: apps/v1, expected: v1"
+    assert (refused.status, text in refused.body) == (400, True)

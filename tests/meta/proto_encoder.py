@@ -41,7 +41,7 @@ class Encoder:
     def add(self, name: str) -> None:
         if name in self.rows:
             return
-        rows = msgspec.json.decode(protobuf._raw()[name], type=list[tuple[int, str, str, int]])
+        rows = msgspec.json.decode(protobuf.messages()[name], type=list[tuple[int, str, str, int]])
         self.rows[name] = rows
         message = self.file.message_type.add(name=_flat(name))
         for number, _, type, flags in rows:

@@ -209,7 +209,7 @@ def test_zero_values_that_json_omits_are_dropped_and_pointers_to_zero_stay() -> 
 
 
 def test_every_message_of_the_data_file_has_a_plan() -> None:
-    for name in protobuf._raw():
+    for name in protobuf.messages():
         protobuf._plan(name)
 
 

@@ -19,7 +19,16 @@ from jota.api.flowcontrol.seat import Seat, seated
 from jota.api.flowcontrol.width import seats
 from jota.api.hints import choices, paths
 from jota.api.path import Target, parameters, parse
-from jota.meta.errors import ApiError, forbidden, internal, path_not_found, too_many_requests, unauthorized, unavailable
+from jota.meta.errors import (
+    ApiError,
+    forbidden,
+    internal,
+    not_acceptable,
+    path_not_found,
+    too_many_requests,
+    unauthorized,
+    unavailable,
+)
 from jota.meta.selectors import parse_fields
 from jota.store.protocol import StoreError
 from jota.wire.message import Request, Response
@@ -57,6 +66,8 @@ async def handle(api: Api, request: Request) -> Response:
         response = respond.error(internal(f"{type(problem).__name__}: {problem}"))
     if trail is not None:
         response = trail.finish(response)
+    if "protobuf" in request.headers.get("accept", "") and target is not None:
+        response = await _in_protobuf(api, request, target, response)
     if "flow" in request.extra:
         response.headers = [*response.headers, *request.extra["flow"]]
     if "accept-encoding" in request.headers and compress.wanted(request, response):
@@ -67,6 +78,15 @@ async def handle(api: Api, request: Request) -> Response:
         response.own = (("Audit-Id", audit_id),)
     api.metrics.observe(target, request.method, response.status, api.clock.monotonic() - began)
     return response
+
+
+async def _in_protobuf(api: Api, request: Request, target: Target, response: Response) -> Response:
+    if target.subresource in LONG_RUNNING or api.aggregation.route(target) is not None:
+        return response
+    # few clients take nothing else
+    from jota.api import protobuf_form
+
+    return await protobuf_form.answer(request, target, response)
 
 
 def _audit_id(api: Api, request: Request) -> str:
@@ -222,6 +242,11 @@ async def _dispatch(
         if target.subresource in LONG_RUNNING
         else negotiate.accept(request.headers.get("accept", ""), served.answer is None)
     )
+    if accepted.protobuf and not accepted.form:
+        from jota.api import protobuf_form
+
+        if not protobuf_form.can(served.kind):
+            raise not_acceptable(negotiate.WITHOUT_PROTOBUF)
     call = Call(request, target, params, user, served, accepted)
     call.seat = seat
     trail: Trail | None = request.extra.get("audit")

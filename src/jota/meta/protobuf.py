@@ -92,7 +92,7 @@ def message_of(api_version: str, kind: str) -> str | None:
     group, _, version = api_version.rpartition("/")
     package = _PACKAGES.get(group) or f"k8s.io.api.{group.partition('.')[0]}."
     for name in (f"{package}{version}.{kind}", f"{_META}{kind}" if kind in _EVERYWHERE else ""):
-        if name in _raw():
+        if name in messages():
             return name
     return None
 
@@ -174,14 +174,15 @@ class _Field(NamedTuple):
 
 
 @cache
-def _raw() -> dict[str, msgspec.Raw]:
+def messages() -> dict[str, msgspec.Raw]:
+    """Message -> its rows in the data file, still encoded."""
     data = resources.files("jota.meta").joinpath("data/protobuf.json.gz").read_bytes()
     return msgspec.json.decode(gzip.decompress(data), type=dict[str, msgspec.Raw])
 
 
 @cache
 def _plan(message: str) -> dict[int, _Field]:
-    raw = _raw().get(message)
+    raw = messages().get(message)
     if raw is None:
         raise _Malformed(f"unknown message {message}")
     return {

@@ -56,6 +56,9 @@ def _read(engine: Engine, call: Call) -> Object:
         raise bad_request("an apply patch must be an object with apiVersion and kind")
     for problem in problems:
         call.warn(problem)
+    if applied["apiVersion"] != kind.resource.api_version:
+        versions = f"Specified patch version: {applied['apiVersion']}, expected: {kind.resource.api_version}"
+        raise bad_request(f"Incorrect version specified in apply patch. {versions}")
     engine.check_type(call.served, applied)
     if kind.structure is not None:
         _declared(call, applied, kind.structure)
