@@ -7,9 +7,10 @@ import base64
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from jota.api.filters.attributes import User
-from jota.controllers.certificates import CLIENT, SERVING, judge
+from jota.controllers.certificates import CLIENT, SERVING, USER, judge, misused
 from jota.controllers.controller import ControllerConfig
 from jota.meta.resource import CSRS
 from jota.pki.ca import CertificateAuthority, Subject, create_csr
@@ -78,5 +79,52 @@ def test_a_bootstrapping_node_gets_its_certificate_and_an_impostor_does_not() ->
             await api.advance(6000)
             names = [c["metadata"]["name"] for c in (await api.client.list(CSRS))["items"]]
             assert names == ["bad"], "what was answered is cleaned up after an hour"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("usages", "text"),
+    [
+        (["client auth"], ""),
+        (["digital signature", "key encipherment", "client auth"], ""),
+        (["digital signature"], "missing required usage for client certificate: client auth"),
+        (["client auth", "server auth"], "invalid usage for client certificate: server auth"),
+    ],
+)
+def test_what_a_users_certificate_is_for(usages: list[str], text: str) -> None:
+    assert misused(usages) == text
+
+
+def test_a_users_certificate_is_signed_once_an_administrator_approves_it() -> None:
+    async def story() -> None:
+        authority = CertificateAuthority(CertificateAuthority.create("test", days=9, now=1_800_000_000.0))
+        async with running(config=ControllerConfig(signer=authority)) as api:
+
+            async def ask(name: str, *usages: str) -> None:
+                pem, _ = create_csr(Subject("jane", ("developers",)))
+                request = base64.b64encode(pem).decode()
+                spec = {"request": request, "signerName": USER, "usages": list(usages), "expirationSeconds": 3600}
+                csr = await api.client.create(CSRS, {"metadata": {"name": name}, "spec": spec})
+                await api.advance(2)
+                assert not (await api.client.get(CSRS, name))["status"], "nobody but an administrator approves it"
+                approved = {"type": "Approved", "status": "True", "reason": "KubectlApprove"}
+                await api.client.update(CSRS, {**csr, "status": {"conditions": [approved]}}, subresource="approval")
+                await api.advance(2)
+
+            await ask("jane", "client auth", "digital signature")
+            pem = base64.b64decode((await api.client.get(CSRS, "jane"))["status"]["certificate"])
+            certificate = x509.load_pem_x509_certificate(pem)
+            assert "O=developers" in certificate.subject.rfc4514_string()
+            seconds = (certificate.not_valid_after_utc - certificate.not_valid_before_utc).total_seconds()
+            assert seconds <= 2 * 3600, "an hour, and the hour for clocks that go wrong"
+            await ask("host", "server auth", "client auth")
+            status = (await api.client.get(CSRS, "host"))["status"]
+            failed = next(c for c in status["conditions"] if c["type"] == "Failed")
+            assert (failed["reason"], failed["message"]) == (
+                "SignerValidationFailure",
+                "invalid usage for client certificate: server auth",
+            )
+            assert "certificate" not in status
 
     asyncio.run(story())

@@ -16,6 +16,7 @@ from jota.pki.ca import (
     CertificateAuthority,
     Subject,
     create_csr,
+    create_rsa_key,
     expiry,
     fingerprint,
     read_certificate,
@@ -42,6 +43,19 @@ def test_an_issued_certificate_names_its_subject(authority: CertificateAuthority
     (tmp_path / "k.pem").write_bytes(pair.key)
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tmp_path / "c.pem", tmp_path / "k.pem")
     assert authority.fingerprint == fingerprint(authority.certificate_pem)
+
+
+def test_a_certificate_for_a_key_that_is_there(authority: CertificateAuthority, tmp_path: Path) -> None:
+    """Java's clients take an RSA key in PKCS#1 and, without further libraries, no other."""
+    key = create_rsa_key()
+    assert key.startswith(b"-----BEGIN RSA PRIVATE KEY-----")
+    pair = authority.issue(Subject("jane", ()), days=1, client=True, server=False, now=NOW, key_pem=key)
+    assert pair.key == key
+    (tmp_path / "c.pem").write_bytes(pair.certificate)
+    (tmp_path / "k.pem").write_bytes(key)
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(tmp_path / "c.pem", tmp_path / "k.pem")
+    with pytest.raises(ValueError):
+        authority.issue(Subject("jane", ()), days=1, client=True, server=False, now=NOW, key_pem=b"garbage")
 
 
 def test_a_request_is_signed_for_what_it_asks(authority: CertificateAuthority) -> None:

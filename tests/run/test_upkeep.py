@@ -53,3 +53,15 @@ def test_new_connections_see_a_renewed_certificate(tmp_path: Path) -> None:
         assert first != second
 
     asyncio.run(story())
+
+
+def test_the_administrators_key_is_one_that_every_client_reads_and_is_kept(tmp_path: Path) -> None:
+    def issue() -> bytes:
+        ensure(tmp_path, addresses=[], service_cidr="10.1.0.0/16", domain="d", now=SystemClock().now())
+        return (tmp_path / "admin.key").read_bytes()
+
+    first = issue()
+    assert first.startswith(b"-----BEGIN RSA PRIVATE KEY-----")
+    assert issue() == first
+    (tmp_path / "admin.key").write_bytes((tmp_path / "server.key").read_bytes())
+    assert issue().startswith(b"-----BEGIN RSA PRIVATE KEY-----"), "the EC key of an older version is replaced"

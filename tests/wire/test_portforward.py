@@ -11,6 +11,7 @@ import pytest
 from test_remotecommand import SPDY, WS
 from wirekit import pipe, run, serving
 
+from jota.wire import portforward
 from jota.wire.dial import dial, forward
 from jota.wire.message import Request
 from jota.wire.portforward import parse_ports, serve
@@ -185,3 +186,32 @@ async def echoed(socket, *, text):
         got += len(data)
     await sending
     return sent.hexdigest(), came.hexdigest()
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_client_may_hang_up_after_the_backend_did(leaves, monkeypatch):
+    """kube-rs reads the answer, drops its end, and takes a Close that came before its own for an error."""
+    monkeypatch.setattr(portforward, "LINGER", 30.0 if leaves else 0.0)
+
+    async def main():
+        async def greet(reader, writer):
+            writer.write(b"bye")
+            writer.close()
+
+        server = await asyncio.start_server(greet, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        request = Request("GET", "/", "ports=80", WS | {"sec-websocket-protocol": "v4.channel.k8s.io"})
+        raw, serving = await session(request, lambda p: dial("127.0.0.1", port))
+        socket = WebSocket(raw, client=True)
+        got = [await socket.receive() for _ in range(3)]
+        if leaves:
+            await asyncio.sleep(0)
+            assert not serving.done(), "the client is waited for"
+            await socket.close()
+        else:
+            assert await socket.receive() is None, "whoever stays is left alone"
+        await serving
+        server.close()
+        return got
+
+    assert run(main())[2] == b"\x00bye"

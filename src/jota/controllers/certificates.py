@@ -1,7 +1,8 @@
-"""Kubelets' certificates: approves the requests that nodes may make for themselves, and signs what is approved.
+"""Certificates: approves the requests that nodes may make for themselves, and signs what is approved.
 
-In: CertificateSigningRequests. Out: the Approved condition and status.certificate. Only two signers are ours:
-kube-apiserver-client-kubelet (who the node is) and kubelet-serving (what its own server shows). `judge` is pure.
+In: CertificateSigningRequests. Out: the Approved condition and status.certificate. Three signers are ours:
+kube-apiserver-client-kubelet (who the node is), kubelet-serving (what its own server shows), and kube-apiserver-client (who
+a user is), which nobody approves but an administrator. `judge` and `misused` are pure.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ Object = dict[str, Any]
 
 CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
 SERVING = "kubernetes.io/kubelet-serving"
+USER = "kubernetes.io/kube-apiserver-client"
 NODE_USER, NODE_GROUP, BOOTSTRAP_GROUP = "system:node:", "system:nodes", "system:bootstrappers"
 _COMMON_USAGES = frozenset({"digital signature", "key encipherment"})
 _OWN_USAGE = {CLIENT: "client auth", SERVING: "server auth"}
@@ -49,6 +51,14 @@ def judge(spec: Object, subject: Subject) -> str:
     return "" if itself or BOOTSTRAP_GROUP in groups else "the requester is neither this node nor a bootstrap token"
 
 
+def misused(usages: list[str]) -> str:
+    """ "" when USER may sign for these usages, else why not (upstream's words)."""
+    for usage in usages:
+        if usage not in _COMMON_USAGES and usage != "client auth":
+            return f"invalid usage for client certificate: {usage}"
+    return "" if "client auth" in usages else "missing required usage for client certificate: client auth"
+
+
 def outdated(csr: Object, now: float) -> bool:
     """It has been answered, or ignored, long enough."""
     meta, status = csr["metadata"], csr.get("status") or {}
@@ -72,13 +82,14 @@ class CertificateController(Controller):
         if outdated(csr, self.clock.now()):
             await self._delete(csr)
             return None
-        if csr["spec"]["signerName"] not in (CLIENT, SERVING) or self.config.signer is None:
+        if csr["spec"]["signerName"] not in (CLIENT, SERVING, USER) or self.config.signer is None:
             return None
         conds = (csr.get("status") or {}).get("conditions") or []
         if conditions.find(conds, "Denied") or conditions.find(conds, "Failed"):
             return None
         if not conditions.find(conds, "Approved"):
-            await self._approve(key, csr, conds)
+            if csr["spec"]["signerName"] != USER:
+                await self._approve(key, csr, conds)
         elif not (csr.get("status") or {}).get("certificate"):
             await self._sign(key, csr)
         return None
@@ -106,6 +117,8 @@ class CertificateController(Controller):
         days = min(self.config.certificate_days, (spec.get("expirationSeconds") or float("inf")) / 86400)
         serving = spec["signerName"] == SERVING
         try:
+            if spec["signerName"] == USER and (wrong := misused(spec.get("usages") or [])):
+                raise BadRequest(wrong)
             pem = self.config.signer.sign_csr(
                 base64.b64decode(spec["request"]),
                 days=days,

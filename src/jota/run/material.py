@@ -13,7 +13,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from jota.pki import envelope
-from jota.pki.ca import CertificateAuthority, Pair, Subject
+from jota.pki.ca import CertificateAuthority, Pair, Subject, create_rsa_key
 from jota.pki.envelope import Envelope
 from jota.pki.jwt import TokenSigner
 from jota.run.instance import Refused, write_file
@@ -81,14 +81,22 @@ def ensure(directory: Path, *, addresses: list[str], service_cidr: str, domain: 
     kubelet_client = Subject("kube-apiserver-kubelet-client", (_MASTERS,))
     pair = authority.issue(kubelet_client, days=_LEAF_DAYS, client=True, server=False, now=now)
     _leaf(directory / "kubelet-client", pair)
-    admin = authority.issue(
-        Subject("kubernetes-admin", (_MASTERS,)), days=_LEAF_DAYS, client=True, server=False, now=now
-    )
+    who, key = Subject("kubernetes-admin", (_MASTERS,)), _admin_key(directory)
+    admin = authority.issue(who, days=_LEAF_DAYS, client=True, server=False, now=now, key_pem=key)
     _leaf(directory / "admin", admin)
     front_proxy = proxies.issue(Subject("front-proxy-client", ()), days=_LEAF_DAYS, client=True, server=False, now=now)
     _leaf(directory / "front-proxy-client", front_proxy)
     envelope = _envelope(directory / "encryption.keys")
     return Material(directory, authority, signer, admin, proxies.certificate_pem, envelope)
+
+
+def _admin_key(directory: Path) -> bytes:
+    """RSA in PKCS#1, as in kubeadm's files: Java's clients read no EC key without further libraries. Kept, since it is
+    slow to make."""
+    path = directory / "admin.key"
+    if path.exists() and (kept := path.read_bytes()).startswith(b"-----BEGIN RSA PRIVATE KEY-----"):
+        return kept
+    return create_rsa_key()
 
 
 def _authority(stem: Path, name: str, now: float) -> Pair:

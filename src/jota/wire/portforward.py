@@ -34,6 +34,9 @@ CHANNELS = ["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"]
 BASE64 = ["v4.base64.channel.k8s.io", "base64.channel.k8s.io"]
 PAIR_TIMEOUT = 30.0
 """Seconds for the second stream of a pair to follow the first."""
+LINGER = 0.5
+"""Seconds for a WebSocket's client to hang up once the backends have: its channels have no half-close, and a client that is
+about to close (kube-rs) takes it for an error when the other side was faster. As upstream, whose runtime waits 1 s."""
 
 Connect = Callable[[int], Awaitable[Duplex]]
 
@@ -214,6 +217,8 @@ class ChannelForward:
             outward = [group.create_task(_until_gone(self._outward(i, b))) for i, b in self._backends.items()]
             done = group.create_task(_all(outward))
             await asyncio.wait((inward, done), return_when=asyncio.FIRST_COMPLETED)
+            if outward and not inward.done():
+                await asyncio.wait((inward,), timeout=LINGER)
             for task in (inward, done, *outward):
                 task.cancel()
 
