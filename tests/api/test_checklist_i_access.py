@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from jota.api.filters.attributes import User
 from jota.api.security import secure, write_roles
 from jota.meta.resource import SERVICEACCOUNTS
 from jota.pki.jwt import TokenSigner
@@ -60,7 +61,10 @@ def test_65_a_token_carries_its_claims_and_strangers_are_refused() -> None:
             assert said["kubernetes.io"]["serviceaccount"]["name"] == "robot"
             stranger = await ask(server, "GET", PODS)
             assert (stranger.status, "system:anonymous" in read(stranger)["message"]) == (403, True)
-            assert (await ask(server, "GET", PODS, authorization="Bearer x.y.z")).status == 401
+            for bad in ("x.y.z", "nonsense", "abcdef.0123456789abcdef"):
+                refused = await ask(server, "GET", PODS, authorization=f"Bearer {bad}")
+                # kubectl prints it in brackets, and scripts look for that
+                assert (refused.status, read(refused)["message"]) == (401, "Unauthorized")
             known = await ask(server, "GET", PODS, authorization=f"Bearer {token}")
             assert (known.status, read(known)["details"]["kind"]) == (403, "pods")
             borrowed = {"authorization": f"Bearer {token}", "impersonate_user": "admin"}
@@ -192,3 +196,17 @@ async def test_71_defaults_of_pods_and_services(api: ApiServer) -> None:
         "internalTrafficPolicy": "Cluster",
         "sessionAffinity": "None",
     }
+
+
+def test_who_may_do_everything_is_told_so_once() -> None:
+    async def main() -> None:
+        async with secured() as server:
+            path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+            admin = User("admin", groups=("system:masters", "system:authenticated"))
+            answer = await server.request("POST", path, {"spec": {"namespace": "default"}}, user=admin)
+            status = read(answer)["status"]
+            everything = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
+            assert status["resourceRules"].count(everything) == 1
+            assert status["nonResourceRules"].count({"nonResourceURLs": ["*"], "verbs": ["*"]}) == 1
+
+    asyncio.run(main())

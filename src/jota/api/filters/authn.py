@@ -23,7 +23,7 @@ from jota.api.authn.outside import Found, TokenAuthenticator
 from jota.api.filters.attributes import User
 from jota.api.filters.requestheader import RequestHeader
 from jota.api.tokens import Lookup, ServiceAccountTokens
-from jota.meta.errors import unauthorized
+from jota.meta.errors import ApiError, unauthorized
 from jota.meta.resource import SECRETS
 from jota.pki.ca import expiry_of, read_certificate
 from jota.pki.jwt import BadToken
@@ -77,7 +77,11 @@ class Authentication:
                 return user
         token = bearer(request)
         if token:
-            return (await self.by_token(token))[0]
+            try:
+                return (await self.by_token(token))[0]
+            except ApiError as error:
+                log.info("a bearer token was refused: %s", error.message)
+                raise unauthorized() from None  # clients match the bare word, and it tells no more than upstream
         if proxy is not None:
             raise unauthorized()  # a front proxy that speaks for nobody is nobody
         return ANONYMOUS if self._anonymous.admits(request.path) else None

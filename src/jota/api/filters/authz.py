@@ -87,7 +87,7 @@ class ClusterAuthorizer:
             told: Callable[[User, str], Rules] | None = getattr(part, "rules", None)
             if told is not None:
                 more, why = told(user, namespace)
-                held, unknown = [*held, *more], unknown or why
+                held, unknown = [*held, *(rule for rule in more if rule not in held)], unknown or why
         return held, unknown
 
 
