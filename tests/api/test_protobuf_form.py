@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from jota.api import protobuf_form
+from jota.api.path import parse
 from jota.meta import protobuf, protobuf_encode
 from jota.testing.cluster import ApiServer, Watching, story
 from jota.wire.message import Response
@@ -74,6 +75,13 @@ async def test_objects_and_lists(api: ApiServer) -> None:
     assert (found["kind"], [item["data"] for item in found["items"]]) == ("ConfigMapList", [{"k": "w"}])
     gone = read(await api.request("DELETE", f"{CM}/a", accept=PROTOBUF))
     assert (gone["kind"], gone["status"]) == ("Status", "Success")
+
+
+@story
+async def test_a_large_answer(api: ApiServer) -> None:
+    data = {"k": "v" * 2 * protobuf_form.LARGE}
+    await api.request("POST", CM, {"metadata": {"name": "large"}, "data": data})
+    assert read(await api.request("GET", f"{CM}/large", accept=PROTOBUF))["data"] == data
 
 
 @story
@@ -149,3 +157,19 @@ async def test_every_kind_can_be_listed(api: ApiServer) -> None:
             assert answer.status == 406
             continue
         assert (answer.status, read(answer)["kind"]) == (200, f"{resource.kind}List"), resource
+
+
+@story
+async def test_what_cannot_be_told_is_an_error_of_its_own(api: ApiServer) -> None:
+    """It ends one answer or one watch, and the feed goes on for the others."""
+    asked = await api.request("GET", CM)
+    broken = Response(200, [("Content-Type", "application/json")], b'{"kind":"Kite","apiVersion":"jota.test/v1"}')
+    told = await protobuf_form.answer(parse("GET", CM, {}), broken)
+    assert (asked.status, told.status, read(told)["reason"]) == (200, 500, "InternalError")
+    sink = Frames(api, CM)
+    frames = protobuf_form._Frames(sink)
+    kite = b'{"type":"ADDED","object":{"kind":"Kite","apiVersion":"jota.test/v1"}}'
+    frames.write((kite[:9],))
+    frames.write((kite[9:] + b"\n",))
+    frames.write((b'{"type":"ADDED","object":{"kind":"Namespace","apiVersion":"v1"}}\n',))
+    assert [(type_, value["code"]) for type_, value in sink.events] == [("ERROR", 500)]

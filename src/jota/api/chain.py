@@ -66,8 +66,8 @@ async def handle(api: Api, request: Request) -> Response:
         response = respond.error(internal(f"{type(problem).__name__}: {problem}"))
     if trail is not None:
         response = trail.finish(response)
-    if "protobuf" in request.headers.get("accept", "") and target is not None:
-        response = await _in_protobuf(api, request, target, response)
+    if target is not None and negotiate.only_protobuf(request.headers.get("accept", "")):
+        response = await _in_protobuf(api, target, response)
     if "flow" in request.extra:
         response.headers = [*response.headers, *request.extra["flow"]]
     if "accept-encoding" in request.headers and compress.wanted(request, response):
@@ -80,13 +80,13 @@ async def handle(api: Api, request: Request) -> Response:
     return response
 
 
-async def _in_protobuf(api: Api, request: Request, target: Target, response: Response) -> Response:
+async def _in_protobuf(api: Api, target: Target, response: Response) -> Response:
     if target.subresource in LONG_RUNNING or api.aggregation.route(target) is not None:
         return response
     # few clients take nothing else
     from jota.api import protobuf_form
 
-    return await protobuf_form.answer(request, target, response)
+    return await protobuf_form.answer(target, response)
 
 
 def _audit_id(api: Api, request: Request) -> str:

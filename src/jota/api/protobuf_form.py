@@ -8,21 +8,23 @@ Encoding: meta/protobuf_encode.py. What comes through a proxy, or from an aggreg
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import orjson
 
-from jota.api import negotiate
 from jota.meta import protobuf_encode
+from jota.meta.errors import internal
 from jota.meta.protobuf import message_of
-from jota.wire.message import Request, Response, Stream, Writer
+from jota.wire.message import Response, Stream, Writer
 
 if TYPE_CHECKING:
     from jota.api.path import Target
     from jota.kinds.kind import Kind
 
+log = logging.getLogger("jota.api")
 CONTENT_TYPE = "application/vnd.kubernetes.protobuf"
 LARGE = 128 * 1024
 """Bytes of JSON from which an answer is translated in a thread."""
@@ -33,18 +35,21 @@ def can(kind: Kind) -> bool:
     return message_of(kind.resource.api_version, kind.resource.kind) is not None
 
 
-async def answer(request: Request, target: Target, response: Response) -> Response:
-    """`response` as its client wants it. One that is not JSON, or was not asked for in protobuf, comes back as it is."""
-    if not target.resource or response.upgrade is not None:
-        return response
-    if not negotiate.only_protobuf(request.headers.get("accept", "")) or not _is_json(response):
+async def answer(target: Target, response: Response) -> Response:
+    """`response` in protobuf. One that is no object, or no JSON, comes back as it is; what cannot be told is 500."""
+    if not target.resource or response.upgrade is not None or not _is_json(response):
         return response
     others = [(name, value) for name, value in response.headers if name != "Content-Type"]
     if response.stream is not None:
         headers = [*others, ("Content-Type", CONTENT_TYPE + ";stream=watch")]
         return Response(response.status, headers, stream=_translated(response.stream))
     body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
-    value = await asyncio.to_thread(encode, body) if len(body) >= LARGE else encode(body)
+    try:
+        value = await asyncio.to_thread(encode, body) if len(body) >= LARGE else encode(body)
+    except Exception as problem:
+        log.exception("an answer has no protobuf form")
+        response.status = 500
+        value = protobuf_encode.object_(internal(f"{type(problem).__name__}: {problem}").status())
     return Response(response.status, [*others, ("Content-Type", CONTENT_TYPE)], value)
 
 
@@ -77,11 +82,21 @@ class _Frames:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._rest = b""
+        self._broken = False
 
     def write(self, parts: Sequence[bytes]) -> None:
+        """What cannot be told in protobuf ends the stream for this watcher: the feed serves others, too."""
         *lines, self._rest = (self._rest + b"".join(parts)).split(b"\n")
-        if lines:
-            self._writer.write([frame(line) for line in lines])
+        if not lines or self._broken:
+            return
+        try:
+            frames = [frame(line) for line in lines]
+        except Exception as problem:
+            log.exception("a watch event has no protobuf form")
+            self._broken = True
+            status = internal(f"{type(problem).__name__}: {problem}").status()
+            frames = [frame(orjson.dumps({"type": "ERROR", "object": status}))]
+        self._writer.write(frames)
 
     @property
     def buffered(self) -> int:
