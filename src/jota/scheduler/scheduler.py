@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jota.aio.clock import Clock, rfc3339
+from jota.aio.clock import Clock
 from jota.aio.waiting import wait_event
 from jota.client.client import Client
 from jota.client.events import EventRecorder
@@ -34,6 +34,7 @@ from jota.scheduler.podgroups import group_of
 from jota.scheduler.preemption import Budget, Candidate, Placed
 from jota.scheduler.profile import Settings
 from jota.scheduler.queue import SchedulingQueue, Waiting
+from jota.scheduler.reporter import Reporter
 from jota.scheduler.snapshot import Column, Mask, Node, Snapshot
 from jota.scheduler.together import Together, with_mates
 from jota.scheduler.volumebinder import VolumeBinder, VolumesNotBound
@@ -74,6 +75,7 @@ class Scheduler:
         self._wake = asyncio.Event()
         self._binding = asyncio.Semaphore(_BINDS_IN_FLIGHT)
         self._events = {p.name: EventRecorder(client, clock, p.name) for p in settings.profiles}
+        self._reporter = Reporter(client, clock, self._events)
         self._volumes = VolumeBinder(client, self._nodes, clock)
         self._feed = Feed(client, self._nodes, self, clock=clock, random=random)
         self._devices = DeviceBinder(client, self._nodes)
@@ -563,7 +565,7 @@ class Scheduler:
         except (ApiError, ConnectionError, TimeoutError) as error:
             self._take_back(waiting, error)
         else:
-            self._tell(pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
+            self._reporter.tell(pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
         finally:
             self._binding.release()
 
@@ -589,76 +591,14 @@ class Scheduler:
         await self._report(pod, message, candidate, reason)
 
     async def _report(self, pod: Pod, message: str, candidate: Candidate | None, reason: str = "Unschedulable") -> None:
-        """Say why in the pod's own condition and in an event, so that every client shows it; quiet when nothing changed.
-
-        With a candidate, its victims are sent away once the pod is nominated.
-        """
         try:
-            known = next((c for c in pod.status.conditions or () if c.type == "PodScheduled"), None)
-            same = known is not None and known.status == "False" and known.message == message
-            nominated = candidate.node if candidate is not None else ""
-            if same and (not nominated or pod.status.nominatedNodeName == nominated):
-                return
-            self._tell(pod, "Warning", "FailedScheduling", message)
-            await self._write_condition(pod, message, nominated, reason)
-            if candidate is not None:
-                await self._evict(pod, candidate)
+            await self._reporter.refused(pod, message, candidate, reason)
         except (ApiError, ConnectionError, TimeoutError) as error:
             self._going.pop(pod.metadata.uid, None)  # the next try chooses anew
             if not (isinstance(error, ApiError) and error.code == 404):
                 log.warning("condition of %s was not written: %s", pod.key, error)
         finally:
             self._binding.release()
-
-    async def _write_condition(self, pod: Pod, message: str, nominated: str, reason: str) -> None:
-        condition = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": reason,
-            "message": message,
-            "lastTransitionTime": rfc3339(self._clock.now()),
-        }
-        status: dict[str, Any] = {"conditions": [condition]}
-        if nominated:
-            status["nominatedNodeName"] = nominated
-        meta = pod.metadata
-        patch = {"status": status}
-        await self._client.patch(PODS, meta.name, meta.namespace, patch, type="strategic", subresource="status")
-
-    async def _evict(self, pod: Pod, candidate: Candidate) -> None:
-        """Mark and delete the victims; they get their own grace period."""
-        for victim in candidate.victims:
-            if victim.terminating:
-                continue
-            condition = {
-                "type": "DisruptionTarget",
-                "status": "True",
-                "reason": "PreemptionByScheduler",
-                "message": f"{pod.spec.schedulerName}: preempting to accommodate a higher priority pod",
-                "lastTransitionTime": rfc3339(self._clock.now()),
-            }
-            patch = {"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}
-            try:
-                await self._client.patch(
-                    PODS, victim.name, victim.namespace, patch, type="strategic", subresource="status"
-                )
-                await self._client.delete(PODS, victim.name, victim.namespace, uid=victim.uid)
-            except ApiError as error:
-                if error.code not in (404, 409):  # gone, or another pod by now
-                    raise
-                continue
-            reference = {
-                "kind": "Pod",
-                "apiVersion": "v1",
-                "namespace": victim.namespace,
-                "name": victim.name,
-                "uid": victim.uid,
-            }
-            text = f"Preempted by pod {pod.metadata.uid} on node {candidate.node}"
-            self._events[pod.spec.schedulerName].event(reference, "Normal", "Preempted", text)
-
-    def _tell(self, pod: Pod, kind: str, reason: str, message: str) -> None:
-        self._events[pod.spec.schedulerName].event(_reference(pod), kind, reason, message)
 
 
 _UNPREPARED = (ApiError, VolumesNotBound, DevicesNotAllocated, ConnectionError, TimeoutError)
@@ -689,15 +629,3 @@ def _placed(pod: Pod, node: str, shape: Shape) -> Placed:
         pod.status.startTime,
         meta.deletionTimestamp is not None,
     )
-
-
-def _reference(pod: Pod) -> dict[str, Any]:
-    meta = pod.metadata
-    return {
-        "kind": "Pod",
-        "apiVersion": "v1",
-        "namespace": meta.namespace,
-        "name": meta.name,
-        "uid": meta.uid,
-        "resourceVersion": meta.resourceVersion,
-    }
