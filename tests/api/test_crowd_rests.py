@@ -27,8 +27,8 @@ class Costly(SystemClock):
 class Told:
     """A watcher that remembers in which company each event came; each delivery takes it a millisecond."""
 
-    def __init__(self, clock: Costly, trigger: tuple[str, str] | None = None) -> None:
-        self._clock, self.trigger = clock, trigger
+    def __init__(self, clock: Costly, trigger: tuple[str, str] | None = None, inside: bool = False) -> None:
+        self._clock, self.trigger, self.inside = clock, trigger, inside
         self.batches: list[list[str]] = []
         self.ended = False
         self.second = asyncio.Event()
@@ -56,8 +56,8 @@ class Stage:
         self.store, self.clock = MemoryStore(), Costly()
         self.feed = Feed(self.store, self.clock)
         self.channel: Channel = self.feed.channel(PREFIX, lambda entry, field: "default")
-        self.follower = Told(self.clock)
-        self.channel.followers.append(self.follower)
+        self.own = Told(self.clock, inside=True)
+        self.channel.add(self.own)
 
     def crowd(self, count: int, trigger: tuple[str, str] | None = None) -> list[Told]:
         made = [Told(self.clock, trigger) for _ in range(count)]
@@ -91,7 +91,7 @@ def test_what_happens_during_the_rest_arrives_together(trigger: tuple[str, str] 
         crowd = stage.crowd(CROWD, trigger)
         await stage.put("a", "b", "c")
         assert {tuple(map(tuple, one.batches)) for one in crowd} == {(("a",),)}
-        assert stage.follower.batches == [["a"], ["b"], ["c"]], "the server's own never wait"
+        assert stage.own.batches == [["a"], ["b"], ["c"]], "the server's own never wait"
         await asyncio.wait_for(crowd[-1].second.wait(), 10)
         assert {tuple(map(tuple, one.batches)) for one in crowd} == {(("a",), ("b", "c"))}
 

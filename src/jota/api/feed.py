@@ -6,7 +6,7 @@ thousand kubelets do not each look at every pod. Next: verbs/watch.py, registry.
 
 What costs in a fan-out is not the event but the write to each of a thousand sockets. So a crowd (`CROWD`) rests after each
 delivery for half as long as that took: what happens meanwhile is held and leaves in one write, and no fan-out takes more
-than two thirds of the loop's time. The server's own followers (mirrors, callbacks) are told at once.
+than two thirds of the loop's time. The server's own (mirrors, informers in process, callbacks) are told at once.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ REST_FROM, REST_MOST = 0.005, 0.05
 class Watcher(Protocol):
     trigger: tuple[str, str] | None
     """(field, value) when only entries with that value, now or before, concern this watcher."""
+    inside: bool
+    """It is the server's own and costs no write to a socket: it never rests with the crowd."""
 
     def deliver(self, entries: list[Entry]) -> None:
         """Entries of one batch in revision order. Must not raise and must not block."""
@@ -53,27 +55,31 @@ Index = Callable[[Entry, str], str]
 class Channel:
     """The watchers of one stored resource."""
 
-    __slots__ = ("callbacks", "every", "followers", "held", "index", "rest", "triggered")
+    __slots__ = ("callbacks", "every", "held", "index", "inside", "rest", "triggered")
 
     def __init__(self, index: Index) -> None:
         self.index = index
         self.every: dict[Watcher, None] = {}
         self.triggered: dict[str, dict[str, dict[Watcher, None]]] = {}
-        self.followers: list[Watcher] = []
-        """The server's own: they never rest and never leave."""
+        self.inside: dict[Watcher, None] = {}
         self.callbacks: list[Callable[[], None]] = []
         self.rest: asyncio.TimerHandle | None = None
         self.held: list[Entry] = []
         """What happened during the rest."""
 
     def add(self, watcher: Watcher) -> None:
-        if watcher.trigger is None:
+        if watcher.inside:
+            self.inside[watcher] = None
+        elif watcher.trigger is None:
             self.every[watcher] = None
         else:
             field, value = watcher.trigger
             self.triggered.setdefault(field, {}).setdefault(value, {})[watcher] = None
 
     def discard(self, watcher: Watcher) -> None:
+        if watcher.inside:
+            self.inside.pop(watcher, None)
+            return
         if watcher.trigger is None:
             self.every.pop(watcher, None)
             return
@@ -87,7 +93,7 @@ class Channel:
             self.triggered.pop(field, None)
 
     def watchers(self) -> list[Watcher]:
-        found = [*self.followers, *self.every]
+        found = [*self.inside, *self.every]
         for by_value in self.triggered.values():
             for group in by_value.values():
                 found.extend(group)
@@ -95,7 +101,7 @@ class Channel:
 
     def follow(self, entries: list[Entry]) -> None:
         """Tell the server's own."""
-        for watcher in self.followers:
+        for watcher in list(self.inside):
             try:
                 watcher.deliver(entries)
             except Exception:
@@ -176,8 +182,8 @@ class Feed:
             self._dispatch(batch)
 
     def pump(self) -> None:
-        """Dispatch what is queued now; afterwards every follower, and every watcher that does not rest, stands at the store's
-        revision."""
+        """Dispatch what is queued now; afterwards all of the server's own, and every watcher that does not rest, stand at the
+        store's revision."""
         try:
             batch = self._watch.pending()
         except Compacted:

@@ -110,7 +110,7 @@ class Registry:
         mirror = _Mirror(self, resource, changed)
         self._feed.pump()
         mirror.load()
-        channel.followers.append(mirror)
+        channel.add(mirror)
 
     def touched(self, resource: Resource, changed: Callable[[list[str], bool], None]) -> None:
         """Call `changed(storage keys, anew)` for all that is stored now, and for the keys of each batch from now on.
@@ -122,7 +122,7 @@ class Registry:
         keys = _Keys(self._store, prefix(resource), changed)
         self._feed.pump()
         keys.cut()
-        channel.followers.append(keys)
+        channel.add(keys)
 
     def catch_up(self) -> None:
         """Deliver every change that is visible in the store."""
@@ -133,6 +133,7 @@ class _Mirror:
     """feed.Watcher that decodes."""
 
     trigger: tuple[str, str] | None = None
+    inside = True
 
     def __init__(
         self, registry: Registry, resource: Resource, changed: Callable[[Object | None, Object | None], None]
@@ -164,6 +165,7 @@ class _Keys:
     """feed.Watcher that passes on which keys changed."""
 
     trigger: tuple[str, str] | None = None
+    inside = True
 
     def __init__(self, store: Store, where: str, changed: Callable[[list[str], bool], None]) -> None:
         self._store, self._where, self._changed = store, where, changed

@@ -105,6 +105,7 @@ class WatchStream:
         "after",
         "bookmarks",
         "initial",
+        "inside",
         "joined",
         "mark_initial",
         "seconds",
@@ -113,7 +114,7 @@ class WatchStream:
 
     def __init__(self, engine: Engine, call: Call, selection: Selection) -> None:
         self._engine, self._call, self._selection = engine, call, selection
-        self.trigger = selection.trigger
+        self.trigger, self.inside = selection.trigger, False
         self.after = 0
         self.seconds = float(TIMEOUT[0])
         self.initial = self.mark_initial = self.bookmarks = False
@@ -138,7 +139,7 @@ class WatchStream:
         """The stream: wire.message.Stream."""
         self._writer = writer
         if isinstance(writer, Receiver) and self._format[1] != "Table":
-            self._receiver, self.joined = writer, 0
+            self._receiver, self.joined, self.inside = writer, 0, True
             self._format = (*self._format[:-1], True)
         self._done = asyncio.get_running_loop().create_future()
         channel = self._call.served.channel
