@@ -20,7 +20,7 @@ from typing import Any
 from bench import load
 from bench.bare import NAME as BARE
 from bench.bare import bare
-from bench.cluster import Cluster, cluster, tls
+from bench.cluster import Cluster, admin_pair, cluster, tls
 from bench.figure import Figure, median
 from jota.wire.answer import PIECE
 
@@ -114,7 +114,7 @@ def _encrypt(made: Cluster, size: int) -> float:
     """Seconds that TLS alone takes for so many bytes, in pieces of the size that the server sends."""
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     tls(Path(made.config), made.directory)
-    server.load_cert_chain(made.directory / "admin.crt", made.directory / "admin.key")
+    server.load_cert_chain(*admin_pair(made.directory))
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)]

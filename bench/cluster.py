@@ -93,11 +93,19 @@ def cluster(nodes: int = 1, *options: str) -> Iterator[Cluster]:
         yield made
 
 
+def admin_pair(work: Path) -> tuple[Path, Path]:
+    """Where `tls` puts certificate and key: each process has its own, as load generators run side by side."""
+    return work / f"admin-{os.getpid()}.crt", work / f"admin-{os.getpid()}.key"
+
+
 def tls(config: Path, work: Path) -> tuple[ssl.SSLContext, str, int]:
     """(context with the administrator's certificate, host, port) of a kubeconfig."""
     who = kubeconfig.read(config)
     context = ssl.create_default_context(cadata=who.ca.decode())
-    certificate, key = work / "admin.crt", work / "admin.key"
+    certificate, key = (
+        work / f"admin-{os.getpid()}.crt",
+        work / f"admin-{os.getpid()}.key",
+    )  # generators run side by side
     certificate.write_bytes(who.certificate)
     key.touch(0o600)
     key.write_bytes(who.key)

@@ -10,7 +10,7 @@ import orjson
 
 from jota.api import bootstrap
 from jota.api.admission.certificate_signers import CertificateSigners
-from jota.api.authn.config import EVERYWHERE, Anonymous
+from jota.api.authn.anonymous import EVERYWHERE, Anonymous
 from jota.api.authn.outside import TokenAuthenticator
 from jota.api.authz.chain import DEFAULT, Chain
 from jota.api.documents import Document

@@ -16,7 +16,8 @@ from jota.aio.clock import Clock
 from jota.run.instance import Refused
 
 if TYPE_CHECKING:
-    from jota.api.authn.config import Anonymous, Configuration
+    from jota.api.authn.anonymous import Anonymous
+    from jota.api.authn.config import Configuration
     from jota.api.authn.oidc import OidcAuthenticator
     from jota.api.authn.outside import TokenAuthenticator
 
@@ -42,7 +43,7 @@ class IdentityFlags:
 
 def outside(flags: IdentityFlags, clock: Clock, own_issuer: str) -> tuple[list[TokenAuthenticator], Anonymous]:
     """(authenticators in the order in which they are asked, who may come without any identity). Raises Refused."""
-    from jota.api.authn.config import EVERYWHERE
+    from jota.api.authn.anonymous import EVERYWHERE
     from jota.api.authn.webhook import WebhookAuthenticator
 
     found: list[TokenAuthenticator] = []

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from jota.api.authn.anonymous import EVERYWHERE, Anonymous
 from jota.api.authn.claims import Mapping, Rule, Source
 from jota.api.authn.oidc import Issuer
 from jota.api.configfile import BadConfiguration, Fields
@@ -23,19 +24,6 @@ VERSIONS = tuple(f"apiserver.config.k8s.io/{v}" for v in ("v1", "v1beta1"))
 MOST_ISSUERS = 64
 _EXTRA_KEY = re.compile(r"[a-z0-9.-]+/[a-z0-9._~!$&'()*+,;=:@/%-]+")
 _EMAIL, _VERIFIED = re.compile(r"claims\s*\.\s*email\b(?!_)"), re.compile(r"claims\s*\.\s*\??email_verified\b")
-
-
-@dataclass(slots=True, frozen=True)
-class Anonymous:
-    enabled: bool = True
-    paths: tuple[str, ...] = ()
-    """Where anonymous requests are let in; () is everywhere."""
-
-    def admits(self, path: str) -> bool:
-        return self.enabled and (not self.paths or path in self.paths)
-
-
-EVERYWHERE = Anonymous()
 
 
 @dataclass(slots=True, frozen=True)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jota.aio.clock import Clock, parse_rfc3339
-from jota.api.authn.config import EVERYWHERE, Anonymous
+from jota.api.authn.anonymous import EVERYWHERE, Anonymous
 from jota.api.authn.outside import Found, TokenAuthenticator
 from jota.api.filters.attributes import User
 from jota.api.filters.requestheader import RequestHeader
