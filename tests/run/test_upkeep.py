@@ -57,8 +57,9 @@ def test_new_connections_see_a_renewed_certificate(tmp_path: Path) -> None:
 
 def test_the_administrators_key_is_one_that_every_client_reads_and_is_kept(tmp_path: Path) -> None:
     def issue() -> bytes:
-        ensure(tmp_path, addresses=[], service_cidr="10.1.0.0/16", domain="d", now=SystemClock().now())
-        return (tmp_path / "admin.key").read_bytes()
+        made = ensure(tmp_path, addresses=[], service_cidr="10.1.0.0/16", domain="d", now=SystemClock().now())
+        assert made.admin.key == (tmp_path / "admin.key").read_bytes()
+        return made.admin.key
 
     first = issue()
     assert first.startswith(b"-----BEGIN RSA PRIVATE KEY-----")

@@ -8,6 +8,7 @@ certificate never locks anybody out.
 from __future__ import annotations
 
 import ssl
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -30,11 +31,16 @@ class Material:
     directory: Path
     authority: CertificateAuthority
     signer: TokenSigner
-    admin: Pair
+    made_admin: Future[Pair]
     front_proxy_ca: bytes
     """PEM of the CA whose certificates may speak for users in X-Remote-* headers."""
     envelope: Envelope
     """Seals Secrets in the database file."""
+
+    @property
+    def admin(self) -> Pair:
+        """The administrator's certificate and key. Waits while they are being made; raises OSError."""
+        return self.made_admin.result()
 
     @property
     def ca_pem(self) -> bytes:
@@ -81,13 +87,20 @@ def ensure(directory: Path, *, addresses: list[str], service_cidr: str, domain: 
     kubelet_client = Subject("kube-apiserver-kubelet-client", (_MASTERS,))
     pair = authority.issue(kubelet_client, days=_LEAF_DAYS, client=True, server=False, now=now)
     _leaf(directory / "kubelet-client", pair)
-    who, key = Subject("kubernetes-admin", (_MASTERS,)), _admin_key(directory)
-    admin = authority.issue(who, days=_LEAF_DAYS, client=True, server=False, now=now, key_pem=key)
-    _leaf(directory / "admin", admin)
+    beside = ThreadPoolExecutor(1, "admin-key")  # an RSA key takes a tenth of a second, in which the server can start
+    admin = beside.submit(_admin, directory, authority, now)
+    beside.shutdown(wait=False)
     front_proxy = proxies.issue(Subject("front-proxy-client", ()), days=_LEAF_DAYS, client=True, server=False, now=now)
     _leaf(directory / "front-proxy-client", front_proxy)
     envelope = _envelope(directory / "encryption.keys")
     return Material(directory, authority, signer, admin, proxies.certificate_pem, envelope)
+
+
+def _admin(directory: Path, authority: CertificateAuthority, now: float) -> Pair:
+    who, key = Subject("kubernetes-admin", (_MASTERS,)), _admin_key(directory)
+    admin = authority.issue(who, days=_LEAF_DAYS, client=True, server=False, now=now, key_pem=key)
+    _leaf(directory / "admin", admin)
+    return admin
 
 
 def _admin_key(directory: Path) -> bytes:
