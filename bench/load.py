@@ -214,11 +214,12 @@ def start(options: dict[str, Any]) -> subprocess.Popen[str]:
 def run(**options: Any) -> dict[str, Any]:
     """One measurement. Raises RuntimeError when the generator failed."""
     with start(options) as process:
-        return result(process)
+        return result(process, float(options.get("seconds", 0)))
 
 
-def result(process: subprocess.Popen[str]) -> dict[str, Any]:
-    output, _ = process.communicate(timeout=180)
+def result(process: subprocess.Popen[str], seconds: float = 0.0) -> dict[str, Any]:
+    """What it printed. `seconds`: how long it is at work."""
+    output, _ = process.communicate(timeout=seconds + 180)
     if process.returncode:
         raise RuntimeError(f"the load generator failed (exit status {process.returncode})")
     found: dict[str, Any] = json.loads(output.strip().splitlines()[-1])

@@ -29,6 +29,9 @@ FORM = "~"
 NO_LABELS: dict[str, str] = {}
 
 
+_NOTHING: Object = {"metadata": {}}
+
+
 class Fields:
     """The selectable fields of an object as text, each read when it is first asked for."""
 
@@ -55,7 +58,7 @@ class Fields:
         """The same with every field read, and nothing else kept."""
         for field in (*self._selectable, "metadata.name", "metadata.namespace"):
             self[field]
-        self._object = {"metadata": {}}
+        self._object = _NOTHING
         return self
 
 
