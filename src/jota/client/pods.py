@@ -13,6 +13,8 @@ from jota.client.podparts import Condition, ObjectMeta, PodSpec, PodStatus
 from jota.client.podreading import decode_metadata, decode_pod, decode_rest, metadata_of, spec_of, status_of
 from jota.client.reader import key_of
 
+ENDED = ("Succeeded", "Failed")
+"""Phases of pods that run no more."""
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PLACED, TEMPLATE, LABELS, OWNERS, DELETION, PHASE, CONDITIONS, ADDRESSES = (1 << n for n in range(2, 10))
 """What a change of a pod was about (`Pod.changes`): its node; its spec but for the node; labels; owners; deletionTimestamp;
@@ -74,7 +76,7 @@ class Pod(msgspec.Struct, gc=False):
 
     @property
     def finished(self) -> bool:
-        return self.status.phase in ("Succeeded", "Failed")
+        return self.status.phase in ENDED
 
     @property
     def active(self) -> bool:

@@ -10,13 +10,13 @@ from typing import Any
 
 from jota.client.client import Client
 from jota.client.informer import Informer
+from jota.client.pods import ENDED
 from jota.controllers import claim
 from jota.controllers.views import Pod
 from jota.meta.resource import PODS, Resource
 from jota.meta.selectors import LabelSelector
 
 Object = dict[str, Any]
-ENDED = ("Succeeded", "Failed")
 
 
 def by_controller(pod: Pod) -> list[str]:

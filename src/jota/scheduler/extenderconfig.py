@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import ssl
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jota.meta import duration, names
+from jota.pki.clientpair import load_pair
 
 
 class BadConfiguration(ValueError):
@@ -155,10 +155,7 @@ def _context(given: Mapping[str, Any], secure: bool, path: str) -> ssl.SSLContex
         if bool(certificate) != bool(key):
             raise BadConfiguration(f"{path}: a certificate and its key need each other")
         if certificate:
-            with tempfile.NamedTemporaryFile(prefix="jota-") as pair:  # ssl loads from files only; ours alone, mode 600
-                pair.write(certificate.encode() + b"\n" + key.encode())
-                pair.flush()
-                tls.load_cert_chain(pair.name)
+            load_pair(tls, certificate, key)
     except ssl.SSLError as error:
         raise BadConfiguration(f"{path}: a certificate or key cannot be used: {error}") from None
     return tls

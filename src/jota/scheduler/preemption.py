@@ -110,9 +110,7 @@ def find(
     `within`: only there, if given.
     """
     total = int(nodes.live.sum())
-    helpful = nodes.live & ~cycle.hopeless(shape)
-    if within is not None:
-        helpful &= within
+    helpful = _helpful(cycle, nodes, shape, within)
     table, budgets = cycle.victims, list(budgets)
     table.follow(on_node)
     wanted = cycle.wanted(shape)
@@ -147,9 +145,7 @@ def every(
 ) -> tuple[list[Candidate], str]:
     """As `find`, for who wants to choose among candidates: a tenth of all nodes, at least a hundred, tried one by one."""
     total, listed = int(nodes.live.sum()), list(budgets)
-    helpful = nodes.live & ~cycle.hopeless(shape)
-    if within is not None:
-        helpful &= within
+    helpful = _helpful(cycle, nodes, shape, within)
     slots = np.flatnonzero(helpful)
     enough, found = max(_LEAST, int(total * _SHARE)), list[Candidate]()
     for slot in np.roll(slots, -int(np.searchsorted(slots, start))).tolist():
@@ -159,6 +155,12 @@ def every(
             if len(found) >= enough:
                 break
     return found, "" if found else no_victims(total, total - int(helpful.sum()))
+
+
+def _helpful(cycle: Cycle, nodes: Snapshot, shape: Shape, within: Mask | None) -> Mask:
+    """Where room would help."""
+    helpful = nodes.live & ~cycle.hopeless(shape)
+    return helpful if within is None else helpful & within
 
 
 def _best_of(

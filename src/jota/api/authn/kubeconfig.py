@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import ssl
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from jota.pki.clientpair import load_pair
 
 CLUSTER = {
     "server",
@@ -69,10 +70,7 @@ def _tls(cluster: dict[str, Any], user: dict[str, Any], folder: Path) -> ssl.SSL
             tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
         certificate, key = _pem(user, "client-certificate", folder), _pem(user, "client-key", folder)
         if certificate:
-            with tempfile.NamedTemporaryFile(prefix="jota-") as pair:  # ssl loads from files only; ours alone, mode 600
-                pair.write(certificate.encode() + b"\n" + key.encode())
-                pair.flush()
-                tls.load_cert_chain(pair.name)
+            load_pair(tls, certificate, key)
     except ssl.SSLError as error:
         raise ValueError(f"a certificate or key cannot be used: {error}") from None
     return tls
