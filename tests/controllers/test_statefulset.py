@@ -94,9 +94,14 @@ def test_scaling_is_ordered_and_halts_while_a_pod_is_unready() -> None:
         await kubelet.settle()
         assert len(await names(api, PODS)) == 4
         await unready(api, "web-1")
+        await unready(api, "web-3")
         await api.client.patch(STATEFULSETS, "web", "ns", {"spec": {"replicas": 0}})
         await kubelet.settle()
-        assert not await names(api, PODS)
+        assert len(await names(api, PODS)) == 4, "two are unhealthy: the higher one stays, and all below it"
+        ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+        await api.client.patch(PODS, "web-3", "ns", ready, subresource="status")
+        await kubelet.settle()
+        assert not await names(api, PODS), "one alone goes when its turn comes"
 
     told(story)
 

@@ -64,7 +64,7 @@ def waiting(status: dict[str, Any], section: str = "containerStatuses") -> tuple
 def test_waiting_reasons() -> None:
     assert waiting(shown(pod(), seen(ip=""))) == ("ContainerCreating", "")
     assert waiting(shown(pod(inits=("i",)), seen(box(), made("i"))))[0] == "PodInitializing"
-    assert waiting(shown(pod(inits=("i", "j")), seen(ip="")), "initContainerStatuses")[0] == "ContainerCreating"
+    assert waiting(shown(pod(inits=("i", "j")), seen(ip="")), "initContainerStatuses")[0] == "PodInitializing"
     known = facts(volumes_failure=failure("FailedMount"))
     assert waiting(shown(pod(), seen(ip=""), known)) == ("ContainerCreating", "it broke")
     known = facts("c", starts={"c": failure("CreateContainerConfigError")})

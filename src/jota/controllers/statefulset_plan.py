@@ -85,11 +85,17 @@ class _Step:
         return ordinal < self.start + int(self.rolling.get("partition") or 0)
 
     def _shrink(self, surplus: list[int]) -> bool:
-        for pod in (self.members[o] for o in surplus):
+        """Remove what is too much, highest ordinal first; False when the order says to wait. An unhealthy pod goes in its
+        turn only when no lower one is unhealthy too (upstream's rule: a scale down halts while several are)."""
+        sick = [o for o in surplus if not self._ready(self.members[o])]
+        for ordinal in surplus:
+            pod = self.members[ordinal]
             if pod.terminating:
                 if self.ordered:
                     return False
                 continue
+            if self.ordered and not self._available(pod) and ordinal != min(sick, default=None):
+                return False
             self.out.delete.append(pod)
             if self.ordered:
                 return False
@@ -122,8 +128,12 @@ class _Step:
         pod = self.members.get(ordinal)
         return pod is not None and not pod.terminating and self._available(pod)
 
+    @staticmethod
+    def _ready(pod: Pod) -> bool:
+        return pod.status.phase == "Running" and pod.ready
+
     def _available(self, pod: Pod) -> bool:
-        if pod.status.phase != "Running" or not pod.ready:
+        if not self._ready(pod):
             return False
         left = pod.ready_since + self.minimum - self.now if self.minimum else 0.0
         if left > 0:
@@ -132,7 +142,7 @@ class _Step:
 
     def _report(self) -> None:
         pods = list(self.members.values())
-        ready = [p for p in pods if p.status.phase == "Running" and p.ready]
+        ready = [p for p in pods if self._ready(p)]
         living = [p for p in pods if not p.terminating]
         old = self.owner.get("status") or {}
         counts = {

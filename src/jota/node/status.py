@@ -152,10 +152,8 @@ def _not_made(pod: Object, p: Part, plan: Plan, before: Object, seen: Observed, 
     if not reason and (failure := facts.starts.get(p.name)):
         reason, message = failure.reason, failure.message
     if not reason:
-        inits = pod["spec"].get("initContainers")
-        reason = "PodInitializing" if inits and p.role != "init" and p.role != "sidecar" else "ContainerCreating"
-        if p.role in ("init", "sidecar") and inits and inits[0]["name"] != p.name:
-            reason = "PodInitializing"
+        # of the init containers, too, whether or not their turn has come (kubelet's rule)
+        reason = "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
         for failed in (facts.volumes_failure, facts.sandbox_failure):
             message = message or (failed.message if failed else "")
     out["state"] = {"waiting": {"reason": reason, **({"message": message} if message else {})}}
