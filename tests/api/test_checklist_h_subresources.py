@@ -234,6 +234,13 @@ async def test_63_approval_writes_conditions_alone(api: ApiServer) -> None:
     assert "certificate" not in done["status"]
     denied = {**done, "status": {"conditions": [{**approved, "type": "Denied"}]}}
     assert (await api.request("PUT", path, denied)).status == 422
+    merge = {"metadata": {"annotations": {"by": "me"}}, "spec": {"usages": []}}
+    noted = await api.client.patch(CSRS, "r", "", merge, "merge", subresource="approval")
+    assert noted["metadata"]["annotations"] == {"by": "me"}, "metadata may change with it"
+    assert noted["spec"] == made["spec"]
+    merge = {"metadata": {"annotations": {"not a name": "x"}}}
+    with pytest.raises(ApiError, match=r"metadata\.annotations"):
+        await api.client.patch(CSRS, "r", "", merge, "merge", subresource="approval")
 
 
 @story

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from jota.api.openapi.definitions import definitions
 from jota.api.openapi.documents import PROTOBUF, Documents
 from jota.kinds.kind import Kind, Scale
 from jota.meta.resource import DEPLOYMENTS, PODS, SERVICEACCOUNTS, Resource
@@ -96,6 +97,47 @@ def test_schemas_in_v3(documents: Documents) -> None:
     choice = schemas["io.k8s.apimachinery.pkg.util.intstr.IntOrString"]
     assert (choice["format"], len(choice["oneOf"])) == ("int-or-string", 2)
     assert "io.k8s.api.autoscaling.v1.Scale" in schemas
+
+
+def _foo(schema: dict[str, Any], version: int) -> dict[str, Any]:
+    name = "com.example.stable.v1.Foo"
+    return dict(definitions(KINDS[3:], {("stable.example.com", "v1", "Foo"): schema}, version))[name]
+
+
+def test_a_custom_schema_is_shown_as_it_is_where_v2_can_say_it() -> None:
+    age = {"type": "string", "enum": ["Young", "Old"], "pattern": "Young|Old"}
+    bars = {"type": "array", "items": {"type": "object", "required": ["age"], "properties": {"age": age}}}
+    for version in (2, 3):
+        foo = _foo({"type": "object", "properties": {"bars": bars}}, version)
+        assert foo["properties"]["bars"] == bars
+        assert {"apiVersion", "kind", "metadata", "bars"} == set(foo["properties"])
+
+
+def test_a_custom_schema_in_v2_leaves_open_what_its_clients_could_not_read() -> None:
+    free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True, "properties": {"a": {"type": "string"}}}
+    assert set(_foo(free, 2)) == {"type", "x-kubernetes-group-version-kind"}
+    assert "a" in _foo(free, 3)["properties"]
+    members = {
+        "free": free,
+        "none": {"type": "array", "nullable": True, "items": {"type": "string"}},
+        "either": {"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": True},
+    }
+    foo = _foo({"type": "object", "required": ["free", "none"], "not": {}, "properties": members}, 2)
+    assert foo["properties"]["free"] == {"x-kubernetes-preserve-unknown-fields": True}
+    assert foo["properties"]["none"] == {}
+    assert foo["properties"]["either"] == {"x-kubernetes-int-or-string": True}
+    assert (foo["required"], "not" in foo) == (["free"], False)
+
+
+@pytest.mark.parametrize(("version", "open_"), [(2, False), (3, False), (2, True), (3, True)])
+def test_embedded_resources_have_their_own_type_and_metadata(version: int, open_: bool) -> None:
+    inner = {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": open_}
+    shown = _foo({"type": "object", "properties": {"inner": inner}}, version)["properties"]["inner"]
+    if version == 2 and open_:
+        assert "properties" not in shown
+    else:
+        assert set(shown["properties"]) == {"apiVersion", "kind", "metadata"}
+        assert shown["required"] == ["kind", "apiVersion"]
 
 
 def test_custom_resources_have_no_strategic_patch_and_a_full_metadata(documents: Documents) -> None:

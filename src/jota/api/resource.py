@@ -408,7 +408,8 @@ class Engine:
         metadata.carry(new["metadata"], old["metadata"])
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         if finish is not None:
-            errors = finish(call, new, old) + metadata.validate_update(new["metadata"], old["metadata"])
+            errors = finish(call, new, old) + self._judge_metadata(kind, new, old)
+            errors += metadata.validate_update(new["metadata"], old["metadata"])
         elif subresource == "status":
             self._keep_all_but_status(new, old)
             self._check_status(call, new)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from jota.api.openapi import customschema
+from jota.api.openapi.customschema import TYPE_META
 from jota.kinds.kind import Kind
 from jota.meta import schema
 
@@ -20,7 +22,7 @@ OBJECT_META, LIST_META = _META + "ObjectMeta", _META + "ListMeta"
 _INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 _DROPPED = frozenset(("enum", "$schema", "$id", "x-kubernetes-unions"))
-"""`enum` stands only on apiVersion and kind, where upstream's documents have none."""
+"""In the schema file; `enum` stands there only on apiVersion and kind, where upstream's documents have none."""
 
 
 def name_of(kind: Kind) -> str:
@@ -35,11 +37,13 @@ def definitions(kinds: Iterable[Kind], custom: Custom, version: int) -> Iterator
     """(name, definition) of all that the kinds need, sorted; `version` 2 or 3 decides the dialect."""
     members = list(kinds)
     built_in = [name for k in members for name in (k.schema, k.schema + "List") if k.schema]
-    extra = {name: body for k in members if not k.schema for name, body in _custom(k, custom)}
+    extra = {name: body for k in members if not k.schema for name, body in _custom(k, custom, version)}
     names = set(schema.closure([*built_in, *COMMON, OBJECT_META, LIST_META, *_bodies(members)]))
     for name in sorted(names | extra.keys()):
-        source = extra.get(name) or schema.source(name) or {}
-        yield name, _definition(name, source, version)
+        if name in extra:
+            yield name, _rewrite(extra[name], version, frozenset())
+        else:
+            yield name, _definition(name, schema.source(name) or {}, version)
 
 
 def _bodies(kinds: Iterable[Kind]) -> Iterator[str]:
@@ -55,13 +59,17 @@ def _bodies(kinds: Iterable[Kind]) -> Iterator[str]:
             yield "io.k8s.api.authentication.v1.TokenRequest"
 
 
-def _custom(kind: Kind, custom: Custom) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A custom resource's definition and its list's, with the metadata that a CRD leaves out."""
+def _custom(kind: Kind, custom: Custom, version: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A custom resource's definition and its list's, with the metadata that a CRD leaves out; nothing but its type where any
+    field listed would make v2 clients refuse the others."""
     resource = kind.resource
-    body = dict(custom.get((resource.group, resource.version, resource.kind)) or {"type": "object"})
     gvk = {"group": resource.group, "kind": resource.kind, "version": resource.version}
-    own = body.get("properties") or {}
-    body["properties"] = {**_type_meta(), **own, "metadata": {"$ref": f"#/$defs/{OBJECT_META}"}}
+    given = custom.get((resource.group, resource.version, resource.kind))
+    body: dict[str, Any] = {"type": "object"}
+    if given and not (version == 2 and given.get(customschema.FREE)):
+        metadata = {"$ref": f"#/$defs/{OBJECT_META}"}
+        body = customschema.shown(given, version, metadata)
+        body["properties"] = {**(body.get("properties") or {}), **TYPE_META, "metadata": metadata}
     body["x-kubernetes-group-version-kind"] = [gvk]
     name = name_of(kind)
     yield name, body
@@ -72,17 +80,10 @@ def _custom(kind: Kind, custom: Custom) -> Iterator[tuple[str, dict[str, Any]]]:
             "type": "object",
             "description": f"{resource.kind}List is a list of {resource.kind}",
             "required": ["items"],
-            "properties": {**_type_meta(), "metadata": {"$ref": f"#/$defs/{LIST_META}"}, "items": items},
+            "properties": {**TYPE_META, "metadata": {"$ref": f"#/$defs/{LIST_META}"}, "items": items},
             "x-kubernetes-group-version-kind": [{**gvk, "kind": resource.kind + "List"}],
         },
     )
-
-
-def _type_meta() -> dict[str, Any]:
-    return {
-        "apiVersion": {"type": "string", "description": "Group and version of this object's schema."},
-        "kind": {"type": "string", "description": "The REST resource this object represents, in CamelCase."},
-    }
 
 
 def _definition(name: str, source: dict[str, Any], version: int) -> dict[str, Any]:
@@ -94,28 +95,26 @@ def _definition(name: str, source: dict[str, Any], version: int) -> dict[str, An
         description = "Quantity is a fixed-point representation of a number, such as 500m, 1.5 or 2Gi."
         choice = {"oneOf": [{"type": "string"}, {"type": "number"}]} if version == 3 else {"type": "string"}
         return {"description": description, **choice}
-    return _rewrite(source, version)
+    return _rewrite(source, version, _DROPPED)
 
 
-def _rewrite(node: dict[str, Any], version: int) -> dict[str, Any]:
+def _rewrite(node: dict[str, Any], version: int, dropped: frozenset[str]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in node.items():
-        if key in _DROPPED:
+        if key in dropped:
             continue
         if key == "$ref":
             _refer(out, value.rpartition("/")[2], len(node) > 1, version)
         elif key == "type" and isinstance(value, list):
             out["type"] = next((t for t in value if t != "null"), "object")
         elif key == "properties":
-            out[key] = {name: _rewrite(child, version) for name, child in value.items()}
+            out[key] = {name: _rewrite(child, version, dropped) for name, child in value.items()}
         elif key in ("items", "additionalProperties", "not") and isinstance(value, dict):
-            out[key] = _rewrite(value, version)
+            out[key] = _rewrite(value, version, dropped)
         elif key in ("oneOf", "anyOf", "allOf", "nullable") and version == 2:
             continue  # OpenAPI v2 has none of these
         else:
             out[key] = value
-    if version == 2 and out.get("x-kubernetes-preserve-unknown-fields"):
-        out.pop("properties", None)  # v2 clients would refuse what is not listed
     return out
 
 

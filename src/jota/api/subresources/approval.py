@@ -1,4 +1,6 @@
-"""certificatesigningrequests/approval: status.conditions Approved and Denied, which the main endpoint cannot set."""
+"""certificatesigningrequests/approval: status.conditions Approved and Denied, which the main endpoint cannot set.
+
+Metadata may change with them, as in upstream."""
 
 from __future__ import annotations
 
@@ -28,4 +30,4 @@ def keep(engine: Engine, call: Call, wanted: Object, result: Object) -> list[Fie
     return errors
 
 
-VERBS = partial.verbs("approval", keep)
+VERBS = partial.verbs("approval", keep, metadata_too=True)

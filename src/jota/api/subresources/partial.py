@@ -18,8 +18,8 @@ Keep = Callable[[Engine, Call, Object, Object], list[FieldError]]
 """(engine, call, wanted, result): move the part from the one to the other; errors are answered with 422."""
 
 
-def verbs(name: str, keep: Keep) -> dict[str, Verb]:
-    """get, update and patch of a subresource called `name`."""
+def verbs(name: str, keep: Keep, *, metadata_too: bool = False) -> dict[str, Verb]:
+    """get, update and patch of a subresource called `name`. `metadata_too`: labels, annotations and so on may change with it."""
 
     async def run(engine: Engine, call: Call, change: Callable[[Object], Object]) -> Response:
         def finish(call: Call, new: Object, old: Object) -> list[FieldError]:
@@ -27,9 +27,12 @@ def verbs(name: str, keep: Keep) -> dict[str, Verb]:
             meta = new["metadata"]
             new.clear()
             new.update(copy(old))
-            new["metadata"]["managedFields"] = meta.get("managedFields", [])
-            if not new["metadata"]["managedFields"]:
-                del new["metadata"]["managedFields"]
+            if metadata_too:
+                new["metadata"] = meta
+            else:
+                new["metadata"]["managedFields"] = meta.get("managedFields", [])
+                if not new["metadata"]["managedFields"]:
+                    del new["metadata"]["managedFields"]
             return keep(engine, call, wanted, new)
 
         target = call.target
