@@ -253,7 +253,8 @@ async def test_net_endpoints_endpointslice_ingress_servicecidr_and_ipaddress_api
     networking = "/apis/networking.k8s.io/v1"
     address = f"{networking}/ipaddresses"
     parent = {"resource": "services", "namespace": "default", "name": "foo"}
-    await ok(api, "POST", address, {"metadata": {"name": "192.0.2.9"}, "spec": {"parentRef": parent}})
+    for name in ("192.0.2.9", "fe80::42:1dff:fe84:f9e2"):
+        await ok(api, "POST", address, {"metadata": {"name": name}, "spec": {"parentRef": parent}})
     for name in ("192.0.2.09", "2001:DB8::1", "2001:db8:0::1", "x"):
         assert (await do(api, "POST", address, {"metadata": {"name": name}, "spec": {"parentRef": parent}}))[
             0

@@ -48,6 +48,7 @@ KIND = Kind(
     schema="io.k8s.api.networking.v1.IPAddress",
     singular="ipaddress",
     short_names=("ip",),
+    name_rule="path-segment",  # colons of IPv6; `validate` says the rest
     validate=validate,
     validate_update=validate_update,
     columns=(NAME, plain("ParentRef", _parent, about="The object that uses the address.")),
