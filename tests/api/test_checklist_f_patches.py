@@ -47,7 +47,7 @@ async def test_44_each_patch_type(api: ApiServer) -> None:
     assert (done["spec"]["replicas"], done["spec"]["paused"]) == (3, True)
     more = {"spec": {"template": {"spec": {"containers": [{"name": "d", "image": "j"}]}}}}
     done = read(await api.request("PATCH", f"{DEPLOYS}/d", more, content_type=STRATEGIC))
-    assert [c["name"] for c in done["spec"]["template"]["spec"]["containers"]] == ["c", "d"]
+    assert [c["name"] for c in done["spec"]["template"]["spec"]["containers"]] == ["d", "c"]
     response = await api.request("PATCH", f"{DEPLOYS}/d", {}, content_type="application/json")
     assert response.status == 415
 

@@ -113,4 +113,4 @@ def test_beginnings_of_pem_without_an_end(text: str) -> None:
 def test_numbers_and_truth_are_not_the_same_item() -> None:
     live = {"metadata": {"finalizers": [1, "1", True, 0, False]}}
     patched = strategic.apply(live, {"metadata": {"finalizers": [True, 1.0]}}, "io.k8s.api.core.v1.ConfigMap")
-    assert [repr(one) for one in patched["metadata"]["finalizers"]] == ["1", "'1'", "True", "0", "False", "1.0"]
+    assert [repr(one) for one in patched["metadata"]["finalizers"]] == ["1", "'1'", "True", "1.0", "0", "False"]

@@ -163,8 +163,8 @@ def test_lists_merge_by_their_key() -> None:
     )
     patch = {"spec": {"containers": [{"name": "a", "env": [{"name": "Y", "value": "2"}]}, {"name": "c", "image": "3"}]}}
     got = strategic.apply(live, patch, POD)["spec"]["containers"]
-    assert [c["name"] for c in got] == ["a", "b", "c"]
-    assert got[0] == {"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]}
+    assert [c["name"] for c in got] == ["a", "c", "b"], "what is new comes before what the patch does not name"
+    assert got[0] == {"name": "a", "image": "1", "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}]}
 
 
 def test_an_item_is_deleted_by_directive() -> None:
@@ -177,6 +177,25 @@ def test_a_list_is_replaced_by_directive() -> None:
     live = _pod(containers=[{"name": "a"}, {"name": "b"}])
     patch = {"spec": {"containers": [{"$patch": "replace"}, {"name": "c"}]}}
     assert strategic.apply(live, patch, POD)["spec"]["containers"] == [{"name": "c"}]
+    patch = {"spec": {"containers": [{"name": "b", "$patch": "replace"}, {"name": "c"}]}}
+    assert strategic.apply(live, patch, POD)["spec"]["containers"] == [{"name": "c"}], "what bears it is no item"
+
+
+@pytest.mark.parametrize(
+    ("before", "patch", "after"),
+    [("ab", "c", "cab"), ("ab", "ba", "ba"), ("abc", "c", "abc"), ("abc", "an", "anbc"), ("abc", "nb", "nabc"), ("", "ba", "ba")],
+)
+@pytest.mark.parametrize("directive", [False, True])
+def test_the_order_without_a_word_of_it(before: str, patch: str, after: str, directive: bool) -> None:
+    """As apimachinery's strategicpatch orders the same."""
+    named: list[Json] = [{"name": name, "image": "1"} for name in patch]
+    gone = [{"name": "z", "$patch": "delete"}] if directive else []
+    got = strategic.apply(
+        _pod(containers=[{"name": name} for name in before]), {"spec": {"containers": named + gone}}, POD
+    )
+    assert [c["name"] for c in got["spec"]["containers"]] == list(after)
+    live = {"metadata": {"finalizers": list(before)}}
+    assert strategic.apply(live, {"metadata": {"finalizers": list(patch)}}, POD)["metadata"]["finalizers"] == list(after)
 
 
 def test_an_object_is_replaced_or_emptied_by_directive() -> None:
@@ -193,11 +212,13 @@ def test_nulls_delete_and_atomic_lists_are_replaced() -> None:
     live = _pod(nodeSelector={"a": "b"}, tolerations=[{"key": "x"}])
     got = strategic.apply(live, {"spec": {"nodeSelector": None, "tolerations": [{"key": "y"}]}}, POD)
     assert got["spec"] == {"tolerations": [{"key": "y"}]}
+    patch = {"spec": {"tolerations": [{"key": "x", "$patch": "delete"}, {"key": "y"}]}}
+    assert strategic.apply(live, patch, POD)["spec"]["tolerations"] == [{"key": "y"}]
 
 
 def test_primitive_lists_merge_and_delete() -> None:
     got = strategic.apply(_pod(), {"metadata": {"finalizers": ["c", "a"]}}, POD)
-    assert got["metadata"]["finalizers"] == ["a", "b", "c"]
+    assert got["metadata"]["finalizers"] == ["c", "a", "b"]
     got = strategic.apply(_pod(), {"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"]}}, POD)
     assert got["metadata"]["finalizers"] == ["b"]
 

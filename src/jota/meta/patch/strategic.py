@@ -112,21 +112,20 @@ def _merge_value(original: Any, patch: Any, type: Type) -> Any:
 
 
 def _without_directives(patch: list[Any], type: Type) -> list[Any]:
-    """A list that replaces: its items still go through the map rules, so that no directive gets stored."""
+    """A list that replaces: its items still go through the map rules, so that no directive gets stored. What bears one itself
+    is no item."""
     item = type.item or ANY
-    return [_merge_map({}, p, item) if isinstance(p, dict) else p for p in patch]
+    kept = [p for p in patch if not (isinstance(p, dict) and _PATCH in p)]
+    return [_merge_map({}, p, item) if isinstance(p, dict) else p for p in kept]
 
 
 def _merge_list(original: list[Any], patch: list[Any], type: Type, plain: bool = False) -> list[Any]:
     if not patch:
         return original  # nothing to merge: a list is emptied by directives alone
     if not isinstance(patch[0], dict) and not any(isinstance(p, dict) for p in patch):
-        # primitives: the union, original order first
-        return _unique([*original, *patch])
+        return _arranged(_unique([*original, *patch]), original, _unique(patch), "")
     if not plain and any(isinstance(p, dict) and p.get(_PATCH) == "replace" for p in patch):
-        rest = [p for p in patch if not (isinstance(p, dict) and p.get(_PATCH) == "replace" and len(p) == 1)]
-        bare = [{k: v for k, v in p.items() if k != _PATCH} if isinstance(p, dict) else p for p in rest]
-        return _without_directives(bare, type)
+        return _without_directives(patch, type)
     return _merge_items(original, patch, type, plain)
 
 
@@ -137,7 +136,7 @@ def _merge_items(original: list[Any], patch: list[Any], type: Type, plain: bool)
     """The items of a patch, merged into those of the original by the merge key. One pass: lists come from strangers."""
     key, below, out = type.merge_key, type.item or ANY, list(original)
     if plain:
-        return _lay_items(out, patch, key, below)
+        return _lay_items(original, patch, key, below)
     where: dict[Any, list[int]] = {}
     for index, have in enumerate(out):
         if isinstance(have, dict):
@@ -155,11 +154,13 @@ def _merge_items(original: list[Any], patch: list[Any], type: Type, plain: bool)
         else:
             where[identity] = [len(out)]
             out.append(_merge_map({}, item, below))
-    return [have for have in out if have is not _GONE]
+    kept = [item for item in patch if item.get(_PATCH) != "delete"]
+    return _arranged([have for have in out if have is not _GONE], original, kept, key)
 
 
-def _lay_items(out: list[Any], patch: list[Any], key: str, below: Type) -> list[Any]:
-    """`_merge_items` for a patch without directives and nulls; changes `out`."""
+def _lay_items(original: list[Any], patch: list[Any], key: str, below: Type) -> list[Any]:
+    """`_merge_items` for a patch without directives and nulls."""
+    out, last, in_order = list(original), -1, True
     where: dict[Any, int] = {}
     for index, have in enumerate(out):
         if isinstance(have, dict):
@@ -169,11 +170,12 @@ def _lay_items(out: list[Any], patch: list[Any], key: str, below: Type) -> list[
             raise _keyless(item, key)
         identity = item[key] if isinstance(item[key], str) else _hashable(item[key])
         index = where.setdefault(identity, len(out))
+        in_order, last = in_order and last < index < len(original), index
         if index == len(out):
             out.append(item)
         else:
             out[index] = _lay_over(out[index], item, below)
-    return out
+    return out if in_order else _arranged(out, original, patch, key)
 
 
 def _keyless(item: Any, key: str) -> ApiError:
@@ -219,6 +221,20 @@ def _reorder(
     )
     theirs = [v for v in merged if _identity(v, type.merge_key) not in named]
     out[key] = _interleave(theirs, ours, server, type.merge_key)
+
+
+def _arranged(merged: list[Any], original: list[Any], patch: list[Any], merge_key: str) -> list[Any]:
+    """The order that upstream gives without a $setElementOrder: what the patch names as the patch has it, and before the first
+    of it what the original had there; new items are not behind anything."""
+    named: dict[Any, int] = {}
+    for value in patch:
+        named.setdefault(_identity(value, merge_key), len(named))
+    ours: list[Any] = []
+    theirs: list[Any] = []
+    for value in merged:
+        (ours if _identity(value, merge_key) in named else theirs).append(value)
+    ours.sort(key=lambda value: named[_identity(value, merge_key)])
+    return _interleave(theirs, ours, [_identity(value, merge_key) for value in original], merge_key)
 
 
 def _check_order(patch: Any, named: dict[Any, int], merge_key: str) -> None:
