@@ -149,6 +149,38 @@ def test_a_bound_token_dies_with_its_pod_and_with_time() -> None:
     asyncio.run(story())
 
 
+def test_a_pods_token_tells_where_the_pod_runs() -> None:
+    """KEP-4193: the node's name, its uid when it is known; the token does not depend on the node."""
+
+    async def story() -> None:
+        async with secured() as server:
+            client = server.client
+            await client.create(SERVICEACCOUNTS, {"metadata": {"name": "default"}}, "default")
+            node = await client.create(NODES, {"metadata": {"name": "here"}})
+            expected: dict[str, dict[str, list[str]]] = {
+                "": {},
+                "here": {"node-name": ["here"], "node-uid": [node["metadata"]["uid"]]},
+                "gone": {"node-name": ["gone"]},
+            }
+            for name, told in expected.items():
+                spec = {"nodeName": name, "containers": [{"name": "c", "image": "x"}]}
+                pod = await client.create(PODS, {"metadata": {"name": f"on-{name or 'none'}"}, "spec": spec}, "default")
+                of = pod["metadata"]
+                ref = {"kind": "Pod", "apiVersion": "v1", "name": of["name"], "uid": of["uid"]}
+                asked = {"spec": {"boundObjectRef": ref}}
+                token = (await client.create(SERVICEACCOUNTS, asked, "default", "token", "default"))["status"]["token"]
+                if name == "here":
+                    await client.delete(NODES, "here")
+                path = "/apis/authentication.k8s.io/v1/tokenreviews"
+                body = (await server.request("POST", path, {"spec": {"token": token}})).body
+                extra = orjson.loads(body)["status"]["user"]["extra"]  # type: ignore[arg-type]
+                extra.pop("authentication.kubernetes.io/credential-id")
+                told = {"pod-name": [of["name"]], "pod-uid": [of["uid"]], **told}
+                assert extra == {f"authentication.kubernetes.io/{key}": value for key, value in told.items()}
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     ("changes", "good"),
     [

@@ -26,11 +26,13 @@ _BOUND = {"Pod": ("pod", PODS), "Secret": ("secret", SECRETS), "Node": ("node", 
 
 @dataclass(slots=True, frozen=True)
 class Bound:
-    """The object whose end ends the token."""
+    """The object whose end ends the token. `node` says where a pod runs (name, uid): told, and not asked for again
+    (KEP-4193)."""
 
     kind: str
     name: str
     uid: str
+    node: dict[str, str] | None = None
 
 
 class ServiceAccountTokens:
@@ -52,6 +54,8 @@ class ServiceAccountTokens:
         facts: dict[str, Any] = {"namespace": namespace, "serviceaccount": {"name": name, "uid": metadata["uid"]}}
         if bound is not None:
             facts[_BOUND[bound.kind][0]] = {"name": bound.name, "uid": bound.uid}
+            if bound.node is not None:
+                facts["node"] = bound.node
         issued = int(now)
         claims = {
             "iss": self.issuer,
@@ -92,11 +96,12 @@ class ServiceAccountTokens:
         extra = {"authentication.kubernetes.io/credential-id": [f"JTI={token_id}"]}
         for key, resource in _BOUND.values():
             part = facts.get(key)
-            if part:
+            if not part:
+                continue
+            if key != "node" or "pod" not in facts:
                 self._must_live(resource, namespace if resource.namespaced else "", part, key)
-                if key != "secret":
-                    extra[f"authentication.kubernetes.io/{key}-name"] = [part["name"]]
-                    extra[f"authentication.kubernetes.io/{key}-uid"] = [part["uid"]]
+            if key != "secret":
+                extra |= {f"authentication.kubernetes.io/{key}-{field}": [part[field]] for field in part}
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
         return User(f"system:serviceaccount:{namespace}:{account['name']}", account["uid"], groups, extra)
 

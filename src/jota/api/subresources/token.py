@@ -79,7 +79,16 @@ def _bound(engine: Engine, spec: dict[str, Any], namespace: str, account: Object
         text = f'cannot bind token for serviceaccount "{account["metadata"]["name"]}" to a pod of another account'
         cause = FieldError("FieldValueInvalid", "spec.boundObjectRef", f"Invalid value: {text}")
         raise invalid_object("TokenRequest", name, [cause], _GROUP)
-    return Bound(kind, name, found["metadata"]["uid"])
+    return Bound(kind, name, found["metadata"]["uid"], _node(engine, found) if kind == "Pod" else None)
+
+
+def _node(engine: Engine, pod: Object) -> dict[str, str] | None:
+    """Where the pod runs, as far as it is known."""
+    name = pod["spec"].get("nodeName")
+    if not name:
+        return None
+    found = engine.registry.get(NODES, "", name)
+    return {"name": name, **({"uid": found["metadata"]["uid"]} if found else {})}
 
 
 VERBS = {"create": create}
