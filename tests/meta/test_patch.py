@@ -183,7 +183,14 @@ def test_a_list_is_replaced_by_directive() -> None:
 
 @pytest.mark.parametrize(
     ("before", "patch", "after"),
-    [("ab", "c", "cab"), ("ab", "ba", "ba"), ("abc", "c", "abc"), ("abc", "an", "anbc"), ("abc", "nb", "nabc"), ("", "ba", "ba")],
+    [
+        ("ab", "c", "cab"),
+        ("ab", "ba", "ba"),
+        ("abc", "c", "abc"),
+        ("abc", "an", "anbc"),
+        ("abc", "nb", "nabc"),
+        ("", "ba", "ba"),
+    ],
 )
 @pytest.mark.parametrize("directive", [False, True])
 def test_the_order_without_a_word_of_it(before: str, patch: str, after: str, directive: bool) -> None:
@@ -195,7 +202,9 @@ def test_the_order_without_a_word_of_it(before: str, patch: str, after: str, dir
     )
     assert [c["name"] for c in got["spec"]["containers"]] == list(after)
     live = {"metadata": {"finalizers": list(before)}}
-    assert strategic.apply(live, {"metadata": {"finalizers": list(patch)}}, POD)["metadata"]["finalizers"] == list(after)
+    assert strategic.apply(live, {"metadata": {"finalizers": list(patch)}}, POD)["metadata"]["finalizers"] == list(
+        after
+    )
 
 
 def test_an_object_is_replaced_or_emptied_by_directive() -> None:

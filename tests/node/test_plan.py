@@ -95,6 +95,28 @@ def test_restart_policy(name: str, obj: Any, container: Any, expected: list[str]
     assert words(steps(obj, seen(box(), container), facts("c/1"))) == expected
 
 
+BETWEEN = [
+    ("just ended", made("c", "exited", image="c:0", ago=0.5), facts("c/1"), True),
+    ("its successor is made", made("c", "exited", image="c:0", ago=0.5), facts("c/1", busy={"start:c": 0}), True),
+    ("a while ago", made("c", "exited", image="c:0", ago=1.0), facts("c/1"), False),
+    ("not replaced", made("c", "exited", ago=0.5), facts("c/1"), False),
+    ("the start failed", made("c", "exited", image="c:0", ago=0.5), facts("c/1", starts={"c": failure()}), False),
+    ("no image", made("c", "exited", image="c:0", ago=0.5), facts(images={"c": ImageFact(1, "c:1", "", failure())}), False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "container", "known", "expected"), BETWEEN, ids=[c[0] for c in BETWEEN])
+def test_nothing_is_told_between_a_container_and_its_successor(
+    name: str, container: Any, known: Any, expected: bool
+) -> None:
+    result = steps(pod(), seen(box(), container), known)
+    assert result.between == expected
+    if expected:
+        assert result.wake == container.finished_at + 1.0
+    both = steps(pod(), seen(box(), made("c", attempt=1), container), known)
+    assert not both.between, "the successor runs"
+
+
 BACKOFF = [(0, 0.0), (1, 1.0), (2, 2.0), (3, 4.0), (6, 32.0), (7, 60.0), (50, 60.0)]
 
 

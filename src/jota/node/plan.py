@@ -43,6 +43,8 @@ SHOW_ERR = 0.3
 LEAST_GRACE = 1.0
 """Seconds that a container is always given between SIGTERM and SIGKILL."""
 DEFAULT_GRACE = 30
+MOMENT = 1.0
+"""Seconds after the end of a container that is being replaced in which its successor is expected to run."""
 
 
 class MountVolumes(NamedTuple):
@@ -139,6 +141,9 @@ class Plan:
     """Every container has ended for good."""
     verdict: Verdict | None = None
     """A decision about the phase that the worker must remember."""
+    between: bool = False
+    """A container of an old definition has just ended and its successor comes at once: nothing is told of the time between
+    (kubelet's status, too, is of before or after)."""
 
     def at(self, when: float) -> None:
         if when > 0:
@@ -432,6 +437,7 @@ class _Containers:
 
     def advance(self, p: Part) -> None:
         """Bring one container a step closer to running."""
+        self.out.between |= self.replaced(p)
         keys = [f"{verb}:{p.name}" for verb in ("image", "start", "hook")]
         if self.facts.is_busy(*keys):
             c = self.current(p)
@@ -456,11 +462,24 @@ class _Containers:
         elif should_restart(self.pod, p, c):
             self.restart(p, c)
 
+    def replaced(self, p: Part) -> bool:
+        """Ended for its old definition, a moment ago, and nothing went wrong since."""
+        last = next((c for c in self.seen.of(p.name) if c.state != "created"), None)
+        if last is None or last.state != "exited" or p.name in self.facts.starts or not outdated(p, last):
+            return False
+        image = self.facts.images.get(p.name)
+        if image is not None and image.failure is not None:
+            return False
+        until = last.finished_at + MOMENT
+        if self.now < until:
+            self.out.at(until)
+        return self.now < until
+
     def check(self, p: Part, c: Container) -> None:
         """A running container: does anything demand its end?"""
         probes, facts = self.facts.probes, self.facts
         grace = self.grace(p)
-        if c.labels.get(SPEC_HASH, "") not in ("", spec_hash(p.spec)) and p.role != "ephemeral":
+        if outdated(p, c) and p.role != "ephemeral":
             text = f"Container {p.name} definition changed, will be restarted"
             _kill(c, self.now + grace, text, facts, self.out)
         elif probes.get((c.id, "liveness")) is False:
@@ -497,7 +516,7 @@ class _Containers:
     def restart(self, p: Part, c: Container) -> None:
         ran = c.finished_at - c.started_at if c.started_at else 0.0
         step = 0 if ran >= self.curve.reset else _step(c)
-        delay = 0.0 if c.labels.get(SPEC_HASH, "") not in ("", spec_hash(p.spec)) else self.curve.delay(step)
+        delay = 0.0 if outdated(p, c) else self.curve.delay(step)
         due = c.finished_at + delay
         if self.now + 0.001 < due:
             self.out.at(due)
@@ -537,6 +556,11 @@ class _Containers:
             if c.state != "running" and f"gc:{p.name}" not in self.facts.busy:
                 self.out.actions.append(RemoveContainer(p.name, c.id))
                 break
+
+
+def outdated(p: Part, c: Container) -> bool:
+    """Made from another definition than the pod's present one."""
+    return c.labels.get(SPEC_HASH, "") not in ("", spec_hash(p.spec))
 
 
 def resources_of(c: Container, facts: Facts) -> str:

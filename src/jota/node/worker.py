@@ -161,6 +161,8 @@ class PodWorker:
 
     def _tell(self, steps: Plan, now: float) -> None:
         self.events.backoffs(steps, self.pod)
+        if steps.between:
+            return
         status = build(self.pod, self.seen, self.facts, steps, host_ip=self.kit.config.address, now=now)
         self.writer.offer(status)
 
