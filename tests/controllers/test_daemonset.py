@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import orjson
 import pytest
 
 from jota.controllers.daemonset import DaemonSetController
@@ -168,6 +169,10 @@ def test_a_rolling_update_takes_one_at_a_time_and_rolls_back_without_restarts() 
         assert {p["spec"]["containers"][0]["image"] for p in pods.values()} == {"web:2"}
         assert (await status(api))["updatedNumberScheduled"] == 3
         revisions = (await api.client.list(CONTROLLERREVISIONS, "ns"))["items"]
+        for each in revisions:  # clients compare the patch that they make of a template byte for byte
+            text = orjson.dumps(each["data"])
+            assert text == orjson.dumps(each["data"], option=orjson.OPT_SORT_KEYS)
+            assert text.startswith(b'{"spec":{"template":{"$patch":"replace",')
         newest = max(revisions, key=lambda r: r["revision"])
         assert {p["metadata"]["labels"][HASH] for p in pods.values()} == {newest["metadata"]["labels"][HASH]}
 

@@ -8,9 +8,10 @@ Worked example: templates A, B, A give revisions B:2 and A:3.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from jota.client.client import Client
 from jota.controllers import claim
@@ -74,9 +75,16 @@ def _new(owner: Object, owners: Resource, number: int, label: str) -> Object:
             "ownerReferences": [claim.reference(owner, owners.api_version, owners.kind)],
         },
         "revision": number,
-        # A strategic merge patch, as upstream writes it: `kubectl rollout undo` sends it back as it is.
-        "data": {"spec": {"template": {**deepcopy(template), "$patch": "replace"}}},
+        "data": _data(template),
     }
+
+
+def _data(template: Object) -> Object:
+    """A strategic merge patch, as upstream writes it: `kubectl rollout undo` sends it back as it is. Its keys are sorted:
+    clients compare it byte for byte with the patch that they make of the template."""
+    patch = {"spec": {"template": {**template, "$patch": "replace"}}}
+    data: Object = orjson.loads(orjson.dumps(patch, option=orjson.OPT_SORT_KEYS))
+    return data
 
 
 def superfluous(revisions: list[Object], live: set[str], limit: int) -> list[Object]:
