@@ -148,7 +148,9 @@ def test_custom_resources_have_no_strategic_patch_and_a_full_metadata(documents:
     gvk = {"group": "stable.example.com", "kind": "Foo", "version": "v1"}
     assert foo["x-kubernetes-group-version-kind"] == [gvk]
     assert foo["properties"]["spec"]["properties"]["size"]["description"] == "How large."
-    assert foo["properties"]["metadata"]["$ref"].endswith(".ObjectMeta")
+    assert foo["properties"]["metadata"]["allOf"][0]["$ref"].endswith(".ObjectMeta")
+    described = [foo["properties"][name]["description"] for name in ("apiVersion", "kind", "metadata")]
+    assert [d.split()[0] for d in described] == ["APIVersion", "Kind", "Standard"], "kubectl explain shows them"
     assert "com.example.stable.v1.FooList" in document["components"]["schemas"]
 
 

@@ -12,9 +12,13 @@ Schema = dict[str, Any]
 
 EMBEDDED, FREE = "x-kubernetes-embedded-resource", "x-kubernetes-preserve-unknown-fields"
 _UNSAYABLE = ("allOf", "oneOf", "anyOf", "not", "nullable")
+# kubectl explain shows these; upstream's suite looks for their first words
 TYPE_META: dict[str, Schema] = {
-    "apiVersion": {"type": "string", "description": "Group and version of this object's schema."},
-    "kind": {"type": "string", "description": "The REST resource this object represents, in CamelCase."},
+    "apiVersion": {
+        "type": "string",
+        "description": "APIVersion defines the group and version of this object's schema.",
+    },
+    "kind": {"type": "string", "description": "Kind is the REST resource that this object represents, in CamelCase."},
 }
 
 

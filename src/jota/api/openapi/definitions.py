@@ -67,7 +67,7 @@ def _custom(kind: Kind, custom: Custom, version: int) -> Iterator[tuple[str, dic
     given = custom.get((resource.group, resource.version, resource.kind))
     body: dict[str, Any] = {"type": "object"}
     if given and not (version == 2 and given.get(customschema.FREE)):
-        metadata = {"$ref": f"#/$defs/{OBJECT_META}"}
+        metadata = {"$ref": f"#/$defs/{OBJECT_META}", "description": "Standard object's metadata."}
         body = customschema.shown(given, version, metadata)
         body["properties"] = {**(body.get("properties") or {}), **TYPE_META, "metadata": metadata}
     body["x-kubernetes-group-version-kind"] = [gvk]
