@@ -2,7 +2,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test check clients bench fuzz types setup clean
+.PHONY: demo test check clients bench fuzz conformance types setup clean
 .DEFAULT_GOAL := help
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo "make check  lint, types, import law, tests"
 	@echo "make bench  run the benchmarks and rewrite docs/benchmarks.md"
 	@echo "make fuzz   feed every parser with what coverage suggests (SECONDS=60 each); findings are in .fuzz/"
+	@echo "make conformance  run Kubernetes' own conformance tests (as root; needs Go, gcc, debootstrap) and rewrite docs/conformance.md"
 	@echo "make types  rebuild the protobuf data from Kubernetes' field numbers and Go types (once per Kubernetes release)"
 
 # System packages are checked and changed modules compiled on every run (milliseconds); Python packages are installed only
@@ -41,8 +42,8 @@ test: setup clients
 
 check: setup clients
 	@scripts/setup test
-	$(VENV)/bin/ruff format --check src tests bench examples
-	$(VENV)/bin/ruff check src tests bench examples
+	$(VENV)/bin/ruff format --check src tests bench examples tools
+	$(VENV)/bin/ruff check src tests bench examples tools
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PY) -m pytest
@@ -55,6 +56,9 @@ bench: setup
 fuzz: setup
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	@$(PY) tests/fuzz all --seconds $(or $(SECONDS),60)
+
+conformance: setup
+	@$(PY) -m tools.conformance --write docs/conformance.md
 
 types: setup
 	@test -n "$(FIELDS)" -a -n "$(MODULES)" || { echo "usage: make types FIELDS=protobuf-fields.json MODULES=dir-with-k8s.io-go-modules"; exit 2; }
