@@ -430,6 +430,21 @@ def file_of(w: World, volume: str, kind: str = "downward-api") -> Path:
     return Path(w.config.pod_dir(uid), "volumes", f"kubernetes.io~{kind}", volume)
 
 
+def test_a_label_that_the_node_got_a_moment_ago_counts(tmp_path: Path) -> None:
+    """The scheduler sees it at once, the agent reads its Node now and then."""
+
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            await w.api.client.patch(NODES, "n1", patch={"metadata": {"labels": {"color": "red"}}})
+            await w.create(pod("picky", nodeSelector={"color": "red"}))
+            await w.until_phase("Running", "picky")
+            await w.create(pod("other", nodeSelector={"color": "blue"}))
+            await w.until_phase("Failed", "other")
+            assert (await w.get("other"))["status"]["reason"] == "NodeAffinity"
+
+    asyncio.run(story())
+
+
 def test_labels_reach_the_downward_api(tmp_path: Path) -> None:
     async def story() -> None:
         async with World(tmp_path) as w:

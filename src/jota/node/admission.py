@@ -15,6 +15,7 @@ from jota.node.resources import requests_of
 from jota.node.security import forbidden_sysctls
 
 ANY = "0.0.0.0"
+NODE_AFFINITY = "NodeAffinity"
 
 
 def pod_requests(pod: Object) -> dict[str, int]:
@@ -56,7 +57,7 @@ def check(
         return Verdict("SysctlForbidden", f"forbidden sysctl: {bad[0]!r} not allowlisted".replace("'", '"'))
     if not selected(pod, labels, name):
         return Verdict(
-            "NodeAffinity",
+            NODE_AFFINITY,
             "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
         )
     if taken := _clash(_ports(pod), [q for o in active for q in _ports(o)]):

@@ -28,7 +28,7 @@ from jota.node.kit import Kit
 from jota.node.machine import Machine
 from jota.node.mirror import is_mirror
 from jota.node.mirrorkeeper import MirrorKeeper
-from jota.node.model import GRACE, Object, Observed, key_of, uid_of
+from jota.node.model import GRACE, Object, Observed, Verdict, key_of, uid_of
 from jota.node.nodekeeper import NodeKeeper
 from jota.node.operations import remove_traces
 from jota.node.references import References
@@ -79,6 +79,8 @@ class NodeAgent:
         self._informers = informers
         self.workers: dict[str, PodWorker] = {}
         """By pod uid."""
+        self._in_doubt: set[str] = set()
+        """Pods that the labels last read do not let in; they hold nothing until it is known whether newer ones do."""
         self._finished: dict[str, None] = {}
         """Uids that are done, until the API has forgotten them too."""
         self.ready = asyncio.Event()
@@ -182,18 +184,37 @@ class NodeAgent:
     def _adopt(self, pod: Object) -> None:
         worker = PodWorker(self.kit, pod)
         if not pod.get("status", {}).get("startTime") and "deletionTimestamp" not in pod["metadata"]:
-            verdict = admission.check(pod, self._holding(), self.keeper.labels, self.kit.allocatable, self.config.name)
-            if verdict is not None:
-                worker.events.warning(verdict.reason, verdict.message)
-                worker.condemn(verdict)
+            verdict = self._judge(pod, self._holding())
+            if verdict is not None and verdict.reason == admission.NODE_AFFINITY:
+                self._in_doubt.add(worker.uid)
+            elif verdict is not None:
+                self._reject(worker, verdict)
             for text in complaints(pod):
                 worker.events.warning("Unsupported", text)
         self.workers[uid_of(pod)] = worker
         self._group.create_task(self._tend(worker), name=f"pod {key_of(pod)}")
 
+    def _judge(self, pod: Object, beside: list[Object]) -> Verdict | None:
+        return admission.check(pod, beside, self.keeper.labels, self.kit.allocatable, self.config.name)
+
+    @staticmethod
+    def _reject(worker: PodWorker, verdict: Verdict) -> None:
+        worker.events.warning(verdict.reason, verdict.message)
+        worker.condemn(verdict)
+
+    async def _judge_again(self, worker: PodWorker) -> None:
+        """By the labels that the Node has now: the scheduler may know of some that it got since we last read it."""
+        try:
+            await self.keeper.look_again()
+        finally:
+            self._in_doubt.discard(worker.uid)
+        verdict = self._judge(worker.pod, [p for p in self._holding() if uid_of(p) != worker.uid])
+        if verdict is not None:
+            self._reject(worker, verdict)
+
     def _holding(self) -> list[Object]:
         """Pods that occupy resources here: admitted and not over; a mirror pod is one of the node's pods too."""
-        workers = [w.pod for w in self.workers.values() if w.facts.verdict is None]
+        workers = [w.pod for w in self.workers.values() if w.facts.verdict is None and w.uid not in self._in_doubt]
         running = [p for p in workers if p.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
         return running + self.mirror.shown()
 
@@ -201,6 +222,8 @@ class NodeAgent:
         """Run a worker; one that breaks is made anew, because the runtime and the API hold all that matters."""
         uid = worker.uid
         try:
+            if uid in self._in_doubt:
+                await self._judge_again(worker)
             await worker.run()
         except Exception:
             log.exception("pod %s: its worker failed; it starts again", key_of(worker.pod))

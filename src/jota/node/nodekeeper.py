@@ -154,6 +154,13 @@ class NodeKeeper:
             if e.code != 404:  # deleted: whoever did that is given time to stop us, the next write registers again
                 raise
 
+    async def look_again(self) -> None:
+        """The Node as it is now; what was known before when the API does not answer."""
+        try:
+            await self._refresh()
+        except (ApiError, OSError, TimeoutError) as e:
+            log.info("node %s: not read: %s", self._config.name, e)
+
     async def _pause(self, seconds: float) -> None:
         """Sleep, or less when `look` is set."""
         sleep = asyncio.ensure_future(self._clock.sleep(seconds))
