@@ -1,4 +1,4 @@
-"""What time removes: expired bootstrap tokens and old events. In: the clock. Out: deletes."""
+"""What time removes: expired bootstrap tokens, old events and requests for pod certificates. In: the clock. Out: deletes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import msgspec
 from jota.aio.clock import parse_rfc3339
 from jota.controllers.controller import Context, Controller, Sweep, own
 from jota.meta.errors import ApiError
-from jota.meta.resource import EVENTS, SECRETS
+from jota.meta.resource import EVENTS, POD_CERTIFICATE_REQUESTS, SECRETS
 
 Object = dict[str, Any]
 
 TOKEN_TYPE = "bootstrap.kubernetes.io/token"
 PAGE = 500
+REQUEST_KEPT = 900.0
+"""Seconds after which a request for a pod certificate is deleted (as upstream's cleaner)."""
 
 
 def expiration(secret: Object) -> float | None:
@@ -103,6 +105,15 @@ class _Events(msgspec.Struct):
     items: list[OldEvent]
 
 
+class _Request(msgspec.Struct, gc=False):
+    metadata: _Meta
+
+
+class _Requests(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[_Request]
+
+
 class EventCleaner(Sweep):
     """Deletes events that were not seen for the event TTL."""
 
@@ -127,4 +138,29 @@ class EventCleaner(Sweep):
             )
         except ApiError as e:
             if e.code not in (404, 409):  # 409: it was seen again just now
+                raise
+
+
+class PodCertificateRequestCleaner(Sweep):
+    """Deletes requests for pod certificates, answered or not: who asked has seen the answer long ago, or asks anew."""
+
+    name: ClassVar[str] = "podcertificaterequest-cleaner"
+    period: ClassVar[float] = 300.0
+
+    async def sweep(self) -> None:
+        before, token = self.clock.now() - REQUEST_KEPT, ""
+        while True:
+            page = await self.client.list(POD_CERTIFICATE_REQUESTS, limit=PAGE, continue_=token, type=_Requests)
+            for meta in (request.metadata for request in page.items):
+                if meta.creationTimestamp and parse_rfc3339(meta.creationTimestamp) <= before:
+                    await self._delete(meta)
+            token = page.metadata.continue_
+            if not token:
+                return
+
+    async def _delete(self, meta: _Meta) -> None:
+        try:
+            await self.client.delete(POD_CERTIFICATE_REQUESTS, meta.name, meta.namespace, uid=meta.uid)
+        except ApiError as e:
+            if e.code not in (404, 409):  # gone, or made anew under its name
                 raise

@@ -15,7 +15,7 @@ from jota.client.client import Client
 from jota.client.informers import Informers
 from jota.controllers.attachdetach import AttachDetachController
 from jota.controllers.certificates import CertificateController
-from jota.controllers.cleaners import EventCleaner, TokenCleaner
+from jota.controllers.cleaners import EventCleaner, PodCertificateRequestCleaner, TokenCleaner
 from jota.controllers.clusterrole_aggregation import ClusterRoleAggregationController
 from jota.controllers.controller import Context, Controller, ControllerConfig
 from jota.controllers.cronjob import CronJobController
@@ -60,6 +60,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     CertificateController,
     TokenCleaner,
     EventCleaner,
+    PodCertificateRequestCleaner,
     ServiceAccountController,
     RootCAPublisher,
     ClusterRoleAggregationController,

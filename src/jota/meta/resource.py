@@ -53,4 +53,6 @@ EVICTION_REQUESTS = Resource("lifecycle.k8s.io", "v1alpha1", "evictionrequests",
 EVICTIONS = Resource("lifecycle.k8s.io", "v1alpha1", "evictions", "Eviction")
 LEASE_CANDIDATES = Resource("coordination.k8s.io", "v1beta1", "leasecandidates", "LeaseCandidate")
 CSRS = Resource("certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", False)
+POD_CERTIFICATE_REQUESTS = Resource("certificates.k8s.io", "v1", "podcertificaterequests", "PodCertificateRequest")
+CLUSTER_TRUST_BUNDLES = Resource("certificates.k8s.io", "v1", "clustertrustbundles", "ClusterTrustBundle", False)
 PODGROUPS = Resource("scheduling.k8s.io", "v1beta1", "podgroups", "PodGroup")

@@ -35,7 +35,9 @@ from jota.node.references import References
 from jota.node.snapshot import Snapshots
 from jota.node.unsupported import complaints
 from jota.node.volumes.keeper import unmount_all
+from jota.node.volumes.podcertificates import PodCertificates
 from jota.node.volumes.tokens import Tokens
+from jota.node.volumes.trustbundles import TrustBundles
 from jota.node.worker import PodWorker
 from jota.runtime import sys
 from jota.runtime.protocol import Runtime, RuntimeFault
@@ -119,6 +121,10 @@ class NodeAgent:
             recorder=self._recorder,
             references=References(self._client, self._clock, self._random, group),
             tokens=Tokens(self._client, self._clock),
+            bundles=TrustBundles(self._client, self._clock, self._random, group),
+            certificates=PodCertificates(
+                self._client, self._clock, self._random, group, self._recorder, self.config.name
+            ),
             images=ImageKeeper(self._runtime.images, self._clock, group),
             snapshots=Snapshots(self._runtime, self._network, group),
             services=services.list,

@@ -17,7 +17,9 @@ from jota.node.machine import Machine
 from jota.node.model import Object
 from jota.node.references import References
 from jota.node.snapshot import Snapshots
+from jota.node.volumes.podcertificates import PodCertificates
 from jota.node.volumes.tokens import Tokens
+from jota.node.volumes.trustbundles import TrustBundles
 from jota.runtime.protocol import Runtime
 
 
@@ -33,6 +35,8 @@ class Kit:
     recorder: EventRecorder
     references: References
     tokens: Tokens
+    bundles: TrustBundles
+    certificates: PodCertificates
     images: ImageKeeper
     snapshots: Snapshots
     services: Callable[[], Iterable[Object]]
@@ -40,3 +44,9 @@ class Kit:
     starts: asyncio.Semaphore
     """Bounds the sandboxes and containers that are being started at once."""
     allocatable: dict[str, str] = field(default_factory=dict)
+
+    def forget(self, uid: str) -> None:
+        """The pod needs nothing of the API any more."""
+        for source in (self.tokens, self.bundles, self.certificates):
+            source.forget(uid)
+        self.references.release(uid)

@@ -84,6 +84,8 @@ class Operations:
         self.images: dict[str, Image] = {}
         self.mounted: dict[str, Mounted] = {}
         self.refresh_at = 0.0
+        self._changes = 0
+        """How often something that the pod refers to has changed."""
         self._wanted: set[tuple[Resource, str]] = set()
         self._hosts_ip = ""
 
@@ -162,6 +164,7 @@ class Operations:
 
     def references_changed(self) -> None:
         """Something that the pod refers to changed: volumes show it, and what waited for it is tried at once."""
+        self._changes += 1
         facts = self.worker.facts
         for failure in (*facts.starts.values(), facts.volumes_failure):
             if failure is not None:
@@ -194,6 +197,10 @@ class Operations:
             fs_group=int(fs_group) if fs_group is not None else None,
             fs_user=keeper.fs_user(pod),
             volume=self.read_volume,
+            anchors=lambda source: self.kit.bundles.anchors(self.worker.uid, source, self.references_changed),
+            credential=lambda volume, index, source: self.kit.certificates.credential(
+                pod, volume, index, source, self.references_changed
+            ),
         )
 
     async def read_volume(self, name: str) -> Object:
@@ -206,7 +213,7 @@ class Operations:
 
     async def mount_volumes(self) -> None:
         """Mount or refresh every volume of the pod."""
-        facts, worker = self.worker.facts, self.worker
+        facts, worker, changes = self.worker.facts, self.worker, self._changes
         try:
             await self.kit.references.ready(worker.uid)
             if self.pod["spec"].get("resourceClaims") and (bad := claims.problem(self.pod, self.lookup)):
@@ -219,9 +226,11 @@ class Operations:
             facts.volumes_failure = worker.fail("FailedMount", str(e), facts.volumes_failure)
             worker.events.warning("FailedMount", str(e))
             self.refresh_at = facts.volumes_failure.retry_at
-            return
-        self.refresh_at = ctx.refresh_at
-        facts.volumes_ready, facts.volumes_failure = True, None
+        else:
+            self.refresh_at = ctx.refresh_at
+            facts.volumes_ready, facts.volumes_failure = True, None
+        if changes != self._changes:
+            self.references_changed()  # while it was read: what was missing may be there, what was read may be old
 
     def _unprepared(self, why: str) -> None:
         """The pod's devices are not ready: it waits and says so, as the kubelet without the driver does."""
@@ -390,7 +399,7 @@ class Operations:
         config = self.kit.config
         pod_dir, volatile = config.pod_dir(uid), os.path.join(config.volatile_dir, uid)
         await keeper.unmount_all([os.path.join(pod_dir, "volume-subpaths"), os.path.join(pod_dir, "volumes"), volatile])
-        self.kit.references.release(uid)
+        self.kit.forget(uid)
         worker.facts.torn_down = True
 
     async def remove_pod(self) -> None:

@@ -121,8 +121,7 @@ class PodWorker:
             for task in (writer, self._timer, *self._tasks.values()):
                 if task is not None:
                     task.cancel()
-            kit.references.release(self.uid)
-            kit.tokens.forget(self.uid)
+            kit.forget(self.uid)
 
     async def _look_and_act(self) -> None:
         kit, facts = self.kit, self.facts

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
+import ssl
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from cryptography import x509
@@ -61,6 +62,11 @@ def blocks(text: str) -> list[Block]:
             continue
         out.append(Block(type_, headers, der))
     return out
+
+
+def certificates(found: Iterable[bytes]) -> bytes:
+    """DER certificates as PEM, with nothing before, between or after them."""
+    return "".join(map(ssl.DER_cert_to_PEM_cert, found)).encode()
 
 
 def _framed(text: str) -> Iterator[tuple[str, str]]:

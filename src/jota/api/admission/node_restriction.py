@@ -1,6 +1,6 @@
 """NodeRestriction: what a node writes concerns itself and its own pods. The other half of filters/node.py.
 
-The rules and their words are upstream's plugin of the same name.
+The rules and their words are upstream's plugin of the same name. Next: node_pod_certificates.py has those that ask an authorizer.
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ _LABELS = {
     "failure-domain.beta.kubernetes.io/region",
     "failure-domain.beta.kubernetes.io/zone",
 }
+_PROJECTIONS = {
+    "serviceAccountToken": "serviceaccounts",
+    "clusterTrustBundle": "clustertrustbundles",
+    "podCertificate": "podcertificates",
+}
+"""What else of the API a projected volume gives away."""
 _LABEL_DOMAINS = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
 
@@ -99,6 +105,11 @@ def _mirror_pod(attrs: AdmissionAttributes, pod: Object, node: str) -> None:
     for plural, _, name in references(bare):
         if plural not in ("pods", "serviceaccounts") and name:
             raise _refuse(attrs, f'node "{node}" can not create pods that reference {plural}')
+    for volume in parts(spec, "volumes"):
+        for source in parts(part(volume, "projected"), "sources"):
+            for projection, plural in _PROJECTIONS.items():
+                if projection in source:
+                    raise _refuse(attrs, f'node "{node}" can not create pods that reference {plural}')
 
 
 def _node(attrs: AdmissionAttributes, node: str) -> None:

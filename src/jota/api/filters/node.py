@@ -12,7 +12,7 @@ from jota.api.filters.node_graph import NodeGraph, Ref
 from jota.api.rbac.rules import Rule
 from jota.api.registry import Registry
 from jota.meta.errors import ApiError
-from jota.meta.resource import Resource
+from jota.meta.resource import POD_CERTIFICATE_REQUESTS, Resource
 from jota.meta.selectors import parse_fields
 
 GROUP = "system:nodes"
@@ -70,6 +70,8 @@ class NodeAuthorizer:
             return self._service_accounts(node, asked)
         if what == ("storage.k8s.io", "volumeattachments"):
             return self._attachments(node, asked)
+        if what == (POD_CERTIFICATE_REQUESTS.group, POD_CERTIFICATE_REQUESTS.plural):
+            return self._pod_certificate_requests(node, asked)
         return any(rule.allows(asked) for rule in self._rules), ""
 
     def _by_reference(self, node: str, asked: Attributes) -> tuple[bool, str]:
@@ -113,6 +115,21 @@ class NodeAuthorizer:
         if found is not None and found["spec"].get("nodeName") == node:
             return True, ""
         return False, f"no relationship found between node '{node}' and this object"
+
+    def _pod_certificate_requests(self, node: str, asked: Attributes) -> tuple[bool, str]:
+        """Those for its own pods; whom it may make them for, admission/node_pod_certificates.py says."""
+        if asked.subresource:
+            return False, "nodes may not access the status subresource of PodCertificateRequests"
+        if asked.verb == "create":
+            return True, ""
+        if asked.verb == "get":
+            found = self._registry.get(POD_CERTIFICATE_REQUESTS, asked.namespace, asked.name) if asked.name else None
+            own = found is not None and found["spec"].get("nodeName") == node
+            return own, "" if own else f"no relationship found between node '{node}' and this object"
+        if asked.verb in ("list", "watch"):
+            own = _selected(asked.fields, "spec.nodeName") == node
+            return own, "" if own else "can only list/watch podcertificaterequests with nodeName field selector"
+        return False, f"nodes may not {asked.verb} podcertificaterequests"
 
 
 def _own_object(node: str, asked: Attributes, verbs: tuple[str, ...]) -> tuple[bool, str]:

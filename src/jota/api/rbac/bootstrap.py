@@ -125,6 +125,8 @@ def node_rules() -> list[Object]:
         _rule(_READ, ("storage.k8s.io",), "csidrivers"),
         _rule(("create", *_READ), (_CSR,), _REQUESTS),
         _rule(_READ, ("node.k8s.io",), "runtimeclasses"),
+        _rule(_READ, (_CSR,), "clustertrustbundles"),
+        _rule(("create", *_READ), (_CSR,), "podcertificaterequests"),
     ]
 
 
@@ -272,6 +274,7 @@ def _cluster_roles() -> dict[str, list[Object]]:
             _rule((*_READ, "patch", "update"), ("",), "persistentvolumeclaims"),
         ],
         "system:service-account-issuer-discovery": [_urls(*_ISSUER)],
+        "system:cluster-trust-bundle-discovery": [_rule(_READ, (_CSR,), "clustertrustbundles")],
         **{
             f"{_CERTIFICATES}certificatesigningrequests:{kind}": [_rule(("create",), (_CSR,), f"{_REQUESTS}/{kind}")]
             for kind in _NODE_KINDS
@@ -294,6 +297,10 @@ _CLUSTER_BINDINGS = {
     "system:monitoring": ("system:monitoring", ("G:system:monitoring",)),
     "system:service-account-issuer-discovery": (
         "system:service-account-issuer-discovery",
+        ("G:system:serviceaccounts",),
+    ),
+    "system:cluster-trust-bundle-discovery": (
+        "system:cluster-trust-bundle-discovery",
         ("G:system:serviceaccounts",),
     ),
     "system:node": ("system:node", ()),

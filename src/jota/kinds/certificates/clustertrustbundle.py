@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from jota.kinds import names
-from jota.kinds.certificates.signers import validate_signer
+from jota.kinds.certificates.signers import bundle_name, validate_signer
 from jota.kinds.common import NAME, path_cell, plain
 from jota.kinds.kind import Kind
 from jota.kinds.numbers import IMMUTABLE
 from jota.kinds.shape import Object, meta, part, text
 from jota.meta.errors import FieldError, invalid, too_long
-from jota.meta.resource import Resource
+from jota.meta.resource import CLUSTER_TRUST_BUNDLES
 
 LARGEST = 1 << 20
 """Bytes of spec.trustBundle."""
@@ -18,20 +17,9 @@ _PATH = "spec.trustBundle"
 
 def validate(bundle: Object) -> list[FieldError]:
     name, signer = text(meta(bundle), "name"), text(part(bundle, "spec"), "signerName")
-    errors: list[FieldError] = []
+    errors = [invalid("metadata.name", name, problem) for problem in bundle_name(name, signer)]
     if signer:
-        prefix = signer.replace("/", ":") + ":"
-        if not name.startswith(prefix):
-            detail = f"ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}"
-            errors.append(invalid("metadata.name", name, detail))
-        else:
-            errors += [invalid("metadata.name", name, p) for p in names.dns_subdomain(name.removeprefix(prefix))]
         errors += validate_signer("spec.signerName", signer)
-    elif ":" in name:
-        detail = 'ClusterTrustBundle without signer name must not have ":" in its name'
-        errors.append(invalid("metadata.name", name, detail))
-    else:
-        errors += [invalid("metadata.name", name, p) for p in names.dns_subdomain(name)]
     return errors
 
 
@@ -85,7 +73,7 @@ def _omitted(detail: str) -> FieldError:
 
 
 KIND = Kind(
-    Resource("certificates.k8s.io", "v1", "clustertrustbundles", "ClusterTrustBundle", False),
+    CLUSTER_TRUST_BUNDLES,
     schema="io.k8s.api.certificates.v1.ClusterTrustBundle",
     singular="clustertrustbundle",
     validate=validate,

@@ -8,19 +8,17 @@ import base64
 import binascii
 
 from jota.kinds import conditions, names
-from jota.kinds.certificates.signers import validate_signer
+from jota.kinds.certificates import signers
+from jota.kinds.certificates.signers import LONGEST_OF_KUBERNETES, SHORTEST
 from jota.kinds.common import AGE, NAME, moment, path_cell, plain
 from jota.kinds.kind import Kind
 from jota.kinds.numbers import IMMUTABLE
 from jota.kinds.shape import Object, attach, number, part, parts, put_missing, strings, text
 from jota.kinds.status import only_status
 from jota.meta.errors import FieldError, invalid, not_supported, required, too_long
-from jota.meta.names import ANNOTATIONS_LIMIT
-from jota.meta.resource import Resource
+from jota.meta.resource import POD_CERTIFICATE_REQUESTS
 
 ENDS = ["Denied", "Failed", "Issued"]
-SHORTEST, LONGEST, LONGEST_OF_KUBERNETES = 3600, 7862400, 86400
-"""Seconds that a certificate may be valid; kubernetes.io's own signers stay below a day."""
 LARGEST_REQUEST, LARGEST_CHAIN = 10 << 10, 100 << 10
 """Bytes."""
 REFRESH_MARGIN = 600.0
@@ -34,7 +32,8 @@ def default(request: Object) -> None:
 def validate_create(request: Object) -> list[FieldError]:
     spec = part(request, "spec")
     signer = text(spec, "signerName")
-    errors = validate_signer("spec.signerName", signer) + _annotations(spec)
+    errors = signers.validate_signer("spec.signerName", signer)
+    errors += signers.user_annotations(strings(spec, "unverifiedUserAnnotations"), "spec.unverifiedUserAnnotations")
     for kind in ("pod", "serviceAccount", "node"):
         name, uid = text(spec, f"{kind}Name"), text(spec, f"{kind}UID")
         errors += [invalid(f"spec.{kind}Name", name, problem) for problem in names.dns_subdomain(name)]
@@ -43,24 +42,10 @@ def validate_create(request: Object) -> list[FieldError]:
         elif len(uid) > 128:
             errors.append(too_long(f"spec.{kind}UID", 128))
     seconds = number(spec, "maxExpirationSeconds")
-    domain = signer.partition("/")[0]
-    most = LONGEST_OF_KUBERNETES if domain == "kubernetes.io" or domain.endswith(".kubernetes.io") else LONGEST
+    most = signers.longest(signer)
     if not SHORTEST <= seconds <= most:
         errors.append(invalid("spec.maxExpirationSeconds", seconds, f"must be in the range [{SHORTEST}, {most}]"))
     return errors + _signing_request(text(spec, "stubPKCS10Request"))
-
-
-def _annotations(spec: Object) -> list[FieldError]:
-    path, given = "spec.unverifiedUserAnnotations", strings(spec, "unverifiedUserAnnotations")
-    errors: list[FieldError] = []
-    for key in given:
-        problems = names.qualified_name(key.lower())
-        if not problems and "/" not in key:
-            problems = ('must be a domain-prefixed key (such as "acme.io/foo")',)
-        errors += [invalid(path, key, problem) for problem in problems]
-    if sum(len(k.encode()) + len(v.encode()) for k, v in given.items()) > ANNOTATIONS_LIMIT:
-        errors.append(too_long(path, ANNOTATIONS_LIMIT))
-    return errors
 
 
 def _signing_request(encoded: str) -> list[FieldError]:
@@ -213,7 +198,7 @@ def _omitted(path: str, detail: str) -> FieldError:
 
 
 KIND = Kind(
-    Resource("certificates.k8s.io", "v1", "podcertificaterequests", "PodCertificateRequest"),
+    POD_CERTIFICATE_REQUESTS,
     schema="io.k8s.api.certificates.v1.PodCertificateRequest",
     singular="podcertificaterequest",
     default=default,

@@ -29,6 +29,18 @@ class TokenSource(Protocol):
         ...
 
 
+@dataclass(slots=True, frozen=True)
+class Credential:
+    """A pod's own key and the certificate for it."""
+
+    key: bytes
+    chain: bytes
+    """PEM, the leaf first."""
+    refresh_at: float
+    not_after: float
+    """Epoch seconds."""
+
+
 @dataclass(slots=True)
 class Context:
     """The pod and the node, as a volume sees them."""
@@ -44,12 +56,17 @@ class Context:
     """<memory-backed directory>/<pod uid>: secrets never touch the disk."""
     fs_group: int | None = None
     fs_user: int | None = None
-    """The uid that all containers share, when they do: owns projected tokens."""
+    """The uid that all containers share, when they do: owns projected tokens, trust anchors and credentials."""
     refresh_at: float = 0.0
-    """Epoch seconds of the earliest moment at which a mounted volume must be written again (tokens); 0: never."""
+    """Epoch seconds of the earliest moment at which a mounted volume must be written again (tokens, certificates); 0: never."""
     warnings: list[str] = field(default_factory=list)
     volume: Callable[[str], Awaitable[Object]] | None = None
     """Reads a PersistentVolume by name. Raises ApiError."""
+    anchors: Callable[[Object], Awaitable[bytes]] | None = None
+    """The PEM of a clusterTrustBundle source. Raises VolumeFault, TimeoutError."""
+    credential: Callable[[str, int, Object], Awaitable[tuple[Credential, float]]] | None = None
+    """Of a podCertificate source, by its volume and place in it: with the epoch seconds at which to ask again (0: never).
+    Raises VolumeFault, TimeoutError."""
 
     def again(self, when: float) -> None:
         self.refresh_at = min(self.refresh_at, when) if self.refresh_at else when

@@ -1,10 +1,11 @@
-"""Validation of volumes: one source each, with what that source needs."""
+"""Validation of volumes: one source each, with what that source needs. Next: validate_projected.py, which joins several."""
 
 from __future__ import annotations
 
 from jota.kinds import names
-from jota.kinds.core.pod.containers import local_path, no_backsteps
-from jota.kinds.core.pod.env import VOLUME_FIELDS, field_ref, resource_ref
+from jota.kinds.core.pod.containers import no_backsteps
+from jota.kinds.core.pod.validate_projected import projected
+from jota.kinds.core.pod.volume_files import downward, files
 from jota.kinds.quantities import nanos
 from jota.kinds.shape import Object, part, parts, text
 from jota.meta.errors import FieldError, duplicate, forbidden_field, invalid, not_supported, required
@@ -19,8 +20,6 @@ HOST_PATH_TYPES = [
     "FileOrCreate",
     "Socket",
 ]
-MODE_TEXT = "must be a number between 0 and 0777 (octal), both inclusive"
-SHORTEST_TOKEN = 600
 NEEDS: dict[str, tuple[str, ...]] = {
     "persistentVolumeClaim": ("claimName",),
     "csi": ("driver",),
@@ -91,89 +90,13 @@ def _empty_dir(source: Object, path: str, errors: list[FieldError]) -> None:
 def _secret(source: Object, path: str, errors: list[FieldError]) -> None:
     if not text(source, "secretName"):
         errors.append(required(f"{path}.secretName"))
-    _files(source, path, errors)
+    files(source, path, errors)
 
 
 def _config_map(source: Object, path: str, errors: list[FieldError]) -> None:
     if not text(source, "name"):
         errors.append(required(f"{path}.name"))
-    _files(source, path, errors)
-
-
-def _files(source: Object, path: str, errors: list[FieldError]) -> None:
-    _mode(source, "defaultMode", path, errors)
-    for i, item in enumerate(parts(source, "items")):
-        where = f"{path}.items[{i}]"
-        if not text(item, "key"):
-            errors.append(required(f"{where}.key"))
-        _file(item, where, errors)
-
-
-def _file(item: Object, path: str, errors: list[FieldError]) -> None:
-    target = text(item, "path")
-    if not target:
-        errors.append(required(f"{path}.path"))
-    else:
-        local_path(target, f"{path}.path", errors)
-    _mode(item, "mode", path, errors)
-
-
-def _mode(owner: Object, field: str, path: str, errors: list[FieldError]) -> None:
-    mode = owner.get(field)
-    if type(mode) is int and not 0 <= mode <= 0o777:
-        errors.append(invalid(f"{path}.{field}", mode, MODE_TEXT))
-
-
-def _downward(source: Object, path: str, errors: list[FieldError]) -> None:
-    _mode(source, "defaultMode", path, errors)
-    for i, item in enumerate(parts(source, "items")):
-        where = f"{path}.items[{i}]"
-        _file(item, where, errors)
-        field, resource = item.get("fieldRef"), item.get("resourceFieldRef")
-        if isinstance(field, dict):
-            field_ref(field, f"{where}.fieldRef", VOLUME_FIELDS, errors)
-            if isinstance(resource, dict):
-                detail = "fieldRef and resourceFieldRef can not be specified simultaneously"
-                errors.append(invalid(where, "resource", detail))
-        elif isinstance(resource, dict):
-            resource_ref(resource, f"{where}.resourceFieldRef", errors, in_volume=True)
-        else:
-            errors.append(required(f"{where}.fieldRef", "one of fieldRef and resourceFieldRef is required"))
-
-
-def _projected(source: Object, path: str, errors: list[FieldError]) -> None:
-    _mode(source, "defaultMode", path, errors)
-    for i, entry in enumerate(parts(source, "sources")):
-        where = f"{path}.sources[{i}]"
-        kinds = [key for key, value in entry.items() if isinstance(value, dict)]
-        if len(kinds) != 1:
-            detail = "may not specify more than 1 volume type per source" if kinds else ""
-            errors.append(forbidden_field(where, detail) if kinds else required(where, "no projection specified"))
-            continue
-        kind, body, where = kinds[0], entry[kinds[0]], f"{where}.{kinds[0]}"
-        if kind in ("secret", "configMap"):
-            if not text(body, "name"):
-                errors.append(required(f"{where}.name"))
-            _files(body, where, errors)
-        elif kind == "downwardAPI":
-            _downward(body, where, errors)
-        elif kind == "serviceAccountToken":
-            _token(body, where, errors)
-
-
-def _token(source: Object, path: str, errors: list[FieldError]) -> None:
-    seconds = source.get("expirationSeconds")
-    if type(seconds) is int:
-        if seconds < SHORTEST_TOKEN:
-            detail = "may not specify a duration less than 10 minutes"
-            errors.append(invalid(f"{path}.expirationSeconds", seconds, detail))
-        elif seconds > 1 << 32:
-            detail = "may not specify a duration larger than 2^32 seconds"
-            errors.append(invalid(f"{path}.expirationSeconds", seconds, detail))
-    if not text(source, "path"):
-        errors.append(required(f"{path}.path"))
-    else:
-        local_path(source["path"], f"{path}.path", errors)
+    files(source, path, errors)
 
 
 def _nfs(source: Object, path: str, errors: list[FieldError]) -> None:
@@ -189,11 +112,11 @@ def _ephemeral(source: Object, path: str, errors: list[FieldError]) -> None:
 
 _CHECKS = {
     "configMap": _config_map,
-    "downwardAPI": _downward,
+    "downwardAPI": downward,
     "emptyDir": _empty_dir,
     "ephemeral": _ephemeral,
     "hostPath": _host_path,
     "nfs": _nfs,
-    "projected": _projected,
+    "projected": projected,
     "secret": _secret,
 }
