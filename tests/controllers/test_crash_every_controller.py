@@ -18,7 +18,7 @@ from jota.api.metricsapi import scrape
 from jota.controllers import table
 from jota.controllers.attachdetach import AttachDetachController
 from jota.controllers.certificates import CLIENT, CertificateController
-from jota.controllers.cleaners import TOKEN_TYPE, EventCleaner, TokenCleaner
+from jota.controllers.cleaners import TOKEN_TYPE, EventCleaner, PodCertificateRequestCleaner, TokenCleaner
 from jota.controllers.clusterrole_aggregation import CLUSTER_ROLES, ClusterRoleAggregationController
 from jota.controllers.controller import ControllerConfig
 from jota.controllers.cronjob import CRONJOBS, CronJobController
@@ -67,6 +67,7 @@ from jota.meta.resource import (
     EVENTS,
     NAMESPACES,
     NODES,
+    POD_CERTIFICATE_REQUESTS,
     PODS,
     REPLICASETS,
     SECRETS,
@@ -74,6 +75,7 @@ from jota.meta.resource import (
     SERVICES,
     Resource,
 )
+from jota.pki import keyproof
 from jota.pki.ca import CertificateAuthority, Subject, create_csr
 from jota.testing.cluster import ApiServer
 from jota.wire.message import Response
@@ -249,6 +251,23 @@ async def old_events(api: ApiServer, rest: Rest) -> Any:
         )
     await rest(4500)
     return await names(api, EVENTS)
+
+
+async def old_requests(api: ApiServer, rest: Rest) -> Any:
+    proof = base64.b64encode(keyproof.make("ED25519")[1]).decode()
+    spoken = ("podName", "podUID", "serviceAccountName", "serviceAccountUID", "nodeName", "nodeUID")
+    spec = {**dict.fromkeys(spoken, "x"), "signerName": "a.b/c", "stubPKCS10Request": proof}
+
+    async def ask(name: str) -> None:
+        await api.client.create(POD_CERTIFICATE_REQUESTS, {"metadata": named(name), "spec": spec})
+
+    for n in range(3):
+        await ask(f"r{n}")
+    await rest(400)  # half of it in each of two lives: not old enough yet
+    young = await names(api, POD_CERTIFICATE_REQUESTS)
+    await rest(400)
+    await ask("late")
+    return [young, await names(api, POD_CERTIFICATE_REQUESTS)]
 
 
 async def accounts(api: ApiServer, rest: Rest) -> Any:
@@ -581,6 +600,7 @@ STORIES: dict[Any, Story] = {
     CertificateController: signing,
     TokenCleaner: tokens,
     EventCleaner: old_events,
+    PodCertificateRequestCleaner: old_requests,
     ServiceAccountController: accounts,
     RootCAPublisher: certificates,
     ClusterRoleAggregationController: aggregation,

@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 
 from jota.aio.clock import SystemClock
-from jota.meta.resource import CONFIGMAPS, PODS, SECRETS
+from jota.meta.resource import (
+    CLUSTER_TRUST_BUNDLES,
+    CONFIGMAPS,
+    POD_CERTIFICATE_REQUESTS,
+    PODS,
+    SECRETS,
+    SERVICEACCOUNTS,
+)
 from jota.node.agent import NodeAgent
 from jota.node.config import EvictionThresholds, NodeConfig
 from jota.node.remains import log_lines
@@ -24,6 +31,7 @@ from jota.testing.cluster import ApiServer
 from jota.testing.images import busybox_archive
 
 from .doubles import FakeNetwork
+from .signer import SIGNER, authority, issue
 from .world import World, pod
 
 IMAGE = "jota.test/busybox:1"
@@ -230,5 +238,51 @@ def test_the_agent_is_replaced_under_a_running_pod(tmp_path: Path) -> None:
         await w.boot()
         await asyncio.sleep(0.3)
         assert (await w.status())["containerStatuses"] == before
+
+    tell(tmp_path, body)
+
+
+def test_trust_anchors_and_a_pods_own_certificate(tmp_path: Path) -> None:
+    """Two sources in one volume: the container starts once both are there, may read them as its user, and sees them change."""
+    volume = {
+        "name": "v",
+        "projected": {
+            "sources": [
+                {"clusterTrustBundle": {"signerName": SIGNER, "labelSelector": {}, "path": "ca.crt"}},
+                {"podCertificate": {"signerName": SIGNER, "keyType": "RSA3072", "credentialBundlePath": "own.pem"}},
+            ]
+        },
+    }
+    script = (
+        "stat -c '%a %u' /v/..data/own.pem; grep -c BEGIN /v/own.pem; echo ready; "
+        "until [ $(grep -c BEGIN /v/ca.crt) = 2 ]; do sleep 0.05; done; echo both"
+    )
+
+    async def body(w: RealWorld) -> None:
+        client, now = w.api.client, float(int(w.clock.now()))
+        await client.create(SERVICEACCOUNTS, {"metadata": {"name": "default"}}, "default")
+        mounts = [{"name": "v", "mountPath": "/v"}]
+        user = {"runAsUser": 1234, "runAsGroup": 1234}
+        one = sh(script, volumeMounts=mounts, securityContext=user)
+        await w.create(pod("web", one, volumes=[volume], restartPolicy="Never"))
+
+        async def asked() -> list[Any]:
+            return (await client.list(POD_CERTIFICATE_REQUESTS, "default"))["items"]
+
+        async def publish(n: int) -> None:
+            spec = {"signerName": SIGNER, "trustBundle": authority(f"root {n}", now)}
+            name = f"{SIGNER.replace('/', ':')}:{n}"
+            await client.create(CLUSTER_TRUST_BUNDLES, {"metadata": {"name": name}, "spec": spec})
+
+        await publish(1)
+        await w.until(asked)
+        (request,) = await asked()
+        assert (await w.status()).get("phase", "Pending") == "Pending"
+        await issue(client, request, now, refresh=3600)
+        await w.until_phase("Running")
+        await w.until(lambda: "ready" in w.log("web"))
+        await publish(2)
+        await w.until_phase("Succeeded")
+        assert w.log("web").split("\n") == ["600 1234", "2", "ready", "both"]
 
     tell(tmp_path, body)

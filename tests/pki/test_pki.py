@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jota.pki import keyproof
 from jota.pki.ca import (
     BadRequest,
     CertificateAuthority,
@@ -23,7 +25,7 @@ from jota.pki.ca import (
     read_csr,
 )
 from jota.pki.jwt import BadToken, TokenSigner
-from jota.pki.pem import blocks
+from jota.pki.pem import blocks, certificates, signing_request
 
 NOW = 1_800_000_000.0
 
@@ -134,3 +136,25 @@ def test_pem_blocks_are_found_between_anything_else() -> None:
 def test_hostile_pem_is_read_once(text: str) -> None:
     """Looked at once for each beginning, these would keep the server busy for many minutes."""
     assert blocks(text) == []
+
+
+@pytest.mark.parametrize("key_type", ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"])
+def test_a_key_proves_itself(key_type: str) -> None:
+    key, request = keyproof.make(key_type)
+    found = signing_request(request)
+    assert (found.key_problem, found.signed) == ("", True)
+    public = load_pem_private_key(key, None).public_key()
+    assert public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == found.public_key
+    assert key.startswith(b"-----BEGIN PRIVATE KEY-----\n")
+
+
+def test_an_unknown_type_of_key_is_named() -> None:
+    with pytest.raises(ValueError, match='unknown key type "DSA"'):
+        keyproof.make("DSA")
+
+
+@given(st.lists(st.binary(min_size=1, max_size=200)))
+def test_certificates_as_pem_are_these_and_nothing_else(found: list[bytes]) -> None:
+    text = certificates(found).decode()
+    assert [(b.type, b.headers, b.der) for b in blocks(text)] == [("CERTIFICATE", False, der) for der in found]
+    assert all(len(line) <= 64 for line in text.splitlines())
