@@ -29,7 +29,7 @@ def request_of(key: Any) -> str:
     return base64.b64encode(csr.public_bytes(Encoding.DER)).decode()
 
 
-def leaf(key: Any = KEY, begins: datetime = NOW, seconds: int = 86400, dns: str = "") -> str:
+def leaf(key: Any = KEY, begins: datetime = NOW, seconds: int = 86400, dns: str = "", mail: str = "") -> str:
     builder = (
         x509.CertificateBuilder()
         .subject_name(NAME)
@@ -39,8 +39,11 @@ def leaf(key: Any = KEY, begins: datetime = NOW, seconds: int = 86400, dns: str 
         .not_valid_before(begins)
         .not_valid_after(begins + timedelta(seconds=seconds))
     )
-    if dns:
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(dns)]), critical=False)
+    names: list[x509.GeneralName] = [x509.DNSName(dns)] if dns else []
+    if mail:  # whatever others send
+        names.append(x509.RFC822Name._init_without_validation(mail))
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
@@ -204,6 +207,11 @@ CHAIN = "status.certificateChain: Invalid value: "
         (issued(beginRefreshAt=at(599)), "must be at least 10 minutes after status.notBefore"),
         (issued(beginRefreshAt=at(86400 - 599)), "must be at least 10 minutes before status.notAfter"),
         (issued(certificateChain=leaf(dns="a..b")), "leaf certificate's DNSName should not contain '..'"),
+        (issued(certificateChain=leaf(mail="a@b.c")), ""),
+        (
+            issued(certificateChain=leaf(mail="a b@c")),
+            CHAIN + '"a b@c": leaf certificate should not contain invalid EmailAddress',
+        ),
         (
             issued(certificateChain=leaf() + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
             "intermediate certificate does not parse as valid X.509",

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-_MADE: dict[str, tuple[Callable[[], Key], hashes.HashAlgorithm | None]] = {
+_MADE: dict[str, tuple[Callable[[], Key], hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None]] = {
     "RSA3072": (lambda: rsa.generate_private_key(65537, 3072), hashes.SHA256()),
     "RSA4096": (lambda: rsa.generate_private_key(65537, 4096), hashes.SHA256()),
     "ECDSAP256": (lambda: ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 
 from jota.kinds import conditions, names
 from jota.kinds.certificates import signers
@@ -23,6 +24,7 @@ LARGEST_REQUEST, LARGEST_CHAIN = 10 << 10, 100 << 10
 """Bytes."""
 REFRESH_MARGIN = 600.0
 _CHAIN = "status.certificateChain"
+_ADDRESS = re.compile(r'("[^"]+"|[^\s@<>()\[\],;:\\"]+)@[^\s@<>()\[\],;:\\"]+')
 
 
 def default(request: Object) -> None:
@@ -160,6 +162,9 @@ def _names(leaf: object) -> list[FieldError]:
             errors.append(invalid(_CHAIN, name, "leaf certificate's DNSName should not contain '..'"))
         if name.startswith(".") or name.endswith("."):
             errors.append(invalid(_CHAIN, name, "leaf certificate's DNSName should not start or end with '.'"))
+    for address in getattr(leaf, "emails", ()):
+        if not _ADDRESS.fullmatch(address):
+            errors.append(invalid(_CHAIN, address, "leaf certificate should not contain invalid EmailAddress"))
     return errors
 
 

@@ -29,7 +29,9 @@ def select(source: Object, bundles: Iterable[Object]) -> list[Object]:
     none and the source is not optional."""
     if name := source.get("name"):
         found = [b for b in bundles if b["metadata"]["name"] == name]
-        problem = f'while getting ClusterTrustBundle: clustertrustbundle.{CLUSTER_TRUST_BUNDLES.group} "{name}" not found'
+        problem = (
+            f'while getting ClusterTrustBundle: clustertrustbundle.{CLUSTER_TRUST_BUNDLES.group} "{name}" not found'
+        )
     else:
         selector, signer = from_object(source.get("labelSelector")), source.get("signerName")
         mine = (b for b in bundles if _signer(b) == signer)
