@@ -158,7 +158,7 @@ async def telling(
         await configure(api.client, {"nodes": str(base)})
         stop = asyncio.Event()
         controllers = run_controllers(
-            api.client, api.clock, ControllerConfig(ca_pem="PEM"), stop, random=Random(7), controllers=CONTROLLERS
+            api.client, api.clock, ControllerConfig(), stop, random=Random(7), controllers=CONTROLLERS
         )
         tasks = [
             asyncio.ensure_future(controllers),

@@ -8,8 +8,11 @@ import msgspec
 
 from jota.aio.clock import rfc3339
 from jota.controllers.views import Pod
+from jota.pki.ca import CertificateAuthority
 
 NOW = 1_800_000_000.0
+AUTHORITY = CertificateAuthority(CertificateAuthority.create("test", days=9, now=NOW))
+CA_PEM = AUTHORITY.certificate_pem.decode()
 
 
 def pod(name: str = "p", **given: Any) -> Pod:

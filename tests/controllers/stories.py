@@ -16,6 +16,8 @@ from jota.meta.errors import ApiError
 from jota.meta.resource import NAMESPACES, PODS
 from jota.testing.cluster import ApiServer
 
+from .builders import CA_PEM
+
 Object = dict[str, Any]
 
 
@@ -34,7 +36,7 @@ async def running(
         work = run_controllers(
             client(api.client),
             api.clock,
-            config or ControllerConfig(ca_pem="PEM"),
+            config or ControllerConfig(ca_pem=CA_PEM),
             stop,
             random=Random(7),
             controllers=controllers or CONTROLLERS,

@@ -30,6 +30,7 @@ from jota.meta.resource import (
 )
 from jota.testing.cluster import ApiServer
 
+from .builders import CA_PEM
 from .stories import Kubelet, exists, names, web
 from .test_storageversionmigrator import CRDS, MIGRATIONS, V2, migration, read, state, stored, widgets
 
@@ -67,7 +68,7 @@ class Process:
     def __init__(
         self, api: ApiServer, at: int, after: bool, controllers: Any, config: ControllerConfig | None = None
     ) -> None:
-        self.controllers, self.config = controllers, config or ControllerConfig(ca_pem="PEM")
+        self.controllers, self.config = controllers, config or ControllerConfig(ca_pem=CA_PEM)
         self.api, self.transport = api, Dying(api.client.transport, at, after)
         self.died = False
         self.start()

@@ -53,12 +53,14 @@ from jota.controllers.statefulset import StatefulSetController
 from jota.controllers.statefulset_pods import PVCS, STATEFULSETS
 from jota.controllers.storageversionmigrator import StorageVersionMigrator
 from jota.controllers.tainteviction import TaintEvictionController
+from jota.controllers.trustbundlepublisher import SIGNER, TrustBundlePublisher
 from jota.controllers.validatingadmissionpolicystatus import POLICIES, ValidatingAdmissionPolicyStatusController
 from jota.controllers.volumebinder import VolumeBinder
 from jota.controllers.volumeprotection import PVS, ClaimProtectionController, VolumeProtectionController
 from jota.kinds.core.quota import QUOTAS
 from jota.kinds.storagemigration.storageversionmigration import MIGRATIONS
 from jota.meta.resource import (
+    CLUSTER_TRUST_BUNDLES,
     CONFIGMAPS,
     CSRS,
     DEPLOYMENTS,
@@ -84,6 +86,7 @@ from . import test_attachdetach as attaching
 from . import test_devicetainteviction as sick
 from . import test_resourceclaim as claiming
 from . import test_validatingadmissionpolicystatus as judging
+from .builders import AUTHORITY, CA_PEM
 from .runner import Runner, job
 from .stories import Kubelet, exists, names, web
 from .test_crash_at_every_step import Process
@@ -282,6 +285,29 @@ async def certificates(api: ApiServer, rest: Rest) -> Any:
     await api.client.patch(CONFIGMAPS, "kube-root-ca.crt", "ns", {"data": {"ca.crt": "forged"}})
     await rest(2)
     return (await api.client.get(CONFIGMAPS, "kube-root-ca.crt", "ns"))["data"]
+
+
+async def trust(api: ApiServer, rest: Rest) -> Any:
+    async def bundles() -> Any:
+        found = (await api.client.list(CLUSTER_TRUST_BUNDLES))["items"]
+        return [(b["metadata"]["name"], b["spec"]["trustBundle"]) for b in found]
+
+    root = CertificateAuthority(CertificateAuthority.create("else", days=9, now=1_800_000_000.0))
+    forged = {"trustBundle": root.certificate_pem.decode(), "signerName": SIGNER}
+    await rest(2)
+    for name in (SIGNER.replace("/", ":") + ":old", "theirs"):
+        spec = forged if ":" in name else {"trustBundle": forged["trustBundle"]}
+        await api.client.create(CLUSTER_TRUST_BUNDLES, {"metadata": {"name": name}, "spec": spec})
+    await rest(2)
+    before = await bundles()
+    assert [pem == forged["trustBundle"] for _, pem in before] == [False, True]
+    await api.client.patch(CLUSTER_TRUST_BUNDLES, before[0][0], "", {"spec": forged})
+    await rest(2)
+    assert await bundles() == before
+    await api.client.delete(CLUSTER_TRUST_BUNDLES, before[0][0])
+    await rest(2)
+    assert await bundles() == before
+    return [name.rpartition(":")[0] for name, _ in before]
 
 
 async def aggregation(api: ApiServer, rest: Rest) -> Any:
@@ -603,6 +629,7 @@ STORIES: dict[Any, Story] = {
     PodCertificateRequestCleaner: old_requests,
     ServiceAccountController: accounts,
     RootCAPublisher: certificates,
+    TrustBundlePublisher: trust,
     ClusterRoleAggregationController: aggregation,
     ResourceQuotaController: quota,
     StorageVersionMigrator: migrating,
@@ -632,8 +659,7 @@ def test_every_controller_has_its_story() -> None:
 
 async def told(controller: Any, at: int, after: bool) -> tuple[Any, bool]:
     """(the end of the story, whether the process died on the way)."""
-    authority = CertificateAuthority(CertificateAuthority.create("test", days=9, now=1_800_000_000.0))
-    config = ControllerConfig(ca_pem="PEM", signer=authority, node_monitor_grace=40)
+    config = ControllerConfig(ca_pem=CA_PEM, signer=AUTHORITY, node_monitor_grace=40)
     async with ApiServer() as api:
         await api.client.create(NAMESPACES, {"metadata": {"name": "ns"}})
         process = Process(api, at, after, (controller,), config)

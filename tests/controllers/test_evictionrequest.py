@@ -26,6 +26,8 @@ from jota.meta.errors import ApiError
 from jota.meta.resource import EVICTION_REQUESTS, EVICTIONS, NAMESPACES, PODS, SERVICEACCOUNTS, Resource
 from jota.testing.cluster import ApiServer
 
+from .builders import CA_PEM
+
 Object = dict[str, Any]
 BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 SERVES = ApiConfig(runtime_config={"lifecycle.k8s.io/v1alpha1": True}).serves
@@ -41,7 +43,7 @@ async def running() -> AsyncIterator[ApiServer]:
         work = run_controllers(
             api.client,
             api.clock,
-            ControllerConfig(ca_pem="PEM"),
+            ControllerConfig(ca_pem=CA_PEM),
             stop,
             random=Random(1),
             controllers=(*mine, PodDisruptionBudgetController, GarbageCollector),

@@ -22,6 +22,8 @@ from jota.meta.errors import ApiError
 from jota.meta.resource import LEASE_CANDIDATES, LEASES, NAMESPACES
 from jota.testing.cluster import ApiServer
 
+from .builders import CA_PEM
+
 Object = dict[str, Any]
 NOW = 1_000_000.0
 KEY = ("ns", "component")
@@ -194,7 +196,7 @@ async def running() -> AsyncIterator[ApiServer]:
         work = run_controllers(
             api.client,
             api.clock,
-            ControllerConfig(ca_pem="PEM"),
+            ControllerConfig(ca_pem=CA_PEM),
             stop,
             random=Random(1),
             controllers=(LeaderElectionController,),

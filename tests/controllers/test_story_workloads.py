@@ -16,6 +16,7 @@ from jota.meta.resource import (
     SERVICES,
 )
 
+from .builders import CA_PEM
 from .stories import Kubelet, names, running, web
 
 
@@ -118,6 +119,6 @@ def test_every_namespace_has_its_account_and_root_certificate() -> None:
             await api.client.patch(CONFIGMAPS, "kube-root-ca.crt", "ns", {"data": {"ca.crt": "forged", "more": "x"}})
             await api.advance(1)
             assert await names(api, SERVICEACCOUNTS) == ["default"]
-            assert (await api.client.get(CONFIGMAPS, "kube-root-ca.crt", "ns"))["data"] == {"ca.crt": "PEM"}
+            assert (await api.client.get(CONFIGMAPS, "kube-root-ca.crt", "ns"))["data"] == {"ca.crt": CA_PEM}
 
     asyncio.run(story())

@@ -392,3 +392,19 @@ def test_what_is_not_supported_is_told() -> None:
         "container c: resources.limits.ephemeral-storage is not enforced",
         'volume "v": sizeLimit of an emptyDir on disk is not enforced',
     ]
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ({"secret": {"secretName": "s", "items": [{"key": "k", "path": "p"}]}}, False),
+        ({"secret": {"secretName": "s", "items": [{"key": "k", "path": "p", "user": 0}]}}, True),
+        ({"configMap": {"name": "c", "defaultUser": 5}}, True),
+        ({"projected": {"sources": [{"podCertificate": {"keyPath": "k"}}]}}, False),
+        ({"projected": {"sources": [{"podCertificate": {"keyPath": "k", "user": 5}}]}}, True),
+        ({"projected": {"sources": [{"downwardAPI": {"items": [{"path": "k", "user": 5}]}}]}}, True),
+    ],
+)
+def test_files_that_are_to_belong_to_somebody_are_told(source: dict[str, Any], told: bool) -> None:
+    found = complaints(pod(volumes=[{"name": "v", **source}]))
+    assert found == (['volume "v": users of single files are not supported'] if told else [])

@@ -43,6 +43,7 @@ from jota.controllers.serviceaccount import ServiceAccountController
 from jota.controllers.statefulset import StatefulSetController
 from jota.controllers.storageversionmigrator import StorageVersionMigrator
 from jota.controllers.tainteviction import TaintEvictionController
+from jota.controllers.trustbundlepublisher import TrustBundlePublisher
 from jota.controllers.validatingadmissionpolicystatus import ValidatingAdmissionPolicyStatusController
 from jota.controllers.volumebinder import VolumeBinder
 from jota.controllers.volumeprotection import ClaimProtectionController, VolumeProtectionController
@@ -63,6 +64,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     PodCertificateRequestCleaner,
     ServiceAccountController,
     RootCAPublisher,
+    TrustBundlePublisher,
     ClusterRoleAggregationController,
     ValidatingAdmissionPolicyStatusController,
     ResourceQuotaController,

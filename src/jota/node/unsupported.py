@@ -35,7 +35,18 @@ def complaints(pod: Object) -> list[str]:
         source = v.get("emptyDir") or {}
         if source.get("sizeLimit") and source.get("medium") != "Memory":
             out.append(f'volume "{v["name"]}": sizeLimit of an emptyDir on disk is not enforced')
+        if any(_names_users(v.get(kind) or {}) for kind in ("configMap", "secret", "downwardAPI", "projected")):
+            out.append(f'volume "{v["name"]}": users of single files are not supported')
     return out
+
+
+def _names_users(source: Object) -> bool:
+    """`defaultUser`, or `user` of a file or a projection (upstream's AtomicWriteVolumeUserFields, alpha)."""
+    if source.get("defaultUser") is not None:
+        return True
+    projections = [p for s in source.get("sources") or [] for p in s.values()]
+    items = [item for s in (source, *projections) for item in s.get("items") or []]
+    return any(given.get("user") is not None for given in (*projections, *items))
 
 
 def _context(path: str, context: Object) -> list[str]:
