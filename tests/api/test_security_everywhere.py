@@ -238,6 +238,7 @@ OPEN_TO_NODES = {
         # what routes traffic and starts pods: the service proxy and DNS run with their node's credential
         ("GET HEAD", "v1/endpoints v1/namespaces v1/nodes v1/services discovery.k8s.io/v1/endpointslices"),
         ("GET HEAD", "node.k8s.io/v1/runtimeclasses storage.k8s.io/v1/csidrivers"),
+        ("GET HEAD", "certificates.k8s.io/v1/clustertrustbundles certificates.k8s.io/v1beta1/clustertrustbundles"),
         ("GET HEAD POST", "certificates.k8s.io/v1/certificatesigningrequests"),
         ("POST PUT PATCH", "v1/events events.k8s.io/v1/events"),
         # its own node and pods: the admission plugin NodeRestriction says which, and that an absent one is absent
@@ -245,6 +246,8 @@ OPEN_TO_NODES = {
         ("PUT PATCH", "v1/nodes/status v1/pods/status"),
         ("POST DELETE", "v1/pods"),
         ("POST", "v1/pods/eviction storage.k8s.io/v1/csinodes"),
+        # well-formed ones for its own pods: the admission plugin NodePodCertificates says which
+        ("POST", "certificates.k8s.io/v1/podcertificaterequests"),
         # asks on behalf of who calls its kubelet API
         ("POST", "authentication.k8s.io/v1/tokenreviews authorization.k8s.io/v1/subjectaccessreviews"),
         ("POST", "authorization.k8s.io/v1/localsubjectaccessreviews"),
