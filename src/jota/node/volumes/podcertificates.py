@@ -195,9 +195,10 @@ class PodCertificates:
             "nodeUID": node["metadata"]["uid"],
             "stubPKCS10Request": base64.b64encode(proof).decode(),
         }
-        for field, given in (("maxExpirationSeconds",) * 2, ("unverifiedUserAnnotations", "userAnnotations")):
-            if spec.get(given) is not None:
-                wanted[field] = spec[given]
+        if (seconds := spec.get("maxExpirationSeconds")) is not None:
+            wanted["maxExpirationSeconds"] = seconds
+        if told := spec.get("userAnnotations"):
+            wanted["unverifiedUserAnnotations"] = told
         request = {
             "apiVersion": POD_CERTIFICATE_REQUESTS.api_version,
             "kind": POD_CERTIFICATE_REQUESTS.kind,
