@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from jota.store.index import Index, IndexWatch
-from jota.store.protocol import Conflict, Entry, Unavailable
+from jota.store.protocol import ALONE, Beside, Conflict, Entry, Unavailable
 
 log = logging.getLogger("jota.store")
 
@@ -25,11 +25,12 @@ _LARGEST_GROUP = 512
 
 
 class _Write:
-    __slots__ = ("_behind", "done", "entry")
+    __slots__ = ("_behind", "beside", "done", "entry")
 
-    def __init__(self, entry: Entry, done: asyncio.Future[Entry]) -> None:
-        self.entry, self.done = entry, done
-        """`done` is its writer's alone, who may be cancelled and with him `done`; the write goes on."""
+    def __init__(self, entry: Entry, done: asyncio.Future[Entry], beside: tuple[Entry, ...] = ()) -> None:
+        self.entry, self.done, self.beside = entry, done, beside
+        """`done` is its writer's alone, who may be cancelled and with him `done`; the write goes on. `beside`: what becomes
+        durable with it or not at all."""
         self._behind: list[asyncio.Future[None]] = []
 
     async def settled(self) -> None:
@@ -49,6 +50,16 @@ class _Write:
         else:
             self.done.set_exception(error if isinstance(error, Unavailable) else Unavailable(repr(error)))
             self.done.exception()  # the writer may be cancelled before he reads it: then nobody does
+
+
+def _entries(group: list[_Write]) -> list[Entry]:
+    """In the order in which they get their revisions: companions right after their write."""
+    batch: list[Entry] = []
+    for write in group:
+        batch.append(write.entry)
+        if write.beside:
+            batch += write.beside
+    return batch
 
 
 class LogStore:
@@ -117,14 +128,14 @@ class LogStore:
 
     # -- writes
 
-    async def put(self, key: str, value: bytes, *, expect: int | None = None) -> Entry:
-        return await self._write(key, value, expect)
+    async def put(self, key: str, value: bytes, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:
+        return await self._write(key, value, expect, beside)
 
-    async def delete(self, key: str, *, expect: int | None = None) -> Entry:
-        return await self._write(key, None, expect)
+    async def delete(self, key: str, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:
+        return await self._write(key, None, expect, beside)
 
-    async def _write(self, key: str, value: bytes | None, expect: int | None) -> Entry:
-        while (other := self._in_flight.get(key)) is not None:
+    async def _write(self, key: str, value: bytes | None, expect: int | None, beside: Beside) -> Entry:
+        while (other := self._in_flight.get(key)) is not None or (beside and (other := self._any(beside)) is not None):
             await other.settled()
         if self._closed:
             raise Unavailable("the store is closed")
@@ -136,9 +147,25 @@ class LogStore:
         entry = Entry(key, value, 0, current.created if current else 0, current)
         done: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
         self._in_flight[key] = write = _Write(entry, done)
+        if beside:
+            write.beside = self._companions(beside)
+            for companion in write.beside:
+                self._in_flight[companion.key] = write
         self._queue.append(write)
         self._schedule()
         return await done
+
+    def _any(self, keys: Iterable[str]) -> _Write | None:
+        """A write in flight of any of these keys."""
+        return next((write for write in map(self._in_flight.get, keys) if write is not None), None)
+
+    def _companions(self, beside: Beside) -> tuple[Entry, ...]:
+        live = ((key, value, self._index.get(key)) for key, value in beside.items())
+        return tuple(
+            Entry(key, value, 0, current.created if current else 0, current)
+            for key, value, current in live
+            if value is not None or current is not None
+        )
 
     def _schedule(self) -> None:
         if not self._committing and not self._scheduled:
@@ -172,11 +199,10 @@ class LogStore:
     def _start_group(self) -> None:
         self._chore_last = False
         group, self._queue = self._queue[:_LARGEST_GROUP], self._queue[_LARGEST_GROUP:]
-        revision = self._index.revision
-        for n, write in enumerate(group, 1):
-            write.entry.revision = revision + n
-            write.entry.created = write.entry.created or write.entry.revision
-        batch = [w.entry for w in group]
+        batch = _entries(group)
+        for revision, entry in enumerate(batch, self._index.revision + 1):
+            entry.revision = revision
+            entry.created = entry.created or revision
         self._committing = True
         if not self.blocking or (len(group) == 1 and self._commit_time < _SLOW_COMMIT):
             try:
@@ -197,11 +223,13 @@ class LogStore:
     def _finish(self, group: list[_Write], error: BaseException | None) -> None:
         self._committing = False
         if error is None:
-            self._index.apply([w.entry for w in group])
+            self._index.apply(_entries(group))
         elif not isinstance(error, Unavailable):
             log.error("a group of %d writes failed", len(group), exc_info=error)
         for write in group:
             del self._in_flight[write.entry.key]
+            for companion in write.beside:
+                del self._in_flight[companion.key]
             write.finish(error)
         if self._queue or self._chores:
             self._schedule()

@@ -14,7 +14,8 @@ Worked example. Keys are "/" paths; a revision belongs to exactly one write.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 
@@ -35,6 +36,11 @@ class Entry:
         self.previous = previous
         """What this write replaced, while history keeps it (watchers need it for selector transitions); else None."""
         self.memo: Any = None
+
+
+Beside = Mapping[str, bytes | None]
+"""Other keys that are written (None: removed, if there) in the same commit, whatever they hold by then."""
+ALONE: Beside = MappingProxyType({})
 
 
 class Cipher(Protocol):
@@ -132,14 +138,15 @@ class Store(Protocol):
         Two equal answers mean that nothing there has changed in between."""
         ...
 
-    async def put(self, key: str, value: bytes, *, expect: int | None = None) -> Entry:
+    async def put(self, key: str, value: bytes, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:
         """Write and wait until durable. `expect`: the key's last revision, 0 for "must not exist", None for any.
 
+        What is `beside` becomes durable and visible together with it, or neither does; no key is in there twice.
         Raises Conflict, Unavailable. Visible to readers and watchers only once durable.
         """
         ...
 
-    async def delete(self, key: str, *, expect: int | None = None) -> Entry:
+    async def delete(self, key: str, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:
         """Remove; returns the tombstone (whose `previous` is the last entry). Raises Conflict (also if absent)."""
         ...
 

@@ -189,6 +189,56 @@ class StoreSuite:
 
         self._run(story)
 
+    def test_what_is_beside_a_write_comes_and_goes_with_it_or_not_at_all(self) -> None:
+        async def story(suite: StoreSuite, directory: Path) -> None:
+            store = suite.open(directory)
+            owner, mate, other = "/core/services/a/s", "/net/addresses/1", "/net/addresses/2"
+            first = await store.put(owner, b"1", expect=0, beside={mate: b"m", other: None})
+            made = store.get(mate)
+            assert made is not None
+            assert (made.value, made.revision, made.created) == (b"m", first.revision + 1, first.revision + 1)
+            assert store.revision == first.revision + 1  # nothing was there to be removed
+            with pytest.raises(Conflict):
+                await store.put(owner, b"2", expect=0, beside={mate: None, other: b"o"})
+            assert store.get(mate) is made
+            assert store.get(other) is None
+            await store.put(owner, b"3", expect=first.revision, beside={mate: None, other: b"o"})
+            assert [e.key for e in store.range("/net/addresses/")] == [other]
+            if suite.durable:
+                await store.close()
+                store = suite.open(directory)
+                assert [(e.key, e.value) for e in store.range("/net/addresses/")] == [(other, b"o")]
+            await store.delete(owner, beside={other: None})
+            assert store.range("/") == []
+            await store.close()
+
+        self._run(story)
+
+    def test_writers_of_what_is_beside_take_turns(self) -> None:
+        async def story(suite: StoreSuite, directory: Path) -> None:
+            store = suite.open(directory)
+            mate = "/net/addresses/1"
+            watch = store.watch("/net/addresses/", after=store.revision)
+
+            async def writer(n: int) -> None:
+                await store.put(f"/core/services/a/{n}", b"s", beside={mate: b"%d" % n})
+
+            async def stranger() -> bool:
+                try:
+                    await store.put(mate, b"stranger", expect=0)
+                except Conflict:
+                    return False
+                return True
+
+            results = await asyncio.gather(writer(1), stranger(), writer(2), stranger(), writer(1))
+            assert [r for r in results if r is not None] == [False, False]
+            seen = watch.pending()
+            assert [e.value for e in seen] == [b"1", b"2", b"1"]
+            assert [e.previous.revision if e.previous else 0 for e in seen] == [0, *(e.revision for e in seen[:-1])]
+            await store.close()
+
+        self._run(story)
+
     def test_a_slow_watcher_is_told_and_others_are_not_harmed(self) -> None:
         async def story(suite: StoreSuite, directory: Path) -> None:
             store = suite.open(directory)
