@@ -70,6 +70,7 @@ class Voices(NamedTuple):
     validate: tuple[Callable[[AdmissionAttributes], None], ...]
     allocate: tuple[Callable[[AdmissionAttributes], None], ...]
     release: tuple[Callable[[AdmissionAttributes], None], ...]
+    beside: tuple[Callable[[AdmissionAttributes], dict[str, bytes | None]], ...]
     free: bool
 
 
@@ -83,6 +84,7 @@ def voices(plugins: tuple[Plugin, ...], *, main: bool) -> Voices:
         tuple(p.validate for p in validate),
         tuple(p.allocate for p in allocate),
         tuple(p.release for p in plugins if type(p).release is not Plugin.release),
+        tuple(p.beside for p in plugins if type(p).beside is not Plugin.beside),
         all(p.apart for p in (*admit, *validate, *allocate)) and not any(p.asks for p in plugins),
     )
 

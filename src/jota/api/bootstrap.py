@@ -1,22 +1,26 @@
-"""What every cluster has from the first moment, made at start if it is not there: namespaces, the Service `kubernetes` with
-its endpoints, the two system priority classes, and the default storage class. All through the front door, as the
-server's own identity."""
+"""What every cluster has from the first moment, made at start if it is not there: namespaces, the default ServiceCIDR, the
+Service `kubernetes` with its endpoints, the two system priority classes, and the default storage class. All through the
+front door, as the server's own identity."""
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from jota.aio.clock import rfc3339
 from jota.api.admission.priority import CLASSES, SYSTEM
 from jota.api.filters.attributes import COMPONENT
-from jota.meta.resource import ENDPOINTS, ENDPOINTSLICES, NAMESPACES, SERVICES, Resource
+from jota.kinds.networking.servicecidr import DEFAULT, READY
+from jota.meta.resource import ENDPOINTS, ENDPOINTSLICES, NAMESPACES, SERVICE_CIDRS, SERVICES, Resource
 from jota.wire.message import Request
 
 if TYPE_CHECKING:
     from jota.api.server import Api
 
+log = logging.getLogger("jota.api")
 AGENT = {"user-agent": "apiserver"}
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", False)
 LOCAL_STORAGE = {
@@ -38,6 +42,12 @@ async def run(api: Api) -> None:
         about = "Used for system critical pods that must " + _ABOUT[name]
         await ensure(api, CLASSES, {"metadata": {"name": name}, "value": value, "description": about})
     await ensure(api, STORAGE_CLASSES, LOCAL_STORAGE)
+    await default_service_cidr(api)
+    ranges = api.registry.get(SERVICE_CIDRS, "", DEFAULT)
+    if ranges is not None and api.config.service_cidr not in ranges["spec"]["cidrs"]:
+        log.warning(
+            "the ServiceCIDR %s is not %s, with which this server was started", DEFAULT, api.config.service_cidr
+        )
     await _kubernetes_service(api)
 
 
@@ -50,6 +60,31 @@ _ABOUT = {
 def first_address(cidr: str) -> str:
     """The address of the Service `kubernetes`: the first of the range."""
     return str(next(iter(ipaddress.ip_network(cidr).hosts())))
+
+
+async def default_service_cidr(api: Api) -> None:
+    """The range that the server was started with, as the ServiceCIDR `kubernetes`; Ready unless somebody says otherwise
+    (upstream's kubernetes-service-cidr-controller). One that has other ranges is left alone."""
+    if (SERVICE_CIDRS.group, SERVICE_CIDRS.version, SERVICE_CIDRS.plural) not in api.served:
+        return
+    cidrs = [str(ipaddress.ip_network(api.config.service_cidr))]
+    await ensure(api, SERVICE_CIDRS, {"metadata": {"name": DEFAULT}, "spec": {"cidrs": cidrs}})
+    found = api.registry.get(SERVICE_CIDRS, "", DEFAULT)
+    if found is None or found["metadata"].get("deletionTimestamp"):
+        return
+    if found["spec"]["cidrs"][:1] != cidrs:
+        return  # `run` has told
+    conditions = (found.get("status") or {}).get("conditions") or []
+    if any(c.get("type") == READY for c in conditions):
+        return
+    ready = {"type": READY, "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready"}
+    ready["lastTransitionTime"] = rfc3339(api.clock.now())
+    patch = {"metadata": {"uid": found["metadata"]["uid"]}, "status": {"conditions": [*conditions, ready]}}
+    headers = {"content-type": "application/merge-patch+json", **AGENT}
+    path, query = SERVICE_CIDRS.path("", DEFAULT) + "/status", "fieldManager=kubernetes-service-cidr-controller"
+    response = await api.handle(Request("PATCH", path, query, headers, orjson.dumps(patch), user=COMPONENT))
+    if response.status not in (200, 404, 409):
+        raise RuntimeError(f"PATCH {path}: {response.status} {response.body!r}")
 
 
 async def _kubernetes_service(api: Api) -> None:

@@ -6,6 +6,7 @@ Next: resource.py.
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import msgspec
@@ -68,6 +69,13 @@ def check(obj: Object) -> dict[str, Any]:
         if pairs and None in pairs.values():
             metadata[key] = {k: v or "" for k, v in pairs.items()}
     return metadata
+
+
+def uid(random: Random) -> str:
+    """A random UUID (version 4)."""
+    bits = random.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | (4 << 76) | (2 << 62)
+    digits = f"{bits:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def begin(metadata: dict[str, Any], *, uid: str, now: str, generation: bool) -> None:

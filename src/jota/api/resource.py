@@ -41,7 +41,7 @@ from jota.meta.errors import (
     path_not_found,
 )
 from jota.meta.resource import NAMESPACES, NODES, Resource
-from jota.store.protocol import Conflict, Entry, Store
+from jota.store.protocol import ALONE, Beside, Conflict, Entry, Store
 
 if TYPE_CHECKING:
     # at run time it would bring cryptography in, 50 ms of the server's start
@@ -253,7 +253,7 @@ class Engine:
             if tail:
                 entry = await self.store.put(key, at_rest.join(meta, tail), expect=0)
             else:
-                entry = await self.put(served, key, obj, expect=0)
+                entry = await self.put(served, key, obj, expect=0, beside=self.beside(call, "CREATE", obj, None))
         except BaseException:
             self._release(served, attrs)
             raise
@@ -344,7 +344,7 @@ class Engine:
                     await self.webhooks.validate(self.attributes(call, "UPDATE", new, old, subresource), call.warn)
                 for plugin in self._judges(served):
                     await plugin.judge(self.attributes(call, "UPDATE", new, old, subresource))
-                return await self._write(call, new, entry)
+                return await self._write(call, new, old, entry)
             except BaseException as problem:
                 self._release(call.served, self.attributes(call, "UPDATE", new, old, subresource))
                 if not isinstance(problem, Conflict):
@@ -488,7 +488,7 @@ class Engine:
         if any(new.get(k) != old.get(k) for k in {*new, *old} if k not in ignored):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
-    async def _write(self, call: Call, new: Object, entry: Entry) -> Outcome:
+    async def _write(self, call: Call, new: Object, old: Object, entry: Entry) -> Outcome:
         """Store the update; an object whose deletion waited for its last finalizer goes instead. Raises Conflict."""
         removed = removable(call.served, new)
         if call.dry_run:
@@ -496,15 +496,25 @@ class Engine:
                 await call.served.storable(new)
             return Outcome(new, None, removed=removed)
         if removed:
-            gone = await self.store.delete(entry.key, expect=entry.revision)
+            beside = self.beside(call, "DELETE", None, old)
+            gone = await self.store.delete(entry.key, expect=entry.revision, beside=beside)
             new["metadata"]["resourceVersion"] = str(gone.revision)
             return Outcome(new, None, removed=True)
-        return Outcome(new, await self.put(call.served, entry.key, new, expect=entry.revision))
+        beside = self.beside(call, "UPDATE", new, old)
+        return Outcome(new, await self.put(call.served, entry.key, new, expect=entry.revision, beside=beside))
 
-    async def put(self, served: Served, key: str, obj: Object, expect: int) -> Entry:
+    def beside(self, call: Call, operation: Operation, new: Object | None, old: Object | None) -> Beside:
+        """What plugins have stored in the same commit as a write (Plugin.beside)."""
+        said = self.voices(call.served, "").beside
+        if not said:
+            return ALONE
+        attrs = self.attributes(call, operation, new, old)
+        return {key: value for beside in said for key, value in beside(attrs).items()}
+
+    async def put(self, served: Served, key: str, obj: Object, expect: int, beside: Beside = ALONE) -> Entry:
         """Store an object; its entry, as `served` shows it. Raises Conflict, ApiError 500."""
         if not served.foreign:
-            return await self.store.put(key, served.encode(obj), expect=expect)
+            return await self.store.put(key, served.encode(obj), expect=expect, beside=beside)
         value, shown = await served.storable(obj)
         entry = await self.store.put(key, value, expect=expect)
         return Entry(entry.key, shown, entry.revision, entry.created)
@@ -573,10 +583,7 @@ class Engine:
         )
 
     def new_uid(self) -> str:
-        """A random UUID (version 4)."""
-        bits = self.random.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | (4 << 76) | (2 << 62)
-        digits = f"{bits:032x}"
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        return metadata.uid(self.random)
 
     def require_resource_version(self, call: Call, obj: Object) -> None:
         """Kinds that forbid blind updates. Raises ApiError 422."""

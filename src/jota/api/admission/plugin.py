@@ -76,3 +76,8 @@ class Plugin:
 
     def release(self, attrs: AdmissionAttributes) -> None:
         """A write that `allocate` let through was not made after all: give back what was handed out. Raises nothing."""
+
+    def beside(self, attrs: AdmissionAttributes) -> dict[str, bytes | None]:
+        """What is stored (None: removed) in the same commit as this write: objects at rest by storage key. Asked right
+        before it, of removals too (DELETE, when nothing holds the object any more), never of dry runs. Raises nothing."""
+        return {}

@@ -143,7 +143,8 @@ async def remove(engine: Engine, call: Call, namespace: str, name: str, options:
             if dry_run:
                 return Outcome(obj, None, removed=gone)
             if gone:
-                tombstone = await engine.store.delete(entry.key, expect=entry.revision)
+                beside = engine.beside(call, "DELETE", None, obj)
+                tombstone = await engine.store.delete(entry.key, expect=entry.revision, beside=beside)
                 obj["metadata"]["resourceVersion"] = str(tombstone.revision)
                 last = _last(entry, obj, tombstone) if part is not None else None
                 return Outcome(obj, last, removed=True)

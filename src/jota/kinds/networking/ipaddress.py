@@ -1,4 +1,7 @@
-"""IPAddresses: one object per service address in use, named by the address."""
+"""IPAddresses: one object per service address in use, named by the address. Rules, and the object of a Service's address.
+
+Who writes those: the API, with the Service (api/admission/service_ip.py); controllers/ipaddressrepair.py puts right.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,15 @@ import ipaddress
 
 from jota.kinds.common import NAME, NONE, plain
 from jota.kinds.kind import Kind
-from jota.kinds.shape import Object, deep, meta, part, text
+from jota.kinds.names import dns_subdomain, path_segment
+from jota.kinds.shape import Object, deep, meta, part, strings, text
 from jota.meta.errors import FieldError, invalid, required
-from jota.meta.resource import Resource
+from jota.meta.resource import IP_ADDRESSES
+
+FAMILY = "ipaddress.kubernetes.io/ip-family"
+MANAGED_BY = "ipaddress.kubernetes.io/managed-by"
+ALLOCATOR = "ipallocator.k8s.io"
+"""Value of MANAGED_BY on addresses of Services."""
 
 
 def validate(obj: Object) -> list[FieldError]:
@@ -23,7 +32,18 @@ def validate(obj: Object) -> list[FieldError]:
     parent = deep(obj, "spec", "parentRef")
     if not parent:
         return [*errors, required("spec.parentRef")]
-    return errors + [required(f"spec.parentRef.{field}") for field in ("resource", "name") if not text(parent, field)]
+    for field, rule in (
+        ("group", dns_subdomain),
+        ("resource", path_segment),
+        ("name", path_segment),
+        ("namespace", path_segment),
+    ):
+        value = text(parent, field)
+        if value:
+            errors += [invalid(f"spec.parentRef.{field}", value, detail) for detail in rule(value)]
+        elif field in ("resource", "name"):
+            errors.append(required(f"spec.parentRef.{field}"))
+    return errors
 
 
 def validate_update(new: Object, old: Object) -> list[FieldError]:
@@ -35,6 +55,37 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     )
 
 
+def family(address: str) -> str:
+    """IPv4 or IPv6."""
+    return "IPv6" if ":" in address else "IPv4"
+
+
+def of_service(address: str, namespace: str, name: str) -> Object:
+    """The IPAddress of one address of a Service."""
+    labels = {FAMILY: family(address), MANAGED_BY: ALLOCATOR}
+    parent = {"group": "", "resource": "services", "namespace": namespace, "name": name}
+    kind = {"apiVersion": IP_ADDRESSES.api_version, "kind": IP_ADDRESSES.kind}
+    return {**kind, "metadata": {"name": address, "labels": labels}, "spec": {"parentRef": parent}}
+
+
+def service_of(obj: Object) -> str:
+    """ "namespace/name" of the Service that it refers to; "" when it refers to something else."""
+    parent = deep(obj, "spec", "parentRef")
+    if text(parent, "group") or text(parent, "resource") != "services":
+        return ""
+    return f"{text(parent, 'namespace')}/{text(parent, 'name')}"
+
+
+def managed(obj: Object) -> bool:
+    """Whether it is the service allocator's own."""
+    return strings(meta(obj), "labels").get(MANAGED_BY) == ALLOCATOR
+
+
+def labelled(obj: Object) -> bool:
+    """Whether it has the labels of an address of a Service."""
+    return managed(obj) and strings(meta(obj), "labels").get(FAMILY) == family(text(meta(obj), "name"))
+
+
 def _parent(obj: Object, _now: float) -> str:
     parent = deep(obj, "spec", "parentRef")
     if not parent:
@@ -44,7 +95,7 @@ def _parent(obj: Object, _now: float) -> str:
 
 
 KIND = Kind(
-    Resource("networking.k8s.io", "v1", "ipaddresses", "IPAddress", False),
+    IP_ADDRESSES,
     schema="io.k8s.api.networking.v1.IPAddress",
     singular="ipaddress",
     short_names=("ip",),
