@@ -32,6 +32,7 @@ from jota.controllers.endpointslicemirroring import EndpointSliceMirroring
 from jota.controllers.ephemeralvolume import EphemeralVolumeController
 from jota.controllers.garbagecollector import GarbageCollector
 from jota.controllers.hpa import AUTOSCALERS, HorizontalPodAutoscalerController
+from jota.controllers.ipaddressrepair import IPAddressRepairController
 from jota.controllers.job import JobController
 from jota.controllers.job_pods import JOBS
 from jota.controllers.jobttl import JobTtlController
@@ -49,6 +50,7 @@ from jota.controllers.resourceclaim import CLAIMS, TEMPLATES, ResourceClaimContr
 from jota.controllers.resourcequota import ResourceQuotaController
 from jota.controllers.rootca import RootCAPublisher
 from jota.controllers.serviceaccount import ServiceAccountController
+from jota.controllers.servicecidr import ServiceCIDRController
 from jota.controllers.statefulset import StatefulSetController
 from jota.controllers.statefulset_pods import PVCS, STATEFULSETS
 from jota.controllers.storageversionmigrator import StorageVersionMigrator
@@ -58,6 +60,7 @@ from jota.controllers.validatingadmissionpolicystatus import POLICIES, Validatin
 from jota.controllers.volumebinder import VolumeBinder
 from jota.controllers.volumeprotection import PVS, ClaimProtectionController, VolumeProtectionController
 from jota.kinds.core.quota import QUOTAS
+from jota.kinds.networking.ipaddress import of_service
 from jota.kinds.storagemigration.storageversionmigration import MIGRATIONS
 from jota.meta.resource import (
     CLUSTER_TRUST_BUNDLES,
@@ -67,12 +70,14 @@ from jota.meta.resource import (
     ENDPOINTS,
     ENDPOINTSLICES,
     EVENTS,
+    IP_ADDRESSES,
     NAMESPACES,
     NODES,
     POD_CERTIFICATE_REQUESTS,
     PODS,
     REPLICASETS,
     SECRETS,
+    SERVICE_CIDRS,
     SERVICEACCOUNTS,
     SERVICES,
     Resource,
@@ -612,6 +617,41 @@ async def policies(api: ApiServer, rest: Rest) -> Any:
     return (await api.client.get(POLICIES, "p"))["status"]
 
 
+async def ranges(api: ApiServer, rest: Rest) -> Any:
+    for name, cidrs in (("used", "10.1.0.0/24"), ("unused", "10.2.0.0/24")):
+        await api.client.create(SERVICE_CIDRS, {"metadata": {"name": name}, "spec": {"cidrs": [cidrs]}})
+    await rest(2)
+    spec = {"clusterIP": "10.1.0.9", "ports": PORTS}
+    await api.client.create(SERVICES, {"metadata": named("s"), "spec": spec})
+    for name in ("used", "unused"):
+        await api.client.delete(SERVICE_CIDRS, name)
+    await rest(20)
+    found = [await finalizers(api, SERVICE_CIDRS, "")]
+    found += [c["status"]["conditions"][0]["message"] for c in (await api.client.list(SERVICE_CIDRS))["items"]]
+    await api.client.delete(SERVICES, "s", "ns")
+    await rest(20)
+    return found, await finalizers(api, SERVICE_CIDRS, "")
+
+
+async def addresses(api: ApiServer, rest: Rest) -> Any:
+    """One is lost, one astray, one without labels, one left over."""
+    spec = {"ports": PORTS}
+    for n, name in enumerate(("lost", "astray", "bare"), 10):
+        await api.client.create(SERVICES, {"metadata": named(name), "spec": {**spec, "clusterIP": f"10.96.0.{n}"}})
+    await rest(2)
+    await api.client.patch(IP_ADDRESSES, "10.96.0.12", "", {"metadata": {"labels": None}})
+    for address in ("10.96.0.10", "10.96.0.11"):
+        await api.client.delete(IP_ADDRESSES, address)
+    for address, name in (("10.96.0.11", "nobody"), ("10.96.0.99", "nobody")):
+        if not await exists(api, IP_ADDRESSES, address):
+            await api.client.create(IP_ADDRESSES, of_service(address, "ns", name))
+    await rest(80)
+    return [
+        (i["metadata"]["name"], i["metadata"].get("labels"), i["spec"])
+        for i in (await api.client.list(IP_ADDRESSES))["items"]
+    ]
+
+
 STORIES: dict[Any, Story] = {
     ResourceClaimController: claims,
     DeviceTaintEvictionController: sick_devices,
@@ -650,6 +690,8 @@ STORIES: dict[Any, Story] = {
     EndpointSliceController: slices,
     EndpointsController: endpoints,
     EndpointSliceMirroring: mirrors,
+    ServiceCIDRController: ranges,
+    IPAddressRepairController: addresses,
 }
 
 

@@ -28,6 +28,7 @@ from jota.controllers.endpointslicemirroring import EndpointSliceMirroring
 from jota.controllers.ephemeralvolume import EphemeralVolumeController
 from jota.controllers.garbagecollector import GarbageCollector
 from jota.controllers.hpa import HorizontalPodAutoscalerController
+from jota.controllers.ipaddressrepair import IPAddressRepairController
 from jota.controllers.job import JobController
 from jota.controllers.jobttl import JobTtlController
 from jota.controllers.namespace import NamespaceController
@@ -40,6 +41,7 @@ from jota.controllers.resourceclaim import ResourceClaimController
 from jota.controllers.resourcequota import ResourceQuotaController
 from jota.controllers.rootca import RootCAPublisher
 from jota.controllers.serviceaccount import ServiceAccountController
+from jota.controllers.servicecidr import ServiceCIDRController
 from jota.controllers.statefulset import StatefulSetController
 from jota.controllers.storageversionmigrator import StorageVersionMigrator
 from jota.controllers.tainteviction import TaintEvictionController
@@ -89,6 +91,8 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     EndpointSliceController,
     EndpointsController,
     EndpointSliceMirroring,
+    ServiceCIDRController,
+    IPAddressRepairController,
 )
 
 
