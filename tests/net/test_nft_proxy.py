@@ -32,11 +32,16 @@ class World:
             lab.serve(pod, 53, name, udp=True)
         self.address: dict[str, str] = {}
 
-        async def start() -> None:
-            net = RoutedPodNetwork(
+        def network() -> RoutedPodNetwork:
+            return RoutedPodNetwork(
                 instance="jtest", node="n1", pod_cidr="10.244.1.0/24", cluster_cidr="10.244.0.0/16",
                 service_cidr="10.96.0.0/16", state_dir=str(tmp_path), node_ip="10.99.0.1", local_addresses=[DNS],
             )  # fmt: skip
+
+        self.network = network
+
+        async def start() -> None:
+            net = network()
             await net.start()
             for name, pod in self.pods.items():
                 self.address[name] = await net.attach(name, pod)
@@ -60,6 +65,17 @@ class World:
                 await proxy.apply(ports)
 
         self.with_proxy(story)
+
+    def route(self, cidrs: list[str]) -> None:
+        """Added ranges, by an agent that is then gone."""
+
+        async def body() -> None:
+            net = self.network()
+            await net.start()
+            await net.route_services(cidrs)
+            await net.close()
+
+        self.lab.run(self.node, body)
 
     def with_proxy(self, story: Callable[[NftServiceProxy], Awaitable[None]]) -> None:
         async def body() -> None:
@@ -97,6 +113,44 @@ def test_a_pod_reaches_itself_through_its_service(world) -> None:
 def test_a_client_outside_the_cluster_can_use_a_cluster_ip_it_routes_here(world) -> None:
     world.apply([world.service("a")])
     assert world.lab.ask(world.outside, VIP, 80) == f"a {'10.99.0.1'}"
+
+
+def test_addresses_of_an_added_range_are_served_and_refused_as_those_of_the_first(world) -> None:
+    vip, unused, dns = "198.18.5.9", "198.18.5.10", "10.96.0.99"
+    port = world.service("a", cluster_ip=vip)
+    world.apply([port, world.service("b", name="first")])
+    world.route(["198.18.5.0/24"])
+    for source, sees in (
+        (world.pods["b"], world.address["b"]),
+        (world.node, "10.99.0.1"),
+        (world.outside, "10.99.0.1"),
+    ):
+        assert world.lab.ask(source, vip, 80) == f"a {sees}"
+        assert world.answers(source, times=3) == {"b"}  # the first range goes on
+        for refused, number in ((unused, 80), (vip, 81), (dns, 80)):
+            with pytest.raises(ConnectionRefusedError):
+                world.lab.ask(source, refused, number)
+    assert world.lab.ask(world.pods["a"], vip, 80) == "a 10.99.0.1"  # itself
+    world.apply([world.service("", cluster_ip=vip)])
+    for source in (world.pods["b"], world.node, world.outside):
+        with pytest.raises(ConnectionRefusedError):
+            world.lab.ask(source, vip, 80)
+
+
+def test_an_added_range_never_takes_the_nodes_own_routes(world) -> None:
+    def routes() -> set[tuple[str, int]]:
+        with sys.Netlink() as door:
+            return {(r.destination, r.priority) for r in door.routes() if r.table == 254}
+
+    before = sys.in_namespace(world.node, routes)
+    world.apply([world.service("a")])
+    world.route(["0.0.0.0/0", "10.99.0.0/24", "10.0.0.0/8", "203.0.113.0/24"])
+    assert before < sys.in_namespace(world.node, routes)
+    for source in (world.pods["b"], world.node, world.outside):
+        assert world.answers(source, times=3) == {"a"}
+    assert world.lab.ask(world.pods["b"], world.address["a"], 8080).startswith("a ")
+    world.route([])
+    assert sys.in_namespace(world.node, routes) == before
 
 
 def test_changes_are_followed(world) -> None:

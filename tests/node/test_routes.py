@@ -13,11 +13,12 @@ import pytest
 from jota.aio.clock import SystemClock
 from jota.autoscaler.world import Node as AutoscaledNode
 from jota.client.informers import Informers
-from jota.meta.resource import NODES
+from jota.meta.resource import NODES, SERVICE_CIDRS
 from jota.net import names, netlink, sys
-from jota.net.routes import plan
+from jota.net.routes import plan, plan_ranges
 from jota.node.hollow.nodeset import HollowNode
 from jota.node.routes import NodeRoute, run_routes, wanted_host_routes, wanted_routes
+from jota.node.serviceranges import ServiceRange, ranges, run_service_ranges
 from jota.testing.cluster import ApiServer, story
 
 
@@ -42,12 +43,14 @@ def test_a_host_reaches_services_by_way_of_a_ready_node() -> None:
     pods = {"10.244.0.0/24": "10.99.0.0", "10.244.1.0/24": "10.99.0.1", "10.244.2.0/24": "10.99.0.2"}
 
     def wanted() -> dict[str, str]:
-        return wanted_host_routes(msgspec.convert(nodes, list[NodeRoute]), "10.96.0.0/16")
+        return wanted_host_routes(msgspec.convert(nodes, list[NodeRoute]), ["10.96.0.0/16"])
 
     assert wanted() == {**pods, "10.96.0.0/16": "10.99.0.1"}
     nodes[2]["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
     assert wanted() == {**pods, "10.96.0.0/16": "10.99.0.2"}
-    assert wanted_host_routes([], "10.96.0.0/16") == {}
+    two = wanted_host_routes(msgspec.convert(nodes, list[NodeRoute]), ["10.96.0.0/16", "198.18.0.0/24"])
+    assert two == {**pods, "10.96.0.0/16": "10.99.0.2", "198.18.0.0/24": "10.99.0.2"}
+    assert wanted_host_routes([], ["10.96.0.0/16"]) == {}
 
 
 def route(destination: str, gateway: str, protocol: int = netlink.PROTOCOL, priority: int = 7) -> netlink.Route:
@@ -69,6 +72,62 @@ def test_the_plan_touches_only_what_is_ours_and_different() -> None:
         "route 10.6.0.0/24 via 10.99.0.6",
     ]
     assert plan({"10.1.0.0/24": "10.99.0.2"}, standing[:1], 7) == []
+
+
+def test_added_ranges_lead_over_the_service_link_and_leave_others_alone() -> None:
+    standing = [
+        netlink.Route("198.18.1.0/24", 5, "", netlink.PROTOCOL, 9, 254, 253),
+        netlink.Route("198.18.2.0/24", 5, "", netlink.PROTOCOL, 9, 254, 253),
+        netlink.Route("198.18.3.0/24", 6, "", netlink.PROTOCOL, 9, 254, 253),  # another link's
+        netlink.Route("10.96.0.0/16", 5, "", netlink.PROTOCOL, 0, 254, 253),  # the first range
+    ]
+    wanted = ["198.18.2.0/24", "198.18.4.0/24", "198.18.4.0/24"]
+    told = [r.what for r in plan_ranges(wanted, standing, 5, 9)]
+    assert told == ["delete route 198.18.1.0/24", "route 198.18.4.0/24 dev 5"]
+
+
+def test_ranges_of_ipv4_beside_the_first_are_routed() -> None:
+    def cidr(name: str, *cidrs: str) -> ServiceRange:
+        return msgspec.convert({"metadata": {"name": name}, "spec": {"cidrs": cidrs}}, ServiceRange)
+
+    objects = [
+        cidr("kubernetes", "10.96.0.0/16"),
+        cidr("b", "198.18.0.0/24", "2001:db8::/64"),
+        cidr("c", "198.18.0.0/24"),
+    ]
+    assert ranges(objects, "10.96.0.0/16") == ["198.18.0.0/24"]
+    assert ranges([msgspec.convert({"metadata": {"name": "x"}}, ServiceRange)], "10.96.0.0/16") == []
+
+
+def test_service_ranges_are_followed_and_failures_tried_again() -> None:
+    async def run() -> None:
+        clock = SystemClock()
+        seen: asyncio.Queue[list[str]] = asyncio.Queue()
+        faults = [sys.NetworkFault(19, "no link")]
+
+        async def route(cidrs: list[str]) -> int:
+            if faults and cidrs:
+                raise faults.pop()
+            seen.put_nowait(cidrs)
+            return len(cidrs)
+
+        async with ApiServer(clock=clock) as api, asyncio.TaskGroup() as group:
+            informers = Informers(api.client, clock)
+            tasks = [
+                group.create_task(informers.run()),
+                group.create_task(run_service_ranges(informers, route, service_cidr="10.96.0.0/12", clock=clock)),
+            ]
+            async with asyncio.timeout(20):
+                assert await seen.get() == []
+                body = {"metadata": {"name": "more"}, "spec": {"cidrs": ["198.18.0.0/24"]}}
+                await api.client.create(SERVICE_CIDRS, body)
+                assert await seen.get() == ["198.18.0.0/24"]  # the second attempt
+                await api.client.delete(SERVICE_CIDRS, "more")
+                assert await seen.get() == []
+            for task in tasks:
+                task.cancel()
+
+    asyncio.run(run())
 
 
 @pytest.mark.kernel

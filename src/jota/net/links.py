@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from jota.net import firewall, names, netlink, sys
 from jota.net.ipam import Allocator
 from jota.net.protocol import HostPort
+from jota.net.routes import plan_ranges
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -147,6 +148,11 @@ class RoutedPodNetwork:
         await self._do(lambda: self._open().route.run([netlink.delete_route(f"{address}/32", errno.ESRCH)]))
         await self._save()
 
+    async def route_services(self, cidrs: Sequence[str]) -> int:
+        """Let these ranges of service addresses lead over the service link, beside the first one, and no others; returns
+        how many routes changed. Raises sys.NetworkFault."""
+        return await self._do(lambda: self._route_services(cidrs))
+
     def addresses(self) -> dict[str, str]:
         return self._allocator.leases
 
@@ -214,6 +220,16 @@ class RoutedPodNetwork:
         if self._service_cidr:
             batch.append(netlink.replace_route(self._service_cidr, link=link.index, source=self._node_ip))
         kernel.route.run(batch)
+
+    def _route_services(self, cidrs: Sequence[str]) -> int:
+        route, name = self._open().route, names.service_link(self._instance)
+        link = route.link(name)
+        if link is None:
+            raise sys.NetworkFault(errno.ENODEV, f"find {name}, the link of service addresses")
+        priority = names.range_priority(self._instance)
+        requests = plan_ranges(cidrs, route.routes(), link.index, priority, self._node_ip)
+        route.run(requests)
+        return len(requests)
 
     def _plumb(self, pod_uid: str, netns: str, address: str) -> None:
         kernel = self._open()

@@ -82,6 +82,11 @@ def route_priority(instance: str) -> int:
     return 0x4A000000 | int.from_bytes(digest[:3], "big")
 
 
+def range_priority(instance: str) -> int:
+    """Metric of routes to added ranges of service addresses: higher than any of the machine's own, which win."""
+    return 0x4B000000 | (route_priority(instance) & 0xFFFFFF)
+
+
 def alias(instance: str, what: str) -> str:
     """Text on a link for people, and for recovery: "jota <instance> pod <uid>"."""
     return f"jota {instance} {what}"

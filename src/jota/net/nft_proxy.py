@@ -26,12 +26,13 @@ class NftServiceProxy:
     """ServiceProxy on nftables. See protocol.ServiceProxy. One `apply` at a time."""
 
     def __init__(self, *, instance: str, node: str, service_cidr: str, pod_cidrs: Sequence[str]) -> None:
-        """`pod_cidrs`: all the cluster's pods (sources that keep their address); `service_cidr`: all ClusterIPs.
+        """`pod_cidrs`: all the cluster's pods (sources that keep their address); `service_cidr`: ClusterIPs, of the first range;
+        those of others are known by their routes over the service link.
 
         Must be made and used in the node's own network namespace.
         """
         self._table = names.table(instance, "services")
-        self._body = table_body(pod_cidrs, service_cidr)
+        self._body = table_body(pod_cidrs, service_cidr, names.service_link(instance))
         self._compiler = Compiler(node)
         self._known = False
         """Does the kernel hold what the compiler thinks? Not before the first write, nor after one that failed."""

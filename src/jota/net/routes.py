@@ -8,7 +8,7 @@ instances' routes, are never touched.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from jota.net import names, netlink, sys
 from jota.net.netlink import Request, Route
@@ -28,6 +28,16 @@ def plan(wanted: Mapping[str, str], standing: list[Route], priority: int) -> lis
         if destination not in ours or ours[destination].gateway != gateway
     ]
     return requests
+
+
+def plan_ranges(
+    wanted: Iterable[str], standing: list[Route], link: int, priority: int, source: str = ""
+) -> list[Request]:
+    """Requests after which of ours exactly these destinations lead over `link`, from the address `source`. Pure."""
+    want = list(dict.fromkeys(wanted))
+    ours = {r.destination for r in standing if (r.protocol, r.priority, r.link) == (netlink.PROTOCOL, priority, link)}
+    gone = [netlink.delete_route(d, errno.ESRCH, link=link, priority=priority) for d in sorted(ours - {*want})]
+    return gone + [netlink.replace_route(d, link=link, source=source, priority=priority) for d in want if d not in ours]
 
 
 def sync_routes(instance: str, wanted: Mapping[str, str]) -> int:

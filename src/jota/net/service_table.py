@@ -6,6 +6,8 @@ Numbers that others on the machine may care about:
   one host share the bit without harm: it means the same to each.
 - packet marks 0x4a6f0000-0x4a6fffff: from the nat hooks to the next chain, on the first packet of a connection to a
   service, never longer (that packet loses a mark it had).
+- what leads over the service link (links.py: routes to all ranges of service addresses, also added ones) and was not
+  translated is an address without a service: it is refused, and who comes from outside to one with a service is marked.
 - nat hooks at priority -100 and 100, filter hooks at -99 and 0, all with policy accept.
 """
 
@@ -19,8 +21,9 @@ PORT = "meta l4proto . th dport"
 NODE_PORT = "fib daddr type local ip daddr != 127.0.0.0/8"
 
 
-def table_body(pod_cidrs: Sequence[str], service_cidr: str) -> str:
-    """Maps and chains. `pod_cidrs`: where sources count as pods; `service_cidr`: addresses nobody else may answer."""
+def table_body(pod_cidrs: Sequence[str], service_cidr: str, link: str) -> str:
+    """Maps and chains. `pod_cidrs`: where sources count as pods; `service_cidr`: addresses nobody else may answer; `link`:
+    the service link, over which added ranges lead."""
     pods = "{ " + ", ".join(pod_cidrs) + " }"
     return f"""\
   map services {{ type inet_proto . ipv4_addr . inet_service : verdict; }}
@@ -61,6 +64,7 @@ def table_body(pod_cidrs: Sequence[str], service_cidr: str) -> str:
   chain prerouting {{
     type nat hook prerouting priority -100; policy accept;
     ip daddr {service_cidr} ip saddr != {pods} ct mark set ct mark or 0x4000
+    ip saddr != {pods} fib daddr oifname "{link}" ct mark set ct mark or 0x4000
     jump find
   }}
   chain output {{
@@ -88,6 +92,8 @@ def table_body(pod_cidrs: Sequence[str], service_cidr: str) -> str:
     fib daddr type local return comment "this node answers it itself, as cluster DNS"
     {VIP} vmap @refuse
     ip daddr {service_cidr} goto reject-it
+    ct status dnat return comment "in output, oifname is still that of before"
+    oifname "{link}" goto reject-it
   }}
   chain filter-input {{
     type filter hook input priority 0; policy accept;

@@ -16,16 +16,19 @@ import msgspec
 
 from jota.aio.clock import Clock
 from jota.client.informers import Informers
-from jota.meta.resource import NODES
+from jota.meta.resource import NODES, SERVICE_CIDRS
 from jota.net.routes import sync_routes
 from jota.net.sys import NetworkFault
 from jota.node.proxy import within
+from jota.node.serviceranges import ServiceRange, ranges
 
 log = logging.getLogger(__name__)
 
 CHECK = 30.0
 """Seconds between two looks at the kernel's routes."""
 RETRY = 2.0
+KNOWN = 5.0
+"""Seconds to wait for the ServiceCIDRs."""
 
 
 class _Meta(msgspec.Struct):
@@ -81,8 +84,10 @@ def wanted_routes(nodes: Iterable[NodeRoute], own: str) -> dict[str, str]:
     return routes
 
 
-def wanted_host_routes(nodes: Iterable[NodeRoute], service_cidr: str) -> dict[str, str]:
+def wanted_host_routes(nodes: Iterable[NodeRoute], services: Iterable[str]) -> dict[str, str]:
     """For a host that is no node but has nodes beside it: all pods, and services by way of one node. Pure.
+
+    `services`: all ranges of service addresses.
 
     The first ready node by name serves; when none is ready the first one, whose kernel may still serve without its agent.
     """
@@ -91,8 +96,8 @@ def wanted_host_routes(nodes: Iterable[NodeRoute], service_cidr: str) -> dict[st
     )
     routes = wanted_routes(known, "")
     servers = [node for node in known if _ready(node)] or known
-    if servers:
-        routes[service_cidr] = _internal_ip(servers[0])
+    for cidr in services if servers else ():
+        routes[cidr] = _internal_ip(servers[0])
     return routes
 
 
@@ -103,15 +108,33 @@ async def run_routes(informers: Informers, *, instance: str, node_name: str, clo
 
 async def run_host_routes(informers: Informers, *, instance: str, service_cidr: str, clock: Clock) -> None:
     """Keep the host's routes to simulated nodes (`jota up --nodes`) until cancelled: pods and services answer from the
-    host too. For a process in the host's own namespace. `informers` are run by the caller."""
-    await _run(informers, instance, clock, lambda nodes: wanted_host_routes(nodes, service_cidr))
+    host too. For a process in the host's own namespace. `informers` are run by the caller; `service_cidr` is the range that
+    is always there."""
+    cidrs = informers.of(SERVICE_CIDRS, type=ServiceRange)
+    dirty = asyncio.Event()
+    cidrs.add_handler(lambda _old, _new: dirty.set())
+    try:
+        async with asyncio.timeout(KNOWN):  # where they are not served, the first range is all there is
+            await cidrs.synced()
+    except TimeoutError:
+        log.warning("ServiceCIDRs cannot be read: of service addresses, only %s is routed", service_cidr)
+
+    def want(nodes: list[NodeRoute]) -> dict[str, str]:
+        return wanted_host_routes(nodes, [service_cidr, *ranges(cidrs.list(), service_cidr)])
+
+    await _run(informers, instance, clock, want, dirty)
 
 
 async def _run(
-    informers: Informers, instance: str, clock: Clock, want: Callable[[list[NodeRoute]], dict[str, str]]
+    informers: Informers,
+    instance: str,
+    clock: Clock,
+    want: Callable[[list[NodeRoute]], dict[str, str]],
+    dirty: asyncio.Event | None = None,
 ) -> None:
+    """`dirty`: set by whatever else than a Node may change what is wanted."""
     nodes = informers.of(NODES, type=NodeRoute)
-    dirty = asyncio.Event()
+    dirty = dirty or asyncio.Event()
     nodes.add_handler(lambda _old, _new: dirty.set())
     await nodes.synced()  # no deadline: without the API there is nothing to change
     dirty.set()

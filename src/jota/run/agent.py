@@ -34,6 +34,7 @@ from jota.node.itself import Itself
 from jota.node.proxy import run_proxy
 from jota.node.routes import run_routes
 from jota.node.server import KubeletServer
+from jota.node.serviceranges import run_service_ranges
 from jota.node.volumes.persistent import LOCAL_ROOT
 from jota.run.instance import Refused, write_file
 from jota.run.join import Identity, join
@@ -184,6 +185,9 @@ async def _node(
             tasks.create_task(run_proxy(informers, proxy, clock=clock, node=plan.node, local_addresses=[cluster.dns]))
             tasks.create_task(run_dns(informers, address=cluster.dns, domain=cluster.domain, clock=clock))
             tasks.create_task(run_routes(informers, instance=plan.instance, node_name=plan.node, clock=clock))
+            tasks.create_task(
+                run_service_ranges(informers, network.route_services, service_cidr=cluster.service_cidr, clock=clock)
+            )
             tasks.create_task(agent.run())
             tasks.create_task(_renew(plan, client, serving, clock))
             tasks.create_task(_keep_log_short(clock))

@@ -252,11 +252,13 @@ def _cluster_roles() -> dict[str, list[Object]]:
             _rule(_READ, ("",), "endpoints", "services", "nodes"),
             _rule(("create", "patch", "update"), ("", "events.k8s.io"), "events"),
             _rule(_READ, ("discovery.k8s.io",), "endpointslices"),
+            _rule(("list", "watch"), ("networking.k8s.io",), "servicecidrs"),
         ],
         # the node agent is its node's service proxy, router and DNS server too
         "jota:node-network": [
             _rule(_READ, ("",), "endpoints", "namespaces", "nodes", "services"),
             _rule(_READ, ("discovery.k8s.io",), "endpointslices"),
+            _rule(_READ, ("networking.k8s.io",), "servicecidrs"),
         ],
         "system:kube-scheduler": _scheduler(),
         "system:kube-controller-manager": _controller_manager(),
