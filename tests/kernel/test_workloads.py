@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from jota.net import sys
 from jota.testing.host import HostCluster
 
 pytestmark = pytest.mark.kernel
@@ -114,3 +117,53 @@ def test_data_outlives_the_pods_of_a_stateful_set(pair: HostCluster, tmp_path: P
     pair.kubectl("delete", "statefulset", "db")
     pair.kubectl("delete", "pvc", "data-db-0", "data-db-1")
     until(pair, lambda said: not said, "get", "pv", "--no-headers")
+
+
+def test_services_of_an_added_range_answer_on_every_node_and_hold_it(pair: HostCluster, tmp_path: Path) -> None:
+    third = os.getpid() % 250  # other users of this host may try the same
+    used, unused = f"198.18.{third}.9", f"198.18.{third}.10"
+    apply(pair, tmp_path, "networking.k8s.io/v1", "ServiceCIDR", "more", {"cidrs": [f"198.18.{third}.0/24"]})
+    labels = {"app": "here"}
+    serve = "mkdir -p /tmp/w; hostname > /tmp/w/index.html; exec httpd -f -p 8080 -h /tmp/w"
+    template = {"metadata": {"labels": labels}, "spec": pod(serve)}
+    apply(pair, tmp_path, "apps/v1", "DaemonSet", "here", {"selector": {"matchLabels": labels}, "template": template})
+    host = {**pod("sleep 9999"), "hostNetwork": True}
+    template = {"metadata": {"labels": {"app": "node"}}, "spec": host}
+    apply(
+        pair,
+        tmp_path,
+        "apps/v1",
+        "DaemonSet",
+        "node",
+        {"selector": {"matchLabels": {"app": "node"}}, "template": template},
+    )
+    ports = [{"port": 80, "targetPort": 8080}]
+    apply(pair, tmp_path, "v1", "Service", "fixed", {"clusterIP": used, "selector": labels, "ports": ports})
+    for name in ("here", "node"):
+        pair.kubectl("rollout", "status", f"daemonset/{name}", "--timeout=60s")
+    pods = pair.get("pods")["items"]
+    servers = {p["metadata"]["name"] for p in pods if p["metadata"].get("labels", {}).get("app") == "here"}
+    clients = [p for p in pods if p["metadata"].get("labels", {}).get("app") in ("here", "node")]
+    assert len({p["spec"]["nodeName"] for p in clients}) == 2
+    for client in clients:
+        name = client["metadata"]["name"]
+        ask = ("exec", name, "--", "sh", "-c")
+        said = until(pair, bool, *ask, f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {used} 80 | tail -1")
+        assert said.strip() in servers
+        assert "refused" in pair.refused(*ask, f"nc -w 3 {unused} 80 < /dev/null"), name
+    with socket.create_connection((used, 80), timeout=5) as straight:  # the host, by way of a node
+        straight.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert straight.recv(1000).startswith(b"HTTP/1.")
+    table = pair.kubectl("get", "svc,ipaddress,servicecidr")
+    assert [words for line in table.splitlines() if (words := line.split()) and used in words[0]] == [
+        [f"ipaddress.networking.k8s.io/{used}", "services/default/fixed"]
+    ]
+    assert "servicecidr.networking.k8s.io/more" in table
+
+    pair.kubectl("delete", "servicecidr", "more", "--wait=false")
+    reason = "jsonpath={.status.conditions[0].reason}"
+    until(pair, lambda said: said == "Terminating", "get", "servicecidr", "more", "-o", reason)
+    pair.kubectl("delete", "service/fixed", "daemonset/here", "daemonset/node")
+    until(pair, lambda said: "more" not in said, "get", "servicecidr", "-o", "name")
+    with sys.Netlink() as door:
+        assert not [r for r in door.routes() if r.destination.startswith(f"198.18.{third}.")]
