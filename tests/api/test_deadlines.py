@@ -23,7 +23,7 @@ ALICE = User("alice", groups=("system:authenticated",))
 def stuck(api: ApiServer) -> None:
     """Nothing becomes durable any more."""
 
-    async def put(key: str, value: bytes, *, expect: int | None = None) -> Any:
+    async def put(key: str, value: bytes, *, expect: int | None = None, **more: Any) -> Any:
         await asyncio.Event().wait()
 
     api.api.engine.store.put = put  # type: ignore[method-assign]

@@ -79,11 +79,11 @@ def durable_for(api: ApiServer, writes: int) -> tuple[list[str], Callable[[], No
     real: Put = api.api.engine.store.put
     written: list[str] = []
 
-    async def put(key: str, value: bytes, *, expect: int | None = None) -> Any:
+    async def put(key: str, value: bytes, *, expect: int | None = None, **more: Any) -> Any:
         if len(written) >= writes:
             await asyncio.Event().wait()
         written.append(key)
-        return await real(key, value, expect=expect)
+        return await real(key, value, expect=expect, **more)
 
     def mend() -> None:
         api.api.engine.store.put = real  # type: ignore[method-assign]
@@ -137,11 +137,11 @@ async def test_a_store_that_fails_is_told_when_nobody_is_at_work_any_more(api: A
     await running_pods(api, 200)
     real, failing = api.api.engine.store.put, [True]
 
-    async def put(key: str, value: bytes, *, expect: int | None = None) -> Any:
+    async def put(key: str, value: bytes, *, expect: int | None = None, **more: Any) -> Any:
         await asyncio.sleep(0)
         if failing and key.endswith("5"):
             raise Unavailable("the disk is full")
-        return await real(key, value, expect=expect)
+        return await real(key, value, expect=expect, **more)
 
     api.api.engine.store.put = put  # type: ignore[method-assign]
     assert (await api.request("DELETE", POD_PATH)).status == 503

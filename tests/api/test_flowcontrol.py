@@ -353,10 +353,10 @@ async def _slow(api: ApiServer) -> tuple[asyncio.Event, list[asyncio.Task[Respon
     go = asyncio.Event()
     create = api.api.engine.store.put
 
-    async def held(key: str, value: bytes, *, expect: int | None = None) -> Any:
+    async def held(key: str, value: bytes, *, expect: int | None = None, **more: Any) -> Any:
         if "/held" in key:
             await go.wait()
-        return await create(key, value, expect=expect)
+        return await create(key, value, expect=expect, **more)
 
     api.api.engine.store.put = held  # type: ignore[method-assign]
     bodies = [{"metadata": {"name": f"held{i}"}} for i in range(8)]

@@ -237,6 +237,7 @@ OPEN_TO_NODES = {
     for methods, names in (
         # what routes traffic and starts pods: the service proxy and DNS run with their node's credential
         ("GET HEAD", "v1/endpoints v1/namespaces v1/nodes v1/services discovery.k8s.io/v1/endpointslices"),
+        ("GET HEAD", "networking.k8s.io/v1/servicecidrs"),
         ("GET HEAD", "node.k8s.io/v1/runtimeclasses storage.k8s.io/v1/csidrivers"),
         ("GET HEAD", "certificates.k8s.io/v1/clustertrustbundles certificates.k8s.io/v1beta1/clustertrustbundles"),
         ("GET HEAD POST", "certificates.k8s.io/v1/certificatesigningrequests"),

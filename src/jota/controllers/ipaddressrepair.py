@@ -139,7 +139,8 @@ class IPAddressRepairController(Controller):
 
     async def reconcile(self, key: str) -> float | None:
         if key.startswith(SERVICE):
-            return await self._service(key, key.removeprefix(SERVICE))
+            await self._service(key, key.removeprefix(SERVICE))
+            return None
         return await self._address(key, key.removeprefix(ADDRESS))
 
     async def _service(self, key: str, of: str) -> None:

@@ -82,13 +82,13 @@ class ServiceAddresses(Plugin):
         self._mirrored = False
 
     def handles(self, kind: Kind) -> bool:
-        return kind.resource in (SERVICES, IP_ADDRESSES)
+        return kind.stored in (SERVICES, IP_ADDRESSES)
 
     def allocate(self, attrs: AdmissionAttributes) -> None:
         if attrs.object is None or attrs.operation == "DELETE" or attrs.subresource:
             return
         self._catch_up(attrs.registry)
-        if attrs.kind.resource == IP_ADDRESSES:
+        if attrs.kind.stored == IP_ADDRESSES:
             self._name(attrs, attrs.object)
             return
         service, key = attrs.object, f"{attrs.namespace}/{attrs.name}"
@@ -106,7 +106,7 @@ class ServiceAddresses(Plugin):
     def release(self, attrs: AdmissionAttributes) -> None:
         if attrs.object is None or attrs.subresource or attrs.dry_run:
             return
-        if attrs.kind.resource == IP_ADDRESSES:
+        if attrs.kind.stored == IP_ADDRESSES:
             if attrs.operation == "CREATE":
                 self._taken.naming.drop(attrs.name, service_of(attrs.object))
             return
@@ -116,7 +116,7 @@ class ServiceAddresses(Plugin):
     def beside(self, attrs: AdmissionAttributes) -> dict[str, bytes | None]:
         """The IPAddresses of a Service come and go in the commit in which it gets and loses its addresses."""
         registry = attrs.registry
-        if attrs.kind.resource != SERVICES or registry.kind(IP_ADDRESSES.group, IP_ADDRESSES.plural) is None:
+        if attrs.kind.stored != SERVICES or registry.kind(IP_ADDRESSES.group, IP_ADDRESSES.plural) is None:
             return {}
         had = addresses(attrs.old) if attrs.old is not None else []
         has = addresses(attrs.object) if attrs.object is not None else []
