@@ -19,7 +19,7 @@ from jota.api.config import ApiConfig
 from jota.kinds.networking.servicecidr import contains
 from jota.kinds.table import KINDS
 from jota.meta.errors import ApiError
-from jota.meta.resource import IP_ADDRESSES, SERVICE_CIDRS, SERVICES
+from jota.meta.resource import IP_ADDRESSES, SERVICE_CIDRS, SERVICES, Resource
 from jota.testing.cluster import ApiServer, story
 
 Object = dict[str, Any]
@@ -247,6 +247,19 @@ async def test_what_is_refused_leaves_no_address_behind(api: ApiServer) -> None:
     assert (await api.request("POST", "/api/v1/namespaces/default/services?dryRun=All", body)).status == 201
     assert await owners(api) == before
     assert len({await service(api, f"t{i}") for i in range(4)}) == 4
+
+
+@with_server()
+async def test_a_refused_address_costs_no_quota(api: ApiServer) -> None:
+    await service(api, "s", clusterIP="10.0.0.3")
+    quota = {"metadata": {"name": "q"}, "spec": {"hard": {"services": "3"}}}
+    await api.client.create(Resource("", "v1", "resourcequotas", "ResourceQuota"), quota, "default")
+    for i in range(3):
+        with pytest.raises(ApiError, match="provided IP is already allocated"):
+            await service(api, f"t{i}", clusterIP="10.0.0.3")
+    await service(api, "u")
+    with pytest.raises(ApiError, match="exceeded quota"):
+        await service(api, "v")
 
 
 @with_server()

@@ -232,8 +232,7 @@ class Engine:
             await self.webhooks.validate(attrs, call.warn)
         for plugin in self._judges(served):
             await plugin.judge(attrs)
-        for allocate in said.allocate:
-            allocate(attrs)
+        self._allocate(served, attrs, said)
         if shape is None or not shape.quiet or meta.get("annotations"):
             for text in kind.warnings(obj):
                 call.warn(text)
@@ -258,6 +257,15 @@ class Engine:
             self._release(served, attrs)
             raise
         return Outcome(obj, entry, created=True)
+
+    def _allocate(self, served: Served, attrs: AdmissionAttributes, said: apart.Voices) -> None:
+        """Raises ApiError; then nothing stays reserved, also by those who had nothing against it."""
+        try:
+            for allocate in said.allocate:
+                allocate(attrs)
+        except BaseException:
+            self._release(served, attrs)
+            raise
 
     def _release(self, served: Served, attrs: AdmissionAttributes) -> None:
         """A write that was let in is not made: what plugins reserved for it is free again."""
@@ -432,8 +440,8 @@ class Engine:
         said = self.voices(served, subresource)
         for validate in said.validate:
             validate(attrs)
-        for allocate in said.allocate if finish is None else ():
-            allocate(attrs)
+        if finish is None:
+            self._allocate(served, attrs, said)
         if _unchanged(new, old):
             return True
         for text in kind.warnings(new) if not subresource else ():
