@@ -17,7 +17,7 @@ from jota.net.protocol import HostPort
 from jota.node import claims, env, hooks, start
 from jota.node.env import ConfigError
 from jota.node.fields import Place, UnknownField
-from jota.node.images import PullFailed, credentials_from
+from jota.node.images import Auth, PullFailed, credentials_from
 from jota.node.model import ImageFact, Object, Part, parts, resources_text
 from jota.node.plan import (
     Action,
@@ -82,6 +82,8 @@ class Operations:
     def __init__(self, worker: PodWorker) -> None:
         self.worker, self.kit = worker, worker.kit
         self.images: dict[str, Image] = {}
+        self._volume_images: dict[str, str] = {}
+        """Image ids by volume name."""
         self.mounted: dict[str, Mounted] = {}
         self.refresh_at = 0.0
         self._changes = 0
@@ -197,11 +199,23 @@ class Operations:
             fs_group=int(fs_group) if fs_group is not None else None,
             fs_user=keeper.fs_user(pod),
             volume=self.read_volume,
+            image=self.volume_image,
             anchors=lambda source: self.kit.bundles.anchors(self.worker.uid, source, self.references_changed),
             credential=lambda volume, index, source: self.kit.certificates.credential(
                 pod, volume, index, source, self.references_changed
             ),
         )
+
+    async def volume_image(self, name: str, source: Object) -> str:
+        """Asked for once: a volume stays what it was when it is mounted again. Raises VolumeFault."""
+        if name not in self._volume_images:
+            wanted = {"image": source.get("reference", ""), "imagePullPolicy": source.get("pullPolicy")}
+            try:
+                image = await self.kit.images.ensure(wanted, await self._credentials(), self.worker.events.tell)
+            except PullFailed as e:
+                raise VolumeFault(f"{e.reason}: {e.message}") from e
+            self._volume_images[name] = image.id
+        return self._volume_images[name]
 
     async def read_volume(self, name: str) -> Object:
         return await self.kit.client.get(VOLUMES, name)
@@ -279,12 +293,11 @@ class Operations:
 
     async def ensure_image(self, p: Part, attempt: int) -> None:
         facts, reference = self.worker.facts, p.spec.get("image", "")
-        secrets = [s for ref in self.pod["spec"].get("imagePullSecrets") or [] if (s := await self._secret(ref))]
         before = facts.images.get(p.name)
         try:
             tell = self.worker.events.tell
             image = await self.kit.images.ensure(
-                p.spec, credentials_from(secrets), lambda kind, reason, text: tell(kind, reason, text, p.name)
+                p.spec, await self._credentials(), lambda kind, reason, text: tell(kind, reason, text, p.name)
             )
         except PullFailed as e:
             previous = before.failure if before and before.reference == reference else None
@@ -293,6 +306,11 @@ class Operations:
             return
         self.images[p.name] = image
         facts.images[p.name] = ImageFact(attempt, reference, image.id)
+
+    async def _credentials(self) -> list[tuple[str, Auth]]:
+        """Of the pod's pull secrets."""
+        names = self.pod["spec"].get("imagePullSecrets") or []
+        return credentials_from([s for ref in names if (s := await self._secret(ref))])
 
     async def _secret(self, ref: Object) -> Object | None:
         await self.kit.references.ready(self.worker.uid)

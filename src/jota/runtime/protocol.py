@@ -27,9 +27,12 @@ class Mount:
     """A bind mount into a container."""
 
     source: str
+    """A path of the node; with `image`, one within that image's files, "" for all of them."""
     target: str
     read_only: bool = False
     propagation: Literal["private", "rslave", "rshared"] = "private"
+    image: str = ""
+    """Id of a local image whose files are mounted, never to be written or executed."""
 
 
 @dataclass(slots=True)

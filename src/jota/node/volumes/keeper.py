@@ -86,11 +86,15 @@ def container_mounts(
             raise VolumeFault(f'container {container["name"]}: volume "{m["name"]}" is not mounted')
         source = volume.path
         path = m.get("subPath") or expand_strictly(m.get("subPathExpr") or "", variables)
-        if path:
+        if path and volume.image:
+            subpath.check(path)
+            source = path
+        elif path:
             target = os.path.join(subpaths, m["name"], container["name"], str(n))
             source = subpath.bind(volume.path, path, target)
         read_only = bool(m.get("readOnly")) or volume.read_only
-        out.append(Mount(source, m["mountPath"], read_only, _PROPAGATION.get(m.get("mountPropagation", ""), "private")))
+        propagation = _PROPAGATION.get(m.get("mountPropagation", ""), "private")
+        out.append(Mount(source, m["mountPath"], read_only, propagation, volume.image))
     return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jota.node.volumes import configmap, downwardapi, emptydir, hostpath, persistent, projected, secret
+from jota.node.volumes import configmap, downwardapi, emptydir, hostpath, image, persistent, projected, secret
 from jota.node.volumes.volume import Driver
 
 DRIVERS: dict[str, Driver] = {
@@ -12,6 +12,7 @@ DRIVERS: dict[str, Driver] = {
     "downwardAPI": downwardapi.DRIVER,
     "projected": projected.DRIVER,
     "hostPath": hostpath.DRIVER,
+    "image": image.DRIVER,
     "persistentVolumeClaim": persistent.DRIVER,
     "ephemeral": persistent.EPHEMERAL,
 }

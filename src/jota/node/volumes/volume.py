@@ -68,6 +68,9 @@ class Context:
     """Of a podCertificate source, by its volume and place in it: with the epoch seconds at which to ask again (0: never).
     Raises VolumeFault, TimeoutError."""
 
+    image: Callable[[str, Object], Awaitable[str]] | None = None
+    """(volume name, source) -> id of the image, present on the node. Raises VolumeFault."""
+
     def again(self, when: float) -> None:
         self.refresh_at = min(self.refresh_at, when) if self.refresh_at else when
 
@@ -90,6 +93,8 @@ class Mounted(NamedTuple):
     """Host path to bind into containers."""
     read_only: bool = False
     """Containers may never write, whatever the mount says."""
+    image: str = ""
+    """Id of the image that is the volume; the runtime mounts it, and `path` is empty."""
 
 
 class Driver(NamedTuple):

@@ -10,11 +10,12 @@ import base64
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jota.runtime import sys as kernel
 from jota.runtime.embedded import cgroups as groups
+from jota.runtime.embedded import imagemounts
 from jota.runtime.embedded import sandbox as boxes
 from jota.runtime.embedded import seccomp as filters
 from jota.runtime.embedded import spec as oci
@@ -101,7 +102,9 @@ def _config(
     paths = oci.Paths(rootfs, namespaces, boxes.shm_path(sandbox_dir, sandbox), hostname, cgroup)
     user = oci.find_user(rootfs, record.spec, image.get("User") or "")
     seccomp, annotations = _seccomp(shop, record)
-    return oci.build(record.spec, sandbox, image, user, paths, shop.machine, seccomp, annotations)
+    mounts = imagemounts.mount(shop.library, shop.name, record.id, directory, record.spec.mounts)
+    spec = replace(record.spec, mounts=mounts)
+    return oci.build(spec, sandbox, image, user, paths, shop.machine, seccomp, annotations)
 
 
 def _seccomp(shop: Workshop, record: Record) -> tuple[dict[str, Any] | None, dict[str, str]]:
@@ -136,6 +139,7 @@ def tear_down(shop: Workshop, record: Record) -> None:
     """Remove every trace of a dead container. Idempotent. Raises RuntimeFault while a process is left in it."""
     directory = f"{shop.root}/containers/{record.id}"
     kernel.umount_if_mounted(f"{directory}/rootfs")
+    imagemounts.unmount(directory)
     shop.cgroups.kill(group(record))
     if not shop.cgroups.remove(group(record)):
         raise RuntimeFault("RemoveContainerError", f"container {record.id}: a process is left in its cgroup")

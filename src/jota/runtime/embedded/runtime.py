@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from jota.aio.clock import Clock
 from jota.runtime import sys as kernel
-from jota.runtime.embedded import cgroups, container, lowlevel, sandbox, spec
+from jota.runtime.embedded import cgroups, container, imagemounts, lowlevel, sandbox, spec
 from jota.runtime.embedded.cgroups import Cgroups
 from jota.runtime.embedded.exec import Execs, Session, attach, collect
 from jota.runtime.embedded.holder import Holder
@@ -126,6 +126,7 @@ class EmbeddedRuntime:
 
     def _discard_container(self, id: str) -> None:
         kernel.umount_if_mounted(f"{self.state.container_dir(id)}/rootfs")
+        imagemounts.unmount(self.state.container_dir(id))
         shutil.rmtree(f"{self.home}/snapshots/{id}", ignore_errors=True)
         self.library.content.release(self.name, id)
         self.state.forget_container(id)

@@ -230,6 +230,8 @@ def _mounts(spec: ContainerSpec, sandbox: SandboxSpec, paths: Paths) -> list[dic
         # which nothing can be mounted anyway.
         read_only = "rro" if os.path.isdir(mount.source) else "ro"
         options = ["rbind", kinds[mount.propagation], read_only if mount.read_only else "rw"]
+        if mount.image:
+            options.append("noexec")
         out.append({"destination": mount.target, "type": "bind", "source": mount.source, "options": options})
     return out
 

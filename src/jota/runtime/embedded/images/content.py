@@ -147,13 +147,15 @@ class Content:
     # -- leases -----------------------------------------------------------------------------------------------------
 
     def lease(self, owner: str, container: str, image: str) -> None:
-        """Keep `image` while `container` of node `owner` exists."""
+        """Keep `image` while `container` of node `owner` exists; `<container>.<n>` for one more of the same container."""
         os.makedirs(f"{self.root}/leases/{owner}", mode=0o700, exist_ok=True)
         replace(f"{self.root}/leases/{owner}/{container}", image.encode())
 
     def release(self, owner: str, container: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{self.root}/leases/{owner}/{container}")
+            for name in os.listdir(f"{self.root}/leases/{owner}"):
+                if name.partition(".")[0] == container:
+                    os.unlink(f"{self.root}/leases/{owner}/{name}")
 
     def release_all(self, owner: str) -> None:
         shutil.rmtree(f"{self.root}/leases/{owner}", ignore_errors=True)
