@@ -223,19 +223,35 @@ class Index:
         if self._wide:
             _publish(self._wide, batch)
 
-    def load(self, entries: Iterable[Entry]) -> None:
-        """Fill an empty index with a driver's log, in revision order (no watchers exist yet). Sorts once, at the end."""
+    def load(self, entries: Iterable[Entry]) -> list[int]:
+        """Fill an empty index with a driver's log, in revision order (no watchers exist yet); `previous` is filled in. The
+        revisions of rows that a compaction left behind: superseded or gone by `compacted`. Sorts once, at the end."""
+        name, table, dead = "", _Table(), []
         for entry in entries:
-            table = self._tables.setdefault(table_of(entry.key), _Table())
-            if entry.value is None:
-                table.live.pop(entry.key, None)
+            key, revision = entry.key, entry.revision
+            if not name or not key.startswith(name):
+                name = table_of(key)
+                table = self._tables.setdefault(name, _Table())
+            live = table.live
+            old = live.get(key)
+            if entry.value is not None:
+                live[key] = entry
+            elif old is not None:
+                del live[key]
+            if revision > self.compacted:
+                entry.previous = old
+                self.history.append(entry)
+                self.history_bytes += len(entry.value or b"")
             else:
-                table.live[entry.key] = entry
-                self.history_bytes += len(entry.value)
-            self.history.append(entry)
-            self.revision = table.touched = entry.revision
+                if old is not None:
+                    dead.append(old.revision)
+                if entry.value is None:
+                    dead.append(revision)
+            self.revision = table.touched = revision
+        self.revision = max(self.revision, self.compacted)
         for table in self._tables.values():
             table.keys = sorted(table.live)
+        return dead
 
     def compact(self, revision: int) -> list[int]:
         """Forget history up to `revision`; the revisions whose rows no reader can reach any more."""

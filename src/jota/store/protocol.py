@@ -18,24 +18,23 @@ from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
+import msgspec
 
-class Entry:
-    """One key at one revision. Immutable but for `memo`, where the reader above keeps what it made of the value."""
 
-    __slots__ = ("created", "key", "memo", "previous", "revision", "value")
+class Entry(msgspec.Struct, eq=False):
+    """One key at one revision. Immutable but for `memo`, where the reader above keeps what it made of the value.
 
-    def __init__(
-        self, key: str, value: bytes | None, revision: int, created: int, previous: Entry | None = None
-    ) -> None:
-        self.key = key
-        self.value = value
-        """None for a tombstone (the key was deleted at `revision`)."""
-        self.revision = revision
-        self.created = created
-        """Revision of the write that created this incarnation of the key."""
-        self.previous = previous
-        """What this write replaced, while history keeps it (watchers need it for selector transitions); else None."""
-        self.memo: Any = None
+    A Struct, since there is one for each object: Python's cyclic collector looks at those alone that hold what it must look at."""
+
+    key: str
+    value: bytes | None
+    """None for a tombstone (the key was deleted at `revision`)."""
+    revision: int
+    created: int
+    """Revision of the write that created this incarnation of the key."""
+    previous: Entry | None = None
+    """What this write replaced, while history keeps it (watchers need it for selector transitions); else None."""
+    memo: Any = None
 
 
 Beside = Mapping[str, bytes | None]

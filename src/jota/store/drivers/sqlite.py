@@ -19,6 +19,7 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
 
 from jota.store.index import Index
 from jota.store.log import LogStore
@@ -186,33 +187,32 @@ def _prepare(db: sqlite3.Connection, path: str) -> None:
 def _load(db: sqlite3.Connection, path: str, cipher: Cipher | None) -> Index:
     """Replay the log. Rows up to the compacted revision are live entries by definition; later ones are history too."""
     stale: list[Entry] = []
-    sealed = cipher.prefixes if cipher is not None else ()
     try:
         row = db.execute("SELECT value FROM meta WHERE name = 'compacted'").fetchone()
-        compacted = row[0] if row else 0
-        index = Index()
-        latest: dict[str, Entry] = {}
-        rows: list[Entry] = []
-        for revision, key, value, created in db.execute("SELECT rev, key, value, created FROM log ORDER BY rev"):
-            entry = Entry(key, value, revision, created, latest.get(key))
-            if cipher is not None and value is not None and key.startswith(sealed):
-                entry.value = _opened(cipher, path, key, value)
-                if cipher.stale(value):
-                    stale.append(entry)
-            latest[key] = entry
-            rows.append(entry)
-        index.load(rows)
+        index = Index(compacted=row[0] if row else 0)
+        leftover = index.load(_rows(db, path, cipher, stale))
     except sqlite3.DatabaseError as error:
         raise Damaged(f"{path}: {error}; {_REMEDY}") from error
-    index.revision = max(index.revision, compacted)
     # A crash may have cut a compaction short: what it left is unreachable, remove it now.
-    leftover = index.compact(compacted)
     db.execute("BEGIN IMMEDIATE")
     db.executemany("DELETE FROM log WHERE rev = ?", [(r,) for r in leftover])
     db.execute("COMMIT")
     if cipher is not None and stale:
         _seal_anew(db, stale, cipher)
     return index
+
+
+def _rows(db: sqlite3.Connection, path: str, cipher: Cipher | None, stale: list[Entry]) -> Iterator[Entry]:
+    """The log in revision order, with plain values; `stale` gets what should be sealed anew."""
+    sealed = cipher.prefixes if cipher is not None else ()
+    for revision, key, value, created in db.execute("SELECT rev, key, value, created FROM log ORDER BY rev"):
+        # most objects were never changed: one number in memory for both
+        entry = Entry(key, value, revision, revision if created == revision else created)
+        if cipher is not None and value is not None and key.startswith(sealed):
+            entry.value = _opened(cipher, path, key, value)
+            if cipher.stale(value):
+                stale.append(entry)
+        yield entry
 
 
 def _opened(cipher: Cipher, path: str, key: str, value: bytes) -> bytes:
