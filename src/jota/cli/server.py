@@ -12,7 +12,7 @@ from jota.cli.authorization import add_authorization, authorization
 from jota.cli.common import add_name, add_runtime_config, runtime_config
 from jota.cli.identity import add_identity, identity
 from jota.meta.duration import parse
-from jota.run import pidfile
+from jota.run import garbage, pidfile
 from jota.run.instance import Refused, Registry
 from jota.run.reservation import Reservations
 
@@ -40,6 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    garbage.postpone()
     import uvloop
 
     from jota.run.server import AuditFiles, serve

@@ -4,7 +4,7 @@ Nearly everything here dies by its reference count, and a look at the youngest o
 under load a sixteenth of its time. So the collector's own rhythm is off. The youngest are looked at in small pieces (some ten
 milliseconds), ever more rarely while that finds nothing and each time once it does; those that are passed over, and those
 that survived, are not looked at again until the process has a quiet moment, since a look at all of a large heap stops the
-loop for a quarter of a second and more. `settle` once after the start, then `run_collector`.
+loop for a quarter of a second and more. `postpone` as a process begins, `settle` once after its start, then `run_collector`.
 """
 
 from __future__ import annotations
@@ -52,6 +52,11 @@ class Young:
     def found(self, dead: int) -> None:
         """What the look gave."""
         self._passing = 0 if dead else min(MOST_PASSED, 2 * self._passing + 1)
+
+
+def postpone() -> None:
+    """Until `settle`: what a start makes are modules and objects that stay, and to look at them meanwhile only costs time."""
+    gc.disable()
 
 
 def settle() -> None:
