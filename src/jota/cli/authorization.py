@@ -80,7 +80,9 @@ def _seconds(args: argparse.Namespace, what: str, default: float) -> float:
 
 def passed_on(args: argparse.Namespace) -> list[str]:
     """The same flags for the server that `jota up` starts. Raises Refused for all that this server would refuse."""
-    configured(authorization(args))
+    given = authorization(args)
+    if given != AuthorizationFlags():  # else `jota up` would load the authorizers to learn that they are the usual ones
+        configured(given)
     out = []
     for name in FLAGS:
         value = getattr(args, name)

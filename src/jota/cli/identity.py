@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 
-from jota.aio.clock import SystemClock
 from jota.meta.duration import parse
 from jota.run.identity import IdentityFlags, outside
 from jota.run.instance import Refused
@@ -64,6 +63,8 @@ def passed_on(args: argparse.Namespace) -> list[str]:
     """The same flags for the server that `jota up` starts. Raises Refused for all that this server would refuse."""
     flags = identity(args)
     if flags.any:
+        from jota.aio.clock import SystemClock
+
         outside(flags, SystemClock(), "")
     names = [f"oidc_{name}" for name in OIDC]
     names += ["authentication_config", "authentication_token_webhook_config_file"]

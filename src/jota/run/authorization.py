@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jota.aio import slices
-from jota.aio.clock import Clock
 from jota.run.instance import Refused
 
 if TYPE_CHECKING:
+    from jota.aio.clock import Clock
     from jota.api.authn.kubeconfig import Endpoint
     from jota.api.authz.config import Configured, Flags
 
@@ -90,6 +89,8 @@ class AuthorizationFile:
 
     async def follow(self, clock: Clock, reconfigure: Callable[[Configured], None]) -> None:
         """Put each new content in force; one that is wrong is told once and changes nothing. Never returns."""
+        from jota.aio import slices
+
         while True:
             await clock.sleep(LOOK)
             if not self.changed():

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jota.aio.clock import Clock
 from jota.run.instance import Refused
 
 if TYPE_CHECKING:
+    from jota.aio.clock import Clock
     from jota.api.authn.anonymous import Anonymous
     from jota.api.authn.config import Configuration
     from jota.api.authn.oidc import OidcAuthenticator
