@@ -12,7 +12,6 @@ Next: resource.py, which decides what is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -21,69 +20,31 @@ import orjson
 
 from jota.kinds.kind import Kind, Object
 from jota.meta.errors import bad_request
+from jota.meta.resource import Resource
 from jota.store.protocol import Entry
 
 NEWLINE = b"\n"
 FORM = "~"
 """A segment of custom resources that says by which version and schema they were written; never leaves the server."""
 NO_LABELS: dict[str, str] = {}
+NAMED = ("metadata.name", "metadata.namespace")
+"""Fields that every kind selects by; a storage key tells them."""
 
 
-_NOTHING: Object = {"metadata": {}}
+class Memo(msgspec.Struct, gc=False):
+    """What readers made of an entry's bytes; filled on first use, dies with the entry. Small: there may be one per object."""
 
-
-class Fields:
-    """The selectable fields of an object as text, each read when it is first asked for."""
-
-    __slots__ = ("_object", "_read", "_selectable")
-
-    def __init__(self, obj: Object, selectable: dict[str, Callable[[Object], str]]) -> None:
-        self._object, self._selectable = obj, selectable
-        self._read: dict[str, str] = {}
-
-    def __getitem__(self, field: str) -> str:
-        """Raises KeyError for a field that the kind does not select by."""
-        found = self._read.get(field)
-        if found is None:
-            found = self._read[field] = self._value(field)
-        return found
-
-    def _value(self, field: str) -> str:
-        if field.startswith("metadata.") and field not in self._selectable:
-            value: str = self._object["metadata"].get(field[9:], "")
-            return value
-        return self._selectable[field](self._object)
-
-    def all(self) -> Fields:
-        """The same with every field read, and nothing else kept."""
-        for field in (*self._selectable, "metadata.name", "metadata.namespace"):
-            self[field]
-        self._object = _NOTHING
-        return self
-
-
-class Memo:
-    """What readers made of an entry's bytes; filled on first use, dies with the entry."""
-
-    __slots__ = ("fields", "labels", "object")
-
-    def __init__(self) -> None:
-        self.object: Object | None = None
-        """Decoded, shared: never changed."""
-        self.labels: dict[str, str] | None = None
-        self.fields: Fields | None = None
+    object: Object | None = None
+    """Decoded, shared: never changed."""
+    labels: dict[str, str] | None = None
+    fields: dict[str, str] | None = None
+    """Those that were asked for."""
 
 
 class _Labelled(msgspec.Struct):
     labels: dict[str, str] | None = None
 
 
-class _Named(msgspec.Struct):
-    name: str = ""
-    namespace: str = ""
-
-
-_decode_named = msgspec.json.Decoder(_Named).decode
 _decode_labels = msgspec.json.Decoder(_Labelled).decode
 _decode_segments = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 split = _decode_segments
@@ -190,14 +151,29 @@ def labels(entry: Entry) -> dict[str, str]:
     return kept.labels
 
 
-def fields(entry: Entry, kind: Kind) -> Fields:
-    """Every selectable field of a live entry, metadata.name and metadata.namespace included."""
+def field(entry: Entry, kind: Kind, name: str) -> str:
+    """A selectable field of a live entry as text, metadata.name and metadata.namespace included.
+
+    Raises KeyError for a field that the kind does not select by."""
+    read = kind.selectable.get(name)
+    if read is None:
+        return named(entry.key, kind.resource, name)
     kept = memo(entry)
     if kept.fields is None:
-        found = Fields(_selectable_part(entry.value or b"{}\n", kind.selected_from), kind.selectable)
-        # without a small part to read from, a whole decoded object would stay in memory
-        kept.fields = found if kind.selected_from is not None else found.all()
-    return kept.fields
+        kept.fields = {}
+    found = kept.fields.get(name)
+    if found is None:
+        found = kept.fields[name] = read(_selectable_part(entry, kind))
+    return found
+
+
+def named(key: str, resource: Resource, field: str) -> str:
+    """metadata.name or metadata.namespace, of a storage key. Raises KeyError for all others."""
+    if field == "metadata.name":
+        return key.rpartition("/")[2]
+    if field == "metadata.namespace":
+        return key.split("/", 4)[3] if resource.namespaced else ""
+    raise KeyError(field)
 
 
 @cache
@@ -205,15 +181,14 @@ def _decoder(type: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(type)
 
 
-def _selectable_part(value: bytes, type: Any) -> Object:
+def _selectable_part(entry: Entry, kind: Kind) -> Object:
     """The object as far as fields are selected by: its name and namespace (managedFields are half of many objects) and,
-    of the rest, what `type` names; all of it without one."""
-    line = value.index(NEWLINE)
-    rest = b"{" + value[line + 2 :] + b"}"
+    of the rest, what `Kind.selected_from` names; all of it without one."""
+    value = entry.value or b"{}\n"
+    rest = b"{" + value[value.index(NEWLINE) + 2 :] + b"}"
     try:
-        obj: Object = orjson.loads(rest) if type is None else _decoder(type).decode(rest)
+        obj: Object = orjson.loads(rest) if kind.selected_from is None else _decoder(kind.selected_from).decode(rest)
     except msgspec.ValidationError:  # an old or foreign writer left another type there
         obj = orjson.loads(rest)
-    named = _decode_named(value[:line])
-    obj["metadata"] = {"name": named.name, "namespace": named.namespace}
+    obj["metadata"] = {name: named(entry.key, kind.resource, f"metadata.{name}") for name in ("name", "namespace")}
     return obj

@@ -29,11 +29,8 @@ def index(kind: Kind) -> Callable[[Entry, str], str]:
     """How the feed reads a field of this kind for its triggers."""
 
     def read(entry: Entry, field: str) -> str:
-        if field == "metadata.name":
-            return entry.key.rpartition("/")[2]
-        if field == "metadata.namespace":
-            return entry.key.split("/", 4)[3] if kind.resource.namespaced else ""
-        return at_rest.fields(entry, kind)[field] if field in kind.selectable else ""
+        known = field in kind.selectable or field in at_rest.NAMED
+        return at_rest.field(entry, kind, field) if known else ""
 
     return read
 

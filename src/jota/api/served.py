@@ -6,6 +6,7 @@ Built once per resource, for built-in kinds at start and for custom resources wh
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from jota.api import object as at_rest
@@ -145,7 +146,7 @@ class Selection:
         self._all = self._labels.empty and self._fields is None
 
     def _check(self, field: str) -> None:
-        if field in ("metadata.name", "metadata.namespace") or field in self._served.kind.selectable:
+        if field in at_rest.NAMED or field in self._served.kind.selectable:
             return
         raise bad_request(f"field label not supported: {field}")
 
@@ -191,11 +192,16 @@ class Selection:
             return False
         if self._fields is None:
             return True
-        return self._fields.matches(self._values(entry).__getitem__)
+        return self._fields.matches(self._reader(entry))
 
-    def _values(self, entry: Entry) -> at_rest.Fields:
-        served = self._served
+    def _reader(self, entry: Entry) -> Callable[[str], str]:
+        """Field -> its value in this version of the object."""
+        served, kind = self._served, self._served.kind
         if not served.converted:
-            return at_rest.fields(entry, served.kind)
+            return partial(at_rest.field, entry, kind)
         obj = served.decode(entry.value or b"", entry.revision)
-        return at_rest.Fields(obj, served.kind.selectable)
+        return lambda field: (
+            kind.selectable[field](obj)
+            if field in kind.selectable
+            else at_rest.named(entry.key, served.resource, field)
+        )
