@@ -68,6 +68,17 @@ def as_it_was() -> Iterator[None]:
         gc.enable()
 
 
+def test_nothing_is_looked_at_before_the_start_is_over(as_it_was: None) -> None:
+    gc.enable()
+    garbage.postpone()
+    dead = weakref.ref(Cycle())
+    kept = [[] for _ in range(CROWD)]  # type: ignore[var-annotated]
+    assert dead() is not None
+    garbage.settle()
+    assert dead() is None
+    assert len(kept) == CROWD
+
+
 def test_cycles_among_the_young_and_those_passed_over_are_freed(
     as_it_was: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

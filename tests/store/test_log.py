@@ -175,3 +175,47 @@ def test_a_loaded_index_is_the_one_that_was_written() -> None:
     assert loaded.range("/") == written.range("/")
     assert loaded.range("/", revision=100) == written.range("/", revision=100)
     assert (loaded.revision, loaded.history_bytes) == (written.revision, written.history_bytes)
+
+
+@pytest.mark.parametrize("compacted", range(1, 42))
+def test_a_loaded_index_is_the_one_that_was_compacted(compacted: int) -> None:
+    """However many of the dead rows were still there when the process died: they are named, and none is seen."""
+    writes = [("a", b"1"), ("b", b"2"), ("a", b"3"), ("b", None), ("c", b"5"), ("b", b"6"), ("a", None), ("c", b"8")]
+    written, rows = Index(), []
+    for n in range(40):
+        key, value = f"/core/pods/a/{writes[n % 8][0]}", writes[n % 8][1]
+        live = written.get(key)
+        written.apply([Entry(key, value, n + 2, n + 2, live)])
+        rows.append((key, value, n + 2))
+    dead = written.compact(compacted)
+    for pruned in range(len(dead) + 1):
+        left = set(dead[pruned:])
+        loaded = Index(compacted=compacted)
+        found = loaded.load(Entry(k, v, r, r) for k, v, r in rows if r in left or r not in dead)
+        assert set(found) == left
+        assert (loaded.revision, loaded.compacted, loaded.history_bytes) == (41, compacted, written.history_bytes)
+        for revision in range(compacted, 42):
+            here, there = (i.range("/core/", revision=revision) for i in (loaded, written))
+            assert [(e.key, e.value, e.revision) for e in here] == [(e.key, e.value, e.revision) for e in there]
+
+
+def test_a_key_that_is_written_very_often_is_forgotten_without_harm() -> None:
+    entry = None
+    for n in range(300_000):
+        entry = Entry("/coordination.k8s.io/leases/a/x", b"", n, 0, entry)
+    assert entry is not None
+    end = entry.previous
+    del entry, end  # each takes the one before it along: no deeper on the stack for all that
+
+
+def test_what_is_stored_is_a_copy_that_stands_apart_from_what_it_was_made_of() -> None:
+    async def story() -> None:
+        store = MemoryStore()
+        given = b"x" * 4000
+        entry = await store.put("/core/pods/a/x", given)
+        assert entry.value == given
+        assert entry.value is not given
+        assert store.get("/core/pods/a/x") is entry
+        await store.close()
+
+    asyncio.run(story())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -109,6 +110,21 @@ def test_a_compaction_cut_short_is_finished_at_the_next_start(tmp_path: Path) ->
         entry = again.get("/core/pods/a/x")
         assert entry is not None
         assert entry.value == b"9"
+        await again.close()
+
+    asyncio.run(story())
+
+
+def test_the_collector_need_not_look_at_what_is_loaded(tmp_path: Path) -> None:
+    async def story() -> None:
+        path = str(tmp_path / "db")
+        store = SqliteStore(path)
+        await asyncio.gather(*(store.put(f"/core/pods/a/{n}", b"x") for n in range(10)))
+        await store.compact(store.revision)
+        await store.close()
+        again = SqliteStore(path)
+        assert len(again.range("/")) == 10
+        assert not [entry for entry in again.range("/") if gc.is_tracked(entry)]
         await again.close()
 
     asyncio.run(story())
