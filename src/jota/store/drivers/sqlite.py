@@ -181,7 +181,8 @@ def _prepare(db: sqlite3.Connection, path: str) -> None:
         "CREATE TABLE IF NOT EXISTS log (rev INTEGER PRIMARY KEY, key TEXT NOT NULL, value BLOB, created INTEGER)"
     )
     db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER)")
-    db.execute(f"PRAGMA user_version={_SCHEMA}")
+    if found != _SCHEMA:  # it is a write, and waits for the disk
+        db.execute(f"PRAGMA user_version={_SCHEMA}")
 
 
 def _load(db: sqlite3.Connection, path: str, cipher: Cipher | None) -> Index:
