@@ -216,14 +216,15 @@ class LogStore:
             future.add_done_callback(lambda f: self._finish(group, f.exception()))
 
     def _timed_append(self, batch: list[Entry]) -> None:
-        begin = self._monotonic()
-        self.append(batch)
-        self._commit_time += 0.2 * (self._monotonic() - begin - self._commit_time)
         for entry in batch:
             # A value is made among pieces that go with the request, and as they go they leave holes beside it which are too
             # small for the next request's. A copy made now that they are gone stands close to the others: a sixth less memory.
+            # Before the append: after it nothing may fail any more.
             if entry.value is not None:
                 entry.value = bytes(memoryview(entry.value))
+        begin = self._monotonic()
+        self.append(batch)
+        self._commit_time += 0.2 * (self._monotonic() - begin - self._commit_time)
 
     def _finish(self, group: list[_Write], error: BaseException | None) -> None:
         self._committing = False
