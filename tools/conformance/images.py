@@ -179,6 +179,9 @@ class Images:
         for path in (self._suite.source / "test/images" / name / "html").iterdir():
             shutil.copy(path, root)
         self._put("agnhost", root)
+        # looked for in the volume that this image is
+        (root / "etc").mkdir()
+        (root / "etc/os-release").write_text('PRETTY_NAME="In place of Alpine Linux"\n')
         return root, {"Entrypoint": ["/agnhost"], "Cmd": ["test-webserver"]}
 
     def _alone(self, program: str) -> tuple[Path, dict[str, Any]]:
