@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from kinds_build import changed, container, kind, pod, shown
 
-from jota.kinds.core.pod import update
+from jota.kinds.core.pod import resize, update
 from jota.kinds.core.pod.qos import qos_class
 
 POD = kind("pods")
@@ -104,16 +104,16 @@ def test_ephemeral_containers_are_added_through_their_own_endpoint() -> None:
 def test_resize_takes_only_resources() -> None:
     wanted = changed(OLD, "spec.containers.0.resources", {"limits": {"cpu": "2", "memory": "1Gi"}})
     wanted["spec"]["containers"][0]["image"] = "sneaked-in"
-    update.prepare_resize(wanted, OLD)
+    resize.prepare_resize(wanted, OLD)
     POD.default(wanted)
     assert wanted["spec"]["containers"][0]["image"] == "nginx:1"
     assert wanted["spec"]["containers"][0]["resources"]["limits"]["cpu"] == "2"
-    assert update.validate_resize(wanted, OLD) == []
+    assert resize.validate_resize(wanted, OLD) == []
 
 
 def test_resize_keeps_the_class_of_service() -> None:
     burstable = changed(OLD, "spec.containers.0.resources.requests.cpu", "500m")
-    assert [e.message for e in update.validate_resize(burstable, OLD)] == [
+    assert [e.message for e in resize.validate_resize(burstable, OLD)] == [
         'Invalid value: "Burstable": Pod QOS Class may not change as a result of resizing'
     ]
 

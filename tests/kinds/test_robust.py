@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from jota.kinds import table
-from jota.kinds.core.pod import update
+from jota.kinds.core.pod import resize, update
 
 CASES = sorted((Path(__file__).parent / "golden").glob("*/*.yaml"))
 JUNK: tuple[Any, ...] = (None, True, -1, 2.5, "", "x/../y", [], [None], [1, "a"], {}, {"a": [{}]}, [[]], [{"name": 1}])
@@ -69,7 +69,7 @@ def test_junk_in_the_other_writes_of_a_pod() -> None:
             bad = replaced(good, place, junk)
             for prepare, validate in (
                 (update.prepare_ephemeral, update.validate_ephemeral),
-                (update.prepare_resize, update.validate_resize),
+                (resize.prepare_resize, resize.validate_resize),
             ):
                 prepare(bad, good)
                 validate(bad, good)

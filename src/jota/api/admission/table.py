@@ -15,6 +15,7 @@ from jota.api.admission.node_restriction import NodeRestriction
 from jota.api.admission.node_taint import TaintNodesByCondition
 from jota.api.admission.object_in_use import StorageObjectInUse
 from jota.api.admission.plugin import Plugin
+from jota.api.admission.pod_resize import PodResize
 from jota.api.admission.pod_security import PodSecurity
 from jota.api.admission.priority import Priority
 from jota.api.admission.resource_quota import ResourceQuota
@@ -42,6 +43,7 @@ def plugins(config: ApiConfig) -> tuple[Plugin, ...]:
         CertificateRequest(),
         DefaultIngressClass(),
         DeviceTaint(),
+        PodResize(),
         ResourceQuota(),
         ServiceAddresses(config),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jota.api.call import Call
 from jota.api.resource import Engine
 from jota.api.subresources import partial
-from jota.kinds.core.pod.update import prepare_resize, validate_resize
+from jota.kinds.core.pod.resize import prepare_resize, validate_resize
 from jota.kinds.kind import Object
 from jota.meta.errors import FieldError
 

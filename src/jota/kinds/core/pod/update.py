@@ -1,14 +1,13 @@
 """What may change in a pod after it was made: very little, and through which endpoint (ValidatePodUpdate and friends).
 
-In: the new object and the old, both defaulted. Out: errors. `api/subresources/ephemeralcontainers.py` and `resize.py` use the
-`prepare_*` and `validate_*` pairs at the end. Next: columns.py.
+In: the new object and the old, both defaulted. Out: errors. `api/subresources/ephemeralcontainers.py` uses the pair at the end.
+Next: resize.py, what a write through /resize may change.
 """
 
 from __future__ import annotations
 
 import copy
 
-from jota.kinds.core.pod.qos import qos_class
 from jota.kinds.core.pod.security import MAX_ID
 from jota.kinds.core.pod.validate import MIRROR
 from jota.kinds.shape import Object, deep, meta, number, part, parts, strings, text
@@ -20,7 +19,6 @@ FROZEN = (
     "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
 )
 LISTS = ("containers", "initContainers")
-RESIZABLE = ("cpu", "memory")
 
 
 def validate_update(new: Object, old: Object) -> list[FieldError]:
@@ -158,52 +156,4 @@ def validate_ephemeral(new: Object, old: Object) -> list[FieldError]:
             errors.append(forbidden_field(path, f'existing ephemeral containers "{name}" may not be removed\n'))
         elif now[name] != container:
             errors.append(forbidden_field(path, f'existing ephemeral containers "{name}" may not be changed\n'))
-    return errors
-
-
-def prepare_resize(new: Object, old: Object) -> None:
-    """A write through /resize: only resources and resize policies of existing containers are taken over."""
-    spec, wanted = copy.deepcopy(part(old, "spec")), part(new, "spec")
-    for key in LISTS:
-        mine, theirs = parts(spec, key), parts(wanted, key)
-        if [text(c, "name") for c in mine] != [text(c, "name") for c in theirs]:
-            continue
-        for container, asked in zip(mine, theirs, strict=True):
-            for field in ("resources", "resizePolicy"):
-                if field in asked:
-                    container[field] = asked[field]
-                else:
-                    container.pop(field, None)
-    if "resources" in wanted:
-        spec["resources"] = wanted["resources"]
-    new["spec"], new["status"] = spec, part(old, "status")
-
-
-def validate_resize(new: Object, old: Object) -> list[FieldError]:
-    if MIRROR in strings(meta(old), "annotations"):
-        return [forbidden_field("", "static pods cannot be resized")]
-    after, before = part(new, "spec"), part(old, "spec")
-    errors: list[FieldError] = []
-    was = text(part(old, "status"), "qosClass") or qos_class(before)
-    if qos_class(after) != was:
-        detail = "Pod QOS Class may not change as a result of resizing"
-        errors.append(invalid("spec", qos_class(after), detail))
-    for key in LISTS:
-        for i, (one, other) in enumerate(zip(parts(after, key), parts(before, key), strict=False)):
-            path = f"spec.{key}[{i}].resources"
-            errors += _resized(part(one, "resources"), part(other, "resources"), path)
-    return errors
-
-
-def _resized(now: Object, was: Object, path: str) -> list[FieldError]:
-    errors = []
-    for side in ("limits", "requests"):
-        after, before = part(now, side), part(was, side)
-        for name in before.keys() - after.keys():
-            if name in RESIZABLE:
-                errors.append(forbidden_field(f"{path}.{side}", f"resource {side} cannot be removed"))
-        if {k: v for k, v in after.items() if k not in RESIZABLE} != {
-            k: v for k, v in before.items() if k not in RESIZABLE
-        }:
-            errors.append(forbidden_field(path, "only cpu and memory resources are mutable"))
     return errors
