@@ -6,7 +6,7 @@ State lives outside the agent, as the real runtime's does: a second agent on the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -236,9 +236,20 @@ class FakeRuntime:
     async def port_forward(self, sandbox_id: str, port: int) -> Any:
         raise ConnectionError("not in the double")
 
-    async def update_resources(self, container_id: str, resources: Resources) -> None:
-        await self._step("update_resources", self.made[container_id].name)
+    async def update_resources(
+        self, container_id: str, resources: Resources, labels: Mapping[str, str] | None = None
+    ) -> None:
+        c = self.made[container_id]
+        await self._step("update_resources", c.name)
         self.specs[container_id].resources = resources
+        c.labels = {**c.labels, **(labels or {})}
+
+    async def update_sandbox(
+        self, sandbox_id: str, resources: Resources, labels: Mapping[str, str] | None = None
+    ) -> None:
+        await self._step("update_sandbox", sandbox_id)
+        box = self.boxes[sandbox_id]
+        box.spec = replace(box.spec, resources=resources, labels={**box.spec.labels, **(labels or {})})
 
     async def stats(self) -> list[Stats]:
         return [Stats(c.id, self.clock.now(), 0, 1 << 20, 1 << 20) for c in self.made.values() if c.state == "running"]

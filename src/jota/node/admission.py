@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from jota.meta.quantity import parse
 from jota.meta.selectors import from_node_terms
 from jota.node.model import Object, Verdict, parts
-from jota.node.resources import requests_of
+from jota.node.resources import pod_amounts
 from jota.node.security import forbidden_sysctls
 
 ANY = "0.0.0.0"
@@ -19,33 +19,8 @@ NODE_AFFINITY = "NodeAffinity"
 
 
 def pod_requests(pod: Object) -> dict[str, int]:
-    """Nano-units per resource: the larger of all app containers (with sidecars) and the largest init step, plus overhead."""
-    total: dict[str, int] = {}
-    sidecars: dict[str, int] = {}
-    peak: dict[str, int] = {}
-    for p in parts(pod):
-        mine = {name: parse(v).nanos for name, v in requests_of(p.spec).items()}
-        if p.role == "app":
-            _add(total, mine)
-        elif p.role == "sidecar":
-            _add(sidecars, mine)
-            _raise_to(peak, sidecars)
-        elif p.role == "init":
-            _raise_to(peak, {n: v + sidecars.get(n, 0) for n, v in mine.items()})
-    _add(total, sidecars)
-    _raise_to(total, peak)
-    _add(total, {n: parse(v).nanos for n, v in (pod["spec"].get("overhead") or {}).items()})
-    return total
-
-
-def _add(into: dict[str, int], more: Mapping[str, int]) -> None:
-    for name, value in more.items():
-        into[name] = into.get(name, 0) + value
-
-
-def _raise_to(into: dict[str, int], floor: Mapping[str, int]) -> None:
-    for name, value in floor.items():
-        into[name] = max(into.get(name, 0), value)
+    """Nano-units per resource that the pod holds, or would hold."""
+    return pod_amounts(pod, "requests")
 
 
 def check(
@@ -71,7 +46,8 @@ def _fits(pod: Object, active: list[Object], allocatable: Mapping[str, str]) -> 
         return _out("pods", 1, len(active), slots)
     used: dict[str, int] = {}
     for other in active:
-        _add(used, pod_requests(other))
+        for name, value in pod_requests(other).items():
+            used[name] = used.get(name, 0) + value
     for name, wanted in pod_requests(pod).items():
         if not wanted or name not in allocatable:
             continue  # extended resources belong to who patched them into the Node; the scheduler has counted them

@@ -20,6 +20,7 @@ from jota.client.informers import Informers
 from jota.meta.resource import PODS, SERVICES
 from jota.net.protocol import PodNetwork
 from jota.node import admission, eviction
+from jota.node.allocation import held
 from jota.node.config import NodeConfig
 from jota.node.eviction import Pressure
 from jota.node.images import ImageKeeper
@@ -32,6 +33,7 @@ from jota.node.model import GRACE, Object, Observed, Verdict, key_of, uid_of
 from jota.node.nodekeeper import NodeKeeper
 from jota.node.operations import remove_traces
 from jota.node.references import References
+from jota.node.resizes import Resizes
 from jota.node.snapshot import Snapshots
 from jota.node.unsupported import complaints
 from jota.node.volumes.keeper import unmount_all
@@ -128,6 +130,9 @@ class NodeAgent:
             images=ImageKeeper(self._runtime.images, self._clock, group),
             snapshots=Snapshots(self._runtime, self._network, group),
             services=services.list,
+            resizes=Resizes(
+                self.config.name, self._beside, lambda: self.keeper.labels, self.keeper.allocatable, self._clock.now
+            ),
             starts=asyncio.Semaphore(self.config.concurrent_starts),
             allocatable=self.keeper.allocatable,
         )
@@ -178,6 +183,8 @@ class NodeAgent:
         uid = uid_of(new)
         if (worker := self.workers.get(uid)) is not None:
             worker.update(new)
+            if old is not None and _over(new) and not _over(old):
+                self.kit.resizes.look()
         elif uid not in self._finished:
             self._adopt(new)
 
@@ -219,10 +226,14 @@ class NodeAgent:
             self._reject(worker, verdict)
 
     def _holding(self) -> list[Object]:
-        """Pods that occupy resources here: admitted and not over; a mirror pod is one of the node's pods too."""
-        workers = [w.pod for w in self.workers.values() if w.facts.verdict is None and w.uid not in self._in_doubt]
-        running = [p for p in workers if p.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
-        return running + self.mirror.shown()
+        return self._beside(None)
+
+    def _beside(self, worker: PodWorker | None) -> list[Object]:
+        """Pods that occupy resources here, as allocated: admitted, not over, and not this one; a mirror pod is one of the
+        node's pods too."""
+        others = [w for w in self.workers.values() if w is not worker and w.facts.verdict is None and w.uid not in self._in_doubt]
+        running = [w for w in others if not _over(w.pod)]
+        return [w.allocated if w.facts.progress is None else held(w.allocated, w.seen) for w in running] + self.mirror.shown()
 
     async def _tend(self, worker: PodWorker) -> None:
         """Run a worker; one that breaks is made anew, because the runtime and the API hold all that matters."""
@@ -235,9 +246,11 @@ class NodeAgent:
             log.exception("pod %s: its worker failed; it starts again", key_of(worker.pod))
             await self._clock.sleep(RESTART_DELAY)
             self.workers.pop(uid, None)
+            self.kit.resizes.forget(uid)
             self._adopt(worker.pod)
             return
         self.workers.pop(uid, None)
+        self.kit.resizes.forget(uid)
         if self.pods.get(key_of(worker.pod)) is not None:
             self._finished[uid] = None
             while len(self._finished) > FINISHED_KEPT:
@@ -260,6 +273,7 @@ class NodeAgent:
         while True:
             await self._clock.sleep(self.config.resync_interval)
             self._wake_all()
+            self.kit.resizes.look()
 
     def _wake_all(self) -> None:
         for worker in self.workers.values():
@@ -327,3 +341,7 @@ class NodeAgent:
     async def shutdown(self) -> None:
         """Remove this node's own mounts and pod directories (jota down); containers must be gone."""
         await unmount_all([os.path.join(self.config.data_dir, "pods"), self.config.volatile_dir])
+
+
+def _over(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")

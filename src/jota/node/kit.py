@@ -16,6 +16,7 @@ from jota.node.images import ImageKeeper
 from jota.node.machine import Machine
 from jota.node.model import Object
 from jota.node.references import References
+from jota.node.resizes import Resizes
 from jota.node.snapshot import Snapshots
 from jota.node.volumes.podcertificates import PodCertificates
 from jota.node.volumes.tokens import Tokens
@@ -41,6 +42,7 @@ class Kit:
     snapshots: Snapshots
     services: Callable[[], Iterable[Object]]
     """The cluster's Services, from a cache."""
+    resizes: Resizes
     starts: asyncio.Semaphore
     """Bounds the sandboxes and containers that are being started at once."""
     allocatable: dict[str, str] = field(default_factory=dict)

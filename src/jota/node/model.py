@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from jota.runtime.protocol import Container, Sandbox
+from jota.runtime.protocol import Container, Resources, Sandbox
 
 Object = dict[str, Any]
 
@@ -25,7 +25,7 @@ SPEC_HASH = "jota.dev/spec-hash"
 BACKOFF_STEP = "jota.dev/backoff-step"
 """How many starts in a row came before this one; kept on the container so that a new agent continues the curve."""
 RESOURCES = "jota.dev/resources"
-"""The resources that the container was made with, as JSON: a running container is resized in place when they change."""
+"""The resources that a container, or a sandbox, has now, as JSON: it is resized in place when others are allocated."""
 GRACE = "jota.dev/termination-grace"
 
 Role = Literal["init", "sidecar", "app", "ephemeral"]
@@ -133,6 +133,18 @@ class Stop:
 
 
 @dataclass(slots=True)
+class Resizing:
+    """What condition PodResizePending or PodResizeInProgress says of a resize under way."""
+
+    reason: str
+    message: str
+    generation: int
+    """Of the spec that asked for it."""
+    since: float
+    """Epoch seconds at which the reason became this one."""
+
+
+@dataclass(slots=True)
 class Verdict:
     """The node itself decided the phase: rejected at admission, evicted, deadline passed."""
 
@@ -166,8 +178,13 @@ class Facts:
     """Container id -> last line of its log, once it has died."""
     termination: dict[str, str] = field(default_factory=dict)
     """Container id -> termination message."""
-    resized: dict[str, str] = field(default_factory=dict)
-    """Container id -> the resources that it was given after its start (`resources_text`)."""
+    pending: Resizing | None = None
+    """What the spec asks for is not allocated: Deferred or Infeasible."""
+    progress: Resizing | None = None
+    """What is allocated is not yet what the containers have; reason "" or Error."""
+    resize_failure: Failure | None = None
+    bounds: Resources | None = None
+    """What the pod's own group is to have; None: not worked out."""
 
     def is_busy(self, *keys: str) -> bool:
         return any(k in self.busy for k in keys)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODS, SECRETS, Resource
 from jota.net.protocol import HostPort
-from jota.node import claims, env, hooks, start
+from jota.node import claims, env, hooks, resizing, start
 from jota.node.env import ConfigError
 from jota.node.fields import Place, UnknownField
 from jota.node.images import Auth, PullFailed, credentials_from
-from jota.node.model import ImageFact, Object, Part, parts, resources_text
+from jota.node.model import ImageFact, Object, Part, parts
 from jota.node.plan import (
     Action,
     AttachNetwork,
@@ -34,7 +34,6 @@ from jota.node.plan import (
     StopSandbox,
     TearDown,
 )
-from jota.node.resources import container_resources
 from jota.node.volumes import keeper
 from jota.node.volumes.persistent import VOLUMES
 from jota.node.volumes.volume import Context, Mounted, VolumeFault
@@ -67,7 +66,7 @@ def keys_of(action: Action) -> str:
         case KillContainer():
             return f"kill:{action.name}"
         case Resize():
-            return f"resize:{action.name}"
+            return "resize"
         case RemoveContainer():
             return f"gc:{action.name}"
         case TearDown():
@@ -93,7 +92,8 @@ class Operations:
 
     @property
     def pod(self) -> Object:
-        return self.worker.pod
+        """With the resources that are allocated to it."""
+        return self.worker.allocated
 
     async def perform(self, action: Action) -> None:
         match action:
@@ -114,7 +114,7 @@ class Operations:
             case KillContainer():
                 await self.kill_container(action)
             case Resize():
-                await self.resize(self._part(action.name), action.id)
+                await resizing.resize(self.worker)
             case RemoveContainer():
                 await self.kit.runtime.remove_container(action.id)
             case TearDown():
@@ -130,7 +130,7 @@ class Operations:
         if verb in ("start", "gc", "kill"):
             facts.starts[name] = worker.fail("CreateContainerError", text, facts.starts.get(name))
         elif verb == "resize":
-            worker.events.warning("ResizeError", text, name)
+            resizing.failed(worker, text)
         elif verb == "hook":
             facts.hooked.update({c.id: text for c in worker.seen.of(name)[:1]})
         elif verb == "image":
@@ -333,6 +333,7 @@ class Operations:
             if box is None or self.worker.stopping:
                 return  # it went away meanwhile; the next look decides anew
             try:
+                await resizing.make_room(self.worker, box)
                 cid = await runtime.create_container(box.id, spec)
                 events.normal("Created", f"Created container: {p.name}", p.name)
             except (RuntimeFault, OSError) as e:
@@ -382,11 +383,6 @@ class Operations:
         handler = p.spec["lifecycle"][which]
         ip = (self.place().pod_ips or ("127.0.0.1",))[0]
         return await hooks.run(handler, p.spec, container_id, ip, self.kit.runtime, self.kit.clock, limit)
-
-    async def resize(self, p: Part, container_id: str) -> None:
-        wanted = container_resources(self.pod, p.spec, self.kit.machine.memory_total)
-        await self.kit.runtime.update_resources(container_id, wanted)
-        self.worker.facts.resized[container_id] = resources_text(p.spec)
 
     async def kill_container(self, action: KillContainer) -> None:
         """preStop, then the stop signal, then SIGKILL; all within the deadline."""

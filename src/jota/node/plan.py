@@ -33,9 +33,9 @@ from jota.node.model import (
     Verdict,
     full_name,
     parts,
-    resources_text,
     spec_hash,
 )
+from jota.node.resources import COMPUTE, SIDES, effective, given_text, whole_label
 from jota.runtime.protocol import Container, Sandbox
 
 SHOW_ERR = 0.3
@@ -95,10 +95,7 @@ class KillContainer(NamedTuple):
 
 
 class Resize(NamedTuple):
-    """Give a running container the resources that its spec asks for now."""
-
-    name: str
-    id: str
+    """Give the running containers, and the pod around them, the resources that are allocated to them now."""
 
 
 class RemoveContainer(NamedTuple):
@@ -391,6 +388,8 @@ class _Containers:
         self.now, self.curve, self.out = now, curve, out
         self.held = False
         """An earlier container is being pulled or started: later ones wait, as upstream starts them one by one."""
+        self.unsized = False
+        """A running container has other resources than are allocated to it, and may be given them as it runs."""
 
     def run(self) -> None:
         todo = list(parts(self.pod))
@@ -407,6 +406,7 @@ class _Containers:
                 self.advance(p)
         for p in todo:
             self.collect(p)
+        self.resize(todo)
 
     def current(self, p: Part) -> Container | None:
         """The newest attempt inside the current sandbox."""
@@ -493,21 +493,20 @@ class _Containers:
         elif post_start(p) and c.id not in facts.hooked and not facts.is_busy(f"hook:{p.name}"):
             self.out.actions.append(RunPostStart(p.name, c.id))
             self.held = True
-        elif (had := resources_of(c, facts)) not in ("", resources_text(p.spec)) and p.role != "ephemeral":
-            self.resize(p, c, had)
+        elif needs_restart(self.pod, p, c):
+            _kill(c, self.now + grace, f"Container {p.name} resize requires restart", facts, self.out)
+        elif unsized(self.pod, p, c):
+            self.unsized = True
 
-    def resize(self, p: Part, c: Container, had: str) -> None:
-        """In place, unless the resize policy of what changed asks for a restart."""
-        old, new = orjson.loads(had), orjson.loads(resources_text(p.spec))
-        for rule in p.spec.get("resizePolicy") or []:
-            name = rule["resourceName"]
-            changed = any((old.get(k) or {}).get(name) != (new.get(k) or {}).get(name) for k in ("limits", "requests"))
-            if changed and rule.get("restartPolicy") == "RestartContainer":
-                text = f"Container {p.name} resize requires restart"
-                _kill(c, self.now + self.grace(p), text, self.facts, self.out)
-                return
-        if not self.facts.is_busy(f"resize:{p.name}"):
-            self.out.actions.append(Resize(p.name, c.id))
+    def resize(self, todo: list[Part]) -> None:
+        """In place, once no container is on its way out or in: what those hold, or will, is not theirs any more, or not yet."""
+        facts = self.facts
+        moving = any(isinstance(a, KillContainer | StartContainer) for a in self.out.actions)
+        if moving or facts.is_busy("resize", *(f"{verb}:{p.name}" for p in todo for verb in ("kill", "start"))):
+            return
+        misfit = facts.bounds is not None and self.box.spec.resources != facts.bounds
+        if (self.unsized or misfit or whole_differs(self.pod, self.box)) and _due(facts.resize_failure, self.now, self.out):
+            self.out.actions.append(Resize())
 
     def grace(self, p: Part, probe: str = "") -> float:
         own = (p.spec.get(probe) or {}).get("terminationGracePeriodSeconds") if probe else None
@@ -563,9 +562,38 @@ def outdated(p: Part, c: Container) -> bool:
     return c.labels.get(SPEC_HASH, "") not in ("", spec_hash(p.spec))
 
 
-def resources_of(c: Container, facts: Facts) -> str:
-    """What a container has been given, as `resources_text`; "" for one of an agent that did not note it."""
-    return facts.resized.get(c.id) or c.labels.get(RESOURCES, "")
+def unsized(pod: Object, p: Part, c: Container) -> tuple[str, ...]:
+    """Of cpu and memory those that a running container has otherwise than they are allocated to it."""
+    had = c.labels.get(RESOURCES, "")
+    if p.role == "ephemeral" or had in ("", given_text(pod, p.spec)):
+        return ()
+    old, new = orjson.loads(had), effective(pod, p.spec)
+    return tuple(
+        name for name in COMPUTE if any((old.get(k) or {}).get(name) != (new.get(k) or {}).get(name) for k in SIDES)
+    )
+
+
+def whole_differs(pod: Object, box: Sandbox) -> bool:
+    """Whether the pod has other resources of its own than are allocated to it."""
+    return any(box.spec.labels.get(name, text) != text for name, text in whole_label(pod).items())
+
+
+def resizes(pod: Object, seen: Observed) -> bool:
+    """Whether something that runs has other resources than are allocated to it; what does not run has the right ones when
+    it starts."""
+    box = seen.sandbox()
+    if box is not None and whole_differs(pod, box):
+        return True
+    newest = ((p, c) for p in parts(pod) for c in seen.of(p.name)[:1])
+    return any(c.state == "running" and unsized(pod, p, c) for p, c in newest)
+
+
+def needs_restart(pod: Object, p: Part, c: Container) -> bool:
+    """Whether the resize policy of what differs asks for a restart; an init container that ends has none."""
+    if p.role == "init" or not p.spec.get("resizePolicy"):
+        return False
+    hard = {r["resourceName"] for r in p.spec["resizePolicy"] if r.get("restartPolicy") == "RestartContainer"}
+    return bool(hard) and not hard.isdisjoint(unsized(pod, p, c))
 
 
 def post_start(p: Part) -> bool:

@@ -23,12 +23,11 @@ from jota.node.model import (
     SPEC_HASH,
     Object,
     Part,
-    resources_text,
     spec_hash,
     uid_of,
 )
 from jota.node.plan import DEFAULT_GRACE
-from jota.node.resources import container_resources, pod_resources
+from jota.node.resources import container_resources, given_text, pod_resources, whole_label
 from jota.node.security import security, sysctls
 from jota.node.volumes.keeper import container_mounts
 from jota.node.volumes.volume import Mounted
@@ -64,7 +63,11 @@ def sandbox_spec(pod: Object, attempt: int, config: NodeConfig) -> SandboxSpec:
         host_ipc=bool(spec.get("hostIPC")),
         share_process_namespace=bool(spec.get("shareProcessNamespace")),
         sysctls=sysctls(pod),
-        labels={**pod_labels(pod), GRACE: str(spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE))},
+        labels={
+            **pod_labels(pod),
+            **whole_label(pod),
+            GRACE: str(spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE)),
+        },
         resources=pod_resources(pod),
     )
 
@@ -101,7 +104,7 @@ def container_spec(pod: Object, p: Part, attempt: int, step: int, given: Given, 
             CONTAINER_NAME: p.name,
             SPEC_HASH: spec_hash(c),
             BACKOFF_STEP: str(step),
-            RESOURCES: resources_text(c),
+            RESOURCES: given_text(pod, c),
             GRACE: str(pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE)),
         },
     )

@@ -1,7 +1,8 @@
 """What the API shows of a pod: spec, Observed, Facts and the plan's waiting reasons in, a whole `status` out. Pure.
 
-The rules are the kubelet's (pkg/kubelet: getPhase, status generation, conditions). Fields written by others (conditions of
-readiness gates, DisruptionTarget, nominatedNodeName, resize...) are carried over. Next: writer.py sends it when it differs.
+The spec is that of the pod as allocated (allocation.py). The rules are the kubelet's (pkg/kubelet: getPhase, status generation,
+conditions). Fields written by others (conditions of readiness gates, DisruptionTarget, nominatedNodeName...) are carried over.
+Next: writer.py sends it when it differs.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ from typing import Any
 import orjson
 
 from jota.aio.clock import rfc3339
-from jota.node.model import Facts, Object, Observed, Part, Verdict, parts, resources_text
-from jota.node.plan import Plan, resources_of, should_restart, started
+from jota.meta.quantity import Quantity
+from jota.node.model import RESOURCES, Facts, Object, Observed, Part, Resizing, Verdict, parts
+from jota.node.plan import Plan, should_restart, started, unsized
+from jota.node.resources import COMPUTE, SIDES, pod_amounts
 from jota.runtime.protocol import Container
 
 OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+PENDING, PROGRESS = "PodResizePending", "PodResizeInProgress"
+BYTES = ("memory", "ephemeral-storage")
+PASSING_CONDITIONS = (PENDING, PROGRESS)
+"""Conditions of the node that come and go."""
 SECTIONS = {
     "init": "initContainerStatuses",
     "sidecar": "initContainerStatuses",
@@ -47,6 +54,7 @@ def build(pod: Object, seen: Observed, facts: Facts, plan: Plan, *, host_ip: str
         out.update({k: old[k] for k in ("reason", "message") if k in old})
     _addresses(pod, out, seen, host_ip, facts, rejected)
     out["conditions"] = conditions(pod, out, seen, facts, now)
+    _whole(pod, out, seen)
     if generation := pod["metadata"].get("generation"):
         out["observedGeneration"] = generation
     return out
@@ -69,6 +77,18 @@ def _addresses(pod: Object, out: Object, seen: Observed, host_ip: str, facts: Fa
         ip = host_ip if seen.sandboxes or seen.containers else out.get("podIP", "")
     if ip:
         out["podIP"], out["podIPs"] = ip, [{"ip": ip}]
+
+
+def _whole(pod: Object, out: Object, seen: Observed) -> None:
+    """The same of the pod, where it has resources of its own."""
+    own = pod["spec"].get("resources")
+    if not own:
+        return
+    box = seen.sandbox()
+    text = box.spec.labels.get(RESOURCES, "") if box is not None else ""
+    asked = pod_amounts(pod, "requests")
+    out["allocatedResources"] = {n: str(Quantity(v, "BinarySI" if n in BYTES else "DecimalSI")) for n, v in asked.items()}
+    out["resources"] = orjson.loads(text) if text else {k: v for k, v in own.items() if k in SIDES}
 
 
 # -- one container
@@ -102,7 +122,7 @@ def container_status(pod: Object, p: Part, seen: Observed, facts: Facts, plan: P
         _ended(pod, p, c, facts, plan, out)
     if p.role == "init":
         out["ready"] = c is not None and c.state == "exited" and c.exit_code == 0
-    _resources(p, c, facts, out)
+    _resources(pod, p, c, out)
     return out
 
 
@@ -110,15 +130,24 @@ def is_ready(p: Part, c: Container, facts: Facts) -> bool:
     return not p.spec.get("readinessProbe") or facts.probes.get((c.id, "readiness")) is True
 
 
-def _resources(p: Part, c: Container | None, facts: Facts, out: Object) -> None:
-    """What the container was given; clients that resize in place compare it with the spec."""
-    wanted = p.spec.get("resources") or {}
-    if not wanted or p.role == "ephemeral":
+def _resources(pod: Object, p: Part, c: Container | None, out: Object) -> None:
+    """What is allocated to the container and, while it runs, what it has; of one that was never made nothing. Clients that
+    resize compare both with the spec."""
+    if c is None or c.state == "created":
         return
-    if c is not None and c.state == "running":
-        out["resources"] = orjson.loads(resources_of(c, facts) or resources_text(p.spec))
+    wanted = {k: v for k, v in (p.spec.get("resources") or {}).items() if k in SIDES}
     if requests := wanted.get("requests"):
         out["allocatedResources"] = requests
+    if c.state != "running" or not unsized(pod, p, c):
+        out["resources"] = wanted
+        return
+    has = orjson.loads(c.labels[RESOURCES])
+    out["resources"] = {k: shown for k, v in wanted.items() if (shown := _actual(v, has.get(k) or {}))}
+
+
+def _actual(wanted: Object, has: Object) -> Object:
+    """cpu and memory as they are, everything else as allocated."""
+    return {n: has[n] if n in COMPUTE else v for n, v in wanted.items() if n in has or n not in COMPUTE}
 
 
 def _old_status(old: Object, p: Part) -> Object:
@@ -261,7 +290,17 @@ def conditions(pod: Object, status: Object, seen: Observed, facts: Facts, now: f
     }
     out = [_condition(name, *fresh[name], old.get(name), pod, now) for name in OWN_CONDITIONS if name in fresh]
     out.append(old.get("PodScheduled") or _condition("PodScheduled", True, "", "", None, pod, now))
-    return out + [c for name, c in old.items() if name not in OWN_CONDITIONS]
+    out += [c for name, c in old.items() if name not in OWN_CONDITIONS and name not in PASSING_CONDITIONS]
+    if status["phase"] not in ("Failed", "Succeeded"):
+        out += [_resizing(name, r) for name, r in ((PENDING, facts.pending), (PROGRESS, facts.progress)) if r]
+    return out
+
+
+def _resizing(name: str, found: Resizing) -> Object:
+    since = rfc3339(found.since)
+    out: Object = {"type": name, "status": "True", "lastProbeTime": None, "lastTransitionTime": since}
+    out.update({k: v for k, v in (("reason", found.reason), ("message", found.message)) if v})
+    return {**out, "observedGeneration": found.generation}
 
 
 def _can_start(pod: Object, seen: Observed, status: Object) -> bool:
@@ -345,7 +384,10 @@ def difference(old: Object, new: Object) -> Object | None:
             continue
         if key == "conditions":
             held = {c["type"]: c for c in old.get("conditions") or []}
-            changed = [c for c in value if c["type"] in OWN_CONDITIONS and held.get(c["type"]) != c]
+            own = (*OWN_CONDITIONS, *PASSING_CONDITIONS)
+            changed = [c for c in value if c["type"] in own and held.get(c["type"]) != c]
+            gone = {*PASSING_CONDITIONS} & held.keys() - {c["type"] for c in value}
+            changed += [{"$patch": "delete", "type": name} for name in sorted(gone)]
             if changed:
                 out[key] = changed
         elif key in ("podIPs", "hostIPs") and old.get(key):

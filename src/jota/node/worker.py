@@ -13,13 +13,16 @@ from collections.abc import Coroutine
 
 from jota.aio.clock import parse_rfc3339, rfc3339
 from jota.node import remains
+from jota.node.allocation import Allocation, allocated, asked, inferred, remember, remembered
 from jota.node.events import PodEvents
 from jota.node.kit import Kit
-from jota.node.model import Facts, Failure, Object, Observed, Verdict, key_of, parts, uid_of
+from jota.node.model import Facts, Failure, Object, Observed, Resizing, Verdict, key_of, parts, uid_of
 from jota.node.operations import Operations, keys_of
-from jota.node.plan import Action, KillContainer, MountVolumes, Plan, plan, stop_of
+from jota.node.plan import Action, KillContainer, MountVolumes, Plan, plan, resizes, stop_of
 from jota.node.probes.prober import Prober
-from jota.node.status import ID_PREFIX, SECTIONS, build
+from jota.node.resizes import generation, summary
+from jota.node.resources import pod_resources
+from jota.node.status import ID_PREFIX, PASSING_CONDITIONS, PENDING, SECTIONS, build
 from jota.node.writer import StatusWriter
 from jota.runtime.protocol import RuntimeFault
 
@@ -33,9 +36,21 @@ class PodWorker:
     """Owns everything about one pod uid. `run` returns once the pod's last trace is gone."""
 
     def __init__(self, kit: Kit, pod: Object) -> None:
-        self.kit, self.pod, self.uid = kit, pod, uid_of(pod)
+        self.kit, self.uid = kit, uid_of(pod)
         self.facts = Facts()
         self.seen = Observed()
+        self.pod = self.allocated = pod
+        """As the API shows it, and with the resources that are allocated to it: what runs, is shown and is counted goes by
+        these."""
+        self._shown: tuple[int, Allocation | None] | None = None
+        self._plain = True
+        self.allocation: Allocation | None = None
+        """None: nothing is known of it yet (another agent started the pod); the spec stands in for it until the first look."""
+        if not (pod.get("status") or {}).get("startTime"):
+            self.allocation = asked(pod)
+        elif (kept := remembered(kit.config.pod_dir(self.uid))) is not None:
+            self.allocation = kept
+        self._show(pod)
         meta = pod["metadata"]
         base = pod.get("status") or {}
         self.writer = StatusWriter(kit.client, kit.clock, meta["namespace"], meta["name"], self.uid, base)
@@ -49,7 +64,7 @@ class PodWorker:
         """Events that must appear once, however often a step is repeated."""
         self._held: dict[str, float] = {}
         """Operation -> epoch seconds before which it is not tried again, after a failure that nobody foresaw."""
-        self._refresh = False
+        self._refresh = self._looked = False
         self._ended = 0
         """Operations that have ended: tells whether a listing is older than the last of them."""
         self.operations = Operations(self)
@@ -64,7 +79,10 @@ class PodWorker:
         """The API shows the pod so. Never goes back from deleted to not deleted."""
         if "deletionTimestamp" in self.pod["metadata"] and "deletionTimestamp" not in pod["metadata"]:
             return
-        before, self.pod = self.pod["metadata"], pod
+        before = self.pod["metadata"]
+        self._show(pod)
+        if before.get("generation") != pod["metadata"].get("generation"):
+            self.kit.resizes.ask(self)
         if any(before.get(k) != pod["metadata"].get(k) for k in ("labels", "annotations")):
             self.operations.references_changed()  # the downward API shows them
         self.writer.observed(pod.get("status") or {})
@@ -75,9 +93,28 @@ class PodWorker:
         meta = dict(last["metadata"])
         if "deletionTimestamp" not in meta:
             meta["deletionTimestamp"], meta["deletionGracePeriodSeconds"] = rfc3339(self.kit.clock.now()), 0
-        self.pod = {**last, "metadata": meta}
+        self._show({**last, "metadata": meta})
         self.writer.stop()
         self.wake()
+
+    def _show(self, pod: Object) -> None:
+        """Take the pod, and with it the resources that are allocated to it; worked out anew when either is another."""
+        self.pod = pod
+        shown = generation(pod), self.allocation
+        if shown[0] and self._shown is not None and shown[0] == self._shown[0] and shown[1] is self._shown[1]:
+            if self._plain:
+                self.allocated = pod
+                return
+        self.allocated = pod if self.allocation is None else allocated(pod, self.allocation)
+        self._plain, self._shown = self.allocated is pod, shown
+        self.facts.bounds = pod_resources(self.allocated)
+
+    def allocate(self, allocation: Allocation) -> None:
+        """From now on the pod has these resources, whatever comes. Raises OSError: nothing has changed."""
+        remember(self.kit.config.pod_dir(self.uid), allocation)
+        self.allocation = allocation
+        self._show(self.pod)
+        self.operations.stale_volumes()  # the downward API shows them
 
     def refresh(self) -> None:
         """Write the volumes again: something that they show has changed."""
@@ -132,12 +169,17 @@ class PodWorker:
             return  # an operation ended after the listing began; its end has rung: look again
         self.seen = seen
         self._learn_remains()
+        if self.allocation is None:
+            self.allocation = inferred(self.pod, seen)
+            self._show(self.pod)
+            kit.resizes.ask(self)
         now = kit.clock.now()
+        self._follow_resize(now)
         if not facts.start_time:
             facts.start_time = now
         before = facts.stop
         facts.stop = stop_of(self.pod, facts, now, self.seen)
-        steps = plan(self.pod, self.seen, facts, now, kit.config.curve)
+        steps = plan(self.allocated, self.seen, facts, now, kit.config.curve)
         if steps.verdict is not None and facts.verdict is None:
             self._convict(steps.verdict)
             return
@@ -153,6 +195,20 @@ class PodWorker:
             self._launch(action)
         self._sleep_until(steps.wake)
 
+    def _follow_resize(self, now: float) -> None:
+        """Whether what runs has what is allocated, and who may be helped once it has."""
+        facts, first = self.facts, not self._looked
+        self._looked = True
+        if facts.progress is None and not first:
+            return
+        if resizes(self.allocated, self.seen):
+            if facts.progress is None:  # the last agent died before it could say so
+                facts.progress = Resizing("", "", generation(self.pod), now)
+        elif facts.progress is not None:
+            number, facts.progress, facts.resize_failure = facts.progress.generation, None, None
+            self.events.normal("ResizeCompleted", summary("Pod resize completed", self.allocated, number))
+            self.kit.resizes.look()
+
     def _convict(self, verdict: Verdict) -> None:
         self.facts.verdict = verdict
         self.events.warning(verdict.reason, verdict.message)
@@ -162,7 +218,7 @@ class PodWorker:
         self.events.backoffs(steps, self.pod)
         if steps.between:
             return
-        status = build(self.pod, self.seen, self.facts, steps, host_ip=self.kit.config.address, now=now)
+        status = build(self.allocated, self.seen, self.facts, steps, host_ip=self.kit.config.address, now=now)
         self.writer.offer(status)
 
     # -- operations
@@ -247,7 +303,7 @@ class PodWorker:
                 if c.state == "exited" and c.id not in facts.termination:
                     facts.termination[c.id] = remains.termination_message(pod_dir, p, c)
                     facts.last_lines[c.id] = remains.last_line(c) if c.exit_code else ""
-        for known in (facts.termination, facts.last_lines, facts.hooked, facts.resized):
+        for known in (facts.termination, facts.last_lines, facts.hooked):
             for cid in [i for i in known if i not in live]:
                 del known[cid]
         for key in [k for k in facts.probes if k[0] not in live]:
@@ -257,6 +313,14 @@ class PodWorker:
         """A new agent believes what the last one wrote about running containers, until its own probes tell otherwise."""
         if status.get("startTime"):
             self.facts.start_time = parse_rfc3339(status["startTime"])
+        for c in status.get("conditions") or []:
+            if c["type"] in PASSING_CONDITIONS:
+                since = parse_rfc3339(c["lastTransitionTime"]) if c.get("lastTransitionTime") else 0.0
+                found = Resizing(c.get("reason", ""), c.get("message", ""), c.get("observedGeneration", 0), since)
+                if c["type"] == PENDING:
+                    self.facts.pending = found
+                else:
+                    self.facts.progress = found
         for section in set(SECTIONS.values()):
             for s in status.get(section) or []:
                 cid = str(s.get("containerID", "")).removeprefix(ID_PREFIX)

@@ -7,7 +7,7 @@ directory and its supervisor, never in this process: a new agent gets the same a
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -279,6 +279,17 @@ class Runtime(Protocol):
         """A TCP connection to 127.0.0.1:port (else [::1]) inside the sandbox's network. Raises ConnectionError."""
         ...
 
-    async def update_resources(self, container_id: str, resources: Resources) -> None: ...
+    async def update_resources(
+        self, container_id: str, resources: Resources, labels: Mapping[str, str] | None = None
+    ) -> None:
+        """Change the limits of a running container, and labels that tell of them: what it has must outlive the caller. What is
+        None in `resources` is lifted. Raises RuntimeFault(UpdateContainerError)."""
+        ...
+
+    async def update_sandbox(
+        self, sandbox_id: str, resources: Resources, labels: Mapping[str, str] | None = None
+    ) -> None:
+        """The same for what all containers of the sandbox share. Raises RuntimeFault(UpdateSandboxError)."""
+        ...
 
     async def stats(self) -> list[Stats]: ...

@@ -137,14 +137,15 @@ class Cgroups:
         if resources is not None:
             self.limit(path, resources)
 
-    def limit(self, path: str, resources: Resources) -> None:
-        """Write `resources`; also changes the limits of a running container. Raises OSError."""
-        for controller, name, value in self.limits(resources):
+    def limit(self, path: str, resources: Resources, *, lift: bool = False) -> None:
+        """Write `resources`; `lift`: to a group that may have limits already, which go where there are to be none. Raises
+        OSError."""
+        for controller, name, value in self.limits(resources, lift=lift):
             directory = self._dir(controller, path)
             if directory:
                 _write(f"{directory}/{name}", value)
 
-    def limits(self, resources: Resources) -> list[tuple[str, str, str]]:
+    def limits(self, resources: Resources, *, lift: bool = False) -> list[tuple[str, str, str]]:
         """(controller, file, value): pure. cpu.weight from shares is the mapping of the OCI runtimes."""
         r = resources
         out: list[tuple[str, str, str]] = []
@@ -159,8 +160,10 @@ class Cgroups:
             out.append(("cpu", "cpu.shares", str(max(2, r.cpu_shares))))
         if r.cpu_quota:
             out += [("cpu", "cpu.cfs_period_us", str(r.cpu_period)), ("cpu", "cpu.cfs_quota_us", str(r.cpu_quota))]
-        if r.memory_limit:
-            out.append(("memory", "memory.limit_in_bytes", str(r.memory_limit)))
+        elif lift:
+            out.append(("cpu", "cpu.cfs_quota_us", "-1"))
+        if r.memory_limit or lift:
+            out.append(("memory", "memory.limit_in_bytes", str(r.memory_limit or -1)))
         if r.pids_limit:
             out.append(("pids", "pids.max", str(r.pids_limit)))
         return out

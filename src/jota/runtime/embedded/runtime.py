@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import secrets
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -533,17 +534,39 @@ class EmbeddedRuntime:
             raise ConnectionError(f"sandbox {sandbox_id} is not ready")
         return await connect(found.netns, port)
 
-    async def update_resources(self, container_id: str, resources: Resources) -> None:
+    async def update_resources(
+        self, container_id: str, resources: Resources, labels: Mapping[str, str] | None = None
+    ) -> None:
         """Change the limits of a running container. Raises RuntimeFault(UpdateContainerError)."""
         record = self._record(container_id)
 
         def work() -> None:
             try:
-                self.shop.cgroups.limit(container.group(record), resources)
+                self.shop.cgroups.limit(container.group(record), resources, lift=True)
             except OSError as fault:
                 raise RuntimeFault("UpdateContainerError", str(fault)) from fault
             record.spec.resources = resources
+            record.spec.labels = {**record.spec.labels, **(labels or {})}
             self.state.save_container(record)
+
+        await self._blocking(work)
+
+    async def update_sandbox(
+        self, sandbox_id: str, resources: Resources, labels: Mapping[str, str] | None = None
+    ) -> None:
+        """Change the limits of the pod's own group. Raises RuntimeFault(UpdateSandboxError)."""
+
+        def work() -> None:
+            found = self.state.sandboxes.get(sandbox_id)
+            if found is None:
+                raise RuntimeFault("UpdateSandboxError", f"sandbox {sandbox_id} does not exist")
+            try:
+                self.shop.cgroups.limit(container.pod_group(found.spec.pod_uid), resources, lift=True)
+            except OSError as fault:
+                raise RuntimeFault("UpdateSandboxError", str(fault)) from fault
+            known = {**found.spec.labels, **(labels or {})}
+            wanted = dataclasses.replace(found.spec, resources=resources, labels=known)
+            self.state.save_sandbox(dataclasses.replace(found, spec=wanted))
 
         await self._blocking(work)
 
