@@ -133,6 +133,7 @@ class PodSpec(msgspec.Struct, gc=False):
     schedulingGroup: SchedulingGroup | None = None
     hostname: str = ""
     subdomain: str = ""
+    resources: Requests | None = None
 
 
 class Condition(msgspec.Struct, gc=False):
@@ -162,6 +163,21 @@ class ContainerStatus(msgspec.Struct, gc=False):
     state: ContainerState | None = None
 
 
+class Resized(msgspec.Struct, gc=False):
+    """What a node says of a container while its pod is being resized, or is about to be."""
+
+    name: str = ""
+    allocatedResources: dict[str, str | int | float] | None = None
+    resources: Requests | None = None
+
+
+class PodResized(msgspec.Struct, gc=False):
+    containerStatuses: list[Resized] | None = None
+    initContainerStatuses: list[Resized] | None = None
+    allocatedResources: dict[str, str | int | float] | None = None
+    resources: Requests | None = None
+
+
 class PodStatus(msgspec.Struct, gc=False):
     phase: str = ""
     startTime: str = ""
@@ -172,3 +188,5 @@ class PodStatus(msgspec.Struct, gc=False):
     initContainerStatuses: list[ContainerStatus] | None = None
     resourceClaimStatuses: list[ClaimName] | None = None
     nominatedNodeName: str = ""
+    resized: PodResized | None = None
+    """While what the spec asks for may be other than what the pod has: what it has."""

@@ -6,6 +6,7 @@ pods.py, which puts the parts together.
 
 from __future__ import annotations
 
+from copy import copy
 from sys import intern
 
 import msgspec
@@ -17,6 +18,7 @@ from jota.client.podparts import (
     ObjectMeta,
     OwnerReference,
     PodIP,
+    PodResized,
     PodSpec,
     PodStatus,
 )
@@ -47,6 +49,11 @@ class _RawStatus(msgspec.Struct, gc=False):
     initContainerStatuses: list[ContainerStatus] | None = None
     resourceClaimStatuses: list[ClaimName] | None = None
     nominatedNodeName: str = ""
+    observedGeneration: int = 0
+
+
+class _Resizing(msgspec.Struct, gc=False):
+    status: PodResized
 
 
 class _RawRest(msgspec.Struct, gc=False):
@@ -61,6 +68,7 @@ class _RawPod(_RawRest, gc=False, kw_only=True):
 decode_pod = msgspec.json.Decoder(_RawPod).decode
 decode_metadata = msgspec.json.Decoder(_RawMeta).decode
 decode_rest = msgspec.json.Decoder(_RawRest).decode
+_decode_resizing = msgspec.json.Decoder(_Resizing).decode
 _labels = Shared[dict[str, str] | None](dict[str, str] | None)
 _owners = Shared[list[OwnerReference] | None](list[OwnerReference] | None)
 _conditions = Shared[list[Condition] | None](list[Condition] | None)
@@ -119,6 +127,18 @@ def status_of(raw: _RawStatus) -> PodStatus:
     )
 
 
+def resizing(status: PodStatus, raw: _RawStatus, generation: int, data: bytes) -> PodStatus:
+    """The status with what the pod's containers have, read anew from `data`, where that may not be what the spec asks for: the
+    node has not seen the spec, or says that it has not come so far. Rare, so that others pay for no more than this look."""
+    behind = 0 < raw.observedGeneration < generation
+    if raw.containerStatuses is None or not (behind or _CONDITION in bytes(raw.conditions)):
+        return status
+    found = copy(status)
+    found.resized = _decode_resizing(data).status
+    return found
+
+
+_CONDITION = b'"PodResize'
 _NONE_YET = (None,) * 5
 _uneventful: dict[tuple[tuple[str, bool], ...], list[ContainerStatus]] = {}
 

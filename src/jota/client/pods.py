@@ -10,7 +10,7 @@ import msgspec
 
 from jota.aio.clock import parse_rfc3339
 from jota.client.podparts import Condition, ObjectMeta, PodSpec, PodStatus
-from jota.client.podreading import decode_metadata, decode_pod, decode_rest, metadata_of, spec_of, status_of
+from jota.client.podreading import decode_metadata, decode_pod, decode_rest, metadata_of, resizing, spec_of, status_of
 from jota.client.reader import key_of
 
 ENDED = ("Succeeded", "Failed")
@@ -32,13 +32,15 @@ class Pod(msgspec.Struct, gc=False):
     def from_json(cls, data: bytes) -> Pod:
         """Raises msgspec.DecodeError, ValidationError."""
         raw = decode_pod(data)
-        return cls(metadata_of(raw.metadata, raw.metadata.resourceVersion), spec_of(raw.spec), status_of(raw.status))
+        status = resizing(status_of(raw.status), raw.status, raw.metadata.generation, data)
+        return cls(metadata_of(raw.metadata, raw.metadata.resourceVersion), spec_of(raw.spec), status)
 
     @classmethod
     def from_parts(cls, metadata: bytes, rest: bytes, version: str) -> Pod:
         """The same from what meta/watchevent.py calls parts. Raises msgspec.DecodeError, ValidationError."""
-        raw = decode_rest(rest)
-        return cls(metadata_of(decode_metadata(metadata), version), spec_of(raw.spec), status_of(raw.status))
+        raw, meta = decode_rest(rest), decode_metadata(metadata)
+        status = resizing(status_of(raw.status), raw.status, meta.generation, rest)
+        return cls(metadata_of(meta, version), spec_of(raw.spec), status)
 
     @staticmethod
     def changes(old: Pod, new: Pod) -> int:

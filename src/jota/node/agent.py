@@ -233,7 +233,9 @@ class NodeAgent:
         node's pods too."""
         others = [w for w in self.workers.values() if w is not worker and w.facts.verdict is None and w.uid not in self._in_doubt]
         running = [w for w in others if not _over(w.pod)]
-        return [w.allocated if w.facts.progress is None else held(w.allocated, w.seen) for w in running] + self.mirror.shown()
+        return [
+            w.allocated if w.facts.progress is None else held(w.allocated, w.seen) for w in running
+        ] + self.mirror.shown()
 
     async def _tend(self, worker: PodWorker) -> None:
         """Run a worker; one that breaks is made anew, because the runtime and the API hold all that matters."""

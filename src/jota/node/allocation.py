@@ -110,7 +110,10 @@ def inferred(pod: Object, seen: Observed) -> Allocation:
         had, own = orjson.loads(text), out.containers[p.name]
         if whole:  # limits that it does not set itself are the pod's
             had["limits"] = {n: v for n, v in (had.get("limits") or {}).items() if n in (own.get("limits") or {})}
-        out.containers[p.name] = {**{k: v for k, v in own.items() if k == "claims"}, **{k: v for k, v in had.items() if v}}
+        out.containers[p.name] = {
+            **{k: v for k, v in own.items() if k == "claims"},
+            **{k: v for k, v in had.items() if v},
+        }
     box = seen.sandbox()
     if whole and box is not None and (text := box.spec.labels.get(RESOURCES, "")):
         out.pod = orjson.loads(text)

@@ -505,7 +505,9 @@ class _Containers:
         if moving or facts.is_busy("resize", *(f"{verb}:{p.name}" for p in todo for verb in ("kill", "start"))):
             return
         misfit = facts.bounds is not None and self.box.spec.resources != facts.bounds
-        if (self.unsized or misfit or whole_differs(self.pod, self.box)) and _due(facts.resize_failure, self.now, self.out):
+        if (self.unsized or misfit or whole_differs(self.pod, self.box)) and _due(
+            facts.resize_failure, self.now, self.out
+        ):
             self.out.actions.append(Resize())
 
     def grace(self, p: Part, probe: str = "") -> float:

@@ -182,7 +182,9 @@ def oom_score(pod: Object, container: Object, machine_memory: int) -> int:
         return BEST_EFFORT
     spare = _spare(pod)
     request = _memory(container)
-    if container.get("restartPolicy") == "Always" and any(p.spec is container and p.role == "sidecar" for p in parts(pod)):
+    if container.get("restartPolicy") == "Always" and any(
+        p.spec is container and p.role == "sidecar" for p in parts(pod)
+    ):
         request = max(request, min((_memory(c) for c in pod["spec"].get("containers") or []), default=0))
     score = 1000 - (1000 * (request + spare)) // max(1, machine_memory)
     # Between the classes: above any Guaranteed pod's, below BestEffort.

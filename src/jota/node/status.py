@@ -87,7 +87,9 @@ def _whole(pod: Object, out: Object, seen: Observed) -> None:
     box = seen.sandbox()
     text = box.spec.labels.get(RESOURCES, "") if box is not None else ""
     asked = pod_amounts(pod, "requests")
-    out["allocatedResources"] = {n: str(Quantity(v, "BinarySI" if n in BYTES else "DecimalSI")) for n, v in asked.items()}
+    out["allocatedResources"] = {
+        n: str(Quantity(v, "BinarySI" if n in BYTES else "DecimalSI")) for n, v in asked.items()
+    }
     out["resources"] = orjson.loads(text) if text else {k: v for k, v in own.items() if k in SIDES}
 
 

@@ -101,10 +101,15 @@ class PodWorker:
         """Take the pod, and with it the resources that are allocated to it; worked out anew when either is another."""
         self.pod = pod
         shown = generation(pod), self.allocation
-        if shown[0] and self._shown is not None and shown[0] == self._shown[0] and shown[1] is self._shown[1]:
-            if self._plain:
-                self.allocated = pod
-                return
+        if (
+            self._plain
+            and shown[0]
+            and self._shown is not None
+            and shown[0] == self._shown[0]
+            and shown[1] is self._shown[1]
+        ):
+            self.allocated = pod
+            return
         self.allocated = pod if self.allocation is None else allocated(pod, self.allocation)
         self._plain, self._shown = self.allocated is pod, shown
         self.facts.bounds = pod_resources(self.allocated)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace as replaced
 
 from jota.client.podparts import DEFAULT_SCHEDULER as DEFAULT_SCHEDULER
 from jota.client.podparts import ClaimName as ClaimName
@@ -28,6 +29,8 @@ from jota.scheduler.terms import NO_TERMS, Group, PodTerms, terms_of
 Meta = ObjectMeta
 Owner = OwnerReference
 Spec = PodSpec
+_WHOLE = ("cpu", "memory")
+"""What a pod may ask for as a whole."""
 _NONZERO_CPU, _NONZERO_MEMORY = 100.0, 200.0 * 1024 * 1024
 """What a container without requests counts as in scores, so that such pods spread too (upstream: GetNonzeroRequests)."""
 
@@ -118,7 +121,7 @@ class Shapes:
     def of(self, pod: Pod) -> Shape:
         """The shape of a pod; of one that shares its parts with another, without a look at them."""
         spec, meta = pod.spec, pod.metadata
-        if spec.resourceClaims:
+        if spec.resourceClaims or pod.status.resized is not None:
             return self._of(pod)
         parts = (id(spec.containers), id(meta.labels), id(meta.ownerReferences), meta.deletionTimestamp is not None)
         found = self._alike.get(parts)
@@ -141,6 +144,9 @@ class Shapes:
             (
                 spec.containers,
                 spec.initContainers,
+                spec.resources,
+                pod.status.resized,
+                infeasible(pod),
                 spec.overhead,
                 spec.nodeSelector,
                 spec.affinity,
@@ -155,11 +161,10 @@ class Shapes:
         )
         shape = self._known.get(key)
         if shape is None:
-            shape = self._known[key] = self._with_own(
-                shape_of(
-                    spec, self._group(group_key), self._placement(spec), tuple(c for c in claims if c), owner, devices
-                )
-            )
+            specs = counted(pod)
+            bound, there = tuple(c for c in claims if c), self._placement(spec)
+            shape = self._with_own(shape_of(spec, self._group(group_key), there, bound, owner, devices, specs))
+            self._known[key] = shape
             if len(self._known) > self._MOST:
                 self._known.popitem(last=False)
         return shape
@@ -240,10 +245,15 @@ def shape_of(
     claims: tuple[str, ...] = (),
     owner: tuple[str, str] = ("", ""),
     devices: tuple[tuple[str, str], ...] = (),
+    specs: tuple[Spec, ...] = (),
 ) -> Shape:
-    """Effective requests (upstream PodRequests: app containers and sidecars together, or the largest init step)."""
-    requests = _effective(spec, nonzero=False)
-    scored = _effective(spec, nonzero=True)
+    """Effective requests (upstream PodRequests: app containers and sidecars together, or the largest init step); the largest of
+    those of `specs`, where there are some."""
+    requests: dict[str, float] = {}
+    scored: dict[str, float] = {}
+    for each in specs or (spec,):
+        _raise(requests, _effective(each, nonzero=False))
+        _raise(scored, _effective(each, nonzero=True))
     requests["pods"] = 1.0
     group = group or Group("")
     disks = _disks(spec)
@@ -260,6 +270,43 @@ def shape_of(
         owner=owner,
         devices=devices,
     )
+
+
+def infeasible(pod: Pod) -> bool:
+    """Its node has refused for good what the spec asks for: that does not count."""
+    return pod.status.resized is not None and any(
+        c.type == "PodResizePending" and c.reason == "Infeasible" for c in pod.status.conditions or ()
+    )
+
+
+def counted(pod: Pod) -> tuple[Spec, ...]:
+    """The specs of which a pod that is being resized counts as the largest: as it asks, as allocated, as it is. Empty for all
+    others. (component-helpers' AggregateContainerRequests with UseStatusResources)"""
+    found = pod.status.resized
+    if found is None:
+        return ()
+    statuses = (*(found.containerStatuses or ()), *(found.initContainerStatuses or ()))
+    allocated = {s.name: s.allocatedResources for s in statuses if s.allocatedResources is not None}
+    actual = {s.name: s.resources.requests for s in statuses if s.resources is not None and s.resources.requests}
+    refused = infeasible(pod)
+    own = found.allocatedResources
+    has = found.resources.requests if found.resources is not None else None
+    out = (_with(pod.spec, allocated, own, refused), _with(pod.spec, {**allocated, **actual}, has or own, refused))
+    return out if refused else (pod.spec, *out)
+
+
+def _with(spec: Spec, requests: dict[str, Any], whole: dict[str, Any] | None, refused: bool) -> Spec:
+    """The spec with these requests; a container of which nothing is known keeps its own, unless they were refused."""
+
+    def given(containers: list[Container]) -> list[Container]:
+        held = (
+            requests.get(c.name, None if refused or c.resources is None else c.resources.requests) for c in containers
+        )
+        return [replaced(c, resources=Requests(r)) for c, r in zip(containers, held, strict=True)]
+
+    inits = given(spec.initContainers) if spec.initContainers else None
+    own = spec.resources and Requests(whole or spec.resources.requests)
+    return replaced(spec, containers=given(spec.containers), initContainers=inits, resources=own)
 
 
 def tagged(image: str) -> str:
@@ -304,6 +351,8 @@ def _effective(spec: Spec, *, nonzero: bool) -> dict[str, float]:
             _raise(peak, wanted)
     _add(running, sidecars)
     _raise(running, peak)
+    if spec.resources is not None:  # what the pod asks for as a whole takes the place of the sum
+        running.update({k: _amount(k, v) for k, v in (spec.resources.requests or {}).items() if k in _WHOLE})
     _add(running, {k: _amount(k, v) for k, v in (spec.overhead or {}).items()})
     return running
 

@@ -470,6 +470,8 @@ class Scheduler:
         self._nodes.add_pod(pod.spec.nodeName, shape)
         # A new pod may be the one to be near to; one that is going no longer counts for spreading.
         self.stir("InterPodAffinity", "PodTopologySpread")
+        if known is not None and any(shape.requests.get(r, 0.0) < a for r, a in known.shape.requests.items()):
+            self.stir("NodeResourcesFit")  # it was resized to less
 
     def _hold(self, placed: Placed) -> None:
         if placed.uid not in self._placed:

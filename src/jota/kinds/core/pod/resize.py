@@ -92,7 +92,9 @@ def _order(after: Object, before: Object) -> list[FieldError]:
             continue
         for i, (one, other) in enumerate(zip(now, was, strict=True)):
             if text(one, "name") != text(other, "name"):
-                errors.append(forbidden_field(f"spec.{key}[{i}].name", f"{key} may not be renamed or reordered on resize"))
+                errors.append(
+                    forbidden_field(f"spec.{key}[{i}].name", f"{key} may not be renamed or reordered on resize")
+                )
     return errors
 
 
@@ -117,7 +119,7 @@ def _init(one: Object, other: Object, path: str) -> list[FieldError]:
     errors = []
     if _fixed(one) != _fixed(other):
         errors.append(forbidden_field(path, _ONLY_INIT))
-    if one != other and text(one, "restartPolicy") != "Always":
-        if any(text(p, "restartPolicy") == "RestartContainer" for p in parts(one, "resizePolicy")):
-            errors.append(forbidden_field(path, _NO_RESTART))
+    restarts = any(text(p, "restartPolicy") == "RestartContainer" for p in parts(one, "resizePolicy"))
+    if one != other and restarts and text(one, "restartPolicy") != "Always":
+        errors.append(forbidden_field(path, _NO_RESTART))
     return errors
