@@ -17,8 +17,8 @@ ENDED = ("Succeeded", "Failed")
 """Phases of pods that run no more."""
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PLACED, TEMPLATE, LABELS, OWNERS, DELETION, PHASE, CONDITIONS, ADDRESSES = (1 << n for n in range(2, 10))
-"""What a change of a pod was about (`Pod.changes`): its node; its spec but for the node; labels; owners; deletionTimestamp;
-status.phase, conditions, IPs."""
+"""What a change of a pod was about (`Pod.changes`): its node; its spec but for the node, or what it has of it; labels; owners;
+deletionTimestamp; status.phase, conditions, IPs."""
 
 
 class Pod(msgspec.Struct, gc=False):
@@ -50,7 +50,7 @@ class Pod(msgspec.Struct, gc=False):
         had, has = old.spec, new.spec
         if had.nodeName != has.nodeName:
             bits |= PLACED
-        if had.containers is not has.containers:
+        if had.containers is not has.containers or old.status.resized is not new.status.resized:
             bits |= TEMPLATE
         was, meta = old.metadata, new.metadata
         if was.labels is not meta.labels:

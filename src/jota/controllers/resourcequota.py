@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from jota.client.pods import PHASE
+from jota.client.pods import PHASE, TEMPLATE
 from jota.controllers.controller import Context, Controller, Object, own
 from jota.controllers.views import Pod
 from jota.kinds.core import quota as rules
@@ -30,8 +30,11 @@ def plan(quota: Object, used: Amounts) -> Object:
     return {"hard": dict(hard), "used": {name: rules.shown(name, used.get(name, 0)) for name in hard}}
 
 
-def _ends_or_appears(old: Any, new: Any) -> bool:
-    return old is None or new is None or old.finished != new.finished
+def _uses_otherwise(old: Any, new: Any) -> bool:
+    """It appears, ends, or is resized."""
+    if old is None or new is None or old.finished != new.finished:
+        return True
+    return old.spec.containers is not new.spec.containers or old.status.resized is not new.status.resized
 
 
 class ResourceQuotaController(Controller):
@@ -42,7 +45,13 @@ class ResourceQuotaController(Controller):
         super().__init__(context)
         self.quotas = self.watch(QUOTAS, own)
         self.quotas.add_index("namespace", lambda q: [q["metadata"]["namespace"]])
-        self.watch(PODS, lambda pod: self._quotas_in(pod.metadata.namespace), type=Pod, when=_ends_or_appears, on=PHASE)
+        self.watch(
+            PODS,
+            lambda pod: self._quotas_in(pod.metadata.namespace),
+            type=Pod,
+            when=_uses_otherwise,
+            on=PHASE | TEMPLATE,
+        )
         self.watch(SERVICES, lambda service: self._quotas_in(service["metadata"]["namespace"]))
         self._known = {k.resource.group_resource: k.resource for k in KINDS if k.storage is None}
 

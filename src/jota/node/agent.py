@@ -112,6 +112,7 @@ class NodeAgent:
         return services
 
     def _make_kit(self, group: asyncio.TaskGroup, services: Informer[Object]) -> Kit:
+        allocatable = self.keeper.allocatable
         return Kit(
             client=self._client,
             runtime=self._runtime,
@@ -130,11 +131,9 @@ class NodeAgent:
             images=ImageKeeper(self._runtime.images, self._clock, group),
             snapshots=Snapshots(self._runtime, self._network, group),
             services=services.list,
-            resizes=Resizes(
-                self.config.name, self._beside, lambda: self.keeper.labels, self.keeper.allocatable, self._clock.now
-            ),
+            resizes=Resizes(self.config.name, self._beside, lambda: self.keeper.labels, allocatable, self._clock.now),
             starts=asyncio.Semaphore(self.config.concurrent_starts),
-            allocatable=self.keeper.allocatable,
+            allocatable=allocatable,
         )
 
     def _make_directories(self) -> None:
@@ -229,10 +228,10 @@ class NodeAgent:
         return self._beside(None)
 
     def _beside(self, worker: PodWorker | None) -> list[Object]:
-        """Pods that occupy resources here, as allocated: admitted, not over, and not this one; a mirror pod is one of the
-        node's pods too."""
+        """Pods that occupy resources here, as allocated: admitted, not over, and not this one (of one that is torn down the API
+        may know no more, and the scheduler count on its place); a mirror pod is one of the node's pods too."""
         others = [w for w in self.workers.values() if w is not worker and w.facts.verdict is None and w.uid not in self._in_doubt]
-        running = [w for w in others if not _over(w.pod)]
+        running = [w for w in others if not w.facts.torn_down and not _over(w.pod)]
         return [
             w.allocated if w.facts.progress is None else held(w.allocated, w.seen) for w in running
         ] + self.mirror.shown()

@@ -7,6 +7,7 @@ from the first decision on; until then what its containers were made with tells.
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import asdict, dataclass, field
 
@@ -15,6 +16,8 @@ import orjson
 from jota.meta.quantity import parse
 from jota.node.model import RESOURCES, Object, Observed, parts
 from jota.node.resources import COMPUTE, pod_amounts, requests_of
+
+log = logging.getLogger(__name__)
 
 FILE = "allocation.json"
 Resourced = Object
@@ -81,11 +84,16 @@ def _larger(container: Object, had: Resourced) -> Object:
 
 
 def remembered(directory: str) -> Allocation | None:
-    """The allocation kept in a pod's directory; None when none was ever decided."""
+    """The allocation kept in a pod's directory; None when none was ever decided, or the note is damaged: then the containers
+    tell (`inferred`)."""
+    path = os.path.join(directory, FILE)
     try:
-        with open(os.path.join(directory, FILE), "rb") as file:
+        with open(path, "rb") as file:
             return Allocation(**orjson.loads(file.read()))
     except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as e:
+        log.warning("%s is no allocation, what the containers have stands in for it: %s", path, e)
         return None
 
 

@@ -415,6 +415,7 @@ class Operations:
         await keeper.unmount_all([os.path.join(pod_dir, "volume-subpaths"), os.path.join(pod_dir, "volumes"), volatile])
         self.kit.forget(uid)
         worker.facts.torn_down = True
+        self.kit.resizes.look()
 
     async def remove_pod(self) -> None:
         """The last status, then the API object, then the last traces."""

@@ -174,10 +174,6 @@ class PodWorker:
             return  # an operation ended after the listing began; its end has rung: look again
         self.seen = seen
         self._learn_remains()
-        if self.allocation is None:
-            self.allocation = inferred(self.pod, seen)
-            self._show(self.pod)
-            kit.resizes.ask(self)
         now = kit.clock.now()
         self._follow_resize(now)
         if not facts.start_time:
@@ -203,8 +199,13 @@ class PodWorker:
     def _follow_resize(self, now: float) -> None:
         """Whether what runs has what is allocated, and who may be helped once it has."""
         facts, first = self.facts, not self._looked
-        self._looked = True
-        if facts.progress is None and not first:
+        if first:
+            self._looked = True
+            if self.allocation is None:
+                self.allocation = inferred(self.pod, self.seen)
+                self._show(self.pod)
+            self.kit.resizes.ask(self)
+        elif facts.progress is None:
             return
         if resizes(self.allocated, self.seen):
             if facts.progress is None:  # the last agent died before it could say so

@@ -11,7 +11,7 @@ from typing import Any
 
 from jota.kinds.core.pod.qos import qos_class
 from jota.kinds.core.pod.resources import is_extended
-from jota.kinds.core.pod.totals import Amounts, add, totals
+from jota.kinds.core.pod.totals import Amounts, add, held
 from jota.kinds.quantities import nanos
 from jota.kinds.shape import Object, part, parts, text, texts
 from jota.meta.quantity import NANO, Quantity
@@ -43,7 +43,7 @@ def usage(resource: Resource, obj: Object) -> Amounts:
     used: Amounts = {COUNT + resource.group_resource: NANO}
     if resource == PODS:
         if not finished(obj):
-            used.update(_pod(part(obj, "spec")))
+            used.update(_pod(obj))
     elif resource == SERVICES:
         used.update(_service(part(obj, "spec")))
     elif resource == CLAIMS:
@@ -57,9 +57,9 @@ def finished(pod: Object) -> bool:
     return text(part(pod, "status"), "phase") in ("Succeeded", "Failed")
 
 
-def _pod(spec: Object) -> Amounts:
+def _pod(pod: Object) -> Amounts:
     used: Amounts = {"pods": NANO}
-    requests, limits = totals(spec, "requests"), totals(spec, "limits")
+    requests, limits = held(pod, "requests"), held(pod, "limits")
     for name, amount in requests.items():
         if name in _COMPUTE or name.startswith("hugepages-"):
             used[name] = used["requests." + name] = amount
