@@ -11,7 +11,7 @@ from jota.controllers.resourcequota import plan
 from jota.kinds.core import quota as rules
 from jota.kinds.core.quota import CLAIMS, QUOTAS
 from jota.meta.errors import ApiError
-from jota.meta.resource import CONFIGMAPS, DEPLOYMENTS, PODS, SERVICES
+from jota.meta.resource import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, SERVICES
 from jota.testing.cluster import ApiServer, story
 
 
@@ -125,3 +125,44 @@ def test_status_shows_every_limit() -> None:
     quota = {"spec": {"hard": {"pods": "5", "requests.memory": "1Gi", "count/x": "1"}}}
     used = rules.total(quota, PODS, [{"spec": pod("a")["spec"]}])
     assert plan(quota, used)["used"] == {"pods": "1", "requests.memory": "0", "count/x": "0"}
+
+
+@story
+async def test_a_resize_is_refused_beyond_the_quota_and_counts_as_the_larger_until_it_is_done(api: ApiServer) -> None:
+    await limit(api, {"requests.cpu": "1"})
+    await api.client.create(PODS, pod("a", "600m"), "default")
+
+    async def resize(cpu: str) -> Any:
+        patch = {"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}}
+        return await api.client.patch(PODS, "a", "default", patch, type="strategic", subresource="resize")
+
+    assert await refused(resize("1100m")) == (
+        'pods "a" is forbidden: exceeded quota: q, requested: requests.cpu=500m, used: requests.cpu=600m, '
+        "limited: requests.cpu=1"
+    )
+    status = {"name": "c", "allocatedResources": {"cpu": "600m"}, "resources": {"requests": {"cpu": "600m"}}}
+    fields = {"state": {"running": {}}, "image": "i", "imageID": "", "ready": True, "restartCount": 0}
+    body = {"status": {"containerStatuses": [{**status, **fields}]}}
+    await api.client.patch(PODS, "a", "default", body, type="strategic", subresource="status")
+    await resize("100m")
+    await refused(api.client.create(PODS, pod("b", "500m"), "default"))
+    done = {"allocatedResources": {"cpu": "100m"}, "resources": {"requests": {"cpu": "100m"}}}
+    body = {"status": {"containerStatuses": [{"name": "c", **fields, **done}]}}
+    await api.client.patch(PODS, "a", "default", body, subresource="status")
+    await api.client.create(PODS, pod("b", "500m"), "default")
+
+
+@story
+async def test_a_resize_beyond_the_whole_node_is_refused_at_once(api: ApiServer) -> None:
+    node = {"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "2", "memory": "1Gi"}}}
+    await api.client.create(NODES, node)
+    await api.client.patch(NODES, "n", "", {"status": node["status"]}, subresource="status")
+    await api.client.create(PODS, pod("a", "600m", nodeName="n"), "default")
+    patch = {"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "3", "memory": "2Gi"}}}]}}
+    with pytest.raises(ApiError) as caught:
+        await api.client.patch(PODS, "a", "default", patch, type="strategic", subresource="resize")
+    assert caught.value.message == (
+        'pods "a" is forbidden: node didn\'t have enough allocatable resources: cpu, requested: 3000, allocatable: 2000; '
+        "memory, requested: 2147483648, allocatable: 1073741824"
+    )
+    assert (caught.value.code, caught.value.causes[0].reason) == (403, "NodeCapacity")

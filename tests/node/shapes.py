@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from jota.node.config import Curve
-from jota.node.model import BACKOFF_STEP, SPEC_HASH, Facts, Failure, ImageFact, Observed, spec_hash
+from jota.node.model import (
+    BACKOFF_STEP,
+    RESOURCES,
+    SPEC_HASH,
+    Facts,
+    Failure,
+    ImageFact,
+    Observed,
+    resources_text,
+    spec_hash,
+)
 from jota.node.plan import Plan, plan
 from jota.runtime.protocol import Container, Sandbox, SandboxSpec
 
@@ -37,10 +47,12 @@ def made(
 ) -> Container:
     """A container that started `ran` seconds before it ended, `ago` seconds ago (or that began `ago` seconds ago)."""
     ran = more.pop("ran", 5.0)
-    step, sandbox = more.pop("step", attempt), more.pop("sandbox", "box0")
+    step, sandbox, has = more.pop("step", attempt), more.pop("sandbox", "box0"), more.pop("has", None)
     image = more.pop("image", f"{name}:1")
     started, finished = (NOW - ago, 0.0) if state == "running" else (NOW - ago - ran, NOW - ago)
     labels = {SPEC_HASH: spec_hash({"name": name, "image": image}), BACKOFF_STEP: str(step)}
+    if has is not None:
+        labels[RESOURCES] = resources_text({"resources": has})
     return Container(
         f"{name}-{attempt}", sandbox, UID, name, attempt, f"sha256:{name}", f"{name}@sha256:0", state, started,
         0.0 if state == "created" else started, finished, exit, labels=labels, **more,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jota.node.config import Curve
 from jota.node.model import Facts, ImageFact, Stop, Verdict
 from jota.node.plan import plan, stop_of
-from jota.runtime.protocol import Container
+from jota.runtime.protocol import Container, Resources
 
 from .shapes import CURVE, NOW, box, facts, failure, made, pod, seen, sidecar, steps, words
 
@@ -366,3 +366,36 @@ def test_no_operation_is_begun_twice_and_a_stopping_pod_starts_nothing(
     if "TearDown" in kinds:
         assert not observed.alive()
         assert not busy
+
+
+def cpu(amount: str, **more: Any) -> dict[str, Any]:
+    return {"requests": {"cpu": amount}, **more}
+
+
+SMALL, LARGE = cpu("100m"), cpu("200m")
+HARD = [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]
+ELSEWHERE = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
+RESIZE = [
+    ("as allocated", one(resources=SMALL), seen(box(), made(has=SMALL)), facts(), []),
+    ("more", one(resources=LARGE), seen(box(), made(has=SMALL)), facts(), ["Resize"]),
+    ("a limit is new", one(resources=cpu("100m", limits={"cpu": "1"})), seen(box(), made(has=SMALL)), facts(), ["Resize"]),
+    ("under way", one(resources=LARGE), seen(box(), made(has=SMALL)), facts(busy={"resize": 0}), []),
+    ("failed, not due", one(resources=LARGE), seen(box(), made(has=SMALL)), facts(resize_failure=failure()), []),
+    ("failed, due", one(resources=LARGE), seen(box(), made(has=SMALL)), facts(resize_failure=failure(at=NOW - 9)), ["Resize"]),
+    ("made by one who kept no note", one(resources=LARGE), seen(box(), made()), facts(), []),
+    ("does not run", one(resources=LARGE), seen(box(), made(state="exited", exit=1, has=SMALL)), facts("c/1"), ["StartContainer c 1 1"]),
+    ("restart for cpu", one(resources=LARGE, resizePolicy=HARD), seen(box(), made(has=SMALL)), facts(), ["KillContainer c c-0 in 30"]),
+    ("restart for memory alone", one(resources=LARGE, resizePolicy=ELSEWHERE), seen(box(), made(has=SMALL)), facts(), ["Resize"]),
+    ("being killed for it", one(resources=LARGE, resizePolicy=HARD), seen(box(), made(has=SMALL)), facts(busy={"kill:c": NOW + 30}), []),
+    ("its liveness probe failed", one(resources=LARGE, livenessProbe={"exec": {}}), seen(box(), made(has=SMALL)), facts(probes={("c-0", "liveness"): False}), ["KillContainer c c-0 in 30"]),
+    ("a sidecar", pod(inits=(sidecar("s", resources=LARGE),)), seen(box(), made("s", has=SMALL), made()), facts(), ["Resize"]),
+    ("an init container", pod(inits=({"name": "i", "image": "i:1", "resources": LARGE},)), seen(box(), made("i", has=SMALL)), facts(), ["Resize"]),
+    ("the pod around them", pod(), seen(box(), made()), facts(bounds=Resources(cpu_shares=2)), ["Resize"]),
+    ("the pod, while a container starts", pod("a", "b"), seen(box(), made("a")), facts("b", bounds=Resources(cpu_shares=2)), ["StartContainer b 0 0"]),
+    ("the pod, while one is killed", pod("a", "b"), seen(box(), made("a"), made("b")), facts(bounds=Resources(cpu_shares=2), busy={"kill:a": NOW}), []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "obj", "observed", "known", "expected"), RESIZE, ids=[c[0] for c in RESIZE])
+def test_resize(name: str, obj: Any, observed: Any, known: Any, expected: list[str]) -> None:
+    assert words(steps(obj, observed, known)) == expected

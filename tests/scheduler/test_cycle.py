@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jota.scheduler.cycle import Cycle
-from jota.scheduler.pod import Container, Pod, Requests, Spec, shape_of
+from jota.scheduler.pod import Container, Pod, Requests, Shapes, Spec, shape_of
 from jota.scheduler.profile import default_profile
 from jota.scheduler.snapshot import Node, NodeMeta, NodeSpec, NodeStatus, Snapshot, Taint
 
@@ -133,3 +135,28 @@ def test_pods_decode_from_the_wire() -> None:
     pod = msgspec.json.decode(raw, type=Pod)
     assert pod.spec.priority == 7
     assert shape_of(pod.spec).requests == {"pods": 1.0}
+
+
+def counted(spec: str, allocated: str, actual: str, *, reason: str = "", seen: int = 2) -> float:
+    """The cpu that a pod counts as, of generation 2."""
+    shown = {"name": "c", "allocatedResources": {"cpu": allocated}, "resources": {"requests": {"cpu": actual}}}
+    conditions = [{"type": "PodResizePending", "status": "True", "reason": reason}] if reason else []
+    pod = {
+        "metadata": {"name": "p", "namespace": "d", "generation": 2},
+        "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": spec}}}]},
+        "status": {"observedGeneration": seen, "containerStatuses": [shown], "conditions": conditions},
+    }
+    return Shapes().of(Pod.from_json(json.dumps(pod).encode())).requests["cpu"]
+
+
+def test_a_pod_that_is_resized_counts_as_the_largest() -> None:
+    assert counted("100m", "300m", "200m", seen=1) == 300  # its node has not seen the spec
+    assert counted("400m", "300m", "200m", reason="Deferred") == 400
+    assert counted("400m", "300m", "350m", reason="Infeasible") == 350
+    assert counted("100m", "100m", "100m") == 100
+
+
+def test_what_a_pod_asks_for_as_a_whole_takes_the_place_of_the_sum() -> None:
+    one = Container(Requests({"cpu": "100m", "memory": "1Mi", "example.com/x": "1"}))
+    shape = shape_of(Spec(containers=[one, one], resources=Requests({"cpu": "1"}), overhead={"cpu": "50m"}))
+    assert shape.requests == {"cpu": 1050, "memory": 2 << 20, "example.com/x": 2, "pods": 1}

@@ -51,7 +51,7 @@ T = TypeVar("T")
 Finish = Callable[[Call, Object, Object], list[FieldError]]
 """(call, new, old): the rules of a subresource that writes a part of its own; may change `new`, gives its errors."""
 WHOLE = ("approval", "ephemeralcontainers", "resize")
-"""Subresources that are written as the whole object: mutating webhooks may change it there too."""
+"""Subresources that are written as the whole object: mutating webhooks may change it, and quota counts it, there too."""
 GENERATE_TRIES = 8
 UPDATE_TRIES = 5
 """How often a write without a resourceVersion is tried again on the newest object (upstream: 5 for patches)."""
@@ -440,7 +440,7 @@ class Engine:
         said = self.voices(served, subresource)
         for validate in said.validate:
             validate(attrs)
-        if finish is None:
+        if finish is None or subresource in WHOLE:
             self._allocate(served, attrs, said)
         if _unchanged(new, old):
             return True

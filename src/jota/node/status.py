@@ -387,7 +387,11 @@ def difference(old: Object, new: Object) -> Object | None:
         if key == "conditions":
             held = {c["type"]: c for c in old.get("conditions") or []}
             own = (*OWN_CONDITIONS, *PASSING_CONDITIONS)
-            changed = [c for c in value if c["type"] in own and held.get(c["type"]) != c]
+            changed = [
+                {**dict.fromkeys(was.keys() - c.keys()), **c}  # a reason that is gone must be taken away by name
+                for c in value
+                if c["type"] in own and (was := held.get(c["type"], {})) != c
+            ]
             gone = {*PASSING_CONDITIONS} & held.keys() - {c["type"] for c in value}
             changed += [{"$patch": "delete", "type": name} for name in sorted(gone)]
             if changed:
