@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jota.node.model import Facts, Stop, Verdict
+from jota.node.model import Facts, Resizing, Stop, Verdict
 from jota.node.plan import Plan, plan
 from jota.node.status import build, difference
 
@@ -184,3 +184,69 @@ def test_the_patch_tells_only_what_changed() -> None:
     }
     moved = difference({"podIPs": [{"ip": "1.1.1.1"}]}, {"podIPs": [{"ip": "2.2.2.2"}]})
     assert moved == {"podIPs": [{"$patch": "replace"}, {"ip": "2.2.2.2"}]}
+
+
+def test_a_reason_that_is_over_is_taken_away_by_name() -> None:
+    """A strategic merge keeps what the patch does not name."""
+    was = {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "m"}
+    assert difference({"conditions": [was]}, {"conditions": [{"type": "Ready", "status": "True"}]}) == {
+        "conditions": [{"type": "Ready", "status": "True", "reason": None, "message": None}]
+    }
+
+
+# -- resizes
+
+
+def cpu(amount: str, **more: Any) -> dict[str, Any]:
+    return {"requests": {"cpu": amount, **more}}
+
+
+SIZES = [
+    ("waits", seen(box()), "200m", None, None),
+    ("runs as allocated", seen(box(), made(has=cpu("200m"))), "200m", "200m", cpu("200m")),
+    ("is not there yet", seen(box(), made(has=cpu("100m"))), "200m", "200m", cpu("100m")),
+    ("made by one who kept no note", seen(box(), made()), "200m", "200m", cpu("200m")),
+    ("ended", seen(box(), made(state="exited", exit=1, has=cpu("100m"))), "200m", "200m", cpu("200m")),
+]
+
+
+@pytest.mark.parametrize(("name", "observed", "allocated", "shows", "has"), SIZES, ids=[c[0] for c in SIZES])
+def test_what_is_allocated_and_what_there_is(name: str, observed: Any, allocated: str, shows: Any, has: Any) -> None:
+    obj = pod("c", containers=[{"name": "c", "image": "c:1", "resources": cpu(allocated)}])
+    (status,) = shown(obj, observed)["containerStatuses"]
+    assert status.get("allocatedResources") == (shows and {"cpu": shows})
+    assert status.get("resources") == has
+
+
+def test_a_container_without_resources_has_none() -> None:
+    (status,) = shown(pod(), seen(box(), made(has={})))["containerStatuses"]
+    assert (status["resources"], "allocatedResources" in status) == ({}, False)
+
+
+def test_other_resources_are_shown_as_allocated() -> None:
+    wanted = cpu("200m", **{"example.com/x": "1"})
+    obj = pod("c", containers=[{"name": "c", "image": "c:1", "resources": wanted}])
+    (status,) = shown(obj, seen(box(), made(has=cpu("100m", **{"example.com/x": "1"}))))["containerStatuses"]
+    assert status["resources"] == cpu("100m", **{"example.com/x": "1"})
+
+
+def test_conditions_of_a_resize_come_and_go() -> None:
+    obj, observed = pod(), seen(box(), made())
+    before = shown(obj, observed)
+    late = facts(pending=Resizing("Deferred", "no room", 2, NOW), progress=Resizing("", "", 1, NOW - 5))
+    during = shown(obj | {"status": before}, observed, late)
+    pending, progress = during["conditions"][-2:]
+    assert pending["type"] == "PodResizePending"
+    assert {k: pending[k] for k in ("status", "reason", "message", "observedGeneration")} == {
+        "status": "True", "reason": "Deferred", "message": "no room", "observedGeneration": 2,
+    }  # fmt: skip
+    assert (progress["type"], progress["observedGeneration"], "reason" in progress) == ("PodResizeInProgress", 1, False)
+    after = shown(obj | {"status": during}, observed)
+    assert difference(during, after) == {
+        "conditions": [
+            {"$patch": "delete", "type": "PodResizeInProgress"},
+            {"$patch": "delete", "type": "PodResizePending"},
+        ]
+    }
+    ended = shown(policy("Never") | {"status": during}, seen(box(), made("c", "exited")), late)
+    assert [c["type"] for c in ended["conditions"] if "Resize" in c["type"]] == []
