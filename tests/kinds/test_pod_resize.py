@@ -72,11 +72,12 @@ def test_changes(name: str, change: Callable[[Object], Any], errors: list[str]) 
 
 
 def test_the_pods_own_resources_stay_when_they_are_left_out_and_cannot_be_taken_away() -> None:
-    old = pod(resources={"requests": {"cpu": "4", "memory": "4Gi"}})
+    old = pod(resources={"requests": {"cpu": "4", "memory": "4Gi"}, "limits": {"cpu": "5"}})
     assert resized(old, lambda s: s.pop("resources")) == []
     assert resized(old, lambda s: s["resources"]["requests"].update(cpu="5")) == []
-    assert resized(old, lambda s: s["resources"]["requests"].pop("cpu")) == [
-        "spec.resources.requests: Forbidden: pod-level resource requests cannot be removed"
+    assert resized(old, lambda s: s["resources"]["requests"].pop("cpu")) == []  # that of the containers together
+    assert resized(old, lambda s: s["resources"]["limits"].pop("cpu")) == [
+        "spec.resources.limits: Forbidden: pod-level resource limits cannot be removed"
     ]
 
 

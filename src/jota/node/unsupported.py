@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from jota.node.model import Object, parts
 
-_POD = {
-    "resources": "pod-level resources",
-}
 _CONTEXT = {
     "seLinuxOptions": "SELinux labels",
     "windowsOptions": "Windows options",
@@ -20,7 +17,7 @@ _CONTEXT = {
 def complaints(pod: Object) -> list[str]:
     """One text per unsupported wish, with its field path."""
     spec = pod["spec"]
-    out = [f"spec.{field}: {what} are not supported" for field, what in _POD.items() if spec.get(field)]
+    out = []
     if spec.get("hostUsers") is False:
         out.append("spec.hostUsers: user namespaces are not supported; the pod uses the host's")
     out += _context("spec.securityContext", spec.get("securityContext") or {})

@@ -8,6 +8,7 @@ Next: validate.py.
 from __future__ import annotations
 
 from jota.kinds.core.pod.volumes import default_volumes, pull_policy
+from jota.kinds.core.pod.whole import default_whole
 from jota.kinds.quantities import canonical_resources, canonical_text
 from jota.kinds.shape import Object, attach, part, parts, put_missing, text
 
@@ -25,6 +26,8 @@ def default_pod(pod: Object) -> None:
     if spec.get("hostNetwork") is True:
         for container in parts(spec, "ephemeralContainers"):
             _host_ports(container)
+    if spec.get("resources"):
+        default_whole(spec)
 
 
 def default_template(owner: Object, key: str = "template") -> None:

@@ -11,9 +11,9 @@ import ipaddress
 from jota.kinds import labels, names
 from jota.kinds.core.pod.containers import validate_containers
 from jota.kinds.core.pod.placement import validate_placement
-from jota.kinds.core.pod.resources import validate_resources
 from jota.kinds.core.pod.security import MAX_ID, validate_pod_security
 from jota.kinds.core.pod.validate_volumes import validate_volumes
+from jota.kinds.core.pod.whole import validate_whole
 from jota.kinds.lifecycle.participants import validate_responders
 from jota.kinds.shape import Object, meta, part, parts, strings, text, texts
 from jota.meta.errors import FieldError, duplicate, forbidden_field, invalid, not_supported, required
@@ -59,7 +59,7 @@ def validate_pod_spec(spec: Object, path: str, extra_volumes: tuple[str, ...] = 
     validate_pod_security(spec, path, errors)
     _names(spec, path, errors)
     if spec.get("resources"):
-        validate_resources(part(spec, "resources"), f"{path}.resources", errors)
+        validate_whole(spec, f"{path}.resources", errors)
     seconds = spec.get("activeDeadlineSeconds")
     if type(seconds) is int and not 1 <= seconds <= MAX_ID:
         detail = f"must be between 1 and {MAX_ID}, inclusive"
