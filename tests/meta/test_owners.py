@@ -36,7 +36,7 @@ def entry(random: Random) -> dict[str, Any]:
     out["apiVersion"] = random.choice(["v1", "v1", "v2"])
     if time := random.choice(TIMES):
         out["time"] = time
-    out |= {"fieldsType": "FieldsV1", "fieldsV1": fields}
+    out |= {"fieldsType": "FieldsV1", "fieldsV1": fieldset.ordered(fields)}  # as all that is written
     if writer.subresource:
         out["subresource"] = writer.subresource
     return out
@@ -77,3 +77,14 @@ def test_what_others_own_of_other_fields_is_not_even_encoded_anew() -> None:
 def test_a_list_that_is_not_one_is_refused() -> None:
     with pytest.raises(msgspec.DecodeError):
         owners.updated(b'[{"manager":"x"}]', "status", {"f:status": {}}, None, WRITERS[0], NOW)
+
+
+def test_sets_are_written_in_upstreams_order() -> None:
+    """Clients in Go keep the bytes of a set, and compare them with those that another client of theirs has encoded."""
+    shuffled = {"f:b": {"k:{}": {}, "f:x": {}, ".": {}}, "f:a": {}}
+    wanted = b'{"f:a":{},"f:b":{".":{},"f:x":{},"k:{}":{}}}'
+    assert orjson.dumps(fieldset.ordered(shuffled)) == wanted
+    again = orjson.loads(wanted)
+    assert fieldset.ordered(again) is again
+    made = owners.updated(b"[]", "status", {"f:status": shuffled}, None, WRITERS[0], NOW)
+    assert b'"fieldsV1":{"f:status":' + wanted + b"}" in made

@@ -162,12 +162,3 @@ def test_numbers_and_texts(number: int, fraction: float, text: str) -> None:
     crd = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "spec": {"versions": [version]}}
     seen = protobuf.decode(protobuf_encode.object_(crd))["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     assert (seen["maxLength"], seen["minimum"], seen.get("title", "")) == (number, fraction, text)
-
-
-def test_sets_of_fields_are_written_in_upstreams_order() -> None:
-    """Typed clients keep these bytes, and compare them with what another client of theirs has encoded in order."""
-    fields = {"f:spec": {"f:b": {}, ".": {}, 'k:{"name":"c"}': {}, "f:a": {}}, "f:metadata": {}}
-    entry = {"manager": "k", "fieldsType": "FieldsV1", "fieldsV1": fields}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "managedFields": [entry]}}
-    wanted = rb'{"f:metadata":{},"f:spec":{".":{},"f:a":{},"f:b":{},"k:{\"name\":\"c\"}":{}}}'
-    assert wanted in protobuf_encode.object_(pod)

@@ -15,7 +15,7 @@ def track(call: Call, new: Object, old: Object | None, subresource: str, now: st
     if shape is not None and shape.fields is not None and not new["metadata"].get("managedFields"):
         _track({"metadata": new["metadata"]}, call, None, "", now)
         owners = new["metadata"].get("managedFields") or [_entry(call, now)]
-        owners[0]["fieldsV1"] |= shape.fields
+        owners[0]["fieldsV1"] = dict(sorted((owners[0]["fieldsV1"] | shape.fields).items()))
         new["metadata"]["managedFields"] = owners
         return
     _track(new, call, old, subresource, now)

@@ -77,7 +77,7 @@ def _entry(m: _Manager) -> Object:
     out: Object = {"manager": m.manager, "operation": m.operation, "apiVersion": m.api_version}
     if m.time:
         out["time"] = m.time
-    out |= {"fieldsType": "FieldsV1", "fieldsV1": m.fields}
+    out |= {"fieldsType": "FieldsV1", "fieldsV1": fieldset.ordered(m.fields)}
     if m.subresource:
         out["subresource"] = m.subresource
     return out

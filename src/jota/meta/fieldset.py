@@ -52,6 +52,19 @@ def union_roots(a: FieldSet, b: FieldSet) -> FieldSet:
     return union(a, b)
 
 
+def ordered(tree: FieldSet) -> FieldSet:
+    """The set with its keys in the order in which upstream writes them: clients in Go keep the bytes of a set, and compare them
+    with those that they encode themselves. `tree` itself when it is in order."""
+    out: FieldSet = {}
+    last, moved = "", False
+    for key, child in tree.items():
+        sorted_ = ordered(child) if child else child
+        moved = moved or key < last or sorted_ is not child
+        out[key] = sorted_
+        last = key
+    return dict(sorted(out.items())) if moved else tree
+
+
 def subtract(a: FieldSet, b: FieldSet) -> FieldSet:
     """What is in `a` and not in `b`; a leaf of `b` takes everything below it away. {} when nothing is left, `a` itself
     when nothing is taken."""

@@ -104,11 +104,11 @@ def _encoded(e: _Entry, key: str, fields: FieldSet, gone: bool) -> bytes:
     if gone or not fields:
         sets.pop(key, None)
     if fields:
-        sets[key] = msgspec.Raw(orjson.dumps(fields[key]))
+        sets[key] = msgspec.Raw(orjson.dumps(fields[key], option=orjson.OPT_SORT_KEYS))
     head: Object = {"manager": e.manager, "operation": e.operation, "apiVersion": e.apiVersion}
     if e.time:
         head["time"] = e.time
-    parts = b",".join([orjson.dumps(name) + b":" + bytes(have) for name, have in sets.items()])
+    parts = b",".join([orjson.dumps(name) + b":" + bytes(have) for name, have in sorted(sets.items())])
     tail = b',"subresource":' + orjson.dumps(e.subresource) if e.subresource else b""
     return b'%b,"fieldsType":"FieldsV1","fieldsV1":{%b}%b}' % (orjson.dumps(head)[:-1], parts, tail)
 

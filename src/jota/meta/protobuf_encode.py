@@ -182,13 +182,8 @@ def _duration(value: Any) -> bytes:
 
 
 def _raw_json(value: Any) -> bytes:
-    """RawExtension, JSON: one bytes field that holds JSON."""
+    """RawExtension, FieldsV1, JSON: one bytes field that holds JSON."""
     return _part(1, orjson.dumps(value))
-
-
-def _field_set(value: Any) -> bytes:
-    """FieldsV1: the same, in upstream's order of keys, for clients compare the bytes with what they encode themselves."""
-    return _part(1, orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
 
 
 def _items(value: Any) -> bytes:
@@ -218,7 +213,7 @@ _WRITERS: dict[str, _Writer] = {
     "MicroTime": _time,
     "Duration": _duration,
     "RawExtension": _raw_json,
-    "FieldsV1": _field_set,
+    "FieldsV1": _raw_json,
     "JSON": _raw_json,
     "ExtraValue": _items,
     "AttestationValue": _items,
