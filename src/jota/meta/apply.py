@@ -61,7 +61,7 @@ def _decode(entries: Any, trusted: bool = True) -> list[_Manager]:
                 str(entry.get("apiVersion") or ""),
                 str(entry.get("subresource") or ""),
                 str(entry.get("time") or ""),
-                entry.get("fieldsV1") or LEAF,
+                (entry.get("fieldsV1") or LEAF) if trusted else fieldset.ordered(entry["fieldsV1"]),
             )
         )
     return found
@@ -77,7 +77,7 @@ def _entry(m: _Manager) -> Object:
     out: Object = {"manager": m.manager, "operation": m.operation, "apiVersion": m.api_version}
     if m.time:
         out["time"] = m.time
-    out |= {"fieldsType": "FieldsV1", "fieldsV1": fieldset.ordered(m.fields)}
+    out |= {"fieldsType": "FieldsV1", "fieldsV1": m.fields}
     if m.subresource:
         out["subresource"] = m.subresource
     return out
@@ -111,7 +111,7 @@ def extract(obj: Object, schema: str | Type | None) -> FieldSet:
     that lack their key or repeat it."""
     stripped = _strip(obj)
     try:
-        return fieldset.extract(stripped, root_of(schema))
+        return fieldset.ordered(fieldset.extract(stripped, root_of(schema)))
     except fieldset.BadList as e:
         raise _untyped(obj, e) from None
 
@@ -181,7 +181,7 @@ def note_update(
     if not managers:
         return entries  # nobody tracks this object
     own = _Manager(manager, "Update", api_version, subresource, time, LEAF)
-    made = _noted(managers, own, changed, removed)
+    made = _noted(managers, own, fieldset.ordered(changed), removed)
     return entries if made is None else made
 
 
@@ -196,8 +196,9 @@ def _changes(
 ) -> tuple[FieldSet | None, FieldSet | None]:
     after = _strip(new, unchanged)
     if live is not None:
-        return fieldset.compare(_strip(live, unchanged), after, root)
-    found = {"f:" + k: fieldset.created_segment(v, fieldset.child_type(root, k)) for k, v in after.items()}
+        changed, removed = fieldset.compare(_strip(live, unchanged), after, root)
+        return changed and fieldset.ordered(changed), removed
+    found = {"f:" + k: fieldset.created_segment(after[k], fieldset.child_type(root, k)) for k in sorted(after)}
     return found or None, None
 
 

@@ -42,7 +42,7 @@ def union(a: FieldSet, b: FieldSet) -> FieldSet:
     for key, child in b.items():
         have = a.get(key)
         out[key] = child if have is None else (LEAF if key == _SELF else union(have, child))
-    return out
+    return out if len(out) == len(a) else dict(sorted(out.items()))
 
 
 def union_roots(a: FieldSet, b: FieldSet) -> FieldSet:
@@ -54,7 +54,7 @@ def union_roots(a: FieldSet, b: FieldSet) -> FieldSet:
 
 def ordered(tree: FieldSet) -> FieldSet:
     """The set with its keys in the order in which upstream writes them: clients in Go keep the bytes of a set, and compare them
-    with those that they encode themselves. `tree` itself when it is in order."""
+    with those that they encode themselves. `tree` itself when it is in order. Union and subtraction keep the order."""
     out: FieldSet = {}
     last, moved = "", False
     for key, child in tree.items():
@@ -269,7 +269,7 @@ def _nested(value: dict[str, Any]) -> bool:
 def _flat(keys: tuple[str, ...], struct: bool) -> FieldSet:
     """The set of a map of scalars, which its keys alone decide: conditions, labels, addresses."""
     out: FieldSet = {} if struct else {_SELF: LEAF}
-    for key in keys:
+    for key in sorted(keys):
         out["f:" + key] = LEAF
     return out
 
@@ -282,12 +282,12 @@ def created_segment(value: Any, type: Type) -> FieldSet:
     if not isinstance(value, dict) or not _nested(value):
         return created(value, type)  # its keys are all that counts
     data = orjson.dumps(value)
-    return created(value, type) if len(data) > _MEMO_LIMIT else _memo(data, type)
+    return ordered(created(value, type)) if len(data) > _MEMO_LIMIT else _memo(data, type)
 
 
 @lru_cache(maxsize=256)
 def _memo(data: bytes, type: Type) -> FieldSet:
-    return created(orjson.loads(data), type)
+    return ordered(created(orjson.loads(data), type))
 
 
 def compare(old: Any, new: Any, type: Type) -> tuple[FieldSet | None, FieldSet | None]:
