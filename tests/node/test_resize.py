@@ -161,6 +161,28 @@ def test_a_pod_that_is_being_shrunk_still_holds_what_it_has(tmp_path: Path) -> N
     play(tmp_path, story)
 
 
+def test_the_place_of_a_pod_that_the_api_has_forgotten_is_free(tmp_path: Path) -> None:
+    """Deleted by force: its containers still end, but whoever was scheduled in its place is let in."""
+
+    async def story(w: World) -> None:
+        w.runtime.stops["c"] = lambda c: None
+        await w.create(pod("web", container(resources=sized("900m")), terminationGracePeriodSeconds=30))
+        await w.until_phase("Running")
+        await w.create(pod("small", container("s", resources=sized("50m"))))
+        await w.until_phase("Running", "small")
+        await resize(w, sized("500m"), "small", "s")
+        await w.settle()
+        assert (await conditions(w, "small"))["Pending"]["reason"] == "Deferred"
+        await w.api.client.delete(PODS, "web", "default", grace=0)
+        await w.settle()
+        assert w.runtime.is_running("c")
+        assert (await shown(w, "small"))[1] == sized("500m")
+        await w.create(pod("next", container("n", resources=sized("500m"))))
+        await w.until_phase("Running", "next")
+
+    play(tmp_path, story)
+
+
 def test_what_the_downward_api_and_restarts_show_is_what_is_allocated(tmp_path: Path) -> None:
     async def story(w: World) -> None:
         field = {"resourceFieldRef": {"resource": "requests.cpu", "divisor": "1m"}}

@@ -192,6 +192,7 @@ class NodeAgent:
         self._finished.pop(uid, None)
         if (worker := self.workers.get(uid)) is not None:
             worker.gone(last)
+            self.kit.resizes.look()
 
     def _adopt(self, pod: Object) -> None:
         worker = PodWorker(self.kit, pod)
@@ -228,10 +229,11 @@ class NodeAgent:
         return self._beside(None)
 
     def _beside(self, worker: PodWorker | None) -> list[Object]:
-        """Pods that occupy resources here, as allocated: admitted, not over, and not this one (of one that is torn down the API
-        may know no more, and the scheduler count on its place); a mirror pod is one of the node's pods too."""
+        """Pods that occupy resources here, as allocated: admitted, not over, and not this one; a mirror pod is one of the node's
+        pods too. Of one whose containers have ended, or still end, the API may know no more: the scheduler counts on its place,
+        and so does the kubelet."""
         others = [w for w in self.workers.values() if w is not worker and w.facts.verdict is None and w.uid not in self._in_doubt]
-        running = [w for w in others if not w.facts.torn_down and not _over(w.pod)]
+        running = [w for w in others if not w.writer.gone and not w.facts.torn_down and not _over(w.pod)]
         return [
             w.allocated if w.facts.progress is None else held(w.allocated, w.seen) for w in running
         ] + self.mirror.shown()
