@@ -107,6 +107,33 @@ def test_a_finished_pod_makes_room() -> None:
     asyncio.run(story())
 
 
+def test_a_pod_that_was_resized_to_less_makes_room_once_its_node_has_done_it() -> None:
+    async def story() -> None:
+        async with cluster(node("a")) as api:
+            await api.client.create(PODS, pod("large", "900m"), "default")
+            await api.advance(1)
+            await shows(api, "large", "900m", 1)
+            await api.client.create(PODS, pod("waits", "500m"), "default")
+            await api.advance(1)
+            patch = {"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "200m"}}}]}}
+            await api.client.patch(PODS, "large", "default", patch, type="strategic", subresource="resize")
+            await api.advance(1)
+            assert (await where(api))["waits"] == ""
+            await shows(api, "large", "200m", 2)
+            await api.advance(1)
+            assert (await where(api))["waits"] == "a"
+
+    asyncio.run(story())
+
+
+async def shows(api: ApiServer, name: str, cpu: str, generation: int) -> None:
+    """The node says that the pod runs, with this much cpu."""
+    given = {"allocatedResources": {"cpu": cpu}, "resources": {"requests": {"cpu": cpu}}}
+    container = {"name": "c", "image": "x", "imageID": "", "ready": True, "restartCount": 0, "state": {"running": {}}}
+    status = {"phase": "Running", "observedGeneration": generation, "containerStatuses": [{**container, **given}]}
+    await api.client.patch(PODS, name, "default", {"status": status}, subresource="status")
+
+
 def test_gated_pods_and_other_schedulers_pods_are_left_alone() -> None:
     async def story() -> None:
         async with cluster(node("a")) as api:
