@@ -274,7 +274,9 @@ def test_a_forced_delete_leaves_nothing_behind(tmp_path: Path) -> None:
             w.runtime.stops["c"] = lambda c: None
             await w.api.client.delete(PODS, "web", "default", grace=0)
             assert not await w.exists()
-            await w.until(lambda: not (w.runtime.made or w.runtime.boxes or w.network.held or w.agent.workers), within=15)
+            await w.until(
+                lambda: not (w.runtime.made or w.runtime.boxes or w.network.held or w.agent.workers), within=15
+            )
 
     asyncio.run(story())
 

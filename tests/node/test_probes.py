@@ -165,7 +165,12 @@ class Bench:
             async with asyncio.TaskGroup() as group:
                 note = lambda cid, kind, ok: self.settled.append((self.clock.now() - NOW, kind, ok))  # noqa: E731
                 self.prober = Prober(
-                    self.runtime, self.clock, Random(1), group, note, lambda _, text: self.told.append(text)
+                    self.runtime,
+                    self.clock,
+                    Random(1),
+                    group,
+                    note,
+                    lambda _, reason, text: self.told.append(f"{reason}: {text}"),
                 )
                 self.update()
                 await body(self)
@@ -178,6 +183,21 @@ class Bench:
 
     def calls(self, kind: str) -> int:
         return sum(command == [kind] for _, command in self.runtime.execs)
+
+
+def test_a_redirect_to_another_host_passes_with_a_warning() -> None:
+    b = Bench()
+
+    async def away(port: int, asked: list[bytes]) -> None:
+        async with asyncio.TaskGroup() as group:
+            told: list[tuple[str, ...]] = []
+            prober = Prober(b.runtime, b.clock, Random(1), group, lambda *_: None, lambda *said: told.append(said))
+            probe = {"httpGet": {"host": "127.0.0.1", "port": port}}
+            assert await prober._once({"name": "c"}, probe, "c-0", "liveness", "10.0.0.1") is None
+            text = "Liveness probe warning: Probe terminated redirects, Response body: away"
+            assert told == [("c", "ProbeWarning", text)]
+
+    serve(b"HTTP/1.1 302 Found\r\nLocation: http://example.invalid/\r\nContent-Length: 4\r\n\r\naway", away)
 
 
 def test_readiness_begins_at_once_and_is_retried_quickly() -> None:
@@ -209,7 +229,7 @@ def test_failures_settle_after_the_threshold() -> None:
         assert len(b.settled) == 1
         await b.clock.advance(2)
         assert b.settled[1:] == [(11.0, "liveness", False)]
-        assert b.told == ["Liveness probe failed: no"] * 3
+        assert b.told == ["Unhealthy: Liveness probe failed: no"] * 3
 
     b.run(body)
 

@@ -297,8 +297,8 @@ class PodWorker:
         self.facts.probes[container_id, kind] = passed
         self.wake()
 
-    def _unhealthy(self, container: str, message: str) -> None:
-        self.events.warning("Unhealthy", message, container)
+    def _unhealthy(self, container: str, reason: str, message: str) -> None:
+        self.events.warning(reason, message, container)
 
     def _learn_remains(self) -> None:
         """Read what newly dead containers left, once."""

@@ -21,8 +21,8 @@ from jota.runtime.protocol import Runtime, RuntimeFault
 KINDS = ("startup", "liveness", "readiness")
 Settled = Callable[[str, str, bool], None]
 """(container id, kind, passed)"""
-Tell = Callable[[str, str], None]
-"""(container name, message): an Unhealthy event."""
+Tell = Callable[[str, str, str], None]
+"""(container name, reason, message): a warning, Unhealthy or ProbeWarning."""
 FIRST_RETRIES = (0.02, 0.05, 0.1, 0.2, 0.5)
 """Seconds between the first attempts of a probe that has not passed yet; they do not count as failures."""
 TEXT_LIMIT = 512
@@ -82,7 +82,7 @@ class Prober:
         good = bad = tries = 0
         held: bool | None = None
         while True:
-            failure = await self._once(container, probe, cid, ip)
+            failure = await self._once(container, probe, cid, kind, ip)
             if failure is None:
                 good, bad = good + 1, 0
             elif held is None and kind != "liveness" and tries < len(FIRST_RETRIES):
@@ -91,7 +91,7 @@ class Prober:
                 continue
             else:
                 good, bad = 0, bad + 1
-                self._tell(container["name"], f"{kind.capitalize()} probe failed: {failure}")
+                self._tell(container["name"], "Unhealthy", f"{kind.capitalize()} probe failed: {failure}")
             if good >= need[0] and held is not True:
                 held = True
                 self._settle(cid, kind, True)
@@ -107,11 +107,11 @@ class Prober:
             self._passed.add(cid)
         self._settled(cid, kind, passed)
 
-    async def _once(self, container: Object, probe: Object, cid: str, ip: str) -> str | None:
+    async def _once(self, container: Object, probe: Object, cid: str, kind: str, ip: str) -> str | None:
         """None when the check passed, else why not."""
         timeout = float(probe.get("timeoutSeconds") or 1)
         try:
-            return await self._check(container, probe, cid, ip, timeout) or None
+            return await self._check(container, probe, cid, kind, ip, timeout) or None
         except TimeoutError:
             if probe.get("exec"):
                 return (
@@ -121,14 +121,17 @@ class Prober:
         except (RuntimeFault, OSError, ValueError) as e:
             return str(e)
 
-    async def _check(self, container: Object, probe: Object, cid: str, ip: str, timeout: float) -> str:
+    async def _check(self, container: Object, probe: Object, cid: str, kind: str, ip: str, timeout: float) -> str:
         if action := probe.get("exec"):
             code, out, err = await self._runtime.exec_sync(cid, action.get("command") or [], timeout)
             text = (out + err).decode("utf-8", "replace")[:TEXT_LIMIT]
             return "" if code == 0 else text or f"command exited with code {code}"
         if action := probe.get("httpGet"):
             port = port_number(container, action["port"])
-            status, _ = await http.get(action, action.get("host") or ip, port, timeout)
+            status, body = await http.get(action, action.get("host") or ip, port, timeout)
+            if 300 <= status < 400:  # it leads elsewhere, where nobody looked: the kubelet lets that pass, and says so
+                text = f"{kind.capitalize()} probe warning: Probe terminated redirects, Response body: {body}"
+                self._tell(container["name"], "ProbeWarning", text)
             return "" if 200 <= status < 400 else f"HTTP probe failed with statuscode: {status}"
         if action := probe.get("tcpSocket"):
             return await tcp.connect(action.get("host") or ip, port_number(container, action["port"]), timeout)
