@@ -331,7 +331,7 @@ class NodeAgent:
         for s in await self._runtime.stats():
             if uid := owner.get(s.container_id):
                 use[uid] = use.get(uid, 0) + s.memory_working_set
-        pod = eviction.first_to_go((w.pod for w in self.workers.values() if w.facts.verdict is None), use)
+        pod = eviction.first_to_go((w.allocated for w in self.workers.values() if w.facts.verdict is None), use)
         if pod is None:
             return
         available = self._machine.memory().available
