@@ -262,6 +262,17 @@ def test_room() -> None:
     assert refused(with_resources({"requests": {"example.com/gpu": "5"}})) == ""
 
 
+def test_a_pod_of_another_system() -> None:
+    assert refused(pod(os={"name": "windows"})) == "PodOSNotSupported"
+    assert refused(pod(os={"name": "linux"})) == ""
+
+
+def test_a_hostname_that_overrides_all_of_it() -> None:
+    named = pod(hostnameOverride="over-there", hostname="h", subdomain="s")
+    assert hosts.node_hostname(named, "n1", "cluster.local") == "over-there"
+    assert "10.0.0.9\tover-there\n" in hosts.hosts_file(named, ["10.0.0.9"], "cluster.local")
+
+
 def test_init_containers_count_by_their_peak() -> None:
     big = {"name": "i", "image": "i", "resources": {"requests": {"cpu": "1500m"}}}
     side = {"name": "s", "image": "s", "restartPolicy": "Always", "resources": {"requests": {"cpu": "300m"}}}

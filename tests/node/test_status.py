@@ -24,6 +24,11 @@ def policy(name: str, *names: str, **more: Any) -> dict[str, Any]:
     return pod(*names, restartPolicy=name, **more)
 
 
+def own(of_pod: str, of_container: str) -> dict[str, Any]:
+    """A pod whose container has a restart policy of its own."""
+    return pod("c", restartPolicy=of_pod, containers=[{"name": "c", "image": "c:1", "restartPolicy": of_container}])
+
+
 PHASES = [
     ("nothing", pod(), seen(ip=""), "Pending"),
     ("created", pod(), seen(box(), made(state="created")), "Pending"),
@@ -35,6 +40,9 @@ PHASES = [
     ("succeeded", policy("Never"), seen(box(), made("c", "exited")), "Succeeded"),
     ("failed", policy("Never"), seen(box(), made("c", "exited", exit=1)), "Failed"),
     ("one of two failed", policy("Never", "a", "b"), seen(box(), made("a", "exited"), made("b", "exited", exit=1)), "Failed"),
+    ("its own policy restarts it", own("Never", "Always"), seen(box(), made("c", "exited", exit=1)), "Running"),
+    ("its own policy does not", own("Always", "Never"), seen(box(), made("c", "exited", exit=1)), "Failed"),
+    ("its own policy, succeeded", own("Always", "OnFailure"), seen(box(), made("c", "exited")), "Succeeded"),
     ("init runs", pod(inits=("i",)), seen(box(), made("i")), "Pending"),
     ("init failed, tries again", pod(inits=("i",)), seen(box(), made("i", "exited", exit=1)), "Pending"),
     ("init failed for good", policy("Never", inits=("i",)), seen(box(), made("i", "exited", exit=1)), "Failed"),

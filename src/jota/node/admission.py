@@ -1,7 +1,7 @@
 """The node's own check before it starts a pod: does it fit, is it wanted here? Pure. A refusal makes the pod Failed.
 
 The scheduler has checked the same against its cache; bindings race, nodes change, and nodeName can be set by hand.
-Reasons are the kubelet's: OutOfcpu, OutOfmemory, OutOfpods, NodeAffinity, NodePorts, SysctlForbidden, NodeName.
+Reasons are the kubelet's: PodOSNotSupported, OutOfcpu, OutOfmemory, OutOfpods, NodeAffinity, NodePorts, SysctlForbidden, NodeName.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from jota.node.security import forbidden_sysctls
 
 ANY = "0.0.0.0"
 NODE_AFFINITY = "NodeAffinity"
+OS = "linux"
 
 
 def pod_requests(pod: Object) -> dict[str, int]:
@@ -28,6 +29,8 @@ def check(
 ) -> Verdict | None:
     """Why `pod` may not run here beside `others` (the pods that hold resources); None when it may."""
     active = list(others)
+    if (pod["spec"].get("os") or {}).get("name", OS) != OS:
+        return Verdict("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
     if bad := forbidden_sysctls(pod):
         return Verdict("SysctlForbidden", f"forbidden sysctl: {bad[0]!r} not allowlisted".replace("'", '"'))
     if not selected(pod, labels, name):

@@ -16,15 +16,17 @@ MAX_SEARCH = 32
 
 
 def hostname(pod: Object) -> str:
-    """spec.hostname, else the pod's name, cut to what the kernel takes."""
+    """spec.hostnameOverride as it is; else spec.hostname or the pod's name, cut to what the kernel takes."""
     spec = pod["spec"]
-    name = spec.get("hostnameOverride") or spec.get("hostname") or pod["metadata"]["name"]
+    if override := spec.get("hostnameOverride"):
+        return str(override)
+    name = spec.get("hostname") or pod["metadata"]["name"]
     return str(name)[:MAX_NAME].rstrip("-.")
 
 
 def domain(pod: Object, cluster_domain: str) -> str:
-    """The pod's domain under its subdomain; "" without one."""
-    subdomain = pod["spec"].get("subdomain")
+    """The pod's domain under its subdomain; "" without one, and for a name that overrides all of it."""
+    subdomain = pod["spec"].get("subdomain") if not pod["spec"].get("hostnameOverride") else ""
     return f"{subdomain}.{pod['metadata']['namespace']}.svc.{cluster_domain}" if subdomain else ""
 
 

@@ -348,20 +348,25 @@ def _complete(pod: Object, seen: Observed, facts: Facts, now: float, out: Plan) 
 
 
 def should_restart(pod: Object, p: Part, c: Container) -> bool:
-    """Whether a container that ended runs again: container rules first, then the pod's policy."""
+    """Whether a container that ended runs again."""
+    return restarts(pod, p, c.exit_code)
+
+
+def restarts(pod: Object, p: Part, exit_code: int) -> bool:
+    """Whether a container that ended so runs again: container rules first, then the pod's policy."""
     if p.role == "sidecar":
         return True
     if p.role == "ephemeral":
         return False
     for rule in p.spec.get("restartPolicyRules") or []:
         codes = rule.get("exitCodes") or {}
-        if codes and (c.exit_code in codes.get("values", [])) == (codes.get("operator") == "In"):
+        if codes and (exit_code in codes.get("values", [])) == (codes.get("operator") == "In"):
             return bool(rule.get("action") == "Restart")
     policy = p.spec.get("restartPolicy") or pod["spec"].get("restartPolicy", "Always")
     if p.role == "init":
         # An init container that succeeded is done; one that failed follows the policy, Always meaning OnFailure.
-        return bool(c.exit_code != 0 and policy != "Never")
-    return bool(policy == "Always" or (policy == "OnFailure" and c.exit_code != 0))
+        return bool(exit_code != 0 and policy != "Never")
+    return bool(policy == "Always" or (policy == "OnFailure" and exit_code != 0))
 
 
 def ended(pod: Object, seen: Observed, current: Sandbox | None) -> bool:

@@ -15,7 +15,7 @@ import orjson
 from jota.aio.clock import rfc3339
 from jota.meta.quantity import Quantity
 from jota.node.model import RESOURCES, Facts, Object, Observed, Part, Resizing, Verdict, parts
-from jota.node.plan import Plan, should_restart, started, unsized
+from jota.node.plan import Plan, restarts, should_restart, started, unsized
 from jota.node.resources import COMPUTE, SIDES, pod_amounts
 from jota.runtime.protocol import Container
 
@@ -231,16 +231,15 @@ def phase(pod: Object, status: Object, gone: bool, verdict: Verdict | None) -> s
     """Pending | Running | Succeeded | Failed from container statuses, as the kubelet's getPhase."""
     if verdict is not None:
         return verdict.phase
-    policy = pod["spec"].get("restartPolicy", "Always")
     by_name = {s["name"]: s for section in SECTIONS.values() for s in status.get(section) or []}
     todo = [(p, by_name[p.name]) for p in parts(pod) if p.name in by_name and p.role != "ephemeral"]
     pending, failed = _init_counts([(p, s) for p, s in todo if p.role != "app"])
-    apps = [s for p, s in todo if p.role == "app"]
-    running = sum("running" in s["state"] for s in apps)
-    done = [e for s in apps if (e := _end(s)) is not None]
+    apps = [(p, s) for p, s in todo if p.role == "app"]
+    running = sum("running" in s["state"] for _, s in apps)
+    done = [(p, e) for p, s in apps if (e := _end(s)) is not None]
     waiting = len(apps) - running - len(done)
-    good = sum(e["exitCode"] == 0 for e in done)
-    if failed and policy == "Never":
+    good = sum(e["exitCode"] == 0 for _, e in done)
+    if any(not restarts(pod, p, e["exitCode"]) for p, e in failed):
         return "Failed"
     if gone and not running:
         return "Succeeded" if apps and good == len(apps) else "Failed"
@@ -250,15 +249,15 @@ def phase(pod: Object, status: Object, gone: bool, verdict: Verdict | None) -> s
         return "Pending"
     if running:
         return "Running"
-    if any("waiting" in s["state"] for s in apps) or policy == "Always":
+    if any("waiting" in s["state"] for _, s in apps) or any(restarts(pod, p, e["exitCode"]) for p, e in done):
         return "Running"
-    if good == len(done):
-        return "Succeeded"
-    return "Failed" if policy == "Never" else "Running"
+    return "Succeeded" if good == len(done) else "Failed"
 
 
-def _init_counts(inits: list[tuple[Part, Object]]) -> tuple[int, int]:
-    pending = failed = 0
+def _init_counts(inits: list[tuple[Part, Object]]) -> tuple[int, list[tuple[Part, Object]]]:
+    """(how many are not through, those that failed and how)"""
+    pending = 0
+    failed: list[tuple[Part, Object]] = []
     for p, s in inits:
         end = _end(s)
         if p.role == "sidecar":
@@ -266,7 +265,7 @@ def _init_counts(inits: list[tuple[Part, Object]]) -> tuple[int, int]:
         elif end is None:
             pending += 1
         elif end["exitCode"] != 0:
-            failed += 1
+            failed.append((p, end))
     return pending, failed
 
 

@@ -16,7 +16,7 @@ from jota.kinds.core.pod.validate_volumes import validate_volumes
 from jota.kinds.core.pod.whole import validate_whole
 from jota.kinds.lifecycle.participants import validate_responders
 from jota.kinds.shape import Object, meta, part, parts, strings, text, texts
-from jota.meta.errors import FieldError, duplicate, forbidden_field, invalid, not_supported, required
+from jota.meta.errors import FieldError, duplicate, forbidden_field, invalid, not_supported, required, too_long
 from jota.meta.names import validate_annotations
 
 MIRROR = "kubernetes.io/config.mirror"
@@ -25,6 +25,8 @@ RESTART_POLICIES = ["Always", "Never", "OnFailure"]
 DNS_POLICIES = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]
 PREEMPTION_POLICIES = ["Never", "PreemptLowerPriority"]
 BAD_ADDRESS = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+MOST_HOSTNAME = 64
+"""Bytes that the kernel takes for a name."""
 MAX_NAMESERVERS, MAX_SEARCHES, MAX_SEARCH_BYTES = 3, 32, 2048
 
 
@@ -143,6 +145,18 @@ def _names(spec: Object, path: str, errors: list[FieldError]) -> None:
                 errors.append(invalid(f"{path}.{field}", value, problem))
     if not text(spec, "schedulerName"):
         errors.append(required(f"{path}.schedulerName"))
+    if spec.get("hostnameOverride") is not None:
+        _override(spec, f"{path}.hostnameOverride", errors)
+
+
+def _override(spec: Object, path: str, errors: list[FieldError]) -> None:
+    for field in ("setHostnameAsFQDN", "hostNetwork"):
+        if spec.get(field) is True:
+            errors.append(forbidden_field(path, f"may not be specified when {field} is true"))
+    name = text(spec, "hostnameOverride")
+    if len(name) > MOST_HOSTNAME:
+        errors.append(too_long(path, MOST_HOSTNAME))
+    errors += [invalid(path, name, problem) for problem in names.dns_subdomain(name)]
 
 
 def _gates(spec: Object, path: str, errors: list[FieldError]) -> None:
