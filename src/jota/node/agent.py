@@ -232,7 +232,11 @@ class NodeAgent:
         """Pods that occupy resources here, as allocated: admitted, not over, and not this one; a mirror pod is one of the node's
         pods too. Of one whose containers have ended, or still end, the API may know no more: the scheduler counts on its place,
         and so does the kubelet."""
-        others = [w for w in self.workers.values() if w is not worker and w.facts.verdict is None and w.uid not in self._in_doubt]
+        others = [
+            w
+            for w in self.workers.values()
+            if w is not worker and w.facts.verdict is None and w.uid not in self._in_doubt
+        ]
         running = [w for w in others if not w.writer.gone and not w.facts.torn_down and not _over(w.pod)]
         return [
             w.allocated if w.facts.progress is None else held(w.allocated, w.seen) for w in running
