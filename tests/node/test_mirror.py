@@ -456,10 +456,14 @@ def test_what_is_no_time_is_text() -> None:
     assert lines(b"\xff\xfe").text == b"\xff\xfe"
 
 
+async def anybody(_: object) -> None:
+    """As for a request of the API server."""
+
+
 def kubelet(tmp_path: Path, itself: Itself | None, connect: Any = None) -> KubeletServer:
     clock = SystemClock()
     return KubeletServer(
-        FakeRuntime(clock), lambda: [shown()], clock=clock, node_name="n1", allow=lambda _r: True, itself=itself, connect=connect
+        FakeRuntime(clock), lambda: [shown()], clock=clock, node_name="n1", admit=anybody, itself=itself, connect=connect
     )  # fmt: skip
 
 

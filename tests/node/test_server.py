@@ -67,12 +67,17 @@ def kubelet(tmp_path):
     for n in (0, 1):
         (tmp_path / f"{n}.log").write_bytes(f"2026-01-02T03:04:05.000000000Z stdout F run {n}\n".encode())
     runtime = Runtime(tmp_path)
-    return KubeletServer(runtime, lambda: [POD], clock=SystemClock(), node_name="n1", allow=lambda r: r.user != "evil")
+
+    async def admit(request: Request) -> None:
+        if request.user == "evil":
+            raise ApiError(403, "Forbidden", "not you")
+
+    return KubeletServer(runtime, lambda: [POD], clock=SystemClock(), node_name="n1", admit=admit)
 
 
-def ask(kubelet, path, method="GET", *, certificate=b"der", user=None, headers=None):
+def ask(kubelet, path, method="GET", *, user=None, headers=None):
     path, _, query = path.partition("?")
-    request = Request(method, path, query, headers or {}, b"", Peer(certificate=certificate), user)
+    request = Request(method, path, query, headers or {}, b"", Peer(), user)
 
     async def main():
         response = await kubelet.handle(request)
@@ -85,8 +90,7 @@ def ask(kubelet, path, method="GET", *, certificate=b"der", user=None, headers=N
     return asyncio.run(main())
 
 
-def test_only_verified_and_allowed_clients_get_in(kubelet):
-    assert ask(kubelet, "/healthz", certificate=None)[0] == 401
+def test_only_who_is_admitted_gets_in(kubelet):
     assert ask(kubelet, "/healthz", user="evil")[0] == 403
     assert ask(kubelet, "/healthz") == (200, b"ok")
 

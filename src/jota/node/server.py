@@ -1,7 +1,7 @@
 """The kubelet's HTTP API (port 10250) as a Handler: logs, exec, attach, port-forward, pods, metrics of one node.
 
-Requests come from the API server (which passes users' requests on after authorising them) and from scrapers, over TLS
-with a client certificate that `allow` accepts. No sockets here: `wire/http.py` serves it. Sessions are spoken by
+Requests come from the API server (which passes users' requests on after authorising them) and from scrapers, over TLS;
+`admit` (`node/access.py`) says who may. No sockets here: `wire/http.py` serves it. Sessions are spoken by
 `wire/remotecommand.py` and `wire/portforward.py`, log files read by `node/logs.py`.
 """
 
@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote
 import orjson
 
 from jota.aio.clock import Clock, parse_rfc3339
-from jota.meta.errors import ApiError, bad_request, path_not_found, unauthorized
+from jota.meta.errors import ApiError, bad_request, path_not_found
 from jota.node import mirror, summary
 from jota.node.agentlog import Lines
 from jota.node.itself import CONTAINER, Itself
@@ -49,28 +49,25 @@ class KubeletServer:
         *,
         clock: Clock,
         node_name: str,
-        allow: Callable[[Request], bool],
+        admit: Callable[[Request], Awaitable[None]],
         local_volumes: str = "",
         itself: Itself | None = None,
         connect: Callable[[int], Awaitable[Duplex]] | None = None,
     ) -> None:
-        """`pods`: the pods of this node as the API gave them. `allow` sees requests with a verified certificate only.
+        """`pods`: the pods of this node as the API gave them. `admit` raises ApiError for who may not make a request.
 
         `itself`: the process behind the agent's own mirror pod. `connect`: to a port of the node's own network; raises
         ConnectionError.
         """
         self._runtime, self._pods, self._clock = runtime, pods, clock
-        self._node_name, self._allow = node_name, allow
+        self._node_name, self._admit = node_name, admit
         self._local_volumes, self._itself, self._connect = local_volumes, itself, connect
         self._before: dict[str, Stats] = {}
 
     async def handle(self, request: Request) -> Response:
         """Never raises for what a client can cause: errors are answered as a `v1 Status`."""
         try:
-            if request.peer.certificate is None:
-                raise unauthorized()
-            if not self._allow(request):
-                raise ApiError(403, "Forbidden", "this client may not use the API of node " + self._node_name)
+            await self._admit(request)
             return await self._route(request)
         except ApiError as error:
             return Response(error.code, [JSON], orjson.dumps(error.status()))

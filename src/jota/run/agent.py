@@ -27,6 +27,7 @@ from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, NODES
 from jota.net.links import RoutedPodNetwork
 from jota.net.nft_proxy import NftServiceProxy
+from jota.node.access import Access
 from jota.node.agent import NodeAgent
 from jota.node.config import Curve, NodeConfig
 from jota.node.dns import run_dns
@@ -43,11 +44,9 @@ from jota.run.upkeep import bound_log
 from jota.runtime.embedded.portforward import connect
 from jota.runtime.embedded.runtime import EmbeddedRuntime
 from jota.wire.http import HttpServer
-from jota.wire.message import Request
 
 log = logging.getLogger("jota.agent")
 
-_MASTERS = "system:masters"
 _GRACE = 1.0
 _RENEWAL = 6 * 3600.0
 """Seconds between two looks at the age of our certificates."""
@@ -167,7 +166,7 @@ async def _node(
         agent.pods.list,
         clock=clock,
         node_name=plan.node,
-        allow=_Gate().allows,
+        admit=Access(client, clock, plan.node).admit,
         local_volumes=config.annotations[LOCAL_ROOT],
         itself=itself,
         connect=lambda port: connect("", port),
@@ -201,25 +200,6 @@ async def _node(
             log.info("node %s is ready", plan.node)
     finally:
         await edge.close(_GRACE)
-
-
-class _Gate:
-    """Who may use the kubelet API: the API server and administrators, by their client certificates' organisation."""
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, bool] = {}
-
-    def allows(self, request: Request) -> bool:
-        der = request.peer.certificate
-        if der is None:
-            return False
-        if der not in self._known:
-            from jota.pki.ca import read_certificate
-
-            if len(self._known) > 100:
-                self._known.clear()
-            self._known[der] = _MASTERS in read_certificate(der).organisations
-        return self._known[der]
 
 
 async def _cluster(client: Client, kept: Path) -> _Cluster:

@@ -60,11 +60,11 @@ class Identity:
         return Https(url, ca=self.ca, certificate=self.client[0], key=self.client[1])
 
     def serving_context(self) -> ssl.SSLContext:
-        """TLS of the kubelet API: only clients with a certificate of the cluster's CA get further than the handshake."""
+        """TLS of the kubelet API: a client certificate is optional, and of the cluster's CA (`node/access.py`)."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*self.serving)
         context.load_verify_locations(self.ca)
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_OPTIONAL
         return context
 
 
