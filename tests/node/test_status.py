@@ -190,6 +190,11 @@ def test_the_patch_tells_only_what_changed() -> None:
         "phase": "Running",
         "conditions": [{"type": "Ready", "status": "True"}],
     }
+    recovered = difference(
+        {"conditions": [{"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "of [app]"}]},
+        {"conditions": [{"type": "Ready", "status": "True"}]},
+    )
+    assert recovered == {"conditions": [{"type": "Ready", "status": "True", "reason": None, "message": None}]}
     moved = difference({"podIPs": [{"ip": "1.1.1.1"}]}, {"podIPs": [{"ip": "2.2.2.2"}]})
     assert moved == {"podIPs": [{"$patch": "replace"}, {"ip": "2.2.2.2"}]}
 
