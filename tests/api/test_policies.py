@@ -53,6 +53,18 @@ async def test_what_breaks_the_rule_is_refused(api: ApiServer) -> None:
 
 
 @story
+async def test_who_may_not_write_may_not_write_the_same_again(api: ApiServer) -> None:
+    assert (await deploy(api, "fine", 5)).status == 201
+    await enforce(api, {"expression": "request.operation != 'UPDATE'"})
+    as_it_is = await api.client.get(DEPLOYMENTS, "fine", "default")
+    with pytest.raises(ApiError, match="denied request"):
+        await api.client.update(DEPLOYMENTS, as_it_is)
+    with pytest.raises(ApiError, match="denied request"):
+        await api.client.patch(DEPLOYMENTS, "fine", "default", {})
+    assert await api.client.get(DEPLOYMENTS, "fine", "default") == as_it_is
+
+
+@story
 async def test_messages_reasons_variables_and_conditions(api: ApiServer) -> None:
     await enforce(
         api,

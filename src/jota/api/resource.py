@@ -344,14 +344,13 @@ class Engine:
                 await self._mutate(call, new, old, subresource, finish)
             unchanged = await self._finish(call, new, old, subresource, finish, owned)
             if unchanged and not served.stale(found):
+                # who may not write may not write the same again, either
+                await self._ask_others(call, new, old, subresource, hooked)
                 return Outcome(old, entry)
             try:
                 if served.foreign:
                     await served.hand_over(new, old, judged=owned and not flag(call.params, "force"))
-                if hooked:
-                    await self.webhooks.validate(self.attributes(call, "UPDATE", new, old, subresource), call.warn)
-                for plugin in self._judges(served):
-                    await plugin.judge(self.attributes(call, "UPDATE", new, old, subresource))
+                await self._ask_others(call, new, old, subresource, hooked)
                 return await self._write(call, new, old, entry)
             except BaseException as problem:
                 self._release(call.served, self.attributes(call, "UPDATE", new, old, subresource))
@@ -371,6 +370,13 @@ class Engine:
         was = new["metadata"]
         if await self.webhooks.mutate(self.attributes(call, "UPDATE", new, old, subresource), call.warn):
             self._mutated(call, new, was)
+
+    async def _ask_others(self, call: Call, new: Object, old: Object, subresource: str, hooked: bool) -> None:
+        """What is judged by policies, webhooks (`hooked`: some may concern this kind) and authorizers. Raises ApiError."""
+        if hooked:
+            await self.webhooks.validate(self.attributes(call, "UPDATE", new, old, subresource), call.warn)
+        for plugin in self._judges(call.served):
+            await plugin.judge(self.attributes(call, "UPDATE", new, old, subresource))
 
     def _mutated(self, call: Call, obj: Object, was: dict[str, Any]) -> dict[str, Any]:
         """What webhooks left: its metadata, checked and with the identity that it had; defaults again. Raises ApiError."""
