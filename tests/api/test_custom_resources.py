@@ -362,3 +362,22 @@ def test_normalizing_is_idempotent_and_checks_never_raise(spec: Any, status: Any
     assert obj == once
     rules.check_new(obj)
     rules.check_update(obj, once)
+
+
+@story
+async def test_metadata_of_embedded_resources_is_whole_also_where_a_schema_narrows_it(api: ApiServer) -> None:
+    metadata = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 5}}}
+    inner = {"type": "object", "x-kubernetes-embedded-resource": True, "properties": {"metadata": metadata}}
+    await established(api, definition(version(spec={**SPEC, "properties": {**SPEC["properties"], "template": inner}})))
+
+    def holding(**meta: Any) -> dict[str, Any]:
+        template = {"apiVersion": "v1", "kind": "Sub", "metadata": meta}
+        return {"metadata": {"name": "a"}, "spec": {"size": 1, "template": template}}
+
+    strict = WIDGETS + "?fieldValidation=Strict"
+    status, refused = await do(api, "POST", strict, holding(name="sub", namespace="ns", beside="bar"))
+    assert (status, "namespace" in refused["message"]) == (400, False)
+    assert 'unknown field "spec.template.metadata.beside"' in refused["message"]
+    assert (await do(api, "POST", strict, holding(name="longer")))[0] == 422
+    _, made = await do(api, "POST", strict, holding(name="sub", namespace="ns", labels={"a": "b"}))
+    assert made["spec"]["template"]["metadata"] == {"name": "sub", "namespace": "ns", "labels": {"a": "b"}}

@@ -304,8 +304,8 @@ def _structural_object(raw: dict[str, Any]) -> Type:
         return _structural_facts(Type("map", item=_from_structural(values) if isinstance(values, dict) else ANY), raw)
     fields = {key: _from_structural(value) for key, value in (raw.get("properties") or {}).items()}
     if raw.get("x-kubernetes-embedded-resource"):
-        metadata = Type("struct", OBJECT_META)
-        fields = {"apiVersion": Type("string"), "kind": Type("string"), "metadata": metadata} | fields
+        # also where the schema says something of metadata: it may only narrow names
+        fields |= {"apiVersion": Type("string"), "kind": Type("string"), "metadata": Type("struct", OBJECT_META)}
     out = _structural_facts(Type("struct", fields=fields), raw)
     out.open = keeps
     out.required = tuple(raw.get("required", ()))
