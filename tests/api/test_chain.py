@@ -158,6 +158,10 @@ async def test_health_version_and_metrics(api: ApiServer) -> None:
     assert response.status == 500
     assert b"[-]broken failed: reason withheld\n" in response.body
     assert (await api.request("GET", "/readyz?exclude=broken")).status == 200
+    told = (await api.request("GET", "/metrics/slis")).body
+    assert isinstance(told, bytes)
+    assert b'\nkubernetes_healthcheck{name="ping",type="livez"} 1\n' in told
+    assert b'\nkubernetes_healthcheck{name="broken",type="readyz"} 0\n' in told
     version = orjson.loads((await api.request("GET", "/version")).body)  # type: ignore[arg-type]
     assert (version["major"], version["minor"], version["gitVersion"]) == ("1", "37", "v1.37.0")
     metrics = (await api.request("GET", "/metrics")).body

@@ -219,6 +219,15 @@ def test_apply_creates() -> None:
     assert ports == {'k:{"containerPort":80,"protocol":"TCP"}': {".": {}, "f:containerPort": {}}}
 
 
+def test_what_is_applied_is_noted_in_upstreams_order() -> None:
+    configuration = _deployment()
+    configuration["spec"] = dict(reversed(configuration["spec"].items()))
+    (entry,) = Story().apply("me", configuration)
+    (other,) = Story().apply("me", _deployment())
+    assert list(entry["fieldsV1"]["f:spec"]) == sorted(entry["fieldsV1"]["f:spec"])
+    assert json.dumps(entry["fieldsV1"]) == json.dumps(other["fieldsV1"])
+
+
 def test_a_repeated_apply_changes_nothing_not_even_the_time() -> None:
     story = Story()
     first = story.apply("me", _deployment())

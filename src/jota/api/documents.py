@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jota.api.server import Api
 
 TEXT = ("Content-Type", "text/plain; charset=utf-8")
+METRICS = ("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 HEALTH = ("healthz", "livez", "readyz")
 Document = Callable[[Request], Awaitable[Response]]
 
@@ -57,9 +58,9 @@ class Documents:
         if first == "version" and not rest:
             return Response(200, respond.headers(), orjson.dumps(self.version()))
         if first == "metrics" and not rest:
-            return Response(
-                200, [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")], self._api.metrics.text()
-            )
+            return Response(200, [METRICS], self._api.metrics.text())
+        if (first, rest) == ("metrics", "slis"):
+            return Response(200, [METRICS], self._indicators())
         if not first:
             return Response(200, respond.headers(), orjson.dumps({"paths": self.paths()}))
         raise path_not_found()
@@ -86,7 +87,7 @@ class Documents:
         }
 
     def paths(self) -> list[str]:
-        found = {"/healthz", "/livez", "/metrics", "/readyz", "/version", "/api", "/apis"}
+        found = {"/healthz", "/livez", "/metrics", "/metrics/slis", "/readyz", "/version", "/api", "/apis"}
         for group, version, _ in self._api.served:
             found |= {f"/apis/{group}", f"/apis/{group}/{version}"} if group else {f"/api/{version}"}
         for group, version in self._api.aggregation.remotes:
@@ -94,11 +95,21 @@ class Documents:
         found |= {f"/{first}" for first in self.handlers}
         return sorted(found)
 
+    def _checks(self, kind: str) -> dict[str, Callable[[], bool]]:
+        return {**self.checks, "shutdown": lambda: not self.stopping} if kind == "readyz" else dict(self.checks)
+
+    def _indicators(self) -> bytes:
+        """/metrics/slis: the health checks as they are now, for whoever computes an availability from them."""
+        lines = ["# HELP kubernetes_healthcheck Result of a health check: 1 is good, 0 is not."]
+        lines.append("# TYPE kubernetes_healthcheck gauge")
+        for kind in HEALTH:
+            for name, holds in self._checks(kind).items():
+                lines.append(f'kubernetes_healthcheck{{name="{name}",type="{kind}"}} {int(holds())}')
+        return ("\n".join(lines) + "\n").encode()
+
     def _health(self, kind: str, name: str, request: Request) -> Response:
         query = parse_qs(request.query, keep_blank_values=True)
-        checks = dict(self.checks)
-        if kind == "readyz":
-            checks["shutdown"] = lambda: not self.stopping
+        checks = self._checks(kind)
         if name:
             if name not in checks:
                 raise path_not_found()
