@@ -9,11 +9,12 @@ import pytest
 
 from jota.aio.clock import parse_rfc3339
 from jota.meta.errors import ApiError
-from jota.meta.resource import CONFIGMAPS, DEPLOYMENTS, NAMESPACES, PODS
+from jota.meta.resource import CONFIGMAPS, DEPLOYMENTS, NAMESPACES, PODS, Resource
 from jota.testing.cluster import ApiServer, Watching, story
 
 CM = "/api/v1/namespaces/default/configmaps"
 POD_PATH = "/api/v1/namespaces/default/pods"
+JOBS = Resource("batch", "v1", "jobs", "Job")
 SPEC = {"containers": [{"name": "c", "image": "i"}]}
 
 
@@ -180,6 +181,23 @@ async def test_56_propagation_policies_are_finalizers(api: ApiServer) -> None:
         assert await gone(api, DEPLOYMENTS, "d")
     await api.client.create(DEPLOYMENTS, {"metadata": {"name": "d"}, "spec": spec}, "default")
     assert (await api.client.delete(DEPLOYMENTS, "d", "default", propagation="Background"))["kind"] == "Status"
+
+
+@story
+async def test_56_jobs_and_replication_controllers_leave_their_pods_when_nobody_says_otherwise(api: ApiServer) -> None:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"restartPolicy": "Never", **SPEC}}
+    await api.client.create(JOBS, {"metadata": {"name": "j"}, "spec": {"template": template}}, "default")
+    path = JOBS.path("default", "j")
+    response = await api.request("DELETE", path + "?propagationPolicy=Foreground")
+    assert "warning" not in dict(response.headers)
+    again = await api.request("DELETE", path)
+    assert "child pods are preserved by default" in {k.lower(): v for k, v in again.headers}["warning"]
+    found = await api.client.get(JOBS, "j", "default")
+    assert found["metadata"]["finalizers"] == ["foregroundDeletion"], "what was said before holds"
+    await api.client.patch(JOBS, "j", "default", {"metadata": {"finalizers": None}})
+    await api.client.create(JOBS, {"metadata": {"name": "j"}, "spec": {"template": template}}, "default")
+    await api.request("DELETE", path)
+    assert (await api.client.get(JOBS, "j", "default"))["metadata"]["finalizers"] == ["orphan"]
 
 
 @story

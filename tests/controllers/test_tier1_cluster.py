@@ -63,9 +63,11 @@ def test_ctl_garbage_collector_hundred_pods(policy: str) -> None:
     asyncio.run(story())
 
 
-def test_ctl_garbage_collector_orphans() -> None:
-    """should orphan pods created by rc if delete options say so; should orphan RS created by deployment when
-    deleteOptions.propagationPolicy is Orphan"""
+@pytest.mark.parametrize("policy", ["Orphan", ""])
+def test_ctl_garbage_collector_orphans(policy: str) -> None:
+    """should orphan pods created by rc if delete options say so; should orphan pods created by rc if
+    deleteOptions.OrphanDependents is nil; should orphan RS created by deployment when deleteOptions.propagationPolicy is
+    Orphan"""
 
     async def story() -> None:
         async with running() as api:
@@ -73,7 +75,7 @@ def test_ctl_garbage_collector_orphans() -> None:
             await api.client.create(REPLICATIONCONTROLLERS, rc("simple", 10))
             await api.client.create(DEPLOYMENTS, web(2))
             await kubelet.settle()
-            await api.client.delete(REPLICATIONCONTROLLERS, "simple", "ns", propagation="Orphan")
+            await api.client.delete(REPLICATIONCONTROLLERS, "simple", "ns", propagation=policy)
             await api.client.delete(DEPLOYMENTS, "web", "ns", propagation="Orphan")
             await kubelet.settle()
             await api.advance(40)

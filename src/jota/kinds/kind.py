@@ -121,6 +121,10 @@ class Kind:
     graced_from: Any = None
     """A TypedDict of all beside metadata that `grace` and admission plugins look at in an object that is deleted, for kinds
     that go by the thousand: only this is decoded, unless a webhook or policy wants to see the whole."""
+    policy: str = ""
+    """What a delete without a propagation policy means: "Orphan" for kinds older than the garbage collector; "" is Background."""
+    policy_warning: str = ""
+    """Text for the Warning header of such a delete."""
     stability: str = "stable"
     """stable | beta | alpha: the latter two are served only when asked for (--runtime-config)."""
     warnings: Callable[[Object], list[str]] = no_errors  # type: ignore[assignment]

@@ -111,6 +111,8 @@ def read_options(call: Call) -> Options:
         choices = ", ".join(f'"{p}"' for p in POLICIES)
         text = f'propagationPolicy: Unsupported value: "{options.policy[:64]}": supported values: {choices}'
         raise ApiError(422, "Invalid", f'DeleteOptions.meta.k8s.io "" is invalid: {text}')
+    if not options.policy and call.served.kind.policy_warning:
+        call.warn(call.served.kind.policy_warning)
     return options
 
 
@@ -186,7 +188,7 @@ def plan(served: Served, obj: Object, options: Options, now: float) -> bool:
     if not meta.get("deletionTimestamp"):
         served.kind.prepare_delete(obj, now)
     before = (meta.get("deletionTimestamp"), meta.get("deletionGracePeriodSeconds"), list(meta.get("finalizers", ())))
-    _set_finalizers(meta, options.policy)
+    _set_finalizers(meta, options.policy, served.kind.policy)
     grace = _grace(served, obj, options.grace)
     holding = bool(meta.get("finalizers")) or _namespace_holds(served, obj)
     if meta.get("deletionTimestamp"):
@@ -229,11 +231,15 @@ def _shorten(meta: dict[str, Any], grace: int, asked: int | None, now: float) ->
         meta["deletionGracePeriodSeconds"] = grace
 
 
-def _set_finalizers(meta: dict[str, Any], policy: str) -> None:
-    """The garbage collector's finalizers follow the propagation policy; without one they stay as they are."""
+def _set_finalizers(meta: dict[str, Any], policy: str, default: str) -> None:
+    """The garbage collector's finalizers follow the propagation policy; without one, those that are there or the `default`."""
+    found = meta.get("finalizers", ())
+    if not policy and (ORPHAN in found or FOREGROUND in found):
+        return
+    policy = policy or default
     if not policy:
         return
-    kept = [f for f in meta.get("finalizers", ()) if f not in (ORPHAN, FOREGROUND)]
+    kept = [f for f in found if f not in (ORPHAN, FOREGROUND)]
     if policy == "Orphan":
         kept.append(ORPHAN)
     elif policy == "Foreground":

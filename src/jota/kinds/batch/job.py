@@ -202,6 +202,9 @@ KIND = Kind(
     validate=validate,
     validate_update=validate_update,
     warnings=warnings,
+    policy="Orphan",
+    policy_warning="child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove "
+    "them or set propagationPolicy=Orphan to suppress this warning",
     columns=(
         NAME,
         plain("Status", _status),

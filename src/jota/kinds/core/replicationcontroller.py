@@ -58,6 +58,7 @@ KIND = Kind(
     validate=validate,
     validate_status=validate_status,
     warnings=warnings,
+    policy="Orphan",
     columns=(
         NAME,
         plain("Desired", count_cell("spec", "replicas"), "integer"),
