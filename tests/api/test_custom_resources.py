@@ -244,6 +244,8 @@ async def test_an_update_names_the_version_that_it_replaces(api: ApiServer) -> N
     status, refused = await do(api, "PUT", WIDGETS + "/a", widget())
     assert status == 422
     assert "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update" in refused["message"]
+    status, refused = await do(api, "PUT", WIDGETS + "/nowhere", widget("nowhere"))
+    assert (status, refused["reason"]) == (404, "NotFound")
 
 
 @story

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jota.controllers.replicaset import REPLICATIONCONTROLLERS
+from jota.controllers.resourcequota import CRDS
 from jota.controllers.statefulset_pods import PVCS
 from jota.kinds.core.quota import QUOTAS
 from jota.meta.errors import ApiError
@@ -23,6 +24,7 @@ from jota.meta.resource import (
     REPLICASETS,
     SECRETS,
     SERVICES,
+    Resource,
 )
 from jota.testing.cluster import ApiServer
 
@@ -230,6 +232,33 @@ def test_ctl_resourcequota_life_of_every_kind() -> None:
             for resource, name in ((REPLICATIONCONTROLLERS, "r"), (REPLICASETS, "web"), (PVCS, "v")):
                 await api.client.delete(resource, name, "ns")
             assert await used(api) == before
+
+    asyncio.run(story())
+
+
+def test_ctl_resourcequota_life_of_a_custom_resource() -> None:
+    """should create a ResourceQuota and capture the life of a custom resource"""
+
+    async def story() -> None:
+        async with running() as api:
+            for number, scope in ((1, "Namespaced"), (2, "Cluster")):
+                names = {"plural": f"foos{number}", "kind": f"Foo{number}"}
+                open_ = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+                versions = [{"name": "v1", "served": True, "storage": True, "schema": open_}]
+                spec = {"group": "example.com", "names": names, "scope": scope, "versions": versions}
+                await api.client.create(CRDS, {"metadata": {"name": f"foos{number}.example.com"}, "spec": spec})
+            foos = Resource("example.com", "v1", "foos1", "Foo1")
+            await api.until(lambda: ("example.com", "v1", "foos1") in api.api.served)
+            counted = "count/foos1.example.com"
+            await quota(api, "q", {counted: "1", "count/foos2.example.com": "1", "count/nothing.example.com": "1"})
+            assert set((await used(api)).values()) == {"0"}
+            await api.client.create(foos, made("a"))
+            assert (await used(api))[counted] == "1"
+            with pytest.raises(ApiError, match=f"exceeded quota: q, requested: {counted}=1, used: {counted}=1"):
+                await api.client.create(foos, made("b"))
+            await api.client.delete(foos, "a", "ns")
+            assert (await used(api))[counted] == "0"
+            await api.client.create(foos, made("b"))
 
     asyncio.run(story())
 

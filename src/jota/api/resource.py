@@ -600,11 +600,14 @@ class Engine:
         return metadata.uid(self.random)
 
     def require_resource_version(self, call: Call, obj: Object) -> None:
-        """Kinds that forbid blind updates. Raises ApiError 422."""
+        """Kinds that forbid blind updates. Raises ApiError 422; 404 for what is not there to be updated."""
         served = call.served
         meta = obj.get("metadata") if isinstance(obj.get("metadata"), dict) else {}
         if served.kind.unconditional_update or metadata.revision_of(meta or {}):
             return
+        found = self.store.get(served.key(call.target.namespace, call.target.name))
+        if found is None or found.value is None:
+            raise served.not_found(call.target.name)
         detail = "Invalid value: 0x0: must be specified for an update"
         cause = FieldError("FieldValueInvalid", "metadata.resourceVersion", detail)
         raise invalid_object(served.resource.kind, call.target.name, [cause], served.resource.group)

@@ -16,12 +16,14 @@ from jota.kinds.core import quota as rules
 from jota.kinds.core.pod.totals import Amounts, add
 from jota.kinds.core.quota import QUOTAS
 from jota.kinds.table import KINDS
+from jota.meta.errors import ApiError
 from jota.meta.quantity import NANO
 from jota.meta.resource import PODS, SERVICES, Resource
 
 _SOON, _LATER = 2.0, 60.0
 """Seconds until the next look: with kinds that are not watched, and without."""
 _PAGE = 1
+CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", False)
 
 
 def plan(quota: Object, used: Amounts) -> Object:
@@ -62,19 +64,41 @@ class ResourceQuotaController(Controller):
         quota = self.quotas.get(key)
         if quota is None:
             return None
-        status = plan(quota, await self._used(quota))
+        counted = await self._counted(quota)
+        status = plan(quota, await self._used(quota, counted))
         if status != {k: v for k, v in (quota.get("status") or {}).items() if k in status}:
             self.wrote(key, self.quotas, await self.client.update(QUOTAS, {**quota, "status": status}, "status"))
-        watched = (PODS, SERVICES)
-        counted = {rules.resource_of(name, self._known) for name in status["hard"]}
-        return _SOON if counted - {*watched, None} else _LATER
+        return _SOON if counted - {PODS, SERVICES} else _LATER
 
-    async def _used(self, quota: Object) -> Amounts:
-        namespace, names = quota["metadata"]["namespace"], (quota.get("spec") or {}).get("hard") or {}
+    async def _counted(self, quota: Object) -> set[Resource]:
+        """What the quota limits, as far as it is served."""
+        found = set()
+        for name in (quota.get("spec") or {}).get("hard") or {}:
+            resource = rules.resource_of(name, self._known) or await self._custom(name[len(rules.COUNT) :])
+            if resource is not None:
+                found.add(resource)
+        return found
+
+    async def _custom(self, name: str) -> Resource | None:
+        """The custom resource `foos.example.com`, which is the name of its definition, too."""
+        try:
+            spec = (await self.client.get(CRDS, name))["spec"]
+        except ApiError as e:
+            if e.code != 404:
+                raise
+            return None
+        served = [v for v in spec["versions"] if v.get("served")]
+        if not served or spec["scope"] != "Namespaced":
+            return None
+        # without a conversion, if that is possible
+        version = next((v for v in served if v.get("storage")), served[0])
+        names = spec["names"]
+        return Resource(spec["group"], version["name"], names["plural"], names["kind"])
+
+    async def _used(self, quota: Object, counted: set[Resource]) -> Amounts:
+        namespace = quota["metadata"]["namespace"]
         used: Amounts = {}
-        for resource in {rules.resource_of(name, self._known) for name in names}:
-            if resource is None:
-                continue
+        for resource in counted:
             if resource in (PODS, SERVICES, rules.CLAIMS):
                 listed = await self.client.list(resource, namespace)
                 add(used, rules.total(quota, resource, listed["items"]))
