@@ -14,11 +14,12 @@ from jota.controllers.garbagecollector import GarbageCollector
 from jota.controllers.history import CONTROLLERREVISIONS, HASH
 from jota.controllers.statefulset import StatefulSetController
 from jota.controllers.statefulset_plan import BURST, Plan, plan
-from jota.controllers.statefulset_pods import PVCS, STATEFULSETS, ordinal_of
+from jota.controllers.statefulset_pods import PVCS, STATEFULSETS, claim_owners, ordinal_of
 from jota.controllers.volumeprotection import ClaimProtectionController
-from jota.meta.resource import EVENTS, NAMESPACES, PODS
+from jota.meta.resource import CONFIGMAPS, EVENTS, NAMESPACES, PODS
 from jota.testing.cluster import ApiServer
 
+from .builders import pod
 from .stories import Kubelet, names, running, web
 from .test_crash_at_every_step import Process
 
@@ -212,6 +213,56 @@ def test_claims_follow_the_retention_policy() -> None:
         await kubelet.settle()
         await api.advance(10)
         assert not await names(api, PVCS)
+
+    told(story)
+
+
+SET = {"metadata": {"name": "web", "uid": "s"}, "spec": {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"}}}
+
+
+def refers(kind: str, name: str, uid: str, **more: Any) -> dict[str, Any]:
+    version = "apps/v1" if kind == "StatefulSet" else "v1"
+    return {"apiVersion": version, "kind": kind, "name": name, "uid": uid, **more}
+
+
+CONTROLS = {"controller": True, "blockOwnerDeletion": True}
+MINE = refers("StatefulSet", "web", "s", **CONTROLS)
+OTHERS = refers("ConfigMap", "c", "c")
+
+
+@pytest.mark.parametrize(
+    ("have", "wanted"),
+    [
+        ([], [MINE]),
+        ([OTHERS], [OTHERS, MINE]),
+        ([MINE, OTHERS], [MINE, OTHERS]),
+        ([refers("StatefulSet", "web", "s", controller=False)], [MINE]),
+        ([refers("Pod", "web-1", "p", **CONTROLS)], [MINE]),
+        ([refers("StatefulSet", "web", "before")], [refers("StatefulSet", "web", "before")]),
+        ([refers("StatefulSet", "other", "o", **CONTROLS)], [refers("StatefulSet", "other", "o", **CONTROLS)]),
+        ([MINE, {**OTHERS, "controller": True}], [{**OTHERS, "controller": True}]),
+    ],
+)
+def test_a_claim_has_one_controller_and_keeps_what_others_say(have: list[Any], wanted: list[Any]) -> None:
+    member = pod("web-1", uid="p")
+    assert claim_owners(SET, have, member, condemned=False) == wanted
+    assert claim_owners(SET, wanted, member, condemned=False) is wanted, "a second look changes nothing"
+
+
+def test_a_claim_that_somebody_else_controls_outlives_scaling_down() -> None:
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        keeper = await api.client.create(CONFIGMAPS, {"metadata": {"name": "keeper", "namespace": "ns"}})
+        body = web(2, volumeClaimTemplates=[CLAIM], persistentVolumeClaimRetentionPolicy={"whenScaled": "Delete"})
+        await api.client.create(STATEFULSETS, body)
+        await kubelet.settle()
+        owners = [refers("ConfigMap", "keeper", keeper["metadata"]["uid"], controller=True)]
+        await api.client.patch(PVCS, "data-web-1", "ns", {"metadata": {"ownerReferences": owners}})
+        await api.client.patch(STATEFULSETS, "web", "ns", {"spec": {"replicas": 0}})
+        await kubelet.settle()
+        await api.advance(10)
+        assert await names(api, PVCS) == ["data-web-1"]
+        said = {e["reason"]: e["message"] for e in (await api.client.list(EVENTS, "ns"))["items"]}
+        assert "data-web-1 is controlled by another owner" in said["ConflictingController"]
 
     told(story)
 

@@ -219,6 +219,22 @@ def test_stdin_stays_open_across_attachments(story):
     story(body)
 
 
+def test_an_attachment_ends_with_its_own_input_when_that_stays_open_for_others(story):
+    async def body(w):
+        for tty in (False, True):
+            id = await w.start(await w.sandbox(), "cat; echo end", stdin=True, tty=tty)
+            session = await w.runtime.attach(id, stdin=True)
+            await session.write_stdin(b"hello\n")
+            assert b"hello" in await session.read_stdout()
+            session.close_stdin()
+            assert b"end" not in await everything(session.read_stdout)
+            assert await session.wait() == 0
+            await session.close()
+            assert (await w.runtime.container(id)).state == "running"
+
+    story(body)
+
+
 def test_attach_to_a_terminal(story):
     async def body(w):
         id = await w.start(await w.sandbox(), "exec sh", tty=True, stdin=True)

@@ -23,6 +23,7 @@ from jota.controllers.statefulset_pods import (
     claim_names,
     claim_owners,
     claims,
+    conflicting,
     identity,
     ordinal_of,
     revision_of,
@@ -212,6 +213,9 @@ class StatefulSetController(Controller):
                 if found is None:
                     continue
                 have = found["metadata"].get("ownerReferences") or []
+                if conflicting(owner, have, pod):
+                    text = f"PersistentVolumeClaim {name} is controlled by another owner: the retention policy does not apply to it"
+                    self.events.event(owner, "Warning", "ConflictingController", text)
                 wanted = claim_owners(owner, have, pod, condemned=pod.metadata.uid in doomed)
                 if wanted != have:
                     changed = {**found, "metadata": {**found["metadata"], "ownerReferences": wanted}}

@@ -103,16 +103,37 @@ def stale(found: Object, pod_name: str) -> bool:
 
 
 def claim_owners(owner: Object, have: list[Object], pod: Pod | None, *, condemned: bool) -> list[Object]:
-    """The owner references of a claim under persistentVolumeClaimRetentionPolicy: of the set when it goes with the set,
-    of the pod when it goes with scaling down (`condemned`); references of others stay."""
+    """The owner references of a claim under persistentVolumeClaimRetentionPolicy: controlled by the set when it goes with the
+    set, by the pod when it goes with scaling down (`condemned`). References of others stay, and `have` itself where there is
+    nothing to do: also when an earlier set or pod of the name has it, whose end the garbage collector sees to."""
     policy = owner["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
-    with_set, with_pod = policy.get("whenDeleted") == "Delete", policy.get("whenScaled") == "Delete" and condemned
-    set_uid, pod_name = owner["metadata"]["uid"], pod.metadata.name if pod is not None else ""
-    ours = [r for r in have if r["uid"] == set_uid or (r["kind"] == "Pod" and r["name"] == pod_name)]
-    out = [r for r in have if r not in ours]
-    if with_pod and pod is not None:
-        out.append({"apiVersion": "v1", "kind": PODS.kind, "name": pod_name, "uid": pod.metadata.uid})
-    elif with_set:
-        meta = owner["metadata"]
-        out.append({"apiVersion": "apps/v1", "kind": STATEFULSETS.kind, "name": meta["name"], "uid": set_uid})
-    return out
+    ours = [r for r in have if _names(r, owner, pod)]
+    uids = {owner["metadata"]["uid"], pod.metadata.uid if pod is not None else ""}
+    if any(r["uid"] not in uids for r in ours):
+        return have
+    wanted: list[Object] = []
+    if conflicting(owner, have, pod):
+        pass  # what is controlled by another is not ours to delete
+    elif policy.get("whenScaled") == "Delete" and condemned and pod is not None:
+        wanted = [claim.reference({"metadata": {"name": pod.metadata.name, "uid": pod.metadata.uid}}, "v1", PODS.kind)]
+    elif policy.get("whenDeleted") == "Delete":
+        wanted = [claim.reference(owner, STATEFULSETS.api_version, STATEFULSETS.kind)]
+    if [(r["uid"], bool(r.get("controller"))) for r in ours] == [(r["uid"], True) for r in wanted]:
+        return have
+    return [r for r in have if r not in ours] + wanted
+
+
+def conflicting(owner: Object, have: list[Object], pod: Pod | None) -> bool:
+    """Whether somebody else controls a claim that the retention policy would have to go."""
+    policy = owner["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
+    if "Delete" not in (policy.get("whenDeleted"), policy.get("whenScaled")):
+        return False
+    return any(r.get("controller") and not _names(r, owner, pod) for r in have)
+
+
+def _names(reference: Object, owner: Object, pod: Pod | None) -> bool:
+    """Whether it points at the set or its pod, be it this one or one of the same name."""
+    named = reference["apiVersion"], reference["kind"], reference["name"]
+    if named == (STATEFULSETS.api_version, STATEFULSETS.kind, owner["metadata"]["name"]):
+        return True
+    return pod is not None and named == ("v1", PODS.kind, pod.metadata.name)

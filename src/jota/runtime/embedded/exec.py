@@ -238,13 +238,33 @@ async def collect(session: Session) -> tuple[int, bytes, bytes]:
         await asyncio.gather(*readers, return_exceptions=True)
 
 
-async def attach(link: Link, container_id: str, stdin: bool, ended: Callable[[], Awaitable[int]]) -> Session:
-    """Follow a running container's output and, with `stdin`, feed its input. Raises RuntimeFault."""
+class _Attachment(Session):
+    """Ends with the container, or with its own input where that is left open for others (containerd's rule)."""
 
-    async def leave() -> None:
+    def __init__(self, ended: Callable[[], Awaitable[int]], once: bool) -> None:
+        super().__init__(ended, self._leave)
+        self._once, self._left = once, False
+
+    async def _leave(self) -> None:
         return
 
-    session = Session(ended, leave)
+    def close_stdin(self) -> None:
+        fed = self.stdin is not None or self.terminal is not None
+        super().close_stdin()
+        if fed and (self.terminal is not None or not self._once):
+            self._left = True
+            for pipe in (self.stdout, self.stderr):
+                if pipe is not None:
+                    pipe.close()  # its reader sees the end
+
+    async def wait(self) -> int:
+        return 0 if self._left else await super().wait()
+
+
+async def attach(link: Link, container_id: str, stdin: bool, once: bool, ended: Callable[[], Awaitable[int]]) -> Session:
+    """Follow a running container's output and, with `stdin`, feed its input, which ends with this session's if it is to be
+    fed `once`. Raises RuntimeFault."""
+    session = _Attachment(ended, once)
     pairs = [socket.socketpair(), socket.socketpair()]
     for ours, theirs in pairs:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)

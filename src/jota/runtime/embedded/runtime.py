@@ -520,7 +520,10 @@ class EmbeddedRuntime:
     async def attach(self, container_id: str, *, stdin: bool) -> Session:
         """Raises RuntimeFault(AttachError)."""
         record = self._running(container_id, "AttachError")
-        return await attach(self.link, container_id, stdin and record.spec.stdin, lambda: self._exit_code(record))
+        spec = record.spec
+        return await attach(
+            self.link, container_id, stdin and spec.stdin, spec.stdin_once, lambda: self._exit_code(record)
+        )
 
     async def _exit_code(self, record: Record) -> int:
         if record.end is None:
