@@ -65,6 +65,13 @@ async def test_who_may_not_write_may_not_write_the_same_again(api: ApiServer) ->
 
 
 @story
+async def test_the_policys_word_comes_before_the_stores(api: ApiServer) -> None:
+    await enforce(api, {"expression": "object.spec.replicas <= 5"})
+    assert b"denied request" in (await deploy(api, "big", 6, resourceVersion="7")).body
+    assert b"resourceVersion should not be set" in (await deploy(api, "small", 5, resourceVersion="7")).body
+
+
+@story
 async def test_messages_reasons_variables_and_conditions(api: ApiServer) -> None:
     await enforce(
         api,

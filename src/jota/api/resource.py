@@ -173,8 +173,6 @@ class Engine:
         """Store a new object. `owned`: its managedFields are right already (apply); `defaulted`: its defaults, too.
         Raises ApiError 400, 403, 409, 422."""
         served, meta = call.served, metadata.check(obj)
-        if meta.get("resourceVersion"):
-            raise bad_request("resourceVersion should not be set on objects to be created")
         self._place(served, meta, namespace)
         generated = not meta.get("name") and bool(meta.get("generateName"))
         if generated:
@@ -232,6 +230,8 @@ class Engine:
             await self.webhooks.validate(attrs, call.warn)
         for plugin in self._judges(served):
             await plugin.judge(attrs)
+        if meta.get("resourceVersion"):  # the store's word, after admission's
+            raise bad_request("resourceVersion should not be set on objects to be created")
         self._allocate(served, attrs, said)
         if shape is None or not shape.quiet or meta.get("annotations"):
             for text in kind.warnings(obj):
