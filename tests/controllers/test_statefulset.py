@@ -217,7 +217,10 @@ def test_claims_follow_the_retention_policy() -> None:
     told(story)
 
 
-SET = {"metadata": {"name": "web", "uid": "s"}, "spec": {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"}}}
+SET = {
+    "metadata": {"name": "web", "uid": "s"},
+    "spec": {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"}},
+}
 
 
 def refers(kind: str, name: str, uid: str, **more: Any) -> dict[str, Any]:

@@ -32,7 +32,9 @@ def test_scrapers_come_with_tokens(cluster: HostCluster) -> None:
     for account in ("nobody", "scraper"):
         cluster.kubectl("create", "serviceaccount", account)
     cluster.kubectl("create", "clusterrole", "scraper", "--verb=get", "--resource=nodes/metrics")
-    cluster.kubectl("create", "clusterrolebinding", "scraper", "--clusterrole=scraper", "--serviceaccount=default:scraper")
+    cluster.kubectl(
+        "create", "clusterrolebinding", "scraper", "--clusterrole=scraper", "--serviceaccount=default:scraper"
+    )
     assert answer("/metrics")[0] == 401
     status, told = answer("/metrics", "nobody")
     assert status == 403

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.api.test_security import account_token, secured
 
 from jota.aio.clock import Clock
 from jota.api.filters.attributes import User
@@ -18,7 +19,6 @@ from jota.node.access import DENIED_TTL, IDENTITY_TTL, Access, subresources
 from jota.pki.ca import CertificateAuthority, Subject
 from jota.testing.cluster import ApiServer
 from jota.wire.message import Peer, Request
-from tests.api.test_security import account_token, secured
 
 RBAC = "rbac.authorization.k8s.io"
 CLUSTER_ROLES = Resource(RBAC, "v1", "clusterroles", "ClusterRole", False)
@@ -50,7 +50,8 @@ class Story:
         client, role = self.server.client, {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}
         await client.create(CLUSTER_ROLES, {"metadata": {"name": name}, "rules": [rule]})
         await client.create(
-            CLUSTER_ROLE_BINDINGS, {"metadata": {"name": name}, "roleRef": role, "subjects": [{**ROBOT, "apiGroup": ""}]}
+            CLUSTER_ROLE_BINDINGS,
+            {"metadata": {"name": name}, "roleRef": role, "subjects": [{**ROBOT, "apiGroup": ""}]},
         )
 
 

@@ -116,7 +116,9 @@ class Access:
         try:
             return await self._ask(key, review, lambda good: ALLOWED_TTL if good else DENIED_TTL)
         except (ApiError, OSError, TimeoutError) as e:
-            told = f"Authorization error (user={user['username']}, verb={verb}, resource=nodes, subresource={subresource})"
+            told = (
+                f"Authorization error (user={user['username']}, verb={verb}, resource=nodes, subresource={subresource})"
+            )
             raise ApiError(500, "InternalError", told) from e
 
     async def _ask(self, key: tuple[Any, ...], ask: Callable[[], Awaitable[T]], ttl: Callable[[T], float]) -> T:

@@ -261,7 +261,9 @@ class _Attachment(Session):
         return 0 if self._left else await super().wait()
 
 
-async def attach(link: Link, container_id: str, stdin: bool, once: bool, ended: Callable[[], Awaitable[int]]) -> Session:
+async def attach(
+    link: Link, container_id: str, stdin: bool, once: bool, ended: Callable[[], Awaitable[int]]
+) -> Session:
     """Follow a running container's output and, with `stdin`, feed its input, which ends with this session's if it is to be
     fed `once`. Raises RuntimeFault."""
     session = _Attachment(ended, once)
