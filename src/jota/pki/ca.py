@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_BACKDATE = timedelta(hours=1)
-"""Certificates begin this long before now, so that a peer whose clock lags accepts them."""
+_BACKDATE = timedelta(minutes=5)
+"""Certificates begin this long before now, so that a peer whose clock lags accepts them. Upstream's amount, which its clients
+allow for beyond the validity that they asked for."""
 
 
 class BadRequest(ValueError):
