@@ -18,7 +18,7 @@ from jota.pki.ca import CertificateAuthority, Subject, create_csr
 from jota.pki.jwt import TokenSigner
 from jota.testing.cluster import ApiServer, story
 
-BACKDATED = 3600.0
+BACKDATED = 300.0
 """Seconds by which this authority's certificates begin before they are made."""
 GROUP, RBAC = "certificates.k8s.io", "rbac.authorization.k8s.io"
 REQUESTS, BUNDLES = podcertificaterequest.KIND.resource, clustertrustbundle.KIND.resource
