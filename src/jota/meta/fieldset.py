@@ -199,14 +199,13 @@ def index(type: Type, items: list[Any]) -> dict[str, Any]:
 
 
 def extract(value: Any, type: Type) -> FieldSet:
-    """The set that applying `value` owns: its leaves, and each list item and map value as itself; in upstream's order,
-    which clients compare as text. Raises BadList."""
+    """The set that applying `value` owns: its leaves, and each list item and map value as itself. Raises BadList."""
     shape = _shape(type, value)
     if not shape or not value:
         return LEAF
     out: FieldSet = {}
     if shape == _MAP:
-        for key, child in sorted(value.items()):
+        for key, child in value.items():
             below = extract(child, child_type(type, key))
             out["f:" + key] = {_SELF: LEAF, **below} if below and type.kind == "map" else below
         return out
@@ -215,7 +214,7 @@ def extract(value: Any, type: Type) -> FieldSet:
         # in a live object a value may stand twice, in what is applied it is a mistake
         keys = [element(type, one) for one in value]
         raise BadList(f"duplicate entries for key {show(next(key for key in keys if keys.count(key) > 1))}")
-    for key, child in sorted(members.items()):
+    for key, child in members.items():
         below = extract(child, item) if shape == _LIST else LEAF
         out[key] = {_SELF: LEAF, **below} if below else LEAF
     return out
