@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 
 from jota.api.call import Call
@@ -67,9 +68,14 @@ def _subresource(call: Call) -> Verb:
     known = (kind.scale is not None and target.subresource == "scale") or target.subresource in kind.subresources
     if not known or (target.rest and target.subresource != "proxy"):
         raise path_not_found()
-    # imported when first asked for: most servers never serve most of them
-    module = import_module(f"jota.api.subresources.{target.subresource}")
-    found: Verb | None = module.VERBS.get(target.verb)
+    found = _verbs(target.subresource).get(target.verb)
     if found is None:
         raise method_not_allowed(target.resource, target.verb, target.group)
     return found
+
+
+@cache
+def _verbs(subresource: str) -> dict[str, Verb]:
+    """Imported when first asked for: most servers never serve most of them."""
+    verbs: dict[str, Verb] = import_module(f"jota.api.subresources.{subresource}").VERBS
+    return verbs

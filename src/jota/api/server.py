@@ -9,9 +9,9 @@ await api.close()
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jota.aio.clock import Clock
 from jota.api import bootstrap, chain, componentstatus, default_range
@@ -153,9 +153,9 @@ class Api:
     def new_uid(self) -> str:
         return self.engine.new_uid()
 
-    async def handle(self, request: Request) -> Response:
+    def handle(self, request: Request) -> Coroutine[Any, Any, Response]:
         """A wire Handler. Raises nothing: errors are Status responses."""
-        return await chain.handle(self, request)
+        return chain.handle(self, request)
 
     def fail_ready(self) -> None:
         """First step of a stop: /readyz fails, so that load balancers send nobody here any more; all is still served."""

@@ -7,13 +7,15 @@ the API's own watches come as they are (meta/watchevent.py), other streams as by
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from jota.client.transport import EventBatch, EventLines, Reply, error_from
 from jota.meta.watchevent import WatchEvent
 from jota.wire.message import Handler, Part, Peer, Request, Response, Stream
 
+_PEER = Peer("in-process")
 _HIGH_WATER = 4 << 20
 """Bytes buffered per watch before `drain` blocks the writing side."""
 
@@ -64,11 +66,10 @@ class InProcess:
     async def close(self) -> None:
         """Nothing is held open between requests."""
 
-    async def _call(
+    def _call(
         self, method: str, path: str, query: str, body: bytes, headers: Mapping[str, str] | None
-    ) -> Response:
-        request = Request(method, path, query, dict(headers or {}), body, Peer("in-process"), self._user)
-        return await self._handler(request)
+    ) -> Awaitable[Response]:
+        return self._handler(Request(method, path, query, {**headers} if headers else {}, body, _PEER, self._user, {}))
 
 
 async def _pump(stream: Stream) -> AsyncGenerator[list[bytes | WatchEvent], None]:
@@ -148,8 +149,14 @@ def _whole(body: bytes | Sequence[Part]) -> bytes:
 
 
 def _headers(response: Response) -> dict[str, str]:
+    return {**_lowered(tuple(response.headers))}
+
+
+@lru_cache(maxsize=64)
+def _lowered(headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Nearly all answers have the same."""
     out: dict[str, str] = {}
-    for name, value in response.headers:
+    for name, value in headers:
         lower = name.lower()
         out[lower] = f"{out[lower]}, {value}" if lower in out else value
     return out
