@@ -193,6 +193,15 @@ class Engine:
         except Conflict:
             raise already_exists(served.resource.plural, name, served.resource.group, 1) from None
 
+    async def create_twins(self, call: Call, twin: Twin, times: int) -> list[Entry]:
+        """The same, several in one go; fewer when a name was not free."""
+        served, namespace, now = call.served, call.target.namespace, rfc3339(self.clock.now())
+        values = {}
+        for _ in range(times):
+            name = self._free_name(served, twin.base, namespace)
+            values[served.key(namespace, name)] = twin.value(name, self.new_uid(), now)
+        return await self.store.put_new(values)
+
     def _free_name(self, served: Served, base: str, namespace: str) -> str:
         for _ in range(GENERATE_TRIES):
             name = names.generate_name(base, self.random)

@@ -82,6 +82,13 @@ def entry(call: Call, found: Entry, now: float, status: int = 200) -> Response:
     return json(call, table.of_object(call, obj, now), status)
 
 
+def entries(call: Call, found: list[Entry], status: int) -> Response:
+    """Live entries as the objects that they are: the answer to several requests in one."""
+    served = call.served
+    rendered = b",".join([served.render(one.value or b"", one.revision, served.head) for one in found])
+    return encoded(call, b"[%b]" % rendered, status)
+
+
 def obj(call: Call, value: Object, now: float, status: int = 200) -> Response:
     """A decoded object that is not, or no longer, in the store."""
     form = call.accepted.form

@@ -77,6 +77,7 @@ class Https:
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
         timeout: float = 30.0,
+        times: int = 1,
     ) -> Reply:
         message = self._message(method, path, query, body, headers)
         async with asyncio.timeout(timeout):

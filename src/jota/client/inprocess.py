@@ -34,9 +34,10 @@ class InProcess:
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
         timeout: float = 30.0,
+        times: int = 1,
     ) -> Reply:
         # what has no stream has the server's own deadline (api/chain.py)
-        response = await self._call(method, path, query, body, headers)
+        response = await self._call(method, path, query, body, headers, times)
         if response.stream is None:
             return Reply(response.status, _headers(response), _whole(response.body))
         writer = _Buffer[bytes]()
@@ -67,9 +68,10 @@ class InProcess:
         """Nothing is held open between requests."""
 
     def _call(
-        self, method: str, path: str, query: str, body: bytes, headers: Mapping[str, str] | None
+        self, method: str, path: str, query: str, body: bytes, headers: Mapping[str, str] | None, times: int = 1
     ) -> Awaitable[Response]:
-        return self._handler(Request(method, path, query, {**headers} if headers else {}, body, _PEER, self._user, {}))
+        own = {**headers} if headers else {}
+        return self._handler(Request(method, path, query, own, body, _PEER, self._user, {}, times))
 
 
 async def _pump(stream: Stream) -> AsyncGenerator[list[bytes | WatchEvent], None]:

@@ -35,8 +35,12 @@ class Transport(Protocol):
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
         timeout: float = 30.0,
+        times: int = 1,
     ) -> Reply:
-        """One exchange. Raises ConnectionError or TimeoutError (seconds) when no whole response arrived."""
+        """One exchange. Raises ConnectionError or TimeoutError (seconds) when no whole response arrived.
+
+        `times`: so many of this POST are wanted. The answer is that to one of them or, when several could be made in one
+        go, a list; of what is missing there, nothing was begun."""
         ...
 
     def watch(

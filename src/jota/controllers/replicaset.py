@@ -237,20 +237,31 @@ class ReplicaSetController(Controller):
         """Create in batches of 1, 2, 4, ...: a template that cannot work fails once, not `count` times."""
         batch, body = 1, orjson.dumps(pod_from(owner, self.resource)) if count > 0 else b""
         while count > 0:
-            results = await asyncio.gather(
-                *(self._create_one(key, owner, body) for _ in range(min(batch, count))), return_exceptions=True
-            )
-            failed = [r for r in results if isinstance(r, BaseException)]
-            if failed:
-                return self._create_failed(owner, failed[0])
-            count -= len(results)
+            wanted = min(batch, count)
+            error = await self._create_batch(key, owner, body, wanted)
+            if error is not None:
+                return self._create_failed(owner, error)
+            count -= wanted
             batch *= 2
         return None
 
-    async def _create_one(self, key: str, owner: Object, body: bytes) -> None:
-        made = await self.client.create(PODS, body, owner["metadata"]["namespace"], type=_Created)
-        self.wrote(key, self.pods, made.metadata.resourceVersion)
-        self.events.event(owner, "Normal", "SuccessfulCreate", f"Created pod: {made.metadata.name}")
+    async def _create_batch(self, key: str, owner: Object, body: bytes, wanted: int) -> BaseException | None:
+        """In one go as far as the server can, the others each by itself. An error, if there was any."""
+        try:
+            rest = wanted - await self._create_some(key, owner, body, wanted)
+        except (ApiError, ConnectionError, TimeoutError) as error:
+            return error
+        each = (self._create_some(key, owner, body, 1) for _ in range(rest))
+        results = await asyncio.gather(*each, return_exceptions=True)
+        return next((r for r in results if isinstance(r, BaseException)), None)
+
+    async def _create_some(self, key: str, owner: Object, body: bytes, times: int) -> int:
+        """How many there are now."""
+        found = await self.client.create_alike(PODS, body, owner["metadata"]["namespace"], times, type=_Created)
+        for made in found:
+            self.wrote(key, self.pods, made.metadata.resourceVersion)
+            self.events.event(owner, "Normal", "SuccessfulCreate", f"Created pod: {made.metadata.name}")
+        return len(found)
 
     def _create_failed(self, owner: Object, error: BaseException) -> tuple[str, str, Exception] | None:
         if not isinstance(error, Exception):

@@ -131,6 +131,13 @@ class LogStore:
     async def put(self, key: str, value: bytes, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:
         return await self._write(key, value, expect, beside)
 
+    async def put_new(self, values: dict[str, bytes]) -> list[Entry]:
+        if self._closed:
+            raise Unavailable("the store is closed")
+        free = [key for key in values if key not in self._in_flight and self._index.get(key) is None]
+        begun = [self._begin(key, values[key], None) for key in free]
+        return [await done for done in begun]
+
     async def delete(self, key: str, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:
         return await self._write(key, None, expect, beside)
 
@@ -144,6 +151,12 @@ class LogStore:
             raise Conflict(key, None)
         if expect is not None and expect != (current.revision if current else 0):
             raise Conflict(key, current)
+        return await self._begin(key, value, current, beside)
+
+    def _begin(
+        self, key: str, value: bytes | None, current: Entry | None, beside: Beside = ALONE
+    ) -> asyncio.Future[Entry]:
+        """Queue a write that nothing speaks against; done when it is durable."""
         entry = Entry(key, value, 0, current.created if current else 0, current)
         done: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
         self._in_flight[key] = write = _Write(entry, done)
@@ -153,7 +166,7 @@ class LogStore:
                 self._in_flight[companion.key] = write
         self._queue.append(write)
         self._schedule()
-        return await done
+        return done
 
     def _any(self, keys: Iterable[str]) -> _Write | None:
         """A write in flight of any of these keys."""

@@ -145,6 +145,11 @@ class Store(Protocol):
         """
         ...
 
+    async def put_new(self, values: dict[str, bytes]) -> list[Entry]:
+        """Write all these keys and wait until they are durable; those that there are already stay as they are, and are not
+        among the entries. Raises Unavailable: some may have been written."""
+        ...
+
     async def delete(self, key: str, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:
         """Remove; returns the tombstone (whose `previous` is the last entry). Raises Conflict (also if absent)."""
         ...

@@ -39,6 +39,8 @@ class Request:
     """Set by the authentication filter, or beforehand by the in-process transport (then it is trusted)."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Room for filters to hand things on (warnings, request info, deadline)."""
+    times: int = 1
+    """So many of the same are wanted at once; nothing that comes over a wire says so."""
 
 
 class Writer(Protocol):
