@@ -42,6 +42,13 @@ class Call:
         raise ApiError(422, "Invalid", f'dryRun: Unsupported value: "{value[:64]}": supported values: "All"')
 
     @property
+    def times(self) -> int:
+        """How many of these are wanted in one go; 1, too, where each must be seen for itself: by an audit trail, or in an
+        answer that has not the form of stored objects."""
+        plain = "audit" not in self.request.extra and not self.accepted.form and not self.accepted.yaml
+        return self.request.times if plain else 1
+
+    @property
     def manager(self) -> str:
         """Who owns the fields that this write changes: fieldManager, else the User-Agent's first word."""
         given = self.params.get("fieldManager", "")

@@ -196,11 +196,11 @@ class Engine:
     async def create_twins(self, call: Call, twin: Twin, times: int) -> list[Entry]:
         """The same, several in one go; fewer when a name was not free."""
         served, namespace, now = call.served, call.target.namespace, rfc3339(self.clock.now())
-        values = {}
+        writes = []
         for _ in range(times):
             name = self._free_name(served, twin.base, namespace)
-            values[served.key(namespace, name)] = twin.value(name, self.new_uid(), now)
-        return await self.store.put_new(values)
+            writes.append((served.key(namespace, name), twin.value(name, self.new_uid(), now), 0))
+        return [entry for entry in await self.store.put_many(writes) if entry is not None]
 
     def _free_name(self, served: Served, base: str, namespace: str) -> str:
         for _ in range(GENERATE_TRIES):

@@ -23,6 +23,8 @@ _HIGH_WATER = 4 << 20
 class InProcess:
     """Transport over a wire Handler. `user` is put on each request (the authentication filter trusts it)."""
 
+    several = True
+
     def __init__(self, handler: Handler, user: Any) -> None:
         self._handler, self._user = handler, user
 

@@ -27,6 +27,9 @@ class Reply(NamedTuple):
 
 
 class Transport(Protocol):
+    several: bool
+    """Whether one request may be many."""
+
     async def request(
         self,
         method: str,
@@ -40,7 +43,8 @@ class Transport(Protocol):
         """One exchange. Raises ConnectionError or TimeoutError (seconds) when no whole response arrived.
 
         `times`: so many of this POST are wanted. The answer is that to one of them or, when several could be made in one
-        go, a list; of what is missing there, nothing was begun."""
+        go, a list; of what is missing there, nothing was begun. With `several`, the body may be an array of as many: then
+        the answer is one, too, with null for what has to be sent by itself."""
         ...
 
     def watch(

@@ -37,6 +37,7 @@ class Resource(NamedTuple):
 
 
 PODS = Resource("", "v1", "pods", "Pod")
+BINDINGS = Resource("", "v1", "bindings", "Binding")
 SERVICES = Resource("", "v1", "services", "Service")
 ENDPOINTS = Resource("", "v1", "endpoints", "Endpoints")
 CONFIGMAPS = Resource("", "v1", "configmaps", "ConfigMap")

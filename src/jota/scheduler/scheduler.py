@@ -22,7 +22,7 @@ from jota.aio.waiting import wait_event
 from jota.client.client import Client
 from jota.client.events import EventRecorder
 from jota.meta.errors import ApiError
-from jota.meta.resource import PODS
+from jota.meta.resource import BINDINGS, PODS
 from jota.scheduler import preemption
 from jota.scheduler.cycle import Cycle, explanation
 from jota.scheduler.devicebinder import DeviceBinder, DevicesNotAllocated
@@ -156,6 +156,7 @@ class Scheduler:
             except Exception:  # a plugin failed (they may be other people's): these pods wait, all others go on
                 self.put_off(group)
                 continue
+            together: dict[str, list[tuple[Waiting, str]]] = {}
             for waiting, slot in placed:
                 node = self._nodes.names[slot]
                 self._assume(waiting, node)
@@ -163,7 +164,9 @@ class Scheduler:
                     tasks.create_task(self._bind_prepared(waiting, node))
                     continue
                 await self._binding.acquire()
-                tasks.create_task(self._bind(waiting, node))
+                together.setdefault(waiting.pod.metadata.namespace, []).append((waiting, node))
+            for namespace, several in together.items():
+                tasks.create_task(self._bind_together(namespace, several))
             if placed:
                 self.stir("InterPodAffinity", "PodTopologySpread")
             if refused:
@@ -551,14 +554,30 @@ class Scheduler:
         await self._binding.acquire()
         await self._bind(waiting, node)
 
+    async def _bind_together(self, namespace: str, placed: list[tuple[Waiting, str]]) -> None:
+        """In one request as far as the server can, the others each in its own. For each, a place for bindings is held."""
+        answers: list[dict[str, Any] | None] = [None] * len(placed)
+        if self._consultations is None:
+            try:
+                bodies = [_binding(waiting.pod, node) for waiting, node in placed]
+                answers = await self._client.create_each(BINDINGS, bodies, namespace)
+            except (ApiError, ConnectionError, TimeoutError) as error:
+                for waiting, _ in placed:
+                    self._binding.release()
+                    self._take_back(waiting, error)
+                return
+        for (waiting, node), answer in zip(placed, answers, strict=True):
+            if answer is None:
+                self._tasks.create_task(self._bind(waiting, node))
+                continue
+            self._binding.release()
+            self._bound(waiting.pod, node)
+
+    def _bound(self, pod: Pod, node: str) -> None:
+        self._reporter.tell(pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
+
     async def _bind(self, waiting: Waiting, node: str) -> None:
-        pod = waiting.pod
-        body = {
-            "apiVersion": "v1",
-            "kind": "Binding",
-            "metadata": {"name": pod.metadata.name, "namespace": pod.metadata.namespace, "uid": pod.metadata.uid},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-        }
+        pod, body = waiting.pod, _binding(waiting.pod, node)
         try:
             if self._consultations is None or not await self._consultations.bind(pod, waiting.shape, node):
                 await self._client.create(
@@ -567,7 +586,7 @@ class Scheduler:
         except (ApiError, ConnectionError, TimeoutError) as error:
             self._take_back(waiting, error)
         else:
-            self._reporter.tell(pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
+            self._bound(pod, node)
         finally:
             self._binding.release()
 
@@ -617,6 +636,16 @@ WHEN_A_POD_GOES = (
     "NodeVolumeLimits",
 )
 """Plugins that a pod's going may satisfy."""
+
+
+def _binding(pod: Pod, node: str) -> dict[str, Any]:
+    meta = pod.metadata
+    return {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+    }
 
 
 def _placed(pod: Pod, node: str, shape: Shape) -> Placed:

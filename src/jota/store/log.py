@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from jota.store.index import Index, IndexWatch
@@ -131,12 +131,15 @@ class LogStore:
     async def put(self, key: str, value: bytes, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:
         return await self._write(key, value, expect, beside)
 
-    async def put_new(self, values: dict[str, bytes]) -> list[Entry]:
+    async def put_many(self, writes: Sequence[tuple[str, bytes, int]]) -> list[Entry | None]:
         if self._closed:
             raise Unavailable("the store is closed")
-        free = [key for key in values if key not in self._in_flight and self._index.get(key) is None]
-        begun = [self._begin(key, values[key], None) for key in free]
-        return [await done for done in begun]
+        begun: list[asyncio.Future[Entry] | None] = []
+        for key, value, expect in writes:
+            current = self._index.get(key)
+            free = key not in self._in_flight and expect == (current.revision if current else 0)
+            begun.append(self._begin(key, value, current) if free else None)
+        return [None if done is None else await done for done in begun]
 
     async def delete(self, key: str, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:
         return await self._write(key, None, expect, beside)

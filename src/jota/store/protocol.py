@@ -14,7 +14,7 @@ Worked example. Keys are "/" paths; a revision belongs to exactly one write.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -145,9 +145,9 @@ class Store(Protocol):
         """
         ...
 
-    async def put_new(self, values: dict[str, bytes]) -> list[Entry]:
-        """Write all these keys and wait until they are durable; those that there are already stay as they are, and are not
-        among the entries. Raises Unavailable: some may have been written."""
+    async def put_many(self, writes: Sequence[tuple[str, bytes, int]]) -> list[Entry | None]:
+        """`put` each (key, value, expect) and wait until all are durable. None: a conflict, or another write of the key is on
+        its way; nothing was done. Raises Unavailable: some may have been written."""
         ...
 
     async def delete(self, key: str, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:

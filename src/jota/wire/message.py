@@ -40,7 +40,7 @@ class Request:
     extra: dict[str, Any] = field(default_factory=dict)
     """Room for filters to hand things on (warnings, request info, deadline)."""
     times: int = 1
-    """So many of the same are wanted at once; nothing that comes over a wire says so."""
+    """So many are wanted at once, all alike or, with an array as its body, one of each; nothing that comes over a wire says so."""
 
 
 class Writer(Protocol):

@@ -16,8 +16,8 @@ async def create(engine: Engine, call: Call) -> Response:
         text = "create not allowed while custom resource definition is terminating"
         raise ApiError(405, "MethodNotAllowed", text)
     twin = engine.twins.find(call)
-    if twin is not None and call.request.times > 1 and _plainly(call):
-        return respond.entries(call, await engine.create_twins(call, twin, call.request.times), 201)
+    if twin is not None and call.times > 1:
+        return respond.entries(call, await engine.create_twins(call, twin, call.times), 201)
     if twin is not None:
         return respond.outcome(call, await engine.create_twin(call, twin), engine.clock.now())
     stamp, noted = engine.twins.stamp(call), len(call.audit)
@@ -27,8 +27,3 @@ async def create(engine: Engine, call: Call) -> Response:
     if stamp and result.entry is not None and len(call.audit) == noted:
         engine.twins.keep(call, result.entry.value or b"", stamp)
     return respond.outcome(call, result, engine.clock.now())
-
-
-def _plainly(call: Call) -> bool:
-    """Several at once are nothing but that: nobody notes each of them, and the answer has the form of stored objects."""
-    return "audit" not in call.request.extra and not call.accepted.form and not call.accepted.yaml
