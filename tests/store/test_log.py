@@ -52,6 +52,29 @@ def test_any_failure_of_an_append_is_told_and_the_log_goes_on(blocking: bool, er
     asyncio.run(story())
 
 
+def test_many_at_once_conflict_one_by_one_and_fail_together() -> None:
+    async def story() -> None:
+        store = Moody(blocking=True)
+        first = await store.put("/core/pods/a/x", b"1")
+        slow = asyncio.ensure_future(store.put("/core/pods/a/y", b"1"))
+        await asyncio.sleep(0)  # it is on its way
+        writes = [("x", first.revision), ("x", first.revision), ("y", 0), ("z", 0), ("z", 7), ("w", 9)]
+        found = await store.put_many([(f"/core/pods/a/{name}", b"2", expect) for name, expect in writes])
+        assert [entry is not None for entry in found] == [True, False, False, True, False, False]
+        assert (found[0] is not None and found[0].previous) == first
+        assert (await slow).value == b"1"
+        store.mood = [OSError(5)]
+        with pytest.raises(Unavailable):
+            await store.put_many([(f"/core/pods/a/{n}", b"3", 0) for n in range(3)])
+        assert store.get("/core/pods/a/0") is None
+        assert await store.put_many([("/core/pods/a/0", b"3", 0)]) == [store.get("/core/pods/a/0")]
+        await store.close()
+        with pytest.raises(Unavailable):
+            await store.put_many([("/core/pods/a/1", b"3", 0)])
+
+    asyncio.run(story())
+
+
 def test_rows_that_could_not_be_pruned_go_with_the_next_compaction() -> None:
     async def story() -> None:
         store = Moody(blocking=True)
