@@ -225,11 +225,10 @@ def _volume_of_attachment(found: Object) -> list[str]:
 
 def _moved(old: Pod | None, new: Pod | None) -> bool:
     """Whether a pod with claims came to a node, ended, or went."""
-    if not (new is not None and new.spec.volumes) and not (old is not None and old.spec.volumes):
-        return False
-    if not any(pod is not None and pod.claims for pod in (old, new)):
-        return False
-    return old is None or new is None or (old.spec.nodeName, old.finished) != (new.spec.nodeName, new.finished)
+    if old is not None and new is not None:
+        if old.spec.nodeName == new.spec.nodeName and old.finished == new.finished:
+            return False
+    return any(pod is not None and pod.claims for pod in (old, new))
 
 
 def _node_moved(old: Object | None, new: Object | None) -> bool:

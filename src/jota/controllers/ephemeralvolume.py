@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from jota.client.informer import key_of
+from jota.client.pods import TEMPLATE
 from jota.controllers import claim
 from jota.controllers.controller import Context, Controller
 from jota.controllers.statefulset_pods import PVCS
@@ -40,7 +41,7 @@ class EphemeralVolumeController(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.pods = self.watch(PODS, lambda pod: [pod.key], when=_asks, type=Pod)
+        self.pods = self.watch(PODS, lambda pod: [pod.key], when=_asks, on=TEMPLATE, type=Pod)
         self.claims = self.watch(PVCS)
         self.events = context.recorder("ephemeral_volume")
 
