@@ -157,6 +157,8 @@ async def test_other_transports_send_each_by_itself(api: ApiServer) -> None:
     class Wire:
         """One that knows nothing of several."""
 
+        several = False
+
         def __init__(self, inner: InProcess) -> None:
             self._inner = inner
 

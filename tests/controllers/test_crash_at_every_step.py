@@ -40,6 +40,8 @@ Story = Callable[[ApiServer, Kubelet, Callable[[], Awaitable[None]]], Awaitable[
 class Dying:
     """A transport whose process dies at its n-th write: before it is sent, or after it was carried out."""
 
+    several = True
+
     def __init__(self, inner: Any, at: int, after: bool) -> None:
         self.inner, self.left, self.after, self.dead = inner, at, after, False
 

@@ -7,6 +7,7 @@ from collections import Counter
 from random import Random
 from typing import Any
 
+import orjson
 import pytest
 from tests.scheduler.test_scheduler import ACCOUNT, add_node, cluster, node, pod, where
 
@@ -70,6 +71,8 @@ def test_pods_that_fit_nowhere_hold_nobody_up_and_say_why() -> None:
 class Counting:
     """A transport that notes which bindings were granted."""
 
+    several = True
+
     def __init__(self, inner: Any, granted: Counter[str]) -> None:
         self.inner, self.granted = inner, granted
 
@@ -79,6 +82,9 @@ class Counting:
         reply: Reply = await self.inner.request(method, path, *args, **kwargs)
         if path.endswith("/binding") and reply.status < 300:
             self.granted[path.rsplit("/", 2)[-2]] += 1
+        if path.endswith("/bindings"):
+            for sent, answer in zip(orjson.loads(args[1]), orjson.loads(reply.body), strict=True):
+                self.granted[sent["metadata"]["name"]] += answer is not None
         return reply
 
     def watch(self, *args: Any, **kwargs: Any) -> Any:

@@ -7,7 +7,7 @@ serves the in-process and the HTTPS transport. Next: informer.py for anything th
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, overload
@@ -226,22 +226,24 @@ class Client:
             namespace = obj.get("metadata", {}).get("namespace", "")
         return await self._write("POST", _path(resource, namespace, name, subresource), obj, type=type)
 
-    async def create_alike(self, resource: Resource, obj: Any, namespace: str, times: int, *, type: type[T]) -> list[T]:
+    async def create_alike(
+        self, resource: Resource, obj: Any, namespace: str, times: int, *, type: type[T]
+    ) -> Sequence[T]:
         """POST an object with a generateName of which `times` are wanted: those that were made in one go, which is one at
         least; more when the server is in this process and knows what becomes of such a request."""
         body = obj if isinstance(obj, bytes) else orjson.dumps(obj)
         query = _query(fieldManager=self._manager)
         reply = await self._do("POST", _path(resource, namespace), query, body, _JSON, times)
-        found: list[T] = _decode(reply.body if reply.body[:1] == b"[" else b"[%b]" % reply.body, list[type])  # type: ignore[valid-type]
+        found: Sequence[T] = _decode(reply.body if reply.body[:1] == b"[" else b"[%b]" % reply.body, list[type])  # type: ignore[valid-type]
         return found
 
-    async def create_each(self, resource: Resource, objs: list[Object], namespace: str) -> list[Object | None]:
+    async def create_each(self, resource: Resource, objs: Sequence[Object], namespace: str) -> Sequence[Object | None]:
         """POST them in one go, where the server is in this process. None: nothing was begun, `create` it."""
-        if len(objs) < 2 or not getattr(self.transport, "several", False):
+        if len(objs) < 2 or not self.transport.several:
             return [None] * len(objs)
         query = _query(fieldManager=self._manager)
         reply = await self._do("POST", _path(resource, namespace), query, orjson.dumps(objs), _JSON, len(objs))
-        answers: list[Object | None] = orjson.loads(reply.body)
+        answers: Sequence[Object | None] = orjson.loads(reply.body)
         return answers
 
     async def update(self, resource: Resource, obj: Object, subresource: str = "") -> Object:

@@ -36,6 +36,8 @@ class Https:
     fetching what is then checked against a known hash (joining a cluster). `idle`: connections kept open for reuse.
     """
 
+    several = False
+
     def __init__(
         self,
         url: str,

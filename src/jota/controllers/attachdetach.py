@@ -225,9 +225,8 @@ def _volume_of_attachment(found: Object) -> list[str]:
 
 def _moved(old: Pod | None, new: Pod | None) -> bool:
     """Whether a pod with claims came to a node, ended, or went."""
-    if old is not None and new is not None:
-        if old.spec.nodeName == new.spec.nodeName and old.finished == new.finished:
-            return False
+    if old is not None and new is not None and old.spec.nodeName == new.spec.nodeName and old.finished == new.finished:
+        return False
     return any(pod is not None and pod.claims for pod in (old, new))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -556,7 +556,7 @@ class Scheduler:
 
     async def _bind_together(self, namespace: str, placed: list[tuple[Waiting, str]]) -> None:
         """In one request as far as the server can, the others each in its own. For each, a place for bindings is held."""
-        answers: list[dict[str, Any] | None] = [None] * len(placed)
+        answers: Sequence[dict[str, Any] | None] = [None] * len(placed)
         if self._consultations is None:
             try:
                 bodies = [_binding(waiting.pod, node) for waiting, node in placed]
