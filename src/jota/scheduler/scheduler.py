@@ -47,6 +47,7 @@ log = logging.getLogger("jota.scheduler")
 _GROUP = 256
 """Pods of one shape that are placed between two looks at the event loop."""
 _BINDS_IN_FLIGHT = 512
+"""Never fewer than _GROUP, whose bindings begin together."""
 _ANYTHING = "*"
 """Stands for every plugin in what pods in consult.py missed."""
 
