@@ -9,6 +9,7 @@ import pytest
 
 from jota.aio.clock import SystemClock
 from jota.meta.errors import ApiError
+from jota.node.itself import Itself
 from jota.node.server import KubeletServer, flag, log_options
 from jota.runtime.protocol import Container, Sandbox, SandboxSpec, Stats
 from jota.wire.message import Peer, Request
@@ -134,6 +135,24 @@ def test_refusals_are_statuses(kubelet, method, path, code, message):
     decoded = json.loads(body)
     assert (status, decoded["code"], decoded["kind"]) == (code, code, "Status")
     assert message in decoded["message"]
+
+
+def test_the_nodes_own_log_is_served_as_a_file_and_nothing_beside_it(kubelet, tmp_path):
+    (tmp_path / "jota-agent.log").write_bytes(b"x" * 70_000 + b"end")
+    own = Itself(1, 1, 1.0, "0", str(tmp_path / "jota-agent.log"))
+    node = KubeletServer(
+        Runtime(tmp_path), lambda: [POD], clock=SystemClock(), node_name="n1", allow=lambda r: True, itself=own
+    )
+    status, listing = ask(node, "/logs/")
+    assert (status, listing) == (200, b'<!doctype html>\n<pre>\n<a href="jota-agent.log">jota-agent.log</a>\n</pre>\n')
+    assert ask(node, "/logs/jota-agent.log") == (200, b"x" * 70_000 + b"end")
+    for path in ("/logs/1.log", "/logs/..", "/logs/%2e%2e%2f1.log", "/logs/jota-agent.log/x"):
+        assert ask(node, path)[0] == 404
+    assert ask(node, "/logs/?query=kubelet")[0] == 400
+    assert ask(node, "/logs/", "DELETE")[0] == 405
+    (tmp_path / "jota-agent.log").unlink()
+    assert ask(node, "/logs/jota-agent.log")[0] == 404
+    assert ask(kubelet, "/logs/") == (200, b"<!doctype html>\n<pre>\n</pre>\n")  # it logs to no file
 
 
 def test_exec_hands_the_command_to_the_latest_attempt(kubelet):

@@ -19,7 +19,7 @@ import orjson
 
 from jota.aio.clock import Clock, parse_rfc3339
 from jota.meta.errors import ApiError, bad_request, path_not_found
-from jota.node import mirror, summary
+from jota.node import logfiles, mirror, summary
 from jota.node.agentlog import Lines
 from jota.node.itself import CONTAINER, Itself
 from jota.node.logs import LogOptions, Parse, follow, parse
@@ -92,6 +92,9 @@ class KubeletServer:
             raise _not_allowed(request)
         if head == "containerLogs" and len(rest) == 3:
             return await self._logs(request, rest[0], rest[1], rest[2], query)
+        if head == "logs":
+            own = self._itself.log_path if self._itself is not None else ""
+            return await logfiles.serve([own] if own else [], rest, request.query)
         return await self._report("/" + "/".join((head, *rest)))
 
     async def _remove_volume(self, name: str) -> Response:
