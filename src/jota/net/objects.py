@@ -18,6 +18,7 @@ SERVICE_LABEL = "kubernetes.io/service-name"
 """On an EndpointSlice: the Service that it belongs to."""
 ZONE_LABEL = "topology.kubernetes.io/zone"
 """On a Node."""
+LEAVING_TAINT = "ToBeDeletedByClusterAutoscaler"
 NOT_PROXIED = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
 """Labels of Services that another proxy, or none, serves (as kube-proxy)."""
 
@@ -28,8 +29,27 @@ class Meta(msgspec.Struct):
     labels: dict[str, str] | None = None
 
 
+class NodeMeta(Meta):
+    deletionTimestamp: str | None = None
+
+
+class Taint(msgspec.Struct):
+    key: str
+
+
+class NodeSpec(msgspec.Struct):
+    taints: list[Taint] | None = None
+
+
 class Node(msgspec.Struct):
-    metadata: Meta
+    metadata: NodeMeta
+    spec: NodeSpec | None = None
+
+    @property
+    def leaving(self) -> bool:
+        """It is deleted, or the cluster autoscaler is about to."""
+        taints = (self.spec.taints if self.spec else None) or ()
+        return bool(self.metadata.deletionTimestamp) or any(taint.key == LEAVING_TAINT for taint in taints)
 
     @property
     def zone(self) -> str:
@@ -62,6 +82,7 @@ class ServiceSpec(msgspec.Struct):
     externalTrafficPolicy: str | None = None
     internalTrafficPolicy: str | None = None
     loadBalancerSourceRanges: list[str] | None = None
+    healthCheckNodePort: int | None = None
 
 
 class Ingress(msgspec.Struct):

@@ -17,6 +17,7 @@ from jota.client.informers import Informers
 from jota.meta.resource import ENDPOINTSLICES, NODES, SERVICES
 from jota.net.objects import EndpointSlice, Node, Place, Service, service_ports
 from jota.net.protocol import ServicePort
+from jota.node.proxyhealth import Check, ProxyHealth
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,10 @@ class ServiceIndex:
         """Service key -> slice key -> slice."""
         self._changed: set[str] = set()
         self._ports: dict[str, list[ServicePort]] = {}
+        self.checks: dict[str, Check] = {}
+        """Service key -> what its healthCheckNodePort answers, as of the last `ports`."""
+        self.leaving = False
+        """This node is about to be deleted."""
 
     def on_service(self, old: Service | None, new: Service | None) -> None:
         for service in (old, new):
@@ -71,6 +76,10 @@ class ServiceIndex:
 
     def on_node(self, _old: Node | None, new: Node | None) -> None:
         """Of this node: what topology hints mean depends on its zone."""
+        leaving = new is None or new.leaving
+        if leaving != self.leaving:
+            self.leaving = leaving
+            self.dirty.set()
         zone = new.zone if new is not None else ""
         if zone != self._place.zone:
             self._place = Place(self._place.node, zone)
@@ -83,10 +92,15 @@ class ServiceIndex:
         changed, self._changed = self._changed, set()
         for key in changed:
             service = self._services.get(key)
+            self.checks.pop(key, None)
             if service is None:
                 self._ports.pop(key, None)
-            else:
-                self._ports[key] = service_ports(service, self._slices.get(key, {}).values(), self._place)
+                continue
+            ports = self._ports[key] = service_ports(service, self._slices.get(key, {}).values(), self._place)
+            if service.spec.healthCheckNodePort and ports:
+                here = {e.ip for port in ports for e in port.endpoints if e.ready and e.node == self._place.node}
+                meta = service.metadata
+                self.checks[key] = Check(service.spec.healthCheckNodePort, meta.namespace, meta.name, len(here))
         return [port for ports in self._ports.values() for port in ports]
 
     def _mark(self, key: str) -> None:
@@ -95,12 +109,18 @@ class ServiceIndex:
 
 
 async def run_proxy(
-    informers: Informers, proxy: CheckedProxy, *, clock: Clock, node: str = "", local_addresses: Sequence[str] = ()
+    informers: Informers,
+    proxy: CheckedProxy,
+    *,
+    clock: Clock,
+    node: str = "",
+    local_addresses: Sequence[str] = (),
+    health: ProxyHealth | None = None,
 ) -> None:
     """Keep the proxy equal to the API until cancelled. `informers` are run by the caller; `node` is this one's name.
 
     `local_addresses`: service addresses that this node answers itself (cluster DNS); they are left to it for as long as
-    their Service has no endpoints.
+    their Service has no endpoints. `health`: is told how it goes.
 
     Nothing is applied before both caches are whole, so that a starting agent never takes services away.
     """
@@ -115,18 +135,37 @@ async def run_proxy(
     await services.synced()
     await slices.synced()
     index.dirty.set()
+    try:
+        await _keep(index, proxy, clock, local_addresses, health)
+    finally:
+        if health is not None:
+            await health.close()
+
+
+async def _keep(
+    index: ServiceIndex, proxy: CheckedProxy, clock: Clock, local_addresses: Sequence[str], health: ProxyHealth | None
+) -> None:
     wait = CHECK
     while True:
-        if not await within(index.dirty, wait) and wait == CHECK and await _standing(proxy):
-            continue
-        began = clock.monotonic()
-        try:
-            await proxy.apply([p for p in index.ports() if p.endpoints or p.cluster_ip not in local_addresses])
-            wait = CHECK
-        except Exception as error:  # nft's and the kernel's errors differ by version; the loop must outlive them all
-            log.error("services: %s (next attempt in %g s)", error, RETRY)
-            wait = RETRY
-        await clock.sleep(max(SHORT_GAP, min(GAP, 2 * (clock.monotonic() - began))))
+        changed = await within(index.dirty, wait)
+        if changed or wait != CHECK or not await _standing(proxy):
+            if health is not None:
+                health.waits()
+            began = clock.monotonic()
+            try:
+                await proxy.apply([p for p in index.ports() if p.endpoints or p.cluster_ip not in local_addresses])
+                wait = CHECK
+                if health is not None:
+                    health.applied()
+            except (
+                Exception
+            ) as error:  # nft's and the kernel's errors differ by version; the loop must outlive them all
+                log.error("services: %s (next attempt in %g s)", error, RETRY)
+                wait = RETRY
+            await clock.sleep(max(SHORT_GAP, min(GAP, 2 * (clock.monotonic() - began))))
+        if health is not None:
+            health.eligible = not index.leaving
+            await health.serve(index.checks.values())
 
 
 async def within(event: asyncio.Event, seconds: float) -> bool:

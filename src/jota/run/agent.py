@@ -33,6 +33,7 @@ from jota.node.config import Curve, NodeConfig
 from jota.node.dns import run_dns
 from jota.node.itself import Itself
 from jota.node.proxy import run_proxy
+from jota.node.proxyhealth import ProxyHealth
 from jota.node.routes import run_routes
 from jota.node.server import KubeletServer
 from jota.node.serviceranges import run_service_ranges
@@ -181,7 +182,16 @@ async def _node(
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(informers.run())
-            tasks.create_task(run_proxy(informers, proxy, clock=clock, node=plan.node, local_addresses=[cluster.dns]))
+            tasks.create_task(
+                run_proxy(
+                    informers,
+                    proxy,
+                    clock=clock,
+                    node=plan.node,
+                    local_addresses=[cluster.dns],
+                    health=ProxyHealth(clock),
+                )
+            )
             tasks.create_task(run_dns(informers, address=cluster.dns, domain=cluster.domain, clock=clock))
             tasks.create_task(run_routes(informers, instance=plan.instance, node_name=plan.node, clock=clock))
             tasks.create_task(
