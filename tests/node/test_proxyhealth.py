@@ -8,6 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
+from tests.node.test_proxy import NotingProxy, service, slice_of
 
 from jota.aio.clock import SystemClock
 from jota.client.informers import Informers
@@ -16,7 +17,6 @@ from jota.node import proxyhealth
 from jota.node.proxy import run_proxy
 from jota.node.proxyhealth import Check, ProxyHealth
 from jota.testing.cluster import ApiServer
-from tests.node.test_proxy import NotingProxy, service, slice_of
 
 
 class HandClock(SystemClock):

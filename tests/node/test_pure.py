@@ -394,12 +394,10 @@ def test_what_is_not_supported_is_told() -> None:
     obj["spec"]["containers"][0] |= {
         "securityContext": {"seLinuxOptions": {"level": "s0"}, "appArmorProfile": {"type": "RuntimeDefault"}},
         "resources": {"limits": {"ephemeral-storage": "1Gi"}},
-        "volumeDevices": [{"name": "v", "devicePath": "/dev/x"}],
     }
     assert complaints(obj) == [
         "spec.hostUsers: user namespaces are not supported; the pod uses the host's",
         "container c: securityContext.seLinuxOptions: SELinux labels are not supported",
-        "container c: volumeDevices: block devices are not supported",
         "container c: resources.limits.ephemeral-storage is not enforced",
         'volume "v": sizeLimit of an emptyDir on disk is not enforced',
     ]

@@ -226,6 +226,21 @@ def test_a_sub_path_cannot_escape(tmp_path: Path) -> None:
 
 
 @needs_mount
+def test_a_sub_path_that_is_made_has_the_mode_of_its_volume_whatever_the_umask(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    root.chmod(0o2777)
+    before = os.umask(0o077)
+    try:
+        subpath.bind(str(root), "new/deep", str(tmp_path / "bind"))
+        assert [stat.S_IMODE((root / path).stat().st_mode) for path in ("new", "new/deep")] == [0o2777, 0o2777]
+    finally:
+        os.umask(before)
+        for point in kernel.mounts_below(str(tmp_path)):
+            kernel.umount(point, kernel.MNT_DETACH)
+
+
+@needs_mount
 def test_mounts_of_a_container_and_their_end(tmp_path: Path) -> None:
     volumes = [
         {"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+
 import pytest
 
 from jota.runtime.embedded import cgroups, lowlevel, spec
 from jota.runtime.embedded.cgroups import Cgroups, Layout
 from jota.runtime.embedded.runtime import _signal_number
-from jota.runtime.protocol import ContainerSpec, Mount, Resources, RuntimeFault, SandboxSpec, Security
+from jota.runtime.protocol import ContainerSpec, Device, Mount, Resources, RuntimeFault, SandboxSpec, Security
 
 ALL = spec.Machine(frozenset(spec.ALL_CAPABILITIES), 1 << 20, 0, False)
 POOR = spec.Machine(frozenset(spec.ALL_CAPABILITIES) - {"SYS_RESOURCE"}, 20000, 100, True)
@@ -15,9 +18,9 @@ BOX = SandboxSpec("u", "p", "d", hostname="h")
 PATHS = spec.Paths("/r", {"mount": "", "network": "/ns/net"}, "/shm", "/hostname")
 
 
-def build(machine=ALL, box=BOX, image=None, user=None, **more):
+def build(machine=ALL, box=BOX, image=None, user=None, paths=PATHS, **more):
     return spec.build(
-        ContainerSpec("c", 0, "i", **{"command": ["x"], **more}), box, image or {}, user or spec.User(), PATHS, machine
+        ContainerSpec("c", 0, "i", **{"command": ["x"], **more}), box, image or {}, user or spec.User(), paths, machine
     )
 
 
@@ -107,6 +110,23 @@ def test_a_privileged_container_is_not_masked():
     linux = build(security=Security(privileged=True))["linux"]
     assert linux["maskedPaths"] == linux["readonlyPaths"] == []
     assert any(device["path"] == "/dev/kmsg" for device in linux["devices"])
+
+
+def test_devices_are_shown_where_they_are_wanted_and_allowed_to_the_cgroup():
+    info = os.stat("/dev/null")
+    numbers = {"major": os.major(info.st_rdev), "minor": os.minor(info.st_rdev)}
+    paths = replace(PATHS, cgroup="/x")
+    linux = build(devices=[Device("/dev/null", "/data", "r")], paths=paths)["linux"]
+    assert [(d["path"], d["type"], d["major"], d["minor"]) for d in linux["devices"]] == [
+        ("/data", "c", *numbers.values())
+    ]
+    assert linux["resources"]["devices"][-1] == {"allow": True, "type": "c", "access": "r", **numbers}
+    # a privileged container has the host's devices as well, but one of each path
+    linux = build(devices=[Device("/dev/null", "/dev/kmsg")], security=Security(privileged=True))["linux"]
+    assert [d["minor"] for d in linux["devices"] if d["path"] == "/dev/kmsg"] == [numbers["minor"]]
+    for source, complaint in (("/nope", "No such file"), ("/etc/passwd", "is not a device")):
+        with pytest.raises(RuntimeFault, match=complaint):
+            build(devices=[Device(source, "/data")])
 
 
 def test_users(tmp_path):

@@ -29,7 +29,7 @@ from jota.node.model import (
 from jota.node.plan import DEFAULT_GRACE
 from jota.node.resources import container_resources, given_text, pod_resources, whole_label
 from jota.node.security import security, sysctls
-from jota.node.volumes.keeper import container_mounts
+from jota.node.volumes.keeper import container_devices, container_mounts
 from jota.node.volumes.volume import Mounted
 from jota.runtime.protocol import ContainerSpec, Image, Mount, SandboxSpec
 
@@ -93,6 +93,7 @@ def container_spec(pod: Object, p: Part, attempt: int, step: int, given: Given, 
         working_dir=c.get("workingDir", ""),
         env=list(given.variables.items()),
         mounts=mounts,
+        devices=container_devices(c, given.mounted),
         resources=container_resources(pod, c, given.machine_memory),
         security=security(pod, c, given.image, seccomp_dir=os.path.join(config.data_dir, "seccomp")),
         tty=bool(c.get("tty")),

@@ -24,8 +24,6 @@ def complaints(pod: Object) -> list[str]:
     for p in parts(pod):
         where = f"container {p.name}"
         out += _context(f"{where}: securityContext", p.spec.get("securityContext") or {})
-        if p.spec.get("volumeDevices"):
-            out.append(f"{where}: volumeDevices: block devices are not supported")
         if "ephemeral-storage" in ((p.spec.get("resources") or {}).get("limits") or {}):
             out.append(f"{where}: resources.limits.ephemeral-storage is not enforced")
     for v in spec.get("volumes") or []:

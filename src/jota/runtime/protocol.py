@@ -36,6 +36,16 @@ class Mount:
 
 
 @dataclass(slots=True)
+class Device:
+    """A device node of the host in a container."""
+
+    source: str
+    target: str
+    access: str = "rwm"
+    """Of the cgroup's device rules: read, write, mknod."""
+
+
+@dataclass(slots=True)
 class Resources:
     """Limits as the kernel wants them; None: unlimited or default."""
 
@@ -114,7 +124,7 @@ class ContainerSpec:
     working_dir: str = ""
     env: list[tuple[str, str]] = field(default_factory=list)
     mounts: list[Mount] = field(default_factory=list)
-    devices: list[str] = field(default_factory=list)
+    devices: list[Device] = field(default_factory=list)
     resources: Resources = field(default_factory=Resources)
     security: Security = field(default_factory=Security)
     tty: bool = False

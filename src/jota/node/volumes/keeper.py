@@ -15,7 +15,7 @@ from jota.node.volumes import persistent, subpath
 from jota.node.volumes.table import DRIVERS
 from jota.node.volumes.volume import Context, Driver, Mounted, VolumeFault
 from jota.runtime import sys
-from jota.runtime.protocol import Mount
+from jota.runtime.protocol import Device, Mount
 
 _PROPAGATION: dict[str, Any] = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 
@@ -84,6 +84,8 @@ def container_mounts(
         volume = mounted.get(m["name"])
         if volume is None:
             raise VolumeFault(f'container {container["name"]}: volume "{m["name"]}" is not mounted')
+        if volume.device:
+            raise VolumeFault(f"volume {m['name']} has volumeMode Block, but is specified in volumeMounts")
         source = volume.path
         path = m.get("subPath") or expand_strictly(m.get("subPathExpr") or "", variables)
         if path and volume.image:
@@ -95,6 +97,19 @@ def container_mounts(
         read_only = bool(m.get("readOnly")) or volume.read_only
         propagation = _PROPAGATION.get(m.get("mountPropagation", ""), "private")
         out.append(Mount(source, m["mountPath"], read_only, propagation, volume.image))
+    return out
+
+
+def container_devices(container: Object, mounted: Mapping[str, Mounted]) -> list[Device]:
+    """The block devices of a container. Raises VolumeFault."""
+    out = []
+    for d in container.get("volumeDevices") or []:
+        volume = mounted.get(d["name"])
+        if volume is None:
+            raise VolumeFault(f'container {container["name"]}: volume "{d["name"]}" is not mounted')
+        if not volume.device:
+            raise VolumeFault(f"volume {d['name']} has volumeMode Filesystem, but is specified in volumeDevices")
+        out.append(Device(volume.path, d["devicePath"], "r" if volume.read_only else "rwm"))
     return out
 
 

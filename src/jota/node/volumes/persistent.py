@@ -1,7 +1,9 @@
 """persistentVolumeClaim: the node's side of local and hostPath volumes. In: a claim's name. Out: the volume's directory.
 
 The claim comes from the pod's references, the volume is read by name. A directory that the provisioner of class `local`
-promised is made here, at the first mount; `remove` takes it away when the volume is reclaimed.
+promised is made here, at the first mount; `remove` takes it away when the volume is reclaimed. A local volume may also be a
+block device: given as it is (volumeMode: Block), or mounted in the pod's own directory (blockdevice.py). The kernel keeps one
+file system per device, however often it is mounted, and each mount goes with its pod.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import shutil
 from jota.meta.errors import ApiError
 from jota.meta.resource import Resource
 from jota.node.model import Object
-from jota.node.volumes import hostpath
+from jota.node.volumes import blockdevice, hostpath
 from jota.node.volumes.volume import Context, Driver, Mounted, VolumeFault
 
 CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
@@ -38,8 +40,21 @@ async def mount(name: str, source: Object, ctx: Context) -> Mounted:
     holder = volume["spec"].get("claimRef") or {}
     if holder.get("uid") != claim["metadata"]["uid"]:
         raise VolumeFault(f'persistentvolume "{wanted}" is bound to another claim')
-    path = await _path(name, volume, ctx)
-    return Mounted(path, bool(source.get("readOnly")))
+    read_only = bool(source.get("readOnly"))
+    if volume["spec"].get("volumeMode") == "Block":
+        return Mounted(_device(volume), read_only, device=True)
+    return Mounted(await _path(name, volume, ctx), read_only)
+
+
+def _device(volume: Object) -> str:
+    path = str((volume["spec"].get("local") or {}).get("path") or "")
+    if not path:
+        raise VolumeFault(
+            f'persistentvolume "{volume["metadata"]["name"]}": only local volumes are block devices on this node'
+        )
+    if not blockdevice.is_block_device(path):
+        raise VolumeFault(f"local volume: path {path} is not a block device of this node")
+    return path
 
 
 async def _path(name: str, volume: Object, ctx: Context) -> str:
@@ -58,6 +73,10 @@ async def _path(name: str, volume: Object, ctx: Context) -> str:
         os.chmod(path, 0o777)
     if not os.path.exists(path):
         raise VolumeFault(f"local volume: path {path} does not exist on this node")
+    if blockdevice.is_block_device(path):
+        device, path = path, os.path.join(ctx.directory, "kubernetes.io~local-volume", name)
+        kind = spec["local"].get("fsType") or blockdevice.DEFAULT
+        await blockdevice.mount(device, path, kind, spec.get("mountOptions") or ())
     if ctx.fs_group is not None:
         os.chown(path, -1, ctx.fs_group)
         os.chmod(path, os.stat(path).st_mode & 0o7777 | 0o2770)

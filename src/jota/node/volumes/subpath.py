@@ -52,7 +52,9 @@ def _open_or_make(anchor: int, path: str) -> int:
             below = sys.open_in_root(anchor, "/".join(done).encode(), os.O_PATH | os.O_CLOEXEC)
         except FileNotFoundError:
             os.mkdir(step, mode, dir_fd=here)
-            below = os.open(step, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=here)
+            below = os.open(step, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=here)
+            # mkdir obeys the umask; what is made has the mode of the volume, its setgid bit too.
+            os.chmod(f"/proc/self/fd/{below}", mode)
         os.close(here)
         here = below
     return here

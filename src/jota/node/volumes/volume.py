@@ -95,6 +95,8 @@ class Mounted(NamedTuple):
     """Containers may never write, whatever the mount says."""
     image: str = ""
     """Id of the image that is the volume; the runtime mounts it, and `path` is empty."""
+    device: bool = False
+    """`path` is a block device for volumeDevices, and nothing to mount."""
 
 
 class Driver(NamedTuple):

@@ -7,11 +7,12 @@ those that Kubernetes nodes give with containerd. Next: `container.py` writes it
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from jota.runtime import sys as kernel
-from jota.runtime.protocol import ContainerSpec, Resources, RuntimeFault, SandboxSpec
+from jota.runtime.protocol import ContainerSpec, Device, Resources, RuntimeFault, SandboxSpec
 
 DEFAULT_CAPABILITIES = (
     "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
@@ -236,8 +237,8 @@ def _mounts(spec: ContainerSpec, sandbox: SandboxSpec, paths: Paths) -> list[dic
     return out
 
 
-def _resources(resources: Resources, privileged: bool) -> dict[str, Any]:
-    """linux.resources for a low-level runtime that makes the cgroup itself."""
+def _resources(resources: Resources, privileged: bool, more: Sequence[str]) -> dict[str, Any]:
+    """linux.resources for a low-level runtime that makes the cgroup itself. `more`: device rules beyond the default ones."""
     from jota.runtime.embedded.cgroups import DEFAULT_DEVICES
 
     r, cpu = resources, {}
@@ -246,7 +247,7 @@ def _resources(resources: Resources, privileged: bool) -> dict[str, Any]:
     if r.cpu_quota:
         cpu["quota"], cpu["period"] = r.cpu_quota, r.cpu_period
     devices: list[dict[str, Any]] = [{"allow": privileged, "access": "rwm"}]
-    for rule in () if privileged else DEFAULT_DEVICES:
+    for rule in () if privileged else (*DEFAULT_DEVICES, *more):
         kind, numbers, access = rule.split(" ")
         entry: dict[str, Any] = {"allow": True, "type": kind, "access": access}
         for key, text in zip(("major", "minor"), numbers.split(":"), strict=True):
@@ -263,10 +264,11 @@ def _resources(resources: Resources, privileged: bool) -> dict[str, Any]:
     return out
 
 
-def device_rule(path: str) -> tuple[dict[str, Any], str]:
+def device_rule(device: Device) -> tuple[dict[str, Any], str]:
     """(OCI linux.devices entry, cgroup rule) of a host device. Raises RuntimeFault."""
     import stat
 
+    path = device.source
     try:
         info = os.stat(path)
     except OSError as fault:
@@ -274,9 +276,15 @@ def device_rule(path: str) -> tuple[dict[str, Any], str]:
     if not (stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode)):
         raise RuntimeFault("CreateContainerError", f"{path} is not a device")
     kind, major, minor = "c" if stat.S_ISCHR(info.st_mode) else "b", os.major(info.st_rdev), os.minor(info.st_rdev)
-    entry = {"path": path, "type": kind, "major": major, "minor": minor, "fileMode": stat.S_IMODE(info.st_mode)}
+    entry = {
+        "path": device.target,
+        "type": kind,
+        "major": major,
+        "minor": minor,
+        "fileMode": stat.S_IMODE(info.st_mode),
+    }
     entry.update(uid=info.st_uid, gid=info.st_gid)
-    return entry, f"{kind} {major}:{minor} rwm"
+    return entry, f"{kind} {major}:{minor} {device.access}"
 
 
 def _host_devices() -> list[str]:
@@ -328,12 +336,14 @@ def build(
         "maskedPaths": list(MASKED_PATHS) if security.masked_paths and not security.privileged else [],
         "readonlyPaths": list(READ_ONLY_PATHS) if security.masked_paths and not security.privileged else [],
     }
-    devices = [device_rule(path)[0] for path in (_host_devices() if security.privileged else []) + spec.devices]
-    if devices:
-        linux["devices"] = devices
+    own = {device.target for device in spec.devices}
+    every = [Device(path, path) for path in (_host_devices() if security.privileged else ()) if path not in own]
+    ruled = [device_rule(device) for device in (*every, *spec.devices)]
+    if ruled:
+        linux["devices"] = [entry for entry, _ in ruled]
     if paths.cgroup:
         linux["cgroupsPath"] = paths.cgroup
-        linux["resources"] = _resources(spec.resources, security.privileged)
+        linux["resources"] = _resources(spec.resources, security.privileged, [rule for _, rule in ruled])
     if seccomp is not None:
         linux["seccomp"] = seccomp
     if any(mount.propagation == "rshared" for mount in spec.mounts):

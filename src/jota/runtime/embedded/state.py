@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from jota.runtime.embedded.images.content import replace
-from jota.runtime.protocol import Container, ContainerSpec, Mount, Resources, Sandbox, SandboxSpec, Security
+from jota.runtime.protocol import Container, ContainerSpec, Device, Mount, Resources, Sandbox, SandboxSpec, Security
 
 
 @dataclass(slots=True)
@@ -112,6 +112,7 @@ def _record(value: dict[str, Any]) -> Record:
     spec = {
         **value["spec"],
         "mounts": [Mount(**mount) for mount in value["spec"]["mounts"]],
+        "devices": [Device(**device) for device in value["spec"]["devices"]],
         "resources": Resources(**value["spec"]["resources"]),
         "security": Security(**value["spec"]["security"]),
         "env": [(key, text) for key, text in value["spec"]["env"]],
