@@ -379,3 +379,13 @@ def test_sctp_is_translated(world) -> None:
 
     with sys.in_namespace(world.pods["a"], serve):
         sys.in_namespace(world.node, call)
+
+
+def test_half_closed_connections_are_kept_for_an_hour(world) -> None:
+    knob = "net/netfilter/nf_conntrack_tcp_timeout_close_wait"
+    read = lambda: sys.in_namespace(world.node, lambda: sys.read_sysctl(knob))  # noqa: E731
+    world.apply([])
+    assert read() == "3600"
+    sys.in_namespace(world.node, lambda: sys.ensure_sysctl(knob, "7200"))
+    world.apply([])
+    assert read() == "7200"  # someone is more patient still

@@ -21,6 +21,11 @@ from jota.net.services import Change, Compiler
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+_CLOSE_WAIT = "net/netfilter/nf_conntrack_tcp_timeout_close_wait"
+_HALF_CLOSED = 3600
+"""Seconds for which a half-closed connection may be silent (kube-proxy's default); the kernel forgets it after a minute, and
+what comes then finds no translation and is reset."""
+
 
 class NftServiceProxy:
     """ServiceProxy on nftables. See protocol.ServiceProxy. One `apply` at a time."""
@@ -103,6 +108,7 @@ class NftServiceProxy:
             text = create_commands(self._table, self._body) + "\n" + filling
         self._open().run(text)
         self._known = True
+        _be_patient()
 
     def _stands(self) -> bool:
         try:
@@ -110,3 +116,14 @@ class NftServiceProxy:
         except sys.NftError:
             return False
         return True
+
+
+def _be_patient() -> None:
+    """Once the table stands, which is when the kernel has connection tracking. A machine that says no keeps its own time."""
+    held = sys.read_sysctl(_CLOSE_WAIT)
+    try:
+        if held and int(held) < _HALF_CLOSED:
+            sys.ensure_sysctl(_CLOSE_WAIT, str(_HALF_CLOSED))
+            log.info("net.netfilter.nf_conntrack_tcp_timeout_close_wait was %s and is %d now", held, _HALF_CLOSED)
+    except sys.NetworkFault as fault:
+        log.warning("services: half-closed connections that are silent for %s s are cut: %s", held, fault)
