@@ -390,16 +390,13 @@ def test_architecture() -> None:
 
 def test_what_is_not_supported_is_told() -> None:
     assert complaints(pod()) == []
-    obj = pod(hostUsers=False, volumes=[{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}])
+    obj = pod(hostUsers=False)
     obj["spec"]["containers"][0] |= {
         "securityContext": {"seLinuxOptions": {"level": "s0"}, "appArmorProfile": {"type": "RuntimeDefault"}},
-        "resources": {"limits": {"ephemeral-storage": "1Gi"}},
     }
     assert complaints(obj) == [
         "spec.hostUsers: user namespaces are not supported; the pod uses the host's",
         "container c: securityContext.seLinuxOptions: SELinux labels are not supported",
-        "container c: resources.limits.ephemeral-storage is not enforced",
-        'volume "v": sizeLimit of an emptyDir on disk is not enforced',
     ]
 
 

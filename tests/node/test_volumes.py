@@ -226,6 +226,20 @@ def test_a_sub_path_cannot_escape(tmp_path: Path) -> None:
 
 
 @needs_mount
+@pytest.mark.parametrize(("group", "modes"), [(None, (0o777, 0o1777)), (os.getgid(), (0o2777, 0o3777))])
+def test_an_empty_dir_is_for_everybody_and_one_in_memory_is_sticky(
+    tmp_path: Path, group: int | None, modes: tuple[int, int]
+) -> None:
+    volumes = [{"name": "d", "emptyDir": {}}, {"name": "m", "emptyDir": {"medium": "Memory"}}]
+    try:
+        found = mounted(tmp_path, *volumes, fs_group=group)
+        assert tuple(stat.S_IMODE(os.stat(found[name].path).st_mode) for name in "dm") == modes
+    finally:
+        for point in kernel.mounts_below(str(tmp_path)):
+            kernel.umount(point, kernel.MNT_DETACH)
+
+
+@needs_mount
 def test_a_sub_path_that_is_made_has_the_mode_of_its_volume_whatever_the_umask(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()

@@ -26,6 +26,7 @@ from jota.node.eviction import Pressure
 from jota.node.images import ImageKeeper
 from jota.node.itself import Itself
 from jota.node.kit import Kit
+from jota.node.localstorage import StorageLimits
 from jota.node.machine import Machine
 from jota.node.mirror import is_mirror
 from jota.node.mirrorkeeper import MirrorKeeper
@@ -166,6 +167,7 @@ class NodeAgent:
             ("status", self.keeper.report()),
             ("resync", self._resync()),
             ("eviction", self._watch_pressure()),
+            ("storage", self._watch_storage()),
         ):
             group.create_task(work, name=f"node {name}")
 
@@ -328,6 +330,19 @@ class NodeAgent:
             except (RuntimeFault, OSError) as e:
                 log.warning("memory is short, but no pod could be chosen: %s", e)
 
+    async def _watch_storage(self) -> None:
+        """Evict pods that use more of the disk than they may."""
+        limits = StorageLimits(self._runtime, self.config, self._clock)
+        while True:
+            await self._clock.sleep(self.config.status_interval)
+            try:
+                pods = [w.pod for w in self.workers.values() if not w.stopping]
+                for pod, verdict in await limits.exceeded(pods):
+                    if (worker := self.workers.get(uid_of(pod))) is not None:
+                        self._evict(worker, verdict)
+            except (RuntimeFault, OSError) as e:
+                log.warning("the use of the disk could not be measured: %s", e)
+
     async def _evict_one(self) -> None:
         self.keeper.look.set()
         use: dict[str, int] = {}
@@ -341,7 +356,9 @@ class NodeAgent:
         available = self._machine.memory().available
         limit = self.config.eviction.memory_available
         verdict = eviction.evicted(pod, available, limit, use[uid_of(pod)])
-        worker = self.workers[uid_of(pod)]
+        self._evict(self.workers[uid_of(pod)], verdict)
+
+    def _evict(self, worker: PodWorker, verdict: Verdict) -> None:
         worker.events.warning("Evicted", verdict.message)
         worker.condemn(verdict)
 

@@ -24,12 +24,7 @@ def complaints(pod: Object) -> list[str]:
     for p in parts(pod):
         where = f"container {p.name}"
         out += _context(f"{where}: securityContext", p.spec.get("securityContext") or {})
-        if "ephemeral-storage" in ((p.spec.get("resources") or {}).get("limits") or {}):
-            out.append(f"{where}: resources.limits.ephemeral-storage is not enforced")
     for v in spec.get("volumes") or []:
-        source = v.get("emptyDir") or {}
-        if source.get("sizeLimit") and source.get("medium") != "Memory":
-            out.append(f'volume "{v["name"]}": sizeLimit of an emptyDir on disk is not enforced')
         if any(_names_users(v.get(kind) or {}) for kind in ("configMap", "secret", "downwardAPI", "projected")):
             out.append(f'volume "{v["name"]}": users of single files are not supported')
     return out

@@ -160,6 +160,8 @@ class Container:
     log_path: str = ""
     root: str = ""
     """Host path of the root file system, for reading the termination message."""
+    writable: str = ""
+    """Host path of what the container wrote into its root file system."""
     labels: dict[str, str] = field(default_factory=dict)
 
 

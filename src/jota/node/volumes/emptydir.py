@@ -22,8 +22,10 @@ async def mount(name: str, source: Object, ctx: Context) -> Mounted:
         _tmpfs(path, source)
         made = True
     if made or stat.S_IMODE(os.stat(path).st_mode) & 0o777 == 0:
-        # makedirs obeys the umask; upstream promises 0777. With fsGroup the directory also passes its group on.
-        os.chmod(path, 0o777 if ctx.fs_group is None else 0o2777)
+        # makedirs obeys the umask; upstream promises 0777, and a tmpfs of its own has the sticky bit as well.
+        # With fsGroup the directory also passes its group on.
+        sticky = 0o1000 if medium == "Memory" else 0
+        os.chmod(path, 0o777 | sticky | (0 if ctx.fs_group is None else 0o2000))
         if ctx.fs_group is not None:
             os.chown(path, -1, ctx.fs_group)
     return Mounted(path)
@@ -31,7 +33,7 @@ async def mount(name: str, source: Object, ctx: Context) -> Mounted:
 
 def _tmpfs(path: str, source: Object) -> None:
     limit = source.get("sizeLimit")
-    data = "mode=0777" + (f",size={parse(limit).value}" if limit and parse(limit).value else "")
+    data = "mode=1777" + (f",size={parse(limit).value}" if limit and parse(limit).value else "")
     try:
         sys.mount("tmpfs", path, "tmpfs", 0, data)
     except OSError as e:

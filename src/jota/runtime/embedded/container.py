@@ -78,13 +78,18 @@ def set_up(shop: Workshop, record: Record, sandbox: SandboxSpec, sandbox_dir: st
         raise
 
 
+def writable(shop: Workshop, record: Record) -> str:
+    """Where what the container writes into its root file system lies."""
+    return f"{shop.snapshots}/{record.id}/upper"
+
+
 def mount_root(shop: Workshop, record: Record) -> None:
     """The root file system: the image's layers below a directory of the container's own."""
     own = f"{shop.snapshots}/{record.id}"
-    for directory in (own, f"{own}/upper", f"{own}/work"):
+    for directory in (own, writable(shop, record), f"{own}/work"):
         os.mkdir(directory, 0o755)
     layers = shop.library.layers(record.spec.image)[::-1]
-    kernel.mount_overlay(f"{shop.root}/containers/{record.id}/rootfs", layers, f"{own}/upper", f"{own}/work")
+    kernel.mount_overlay(f"{shop.root}/containers/{record.id}/rootfs", layers, writable(shop, record), f"{own}/work")
 
 
 def _config(

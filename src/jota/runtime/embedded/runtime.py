@@ -487,11 +487,14 @@ class EmbeddedRuntime:
         self.state.containers.pop(container_id, None)
 
     async def containers(self) -> list[Container]:
-        return [view(record, self.state.container_dir(record.id)) for record in self.state.containers.values()]
+        return [self._view(record) for record in self.state.containers.values()]
 
     async def container(self, container_id: str) -> Container | None:
         record = self.state.containers.get(container_id)
-        return None if record is None else view(record, self.state.container_dir(container_id))
+        return None if record is None else self._view(record)
+
+    def _view(self, record: Record) -> Container:
+        return view(record, self.state.container_dir(record.id), container.writable(self.shop, record))
 
     # -- sessions ---------------------------------------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ def _record(value: dict[str, Any]) -> Record:
     return Record(**{**value, "spec": ContainerSpec(**spec)})
 
 
-def container(record: Record, directory: str) -> Container:
+def container(record: Record, directory: str, writable: str) -> Container:
     """The contract's view. Pure."""
     state: Literal["created", "running", "exited", "unknown"] = "created"
     run, end = record.run or {}, record.end
@@ -142,6 +142,7 @@ def container(record: Record, directory: str) -> Container:
         pid=0 if end is not None else int(run.get("pid", 0)),
         log_path=record.log_path,
         root=f"{directory}/rootfs",
+        writable=writable,
         labels=record.spec.labels,
     )
     if end is not None:
