@@ -12,7 +12,7 @@ import pytest
 
 from jota.meta.errors import not_found
 from jota.node.fields import Place
-from jota.node.volumes import keeper
+from jota.node.volumes import keeper, ownership
 from jota.node.volumes.persistent import CLAIMS, remove
 from jota.node.volumes.volume import Context, Mounted, VolumeFault
 from jota.testing.virtual import VirtualClock
@@ -105,3 +105,47 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "root" / "v").symlink_to(tmp_path / "precious")
     assert not remove(str(tmp_path / "root"), "v")
     assert (tmp_path / "precious").is_dir()
+
+
+def test_the_whole_volume_is_given_to_the_group_once_per_pod(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    (root / "deep").mkdir(parents=True)
+    (root / "deep" / "file").write_text("x")
+    (root / "deep" / "file").chmod(0o4600)
+    (tmp_path / "outside").write_text("x")
+    (tmp_path / "outside").chmod(0o600)
+    (root / "link").symlink_to(tmp_path / "outside")
+    volume = {"spec": {"local": {"path": str(root)}}}
+
+    def owners() -> list[tuple[int, int]]:
+        found = (root, root / "deep", root / "deep" / "file", tmp_path / "outside")
+        return [(os.stat(path).st_gid, stat.S_IMODE(os.stat(path).st_mode)) for path in found]
+
+    mine = os.getgid()
+    read_only = {"persistentVolumeClaim": {"claimName": "data", "readOnly": True}}
+    mount(tmp_path / "a", read_only, volume, fs_group=4321)
+    assert owners()[0][0] == mine
+    mount(tmp_path / "a", BY_CLAIM, volume, fs_group=4321)
+    assert owners() == [(4321, 0o2775), (4321, 0o2775), (4321, 0o4660), (mine, 0o600)]
+    assert os.lstat(root / "link").st_gid == 4321
+    os.chown(root / "deep" / "file", -1, mine)
+    mount(tmp_path / "a", BY_CLAIM, volume, fs_group=4321)
+    assert owners()[2][0] == mine
+    mount(tmp_path / "b", BY_CLAIM, volume, fs_group=4321)
+    assert owners()[2][0] == 4321
+
+
+@pytest.mark.parametrize(
+    ("policy", "group", "changed"),
+    [("OnRootMismatch", 4321, False), ("OnRootMismatch", 4322, True), ("Always", 4321, True)],
+)
+def test_a_root_that_is_as_wanted_says_enough_if_the_pod_thinks_so(
+    tmp_path: Path, policy: str, group: int, changed: bool
+) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    mount(tmp_path / "a", BY_CLAIM, {"spec": {"local": {"path": str(root)}}}, fs_group=4321)
+    (root / "file").write_text("x")
+    os.chown(root / "file", -1, os.getgid())
+    ownership.give(str(root), group, policy)
+    assert (os.stat(root / "file").st_gid == group) is changed

@@ -8,13 +8,14 @@ file system per device, however often it is mounted, and each mount goes with it
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 
 from jota.meta.errors import ApiError
 from jota.meta.resource import Resource
 from jota.node.model import Object
-from jota.node.volumes import blockdevice, hostpath
+from jota.node.volumes import blockdevice, hostpath, ownership
 from jota.node.volumes.volume import Context, Driver, Mounted, VolumeFault
 
 CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
@@ -43,7 +44,7 @@ async def mount(name: str, source: Object, ctx: Context) -> Mounted:
     read_only = bool(source.get("readOnly"))
     if volume["spec"].get("volumeMode") == "Block":
         return Mounted(_device(volume), read_only, device=True)
-    return Mounted(await _path(name, volume, ctx), read_only)
+    return Mounted(await _path(name, volume, ctx, read_only=read_only), read_only)
 
 
 def _device(volume: Object) -> str:
@@ -57,7 +58,7 @@ def _device(volume: Object) -> str:
     return path
 
 
-async def _path(name: str, volume: Object, ctx: Context) -> str:
+async def _path(name: str, volume: Object, ctx: Context, *, read_only: bool) -> str:
     spec = volume["spec"]
     if spec.get("hostPath"):
         return (await hostpath.mount(name, spec["hostPath"], ctx)).path
@@ -77,10 +78,19 @@ async def _path(name: str, volume: Object, ctx: Context) -> str:
         device, path = path, os.path.join(ctx.directory, "kubernetes.io~local-volume", name)
         kind = spec["local"].get("fsType") or blockdevice.DEFAULT
         await blockdevice.mount(device, path, kind, spec.get("mountOptions") or ())
-    if ctx.fs_group is not None:
-        os.chown(path, -1, ctx.fs_group)
-        os.chmod(path, os.stat(path).st_mode & 0o7777 | 0o2770)
+    if ctx.fs_group is not None and not read_only:
+        await _give(name, path, ctx.fs_group, ctx)
     return path
+
+
+async def _give(name: str, path: str, group: int, ctx: Context) -> None:
+    """Once per pod: volumes are mounted again at every refresh."""
+    done = os.path.join(ctx.directory, "kubernetes.io~local-volume", f"{name}.owned")
+    if os.path.exists(done):
+        return
+    policy = (ctx.pod["spec"].get("securityContext") or {}).get("fsGroupChangePolicy") or "Always"
+    await asyncio.to_thread(ownership.give, path, group, policy)
+    os.makedirs(done)
 
 
 _NO_SOURCES = frozenset({"capacity", "claimRef", "nodeAffinity"})
