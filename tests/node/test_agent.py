@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jota.meta.resource import CONFIGMAPS, LEASES, NODES, PODS
+from jota.meta.resource import CONFIGMAPS, LEASES, NODES, PODS, SECRETS
 from jota.node.config import EvictionThresholds
 from jota.node.machine import Machine, Memory
 from jota.node.volumes.volume import VolumeFault
@@ -194,7 +194,9 @@ def test_a_missing_config_map_holds_the_pod_until_it_comes(tmp_path: Path) -> No
 def test_a_volume_type_that_is_not_supported_is_told(tmp_path: Path) -> None:
     async def story() -> None:
         async with World(tmp_path) as w:
-            await w.create(pod(volumes=[{"name": "v", "nfs": {"server": "x", "path": "/"}}]))
+            mounts = [{"name": "v", "mountPath": "/v"}]
+            nfs = {"name": "v", "nfs": {"server": "x", "path": "/"}}
+            await w.create(pod("web", container(volumeMounts=mounts), volumes=[nfs]))
             await w.advance(1)
             state = (await w.status())["containerStatuses"][0]["state"]["waiting"]
             assert state["reason"] == "ContainerCreating"
@@ -202,6 +204,32 @@ def test_a_volume_type_that_is_not_supported_is_told(tmp_path: Path) -> None:
             assert (await w.events("FailedMount"))[0] == 'volume "v": type nfs is not supported on this node'
             await w.api.client.delete(PODS, "web", "default")
             await w.until_gone()
+
+    asyncio.run(story())
+
+
+def test_a_volume_that_no_container_mounts_is_left_alone_until_one_does(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as w:
+            unused = [
+                {"name": "s", "secret": {"secretName": "late"}},
+                {"name": "n", "nfs": {"server": "x", "path": "/"}},
+            ]
+            await w.create(pod(volumes=unused))
+            await w.until_phase("Running", within=5)
+            assert await w.events("FailedMount") == []
+            extra = {"name": "dbg", "image": "app:2", "volumeMounts": [{"name": "s", "mountPath": "/s"}]}
+            patch = {"spec": {"ephemeralContainers": [extra]}}
+            await w.api.client.patch(PODS, "web", "default", patch, type="strategic", subresource="ephemeralcontainers")
+            await w.advance(1)
+            assert not w.runtime.is_running("dbg")
+            assert 'secret "late" not found' in (await w.events("FailedMount"))[0]
+            secret = {"metadata": {"name": "late"}, "data": {"a": "MQ=="}}
+            await w.api.client.create(SECRETS, secret, "default")
+            await w.until(lambda: w.runtime.is_running("dbg"))
+            (mount,) = (m for m in w.runtime.specs[w.runtime.running("dbg").id].mounts if m.target == "/s")
+            assert Path(mount.source, "a").read_text() == "1"
+            assert w.runtime.attempts("c") == [0]
 
     asyncio.run(story())
 
@@ -451,7 +479,9 @@ def test_labels_reach_the_downward_api(tmp_path: Path) -> None:
     async def story() -> None:
         async with World(tmp_path) as w:
             items = [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]
-            await w.create(pod(volumes=[{"name": "v", "downwardAPI": {"items": items}}]))
+            mounts = [{"name": "v", "mountPath": "/v"}]
+            volume = {"name": "v", "downwardAPI": {"items": items}}
+            await w.create(pod("web", container(volumeMounts=mounts), volumes=[volume]))
             await w.until_phase("Running")
             await w.api.client.patch(PODS, "web", "default", {"metadata": {"labels": {"a": "b"}}})
             await w.settle()
@@ -494,9 +524,9 @@ def test_a_token_that_cannot_be_renewed_is_asked_for_again_later(
                 return f"t{len(asked)}", w.clock.now() + 100
 
             monkeypatch.setattr(w.agent.kit.tokens, "token", token)
-            await w.create(
-                pod(volumes=[{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "sa"}}]}}])
-            )
+            mounts = [{"name": "t", "mountPath": "/t"}]
+            volume = {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "sa"}}]}}
+            await w.create(pod("web", container(volumeMounts=mounts), volumes=[volume]))
             await w.until_phase("Running")
             await w.advance(110)
             assert [round(t - asked[0]) for t in asked] == [0, 100, 101, 103]

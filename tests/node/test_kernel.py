@@ -167,7 +167,7 @@ def test_volumes_and_files_of_the_node(tmp_path: Path) -> None:
         await w.until(lambda: "done" in w.log("web"))
         lines = w.log("web").splitlines()
         assert lines == [
-            "one", "-r--------", "t0p", "one", "777", "777", "tmpfs", "# Kubernetes-managed hosts file.", "1", "web", "web",
+            "one", "-r--------", "t0p", "one", "777", "1777", "tmpfs", "# Kubernetes-managed hosts file.", "1", "web", "web",
             'weba="b"', "ro", "done",
         ]  # fmt: skip
         await w.api.client.patch(CONFIGMAPS, "cm", "default", {"data": {"text": "two\n"}})

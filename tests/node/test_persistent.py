@@ -48,7 +48,7 @@ def mount(
         volume=read,
         **fields,
     )
-    return asyncio.run(keeper.mount_all(obj, ctx))[name]
+    return asyncio.run(keeper.mount_all(obj["spec"]["volumes"], ctx))[name]
 
 
 BY_CLAIM = {"persistentVolumeClaim": {"claimName": "data"}}

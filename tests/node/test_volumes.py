@@ -47,7 +47,7 @@ def context(tmp_path: Path, obj: Any = None, **fields: Any) -> Context:
 def mounted(tmp_path: Path, *volumes: dict[str, Any], **fields: Any) -> dict[str, Mounted]:
     obj = pod(volumes=list(volumes))
     obj["metadata"]["labels"] = {"a": "b"}
-    return asyncio.run(keeper.mount_all(obj, context(tmp_path, obj, **fields)))
+    return asyncio.run(keeper.mount_all(obj["spec"]["volumes"], context(tmp_path, obj, **fields)))
 
 
 def shown(directory: str) -> dict[str, str]:
@@ -126,7 +126,7 @@ def test_projected(tmp_path: Path) -> None:
     obj = pod(volumes=[{"name": "v", "projected": {"sources": sources, "defaultMode": 0o600}}])
     obj["metadata"]["labels"] = {"a": "b"}
     ctx = context(tmp_path, obj)
-    found = asyncio.run(keeper.mount_all(obj, ctx))["v"]
+    found = asyncio.run(keeper.mount_all(obj["spec"]["volumes"], ctx))["v"]
     assert shown(found.path) == {"cm": "1", "token": "t0p", "labels": 'a="b"', "sa": "token for vault"}
     assert found.path.startswith(str(tmp_path / "volatile"))
     assert ctx.refresh_at == NOW + 480
@@ -209,13 +209,24 @@ def test_a_sub_path_cannot_escape(tmp_path: Path) -> None:
         for path in ("../outside", "/etc", "a/../../b"):
             with pytest.raises(VolumeFault):
                 subpath.bind(str(root), path, target)
-        for path in ("link", "up"):
-            # Resolved inside the volume, the link leads to a place that does not exist there.
-            try:
-                subpath.bind(str(root), path, target + path)
-            except VolumeFault:
-                continue
-            assert not os.path.exists(os.path.join(target + path, "secret"))
+        (root / "back").symlink_to("../")
+        (root / "nowhere").symlink_to(tmp_path / "missing" / "deep")
+        held = len(os.listdir("/proc/self/fd"))
+        for path in ("link", "up", "up/secret", "back", "nowhere", "link/new"):
+            with pytest.raises(VolumeFault, match="leads out of the volume"):
+                subpath.bind(str(root), path, target + "x")
+        (root / "file").write_text("x")
+        with pytest.raises(VolumeFault, match="Not a directory"):
+            subpath.bind(str(root), "file/new", target + "x")
+        # nothing stays open: it would keep the volume's file system busy for ever
+        assert len(os.listdir("/proc/self/fd")) == held
+        assert sorted(os.listdir(outside)) == ["secret"]
+        # links within the volume are followed, absolute ones as the host sees them
+        (root / "near").symlink_to("ok")
+        (root / "far").symlink_to(root / "ok")
+        (root / "ok" / "here").write_text("x")
+        for path in ("near", "far"):
+            assert os.listdir(subpath.bind(str(root), path, target + path)) == ["here"]
         subpath.bind(str(root), "ok/new/deep", target)
         Path(target, "f").write_text("1")
         assert (root / "ok/new/deep/f").read_text() == "1"
@@ -284,7 +295,13 @@ def test_mounts_of_a_container_and_their_end(tmp_path: Path) -> None:
 
 def test_references_of_a_pod() -> None:
     sources = [{"configMap": {"name": "p"}}, {"secret": {"name": "q"}}]
-    obj = pod(volumes=[{"name": "a", "secret": {"secretName": "s"}}, {"name": "b", "projected": {"sources": sources}}])
+    volumes = [
+        {"name": "a", "secret": {"secretName": "s"}},
+        {"name": "b", "projected": {"sources": sources}},
+        {"name": "unused", "secret": {"secretName": "t"}},
+    ]
+    obj = pod(volumes=volumes)
+    obj["spec"]["containers"][0]["volumeMounts"] = [{"name": n, "mountPath": f"/{n}"} for n in "ab"]
     assert keeper.references(obj) == {(SECRETS, "s"), (CONFIGMAPS, "p"), (SECRETS, "q")}
 
 

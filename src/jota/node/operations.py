@@ -153,7 +153,10 @@ class Operations:
     # -- references
 
     def want_references(self) -> None:
-        """Watch exactly the objects that the pod refers to now (an ephemeral container may add some)."""
+        """Watch exactly the objects that the pod refers to now (an ephemeral container may add some, and mount more)."""
+        facts = self.worker.facts
+        if facts.volumes_ready and any(v["name"] not in self.mounted for v in keeper.used(self.pod)):
+            facts.volumes_ready = False
         wanted = env.references(self.pod) | keeper.references(self.pod)
         if self.pod["spec"].get("resourceClaims"):
             wanted |= claims.references(self.pod)
@@ -226,7 +229,7 @@ class Operations:
         return Place(config.name, (config.address,), (ip,) if ip else (), self.kit.allocatable)
 
     async def mount_volumes(self) -> None:
-        """Mount or refresh every volume of the pod."""
+        """Mount or refresh the pod's volumes."""
         facts, worker, changes = self.worker.facts, self.worker, self._changes
         try:
             await self.kit.references.ready(worker.uid)
@@ -235,7 +238,7 @@ class Operations:
                 return
             ctx = self.context()
             os.makedirs(ctx.directory, mode=0o750, exist_ok=True)
-            self.mounted = await keeper.mount_all(self.pod, ctx)
+            self.mounted = await keeper.mount_all(keeper.used(self.pod), ctx)
         except (VolumeFault, TimeoutError, OSError) as e:
             facts.volumes_failure = worker.fail("FailedMount", str(e), facts.volumes_failure)
             worker.events.warning("FailedMount", str(e))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jota.meta.resource import Resource
@@ -28,10 +28,17 @@ def source_of(volume: Object) -> tuple[str, Object]:
     return "emptyDir", {}
 
 
+def used(pod: Object) -> list[Object]:
+    """The volumes that some container mounts: the others are left alone, whatever they refer to (as by the kubelet)."""
+    fields = ("volumeMounts", "volumeDevices")
+    names = {use["name"] for part in parts(pod) for field in fields for use in part.spec.get(field) or []}
+    return [volume for volume in pod["spec"].get("volumes") or [] if volume["name"] in names]
+
+
 def references(pod: Object) -> set[tuple[Resource, str]]:
-    """The ConfigMaps, Secrets and claims that the pod's volumes name."""
+    """The ConfigMaps, Secrets and claims that the pod's used volumes name."""
     out: set[tuple[Resource, str]] = set()
-    for volume in pod["spec"].get("volumes") or []:
+    for volume in used(pod):
         kind, source = source_of(volume)
         if driver := DRIVERS.get(kind):
             out.update(driver.references(source))
@@ -40,21 +47,20 @@ def references(pod: Object) -> set[tuple[Resource, str]]:
     return out
 
 
-def unsupported(pod: Object) -> list[str]:
+def unsupported(volumes: Iterable[Object]) -> list[str]:
     """Complaints about volumes of types that this node does not know."""
     out = []
-    for volume in pod["spec"].get("volumes") or []:
+    for volume in volumes:
         kind, _ = source_of(volume)
         if kind not in DRIVERS:
             out.append(f'volume "{volume["name"]}": type {kind} is not supported on this node')
     return out
 
 
-async def mount_all(pod: Object, ctx: Context) -> dict[str, Mounted]:
-    """Mount (or refresh) every volume, side by side. Raises VolumeFault naming each one that failed."""
-    if bad := unsupported(pod):
+async def mount_all(volumes: Sequence[Object], ctx: Context) -> dict[str, Mounted]:
+    """Mount (or refresh) the volumes, side by side. Raises VolumeFault naming each one that failed."""
+    if bad := unsupported(volumes):
         raise VolumeFault("; ".join(bad))
-    volumes = pod["spec"].get("volumes") or []
     results = await asyncio.gather(*(_mount(v, ctx) for v in volumes), return_exceptions=True)
     failed, out = [], {}
     for volume, result in zip(volumes, results, strict=True):

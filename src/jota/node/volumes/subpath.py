@@ -1,7 +1,8 @@
 """subPath: a part of a volume, bound in such a way that a symlink in the volume cannot lead out of it.
 
-The path is opened beneath the volume's root by openat2(RESOLVE_IN_ROOT), and the open file is bind-mounted under the pod's
-directory; the container engine is handed that bind mount, so swapping a symlink afterwards changes nothing.
+As the kubelet: links are resolved as the host sees them, what they lead to must lie in the volume, and it is then opened step
+by step without following any. The open file is bind-mounted under the pod's directory; the container engine is handed that
+bind mount, so swapping a symlink afterwards changes nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +21,10 @@ def bind(root: str, path: str, target: str) -> str:
     check(path)
     if os.path.ismount(target):
         return target
-    anchor = os.open(root, os.O_PATH | os.O_CLOEXEC)
     try:
-        handle = _open_or_make(anchor, path)
+        handle = _open_or_make(root, _inside(root, path))
     except OSError as e:
         raise VolumeFault(f"failed to prepare subPath {path!r}: {e.strerror}") from e
-    finally:
-        os.close(anchor)
     try:
         return _bind(handle, target)
     finally:
@@ -38,26 +36,41 @@ def check(path: str) -> None:
         raise VolumeFault(f"subPath {path!r} must be relative and must not contain '..'")
 
 
-def _open_or_make(anchor: int, path: str) -> int:
+def _inside(root: str, path: str) -> list[str]:
+    """The steps from the volume's root to what `path` leads to, without links."""
+    base, wanted = os.path.realpath(root), os.path.realpath(os.path.join(root, path))
+    if os.path.commonpath((base, wanted)) != base:
+        raise VolumeFault(f"subPath {path!r} leads out of the volume")
+    return [step for step in os.path.relpath(wanted, base).split("/") if step != "."]
+
+
+def _open_or_make(root: str, steps: list[str]) -> int:
+    """A descriptor of the last step. Directories that are missing are made, with the mode of the volume."""
+    here = os.open(root, os.O_PATH | os.O_CLOEXEC)
     try:
-        return sys.open_in_root(anchor, path.encode(), os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
-        pass
-    mode = stat.S_IMODE(os.stat(f"/proc/self/fd/{anchor}").st_mode)
-    here = os.dup(anchor)
-    done: list[str] = []
-    for step in (s for s in path.split("/") if s not in ("", ".")):
-        done.append(step)
-        try:
-            below = sys.open_in_root(anchor, "/".join(done).encode(), os.O_PATH | os.O_CLOEXEC)
-        except FileNotFoundError:
-            os.mkdir(step, mode, dir_fd=here)
-            below = os.open(step, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=here)
-            # mkdir obeys the umask; what is made has the mode of the volume, its setgid bit too.
-            os.chmod(f"/proc/self/fd/{below}", mode)
+        mode = stat.S_IMODE(os.fstat(here).st_mode)
+        for step in steps:
+            below = _step(here, step, mode)
+            os.close(here)
+            here = below
+            if stat.S_ISLNK(os.fstat(here).st_mode):
+                raise VolumeFault(f"subPath: {step!r} became a link meanwhile")
+    except BaseException:
         os.close(here)
-        here = below
+        raise
     return here
+
+
+def _step(here: int, name: str, mode: int) -> int:
+    flags = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(name, flags, dir_fd=here)
+    except FileNotFoundError:
+        os.mkdir(name, mode, dir_fd=here)
+    made = os.open(name, flags | os.O_DIRECTORY, dir_fd=here)
+    # mkdir obeys the umask; what is made has the mode of the volume, its setgid bit too.
+    os.chmod(f"/proc/self/fd/{made}", mode)
+    return made
 
 
 def _bind(handle: int, target: str) -> str:
