@@ -293,6 +293,25 @@ def test_mounts_of_a_container_and_their_end(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_may_remove_the_same_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pod" / "deep").mkdir(parents=True)
+    for name in ("a", "deep/b"):
+        (tmp_path / "pod" / name).write_text("x")
+    unlink, rmdir = os.unlink, os.rmdir
+
+    def twice(remove: Any) -> Any:
+        def other_first(path: Any, **more: Any) -> None:
+            remove(path, **more)
+            remove(path, **more)
+
+        return other_first
+
+    monkeypatch.setattr(os, "unlink", twice(unlink))
+    monkeypatch.setattr(os, "rmdir", twice(rmdir))
+    asyncio.run(keeper.unmount_all([str(tmp_path / "pod")]))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_references_of_a_pod() -> None:
     sources = [{"configMap": {"name": "p"}}, {"secret": {"name": "q"}}]
     volumes = [

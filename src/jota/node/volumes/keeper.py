@@ -135,7 +135,13 @@ async def unmount_all(directories: list[str]) -> None:
         for path in sorted(sys.mounts_below(directory), key=len, reverse=True):
             sys.umount(path, sys.MNT_DETACH)
         if os.path.isdir(directory):
-            await asyncio.to_thread(shutil.rmtree, directory)
+            await asyncio.to_thread(shutil.rmtree, directory, onerror=_unless_gone)
+
+
+def _unless_gone(_function: object, _path: str, fault: Any) -> None:
+    """Somebody else removes the same: an agent that was told to stop may still be at it."""
+    if not isinstance(fault[1], FileNotFoundError):
+        raise fault[1]
 
 
 def fs_user(pod: Object) -> int | None:
