@@ -17,6 +17,7 @@ from jota.node.volumes.volume import Mounted, VolumeFault
 from jota.runtime import sys as kernel
 from jota.runtime.protocol import Device
 
+from .shapes import pod
 from .test_persistent import BY_CLAIM, mount
 
 Object = dict[str, Any]
@@ -133,9 +134,18 @@ def test_what_is_no_device_says_so(tmp_path: Path, volume: Object, complaint: st
 
 def test_a_volume_is_used_the_way_its_mode_says() -> None:
     mounted = {"v": Mounted("/dev/x", device=True), "f": Mounted("/x")}
+    obj = pod()
+    (used,) = obj["spec"]["containers"]
+    used["volumeMounts"], used["volumeDevices"] = (
+        [{"name": "f", "mountPath": "/f"}],
+        [{"name": "v", "devicePath": "/v"}],
+    )
+    keeper.check_modes(obj, mounted)
+    used["volumeMounts"] = [{"name": "v", "mountPath": "/x"}]
     with pytest.raises(VolumeFault, match="volume v has volumeMode Block, but is specified in volumeMounts"):
-        keeper.container_mounts({"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/x"}]}, mounted, {}, "")
+        keeper.check_modes(obj, mounted)
+    used["volumeMounts"], used["volumeDevices"] = [], [{"name": "f", "devicePath": "/x"}]
     with pytest.raises(VolumeFault, match="volume f has volumeMode Filesystem, but is specified in volumeDevices"):
-        keeper.container_devices({"name": "c", "volumeDevices": [{"name": "f", "devicePath": "/x"}]}, mounted)
+        keeper.check_modes(obj, mounted)
     with pytest.raises(VolumeFault, match='volume "w" is not mounted'):
         keeper.container_devices({"name": "c", "volumeDevices": [{"name": "w", "devicePath": "/x"}]}, mounted)

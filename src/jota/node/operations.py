@@ -238,7 +238,9 @@ class Operations:
                 return
             ctx = self.context()
             os.makedirs(ctx.directory, mode=0o750, exist_ok=True)
-            self.mounted = await keeper.mount_all(keeper.used(self.pod), ctx)
+            mounted = await keeper.mount_all(keeper.used(self.pod), ctx)
+            keeper.check_modes(self.pod, mounted)
+            self.mounted = mounted
         except (VolumeFault, TimeoutError, OSError) as e:
             facts.volumes_failure = worker.fail("FailedMount", str(e), facts.volumes_failure)
             worker.events.warning("FailedMount", str(e))

@@ -81,6 +81,15 @@ async def _mount(volume: Object, ctx: Context) -> Mounted:
     return await driver.mount(volume["name"], source, ctx)
 
 
+def check_modes(pod: Object, mounted: Mapping[str, Mounted]) -> None:
+    """Devices are no file systems, and the other way round. Raises VolumeFault."""
+    for part in parts(pod):
+        for field, mode, device in (("volumeMounts", "Block", True), ("volumeDevices", "Filesystem", False)):
+            for name in (use["name"] for use in part.spec.get(field) or []):
+                if name in mounted and mounted[name].device is device:
+                    raise VolumeFault(f"volume {name} has volumeMode {mode}, but is specified in {field}")
+
+
 def container_mounts(
     container: Object, mounted: Mapping[str, Mounted], variables: Mapping[str, str], subpaths: str
 ) -> list[Mount]:
@@ -90,8 +99,6 @@ def container_mounts(
         volume = mounted.get(m["name"])
         if volume is None:
             raise VolumeFault(f'container {container["name"]}: volume "{m["name"]}" is not mounted')
-        if volume.device:
-            raise VolumeFault(f"volume {m['name']} has volumeMode Block, but is specified in volumeMounts")
         source = volume.path
         path = m.get("subPath") or expand_strictly(m.get("subPathExpr") or "", variables)
         if path and volume.image:
@@ -113,8 +120,6 @@ def container_devices(container: Object, mounted: Mapping[str, Mounted]) -> list
         volume = mounted.get(d["name"])
         if volume is None:
             raise VolumeFault(f'container {container["name"]}: volume "{d["name"]}" is not mounted')
-        if not volume.device:
-            raise VolumeFault(f"volume {d['name']} has volumeMode Filesystem, but is specified in volumeDevices")
         out.append(Device(volume.path, d["devicePath"], "r" if volume.read_only else "rwm"))
     return out
 
