@@ -139,6 +139,18 @@ def test_a_label_leaves_a_service_to_another_proxy() -> None:
     story(body)
 
 
+@pytest.mark.parametrize("label", ["service.kubernetes.io/headless", "service.kubernetes.io/service-proxy-name"])
+def test_a_label_leaves_a_slice_to_another_proxy(label: str) -> None:
+    async def body(client: Any, proxy: NotingProxy) -> None:
+        await client.create(SERVICES, service("web"))
+        await client.create(ENDPOINTSLICES, slice_of("web", "a", "10.244.0.5"))
+        await proxy.until(lambda ports: bool(ports) and ports[0].endpoints == (here("10.244.0.5"),))
+        await client.patch(ENDPOINTSLICES, "web-a", "default", {"metadata": {"labels": {label: ""}}})
+        await proxy.until(lambda ports: ports[0].endpoints == ())
+
+    story(body)
+
+
 def test_terminating_endpoints_are_offered_as_such_and_dead_ones_not() -> None:
     async def body(client: Any, proxy: NotingProxy) -> None:
         await client.create(SERVICES, service("web"))

@@ -20,7 +20,7 @@ ZONE_LABEL = "topology.kubernetes.io/zone"
 """On a Node."""
 LEAVING_TAINT = "ToBeDeletedByClusterAutoscaler"
 NOT_PROXIED = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
-"""Labels of Services that another proxy, or none, serves (as kube-proxy)."""
+"""Labels of Services and EndpointSlices that another proxy, or none, serves (as kube-proxy)."""
 
 
 class Meta(msgspec.Struct):
@@ -177,10 +177,9 @@ def is_headless(service: Service) -> bool:
 def service_ports(service: Service, slices: Iterable[EndpointSlice], place: Place = NOWHERE) -> list[ServicePort]:
     """What the proxy at `place` serves for one Service; nothing for headless, ExternalName and otherwise proxied ones."""
     spec, meta = service.spec, service.metadata
-    labels = meta.labels or {}
-    if spec.type == "ExternalName" or is_headless(service) or any(label in labels for label in NOT_PROXIED):
+    if spec.type == "ExternalName" or is_headless(service) or _left_to_others(meta):
         return []
-    ipv4 = [s for s in slices if s.addressType == "IPv4"]
+    ipv4 = [s for s in slices if s.addressType == "IPv4" and not _left_to_others(s.metadata)]
     external = (*(spec.externalIPs or ()), *_load_balancer_addresses(service))
     return [
         ServicePort(
@@ -199,6 +198,11 @@ def service_ports(service: Service, slices: Iterable[EndpointSlice], place: Plac
         )
         for port in spec.ports or ()
     ]
+
+
+def _left_to_others(meta: Meta) -> bool:
+    labels = meta.labels or {}
+    return any(label in labels for label in NOT_PROXIED)
 
 
 def _endpoints(slices: Iterable[EndpointSlice], port_name: str, protocol: str, place: Place) -> tuple[Endpoint, ...]:
