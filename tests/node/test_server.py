@@ -140,9 +140,10 @@ def test_refusals_are_statuses(kubelet, method, path, code, message):
 def test_the_nodes_own_log_is_served_as_a_file_and_nothing_beside_it(kubelet, tmp_path):
     (tmp_path / "jota-agent.log").write_bytes(b"x" * 70_000 + b"end")
     own = Itself(1, 1, 1.0, "0", str(tmp_path / "jota-agent.log"))
-    node = KubeletServer(
-        Runtime(tmp_path), lambda: [POD], clock=SystemClock(), node_name="n1", allow=lambda r: True, itself=own
-    )
+
+    async def admit(request: Request) -> None: ...
+
+    node = KubeletServer(Runtime(tmp_path), lambda: [POD], clock=SystemClock(), node_name="n1", admit=admit, itself=own)
     status, listing = ask(node, "/logs/")
     assert (status, listing) == (200, b'<!doctype html>\n<pre>\n<a href="jota-agent.log">jota-agent.log</a>\n</pre>\n')
     assert ask(node, "/logs/jota-agent.log") == (200, b"x" * 70_000 + b"end")
