@@ -104,7 +104,7 @@ def test_no_field_of_the_status_is_lost() -> None:
         "resourceClaimStatuses": [{"name": "gpu", "resourceClaimName": "p-gpu-x"}],
         "nominatedNodeName": "n1",
     }
-    assert set(status) == set(PodStatus.__struct_fields__)
+    assert set(status) == set(PodStatus.__struct_fields__) - {"resized"}  # made of others, while a pod is resized
     data = orjson.dumps({"metadata": {"name": "p"}, "spec": {"containers": []}, "status": status})
     assert Pod.from_json(data) == _plain(data)
 

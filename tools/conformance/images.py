@@ -1,8 +1,8 @@
 """The images of upstream's tests, made here: no registry is asked. In: the suite, its image references. Out: docker archives.
 
 A Debian root (debootstrap, as root) takes the place of upstream's Alpine and busybox roots, so that what tests a distribution
-(another `sh`, another libc) may differ: `sh` of the busybox image is bash, since Debian's ash hides environment variables
-whose names are not identifiers.
+may differ. `sh` is bash, since the tests' scripts want more than dash has, and Debian's ash hides environment variables whose
+names are not identifiers.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tools.conformance import archive
 from tools.conformance.suite import Suite
 
 PACKAGES = (
-    "bash", "bind9-dnsutils", "busybox", "ca-certificates", "curl", "etcd-server", "iperf", "iproute2", "netcat-openbsd",
-    "nginx-light", "procps", "socat",
+    "bash", "bind9-dnsutils", "busybox", "ca-certificates", "curl", "etcd-server", "iperf", "iproute2", "net-tools",
+    "netcat-openbsd", "nginx-light", "procps", "socat", "wget",
 )  # fmt: skip
 _SUPERFLUOUS = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man")
 _MEDIA = "application/vnd.docker"
@@ -136,6 +136,8 @@ class Images:
             )
             for name in _SUPERFLUOUS:
                 shutil.rmtree(root / name, ignore_errors=True)
+            (root / "usr/bin/sh").unlink()
+            (root / "usr/bin/sh").symlink_to("bash")
         return root
 
     def _from_debian(self, name: str) -> Path:
