@@ -8,7 +8,6 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.node.test_proxy import NotingProxy, service, slice_of
 
 from jota.aio.clock import SystemClock
 from jota.client.informers import Informers
@@ -17,6 +16,8 @@ from jota.node import proxyhealth
 from jota.node.proxy import run_proxy
 from jota.node.proxyhealth import Check, ProxyHealth
 from jota.testing.cluster import ApiServer
+
+from .test_proxy import NotingProxy, service, slice_of
 
 
 class HandClock(SystemClock):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -87,7 +88,9 @@ class ProxyHealth:
             await server.start(address, port)
         except OSError as error:
             if port not in self._taken:
-                log.warning("services: nobody can ask for their health at %s:%d: %s", address, port, error.strerror)
+                # as a rule another cluster's node on this host
+                why = os.strerror(error.errno) if error.errno else str(error)
+                log.info("services: their health cannot be asked for at %s:%d: %s", address, port, why)
             self._taken.add(port)
             return
         self._taken.discard(port)
