@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -127,6 +128,8 @@ def test_a_service_is_healthy_where_it_has_ready_endpoints() -> None:
 
 
 def test_a_port_that_is_taken_is_served_once_it_is_free(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "jota.node.proxyhealth")
+
     async def body(health: ProxyHealth, clock: HandClock) -> None:
         with socket.socket() as other:
             other.bind(("127.0.0.1", 0))
@@ -134,7 +137,7 @@ def test_a_port_that_is_taken_is_served_once_it_is_free(caplog: pytest.LogCaptur
             port = other.getsockname()[1]
             await health.serve([Check(port, "ns", "web", 1)])
             await health.serve([Check(port, "ns", "web", 1)])
-        assert caplog.text.count(f"127.0.0.1:{port}") == 1
+        assert caplog.text.count(f"127.0.0.1:{port}") == 1, "it is told once"
         await health.serve([Check(port, "ns", "web", 1)])
         assert (await get(port))[0] == 200
 
