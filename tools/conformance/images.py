@@ -1,8 +1,8 @@
 """The images of upstream's tests, made here: no registry is asked. In: the suite, its image references. Out: docker archives.
 
 A Debian root (debootstrap, as root) takes the place of upstream's Alpine and busybox roots, so that what tests a distribution
-may differ. `sh` is bash, since the tests' scripts want more than dash has, and Debian's ash hides environment variables whose
-names are not identifiers.
+may differ. `sh` is bash, since the tests' scripts want more than dash has; in the busybox image it is busybox's own, whose
+words they know, but for environment variables whose names are not identifiers: Debian's build would hide these.
 """
 
 from __future__ import annotations
@@ -33,6 +33,19 @@ _PAUSE = """
 static void end(int s) { exit(0); }
 static void reap(int s) { while (waitpid(-1, 0, WNOHANG) > 0) {} }
 int main() { signal(SIGINT, end); signal(SIGTERM, end); signal(SIGCHLD, reap); for (;;) pause(); }
+"""
+_SHELL = """
+#include <ctype.h>
+#include <unistd.h>
+extern char **environ;
+int main(int count, char **words) {
+    for (char **each = environ; *each; each++) {
+        char *at = *each;
+        while (*at == '_' || isalnum((unsigned char)*at)) at++;
+        if (*at != '=') return execv("/bin/bash", words);
+    }
+    return execv("/bin/busybox", words);
+}
 """
 
 
@@ -105,9 +118,7 @@ class Images:
 
     def pause(self) -> tuple[Path, dict[str, Any]]:
         root = self._empty("pause")
-        source = root.parent / "pause.c"
-        source.write_text(_PAUSE)
-        subprocess.run(["gcc", "-static", "-Os", "-o", root / "pause", source], check=True)
+        _compile(_PAUSE, root / "pause")
         return root, {"Entrypoint": ["/pause"], "User": "65535:65535"}
 
     def nautilus(self) -> tuple[Path, dict[str, Any]]:
@@ -151,9 +162,10 @@ class Images:
         for name in ("bin", "etc", "lib64", "root", "tmp", "usr/bin", "var/run", "home", "proc", "sys", "dev"):
             (root / name).mkdir(parents=True)
         (root / "tmp").chmod(0o1777)
-        for program, name in (("usr/bin/busybox", "busybox"), ("usr/bin/bash", "sh")):
-            shutil.copy(debian / program, root / "bin" / name)
-            self._libraries(debian / program, root)
+        for name in ("busybox", "bash"):
+            shutil.copy(debian / "usr/bin" / name, root / "bin")
+            self._libraries(debian / "usr/bin" / name, root)
+        _compile(_SHELL, root / "bin/sh")
         for library in ("libnss_dns.so.2", "libnss_files.so.2"):
             shutil.copy(debian / "usr/lib/x86_64-linux-gnu" / library, root / "lib/x86_64-linux-gnu")
         applets = subprocess.run(["chroot", debian, "busybox", "--list"], capture_output=True, text=True, check=True)
@@ -238,3 +250,7 @@ class Images:
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
         return root
+
+
+def _compile(source: str, out: Path) -> None:
+    subprocess.run(["gcc", "-static", "-Os", "-x", "c", "-", "-o", out], input=source.encode(), check=True)
