@@ -60,7 +60,7 @@ def test_its_log_is_read_and_followed(node: HostCluster) -> None:
         # what the agent wrote meanwhile comes behind it
         assert told in node.log("agent"), choice
         assert told.endswith("\n"), choice
-        assert (told.count("\n") == 1) == (choice == ("--tail=1",)), choice
+        assert choice != ("--tail=1",) or told.count("\n") == 1
     command = ["kubectl", "logs", *SYSTEM, name(node), "-f", "--tail=0"]
     with subprocess.Popen(command, env=node.environment, stdout=subprocess.PIPE, text=True) as following:
         try:
