@@ -40,6 +40,7 @@ class Slow:
             body: bytes = b"",
             headers: Mapping[str, str] | None = None,
             timeout: float = 30.0,
+            times: int = 1,
         ) -> Reply:
             if method == "GET" or self.api is None:
                 return await real(method, path, query, body, headers, timeout)

@@ -42,6 +42,7 @@ class Counting:
             body: bytes = b"",
             headers: Mapping[str, str] | None = None,
             timeout: float = 30.0,
+            times: int = 1,
         ) -> Reply:
             reply = await real(method, path, query, body, headers, timeout)
             what = (method, path.rpartition("/")[2], reply.status)

@@ -36,3 +36,16 @@ def write(out: Path, references: list[str], root: Path, config: dict[str, Any]) 
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
     layer.unlink()
+
+
+def read(path: Path) -> tuple[bytes, bytes]:
+    """(config, layer) of an archive that `write` wrote."""
+    with tarfile.open(path) as tar:
+
+        def content(name: str) -> bytes:
+            member = tar.extractfile(name)
+            assert member is not None
+            return member.read()
+
+        (parts,) = json.loads(content("manifest.json"))
+        return content(parts["Config"]), content(parts["Layers"][0])

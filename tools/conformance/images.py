@@ -56,25 +56,31 @@ class Images:
         self._cache, self._suite, self._roots = cache / "images", suite, cache / "roots"
         self._cache.mkdir(parents=True, exist_ok=True)
         self._roots.mkdir(parents=True, exist_ok=True)
+        self._wanted: dict[str, list[str]] = {}
+        """Image -> its references."""
 
     def make(self, references: Iterable[str]) -> tuple[list[Path], list[str]]:
         """(archives, references that nobody here can make)."""
-        wanted: dict[str, list[str]] = {}
+        self._wanted = {}
         for reference in sorted(references):
-            wanted.setdefault(reference.rpartition("/")[2].partition(":")[0], []).append(reference)
+            self._wanted.setdefault(reference.rpartition("/")[2].partition(":")[0], []).append(reference)
         made, unknown = [], []
-        for name, all_of_it in wanted.items():
-            recipe: Callable[[], tuple[Path, dict[str, Any]]] | None = getattr(self, name.replace("-", "_"), None)
-            if recipe is None or name == "make":
+        for name, all_of_it in self._wanted.items():
+            if name != "make" and hasattr(self, name.replace("-", "_")):
+                made.append(self._archive(name))
+            else:
                 unknown += all_of_it
-                continue
-            out = self._cache / f"{name}.tar"
-            if not out.exists():
-                print(f"making image {name}", flush=True)
-                root, config = recipe()
-                archive.write(out, all_of_it, root, config)
-            made.append(out)
         return made, unknown
+
+    def _archive(self, name: str) -> Path:
+        """Of one image; made unless it is there."""
+        out = self._cache / f"{name}.tar"
+        if not out.exists():
+            print(f"making image {name}", flush=True)
+            recipe: Callable[[], tuple[Path, dict[str, Any]]] = getattr(self, name.replace("-", "_"))
+            root, config = recipe()
+            archive.write(out, self._wanted.get(name, []), root, config)
+        return out
 
     # -- the images
 
@@ -206,16 +212,7 @@ class Images:
 
     def _registry(self, place: Path) -> None:
         """What agnhost's own registry serves: the pause image as `testing`, in the files that it looks for."""
-        root, config = self.pause()
-        out = self._cache / "pause.tar"
-        archive.write(out, ["pause:testing"], root, config)
-        listing = subprocess.run(["tar", "-xOf", out, "manifest.json"], capture_output=True, check=True).stdout
-        parts = json.loads(listing)[0]
-        members = [
-            subprocess.run(["tar", "-xOf", out, name], capture_output=True, check=True).stdout
-            for name in (parts["Config"], parts["Layers"][0])
-        ]
-        out.unlink()
+        config, layer = archive.read(self._archive("pause"))
 
         def stored(kind: str, content: bytes, media: str) -> dict[str, Any]:
             digest = hashlib.sha256(content).hexdigest()
@@ -227,8 +224,8 @@ class Images:
         manifest = {
             "schemaVersion": 2,
             "mediaType": f"{_MEDIA}.distribution.manifest.v2+json",
-            "config": stored("blobs", members[0], "container.image.v1+json"),
-            "layers": [stored("blobs", gzip.compress(members[1], mtime=0), "image.rootfs.diff.tar.gzip")],
+            "config": stored("blobs", config, "container.image.v1+json"),
+            "layers": [stored("blobs", gzip.compress(layer, mtime=0), "image.rootfs.diff.tar.gzip")],
         }
         one = stored("manifests", json.dumps(manifest).encode(), "distribution.manifest.v2+json")
         media = "distribution.manifest.list.v2+json"

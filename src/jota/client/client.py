@@ -380,8 +380,7 @@ class Client:
         times: int = 1,
     ) -> Reply:
         merged = {**self._headers, **headers} if headers else self._headers
-        several = {"times": times} if times > 1 else {}
-        reply = await self.transport.request(method, path, query, body, merged, **several)
+        reply = await self.transport.request(method, path, query, body, merged, times=times)
         if reply.status >= 400:
             raise error_from(reply.status, reply.body)
         return reply

@@ -18,15 +18,11 @@ from jota.aio.clock import Clock
 from jota.client.informers import Informers
 from jota.meta.resource import NODES, SERVICE_CIDRS
 from jota.net.routes import sync_routes
-from jota.net.sys import NetworkFault
-from jota.node.proxy import within
 from jota.node.serviceranges import ServiceRange, ranges
+from jota.node.standing import keep
 
 log = logging.getLogger(__name__)
 
-CHECK = 30.0
-"""Seconds between two looks at the kernel's routes."""
-RETRY = 2.0
 KNOWN = 5.0
 """Seconds to wait for the ServiceCIDRs."""
 
@@ -137,18 +133,11 @@ async def _run(
     dirty = dirty or asyncio.Event()
     nodes.add_handler(lambda _old, _new: dirty.set())
     await nodes.synced()  # no deadline: without the API there is nothing to change
-    dirty.set()
-    wait = CHECK
-    while True:
-        await within(dirty, wait)
-        dirty.clear()
-        try:
-            await asyncio.to_thread(sync_routes, instance, want(nodes.list()))
-            wait = CHECK
-        except NetworkFault as fault:
-            log.warning("routes to other nodes: %s; next attempt in %g s", fault, RETRY)
-            wait = RETRY
-        await clock.sleep(0.05)
+
+    async def apply() -> None:
+        await asyncio.to_thread(sync_routes, instance, want(nodes.list()))
+
+    await keep("routes to other nodes", dirty, apply, clock)
 
 
 def _internal_ip(node: NodeRoute) -> str:

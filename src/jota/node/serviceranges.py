@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
@@ -17,14 +16,7 @@ import msgspec
 from jota.aio.clock import Clock
 from jota.client.informers import Informers
 from jota.meta.resource import SERVICE_CIDRS
-from jota.net.sys import NetworkFault
-from jota.node.proxy import within
-
-log = logging.getLogger(__name__)
-
-CHECK = 30.0
-"""Seconds between two looks at the kernel's routes."""
-RETRY = 2.0
+from jota.node.standing import keep
 
 
 class _Meta(msgspec.Struct):
@@ -57,18 +49,7 @@ async def run_service_ranges(
     dirty = asyncio.Event()
     known.add_handler(lambda _old, _new: dirty.set())
     await known.synced()  # no deadline: without the API there is nothing to change
-    dirty.set()
-    wait = CHECK
-    while True:
-        await within(dirty, wait)
-        dirty.clear()
-        try:
-            await route(ranges(known.list(), service_cidr))
-            wait = CHECK
-        except NetworkFault as fault:
-            log.warning("routes to service addresses: %s; next attempt in %g s", fault, RETRY)
-            wait = RETRY
-        await clock.sleep(0.05)
+    await keep("routes to service addresses", dirty, lambda: route(ranges(known.list(), service_cidr)), clock)
 
 
 def _v4(text: str) -> bool:

@@ -61,7 +61,8 @@ def set_up(shop: Workshop, record: Record, sandbox: SandboxSpec, sandbox_dir: st
     directory = f"{shop.root}/containers/{record.id}"
     try:
         os.makedirs(f"{directory}/rootfs", mode=0o711)
-        shop.library.content.lease(shop.name, record.id, record.spec.image)
+        mounted = [mount.image for mount in record.spec.mounts if mount.image]
+        shop.library.content.lease(shop.name, record.id, record.spec.image, *mounted)
         mount_root(shop, record)
         config = _config(shop, record, sandbox, sandbox_dir, process_namespace, directory)
         record.argv0 = config["process"]["args"][0]
@@ -107,7 +108,7 @@ def _config(
     paths = oci.Paths(rootfs, namespaces, boxes.shm_path(sandbox_dir, sandbox), hostname, cgroup)
     user = oci.find_user(rootfs, record.spec, image.get("User") or "")
     seccomp, annotations = _seccomp(shop, record)
-    mounts = imagemounts.mount(shop.library, shop.name, record.id, directory, record.spec.mounts)
+    mounts = imagemounts.mount(shop.library, directory, record.spec.mounts)
     spec = replace(record.spec, mounts=mounts)
     return oci.build(spec, sandbox, image, user, paths, shop.machine, seccomp, annotations)
 

@@ -1,6 +1,7 @@
 """Images as volumes of a container: their files below its bundle, read-only, for as long as it exists (KEP-4639).
 
-Blocking. `mount` gives the container's mounts with paths in place of images; `unmount` undoes it, whatever of it is there.
+Blocking. `mount` gives the container's mounts with paths in place of images; `unmount` undoes it, whatever of it is there. The
+images are leased with the container's own.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from jota.runtime.embedded.images.library import Library
 from jota.runtime.protocol import Mount, RuntimeFault
 
 
-def mount(library: Library, owner: str, container: str, directory: str, mounts: list[Mount]) -> list[Mount]:
-    """`directory`: the bundle; `owner`: the node that leases the images. Raises OSError, RuntimeFault."""
+def mount(library: Library, directory: str, mounts: list[Mount]) -> list[Mount]:
+    """`directory`: the bundle. Raises OSError, RuntimeFault."""
     out = []
     for number, one in enumerate(mounts):
         if one.image:
-            library.content.lease(owner, f"{container}.{number}", one.image)
             root = f"{directory}/images/{number}"
             _mount(library.layers(one.image)[::-1], root, f"{directory}/images/empty")
             one = replace(one, source=_inside(root, one.source))
@@ -49,7 +49,7 @@ def _inside(root: str, path: str) -> str:
 
 
 def unmount(directory: str) -> None:
-    """Idempotent; the leases go with the container's own."""
+    """Idempotent."""
     if os.path.isdir(f"{directory}/images"):
         for name in os.listdir(f"{directory}/images"):
             kernel.umount_if_mounted(f"{directory}/images/{name}")

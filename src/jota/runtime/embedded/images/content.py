@@ -146,16 +146,14 @@ class Content:
 
     # -- leases -----------------------------------------------------------------------------------------------------
 
-    def lease(self, owner: str, container: str, image: str) -> None:
-        """Keep `image` while `container` of node `owner` exists; `<container>.<n>` for one more of the same container."""
+    def lease(self, owner: str, container: str, *images: str) -> None:
+        """Keep `images` while `container` of node `owner` exists."""
         os.makedirs(f"{self.root}/leases/{owner}", mode=0o700, exist_ok=True)
-        replace(f"{self.root}/leases/{owner}/{container}", image.encode())
+        replace(f"{self.root}/leases/{owner}/{container}", "\n".join(images).encode())
 
     def release(self, owner: str, container: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(f"{self.root}/leases/{owner}"):
-                if name.partition(".")[0] == container:
-                    os.unlink(f"{self.root}/leases/{owner}/{name}")
+            os.unlink(f"{self.root}/leases/{owner}/{container}")
 
     def release_all(self, owner: str) -> None:
         shutil.rmtree(f"{self.root}/leases/{owner}", ignore_errors=True)
@@ -166,7 +164,7 @@ class Content:
         for directory, _, files in os.walk(f"{self.root}/leases"):
             for name in files:
                 with contextlib.suppress(FileNotFoundError), open(f"{directory}/{name}", encoding="ascii") as file:
-                    out.add(file.read())
+                    out.update(file.read().split("\n"))
         return out
 
 
