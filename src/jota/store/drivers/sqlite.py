@@ -20,6 +20,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from itertools import chain
 
 from jota.store.index import Index
 from jota.store.log import LogStore
@@ -31,8 +32,16 @@ _WAL_CHECKPOINT = 16 << 20
 """Bytes of WAL after which a passive checkpoint starts."""
 _WAL_BOUND = 96 << 20
 """Bytes of WAL after which writers wait for a full checkpoint."""
+_AT_ONCE = 128
+"""Rows of one statement. Each statement lets go of the interpreter's lock and has to get it back from the loop's thread: a
+statement for each row cost five times as many changes between the two threads."""
+_INSERT = ["INSERT INTO log VALUES " + ", ".join(["(?, ?, ?, ?)"] * n) for n in range(_AT_ONCE + 1)]
 _SCHEMA = 1
 _REMEDY = "restore a snapshot, or move the file away to begin anew"
+
+
+_Row = tuple[int, str, bytes | None, int]
+"""Of the table `log`: revision, key, value, revision that created the key."""
 
 
 class Damaged(StoreError):
@@ -66,9 +75,7 @@ class SqliteStore(LogStore):
         ]
         try:
             self._roll_back()
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT INTO log VALUES (?, ?, ?, ?)", rows)
-            self._db.execute("COMMIT")
+            _insert(self._db, rows)
         except Exception as error:  # not only sqlite3.Error: text that is no UTF-8, numbers that are no 64 bits
             self._roll_back()
             raise Unavailable(f"{self._path}: {error}") from error
@@ -138,10 +145,24 @@ class SqliteStore(LogStore):
             self._checkpointing.clear()
 
 
+def _insert(db: sqlite3.Connection, rows: list[_Row]) -> None:
+    """All of them or none, durably. Raises sqlite3.Error; the transaction may still be open then."""
+    if len(rows) <= _AT_ONCE:
+        db.execute(_INSERT[len(rows)], list(chain.from_iterable(rows)))
+        return
+    db.execute("BEGIN IMMEDIATE")
+    for begin in range(0, len(rows), _AT_ONCE):
+        some = rows[begin : begin + _AT_ONCE]
+        db.execute(_INSERT[len(some)], list(chain.from_iterable(some)))
+    db.execute("COMMIT")
+
+
 def _open(path: str) -> sqlite3.Connection:
     try:
         _private(path)
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30, cached_statements=32)
+        db = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=30, cached_statements=_AT_ONCE + 32
+        )
     except (sqlite3.Error, OSError) as error:
         raise Unavailable(f"{path}: {error}") from error
     try:
