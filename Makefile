@@ -20,7 +20,7 @@ setup: $(VENV)/.installed
 	@$(PY) -m compileall -q src
 $(VENV)/.installed: pyproject.toml
 	@scripts/setup base
-	@test -x $(PY) || python3 -m venv $(VENV)
+	@test -x $(PY) || $$(scripts/python) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade pip
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@

@@ -22,6 +22,7 @@ import httptools
 import uvloop
 
 from bench.cluster import Cluster
+from bench.load import ENVIRONMENT
 from jota.run import kubeconfig, material
 
 NAME = "a bare TLS server on the same loop, fixed answers"
@@ -70,7 +71,7 @@ def bare(place: Path, answer: bytes) -> Iterator[Cluster]:
     made = material.ensure(directory, addresses=[], service_cidr="10.96.0.0/12", domain="bare", now=time.time())
     (directory / "answer").write_bytes(answer)
     with subprocess.Popen(
-        [sys.executable, "-m", "bench.bare", str(directory)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "bench.bare", str(directory)], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
     ) as process:
         try:
             assert process.stdout is not None
