@@ -105,15 +105,16 @@ def render(call: Call, entries: list[Entry], metadata: dict[str, object]) -> lis
     return parts
 
 
-def _spliced(entries: list[Entry], opening: bytes) -> Iterator[Part]:
+def _spliced(entries: list[Entry], opening: bytes) -> list[Part]:
     """What `at_rest.render` gives, without copying the objects: the newline after the metadata stays (JSON allows it)."""
     start = opening + b'"metadata":{"resourceVersion":"%d",'
     between = b"}," + start
+    parts: list[Part] = []
     for entry in entries:
-        yield start % entry.revision
-        yield memoryview(entry.value or b"")[1:]
-        start = between
-    yield b"}"
+        parts += (between % entry.revision, memoryview(entry.value or b"")[1:])
+    parts[0] = start % entries[0].revision
+    parts.append(b"}")
+    return parts
 
 
 def _as_table(engine: Engine, call: Call, page: Page, metadata: dict[str, object]) -> Response:
