@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from jota.cli import authorization
+from jota.cli import authorization, controlplane
 from jota.cli.common import AUTOSCALE_HELP, add_name, add_runtime_config, runtime_config, scaling
 from jota.cli.identity import add_identity, passed_on
 from jota.node.hollow.settings import MOST_NODES
@@ -28,6 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--autoscale", action="append", metavar="SETTING", help=AUTOSCALE_HELP)
     parser.add_argument("--bind", default="0.0.0.0", help="address that the API listens on (default: all)")
     add_runtime_config(parser)
+    controlplane.add_control_plane(parser)
     add_identity(parser)
     authorization.add_authorization(parser)
 
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         hollow=args.hollow,
         runtime_config=args.runtime_config,
         autoscale=scaling(args.autoscale) if args.autoscale else None,
-        server_flags=[*passed_on(args), *authorization.passed_on(args)],
+        server_flags=[*controlplane.passed_on(args), *passed_on(args), *authorization.passed_on(args)],
         say=lambda text: print(text, file=sys.stderr),
     )
     print(_next_steps(instance, time.monotonic() - begin))

@@ -13,7 +13,6 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -34,6 +33,7 @@ from jota.controllers.table import controllers, run_controllers
 from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, SECRETS, SERVICES, Resource
 from jota.run import kubeconfig, tokens
+from jota.run.audit import AuditFiles, open_audit
 from jota.run.authorization import AuthorizationFlags, configured
 from jota.run.garbage import run_collector, settle
 from jota.run.identity import IdentityFlags, outside
@@ -48,7 +48,6 @@ from jota.store.protocol import Unavailable
 from jota.wire.http import HttpServer
 
 if TYPE_CHECKING:
-    from jota.api.audit import Audit
     from jota.api.authz.config import Configured
     from jota.run.identityreload import Reloading
 
@@ -65,20 +64,12 @@ _LAST_CALL = 0.3
 """Seconds of them in which idle connections may still bring a request that was on its way."""
 
 
-@dataclass(slots=True, frozen=True)
-class AuditFiles:
-    """Paths that the operator gave; without both there is no audit log."""
-
-    policy: str | None = None
-    log: str | None = None
-
-
 async def serve(
     instance: Instance,
     *,
     bind: str,
     ready: Callable[[], None],
-    audit: AuditFiles = AuditFiles(),
+    audit: AuditFiles | None = None,
     scheduling: Settings | None = None,
     runtime_config: Mapping[str, bool] | None = None,
     users: IdentityFlags | None = None,
@@ -97,7 +88,7 @@ async def serve(
     api, reconfigure, reloading = _api(
         instance, store, material, advertised, clock, dict(runtime_config or {}), users, authorizers
     )
-    api.audit = _audit(instance, audit, clock)
+    api.audit = open_audit(audit or AuditFiles(), instance.log_file("audit"), clock)
     await api.start()
     await write_roles(api)
     serving = material.serving_context()
@@ -192,21 +183,6 @@ def _write_credentials(instance: Instance, material: Material) -> None:
         f"https://127.0.0.1:{instance.api_port}", material.ca_pem, material.admin.certificate, material.admin.key
     )
     write_file(instance.admin_kubeconfig, kubeconfig.render(instance.context, admin), 0o600)
-
-
-def _audit(instance: Instance, files: AuditFiles, clock: SystemClock) -> Audit | None:
-    """Raises Refused."""
-    if files.policy is None and files.log is None:
-        return None
-    from jota.api.audit import EVERYTHING, Audit, AuditFile, BadPolicy, read_policy
-
-    try:
-        policy = read_policy(Path(files.policy).read_text()) if files.policy else EVERYTHING
-        return Audit(policy, AuditFile(Path(files.log) if files.log else instance.log_file("audit")), clock)
-    except BadPolicy as error:
-        raise Refused(f"--audit-policy {files.policy}: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"the audit log cannot be kept: {error}") from None
 
 
 def _lock(root: Path) -> IO[str]:

@@ -104,7 +104,7 @@ def _check_new(instance: Instance, runtime_config: str | None) -> None:
 
 
 def _check_flags(instance: Instance, flags: list[str]) -> None:
-    """Likewise for what it is told about users. None given: as before."""
+    """Likewise for its flags that are passed on. None given: as before."""
     if not flags or flags == instance.server_flags:
         return
     if any(p.role == "server" for p in processes.running(instance)):
