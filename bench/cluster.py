@@ -6,6 +6,7 @@ as little of the client as possible.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
@@ -16,26 +17,31 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from bench.figure import Skipped
+from jota.pki.ca import Subject, create_csr
 from jota.run import kubeconfig
 
 JOTA = str(Path(sys.executable).with_name("jota"))
 IMAGE = "bench.jota/busybox:1"
+_REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+_BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
     name: str
     directory: Path
+    user: str = ""
+    """Whose credentials `http` and the load generators use; empty: the administrator's."""
 
     @property
     def config(self) -> str:
-        return str(self.directory / "kubeconfig")
+        return str(self.directory / f"kubeconfig{self.user}")
 
     def up(self, nodes: int = 1, *options: str) -> None:
         """Returns when all nodes are Ready."""
@@ -58,6 +64,28 @@ class Cluster:
         if not archive.exists():
             busybox_archive(str(archive), IMAGE)
         jota("image", "load", "--name", self.name, str(archive))
+
+    def as_user(self, name: str, role: str) -> Cluster:
+        """The same, asked by a user who may what this ClusterRole says: of the administrator neither RBAC nor flow control asks
+        anything. Their certificate is signed by the cluster."""
+        csr, key = create_csr(Subject(name, ()))
+        spec = {"request": base64.b64encode(csr).decode(), "signerName": "kubernetes.io/kube-apiserver-client"}
+        spec["usages"] = ["client auth"]
+        approved = {"type": "Approved", "status": "True", "reason": "Bench", "message": "for the load generator"}
+        ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}
+        subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}
+        with self.http() as api:
+            api.json("POST", _BINDINGS, {"metadata": {"name": name}, "roleRef": ref, "subjects": [subject]})
+            made = api.json("POST", _REQUESTS, {"metadata": {"name": name}, "spec": spec})
+            made["status"] = {"conditions": [approved]}
+            api.json("PUT", f"{_REQUESTS}/{name}/approval", made)
+            while "certificate" not in made["status"]:
+                made = api.json("GET", f"{_REQUESTS}/{name}")
+        certificate, admin = base64.b64decode(made["status"]["certificate"]), kubeconfig.read(Path(self.config))
+        other = replace(self, user=name)
+        who = kubeconfig.Credentials(admin.server, admin.ca, certificate, key)
+        Path(other.config).write_bytes(kubeconfig.render(self.name, who))
+        return other
 
     def http(self) -> Http:
         return Http(Path(self.config), self.directory)

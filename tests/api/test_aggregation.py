@@ -312,7 +312,8 @@ async def test_watches_and_upgrades_pass_through(w: World) -> None:
 
 @told
 async def test_requests_that_pass_through_are_counted_and_noted(w: World) -> None:
-    from jota.api.audit import EVERYTHING, Audit
+    from jota.api.audit import Audit
+    from jota.api.auditpolicy import EVERYTHING
 
     lines: list[Object] = []
 

@@ -11,8 +11,10 @@ from typing import Any
 import orjson
 import pytest
 
-from jota.api.audit import EVERYTHING, Audit, AuditFile, BadPolicy, read_policy
+from jota.api.audit import Audit, AuditFile
+from jota.api.auditpolicy import EVERYTHING, BadPolicy, Policy, read_policy
 from jota.api.filters.attributes import User
+from jota.api.path import parse
 from jota.api.security import secure, write_roles
 from jota.meta.resource import CONFIGMAPS, SECRETS, SERVICEACCOUNTS
 from jota.pki.jwt import TokenSigner
@@ -191,8 +193,42 @@ def test_a_policy_that_cannot_be_used_says_where(content: str, words: str) -> No
 def test_the_file_is_private_and_turns_over(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     file = AuditFile(path, largest=100)
-    for n in range(30):
-        file.write(b"%040d\n" % n)
+
+    async def story() -> None:
+        for n in range(30):
+            file.write(b"%040d\n" % n)
+            file.write(b"%040d\n" % n)
+            await asyncio.sleep(0)
+
+    asyncio.run(story())
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     names = sorted(p.name for p in tmp_path.iterdir())
     assert names == ["audit.log", *(f"audit.log.{n}" for n in range(1, 6))]
+
+
+def test_a_verdict_that_is_remembered_is_that_of_the_first_rule_that_matches() -> None:
+    """Each part of the question counts, names too if a rule has some."""
+    policy = Policy(
+        {
+            "rules": [
+                {"level": "Request", "resources": [{"resources": ["pods"], "resourceNames": ["p"]}]},
+                {"level": "None", "users": ["eve"], "verbs": ["get"]},
+                {"level": "RequestResponse", "userGroups": ["admins"], "namespaces": ["ns"]},
+                {"level": "None", "nonResourceURLs": ["/healthz*"]},
+                {"level": "Metadata"},
+            ]
+        }
+    )
+
+    def level(path: str, verb: str = "get", user: User = EVE) -> str:
+        return policy.verdict(user, parse("GET" if verb == "get" else "PUT", path, {})).level
+
+    admin = User("ann", groups=("admins",))
+    for _ in range(2):
+        assert level("/api/v1/namespaces/ns/pods/p") == "Request"
+        assert level("/api/v1/namespaces/ns/pods/q") == "None"
+        assert level("/api/v1/namespaces/ns/pods/q", "update") == "Metadata"
+        assert level("/api/v1/namespaces/ns/pods/q", user=admin) == "RequestResponse"
+        assert level("/api/v1/namespaces/other/pods/q", user=admin) == "Metadata"
+        assert level("/healthz/ping", user=admin) == "None"
+        assert level("/version", user=admin) == "Metadata"

@@ -10,7 +10,8 @@ import pytest
 
 from jota.api.admission.policies import BINDINGS, POLICIES
 from jota.api.admission.policy_scope import Failed, OutOfBudget, Scope
-from jota.api.audit import EVERYTHING, Audit
+from jota.api.audit import Audit
+from jota.api.auditpolicy import EVERYTHING
 from jota.meta import cel
 from jota.meta.cel import types
 from jota.meta.errors import ApiError

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from jota.api.audit import EVERYTHING, Audit
+from jota.api.audit import Audit
+from jota.api.auditpolicy import EVERYTHING
 from jota.client.client import Client
 from jota.client.inprocess import InProcess
 from jota.meta.errors import ApiError

@@ -6,7 +6,8 @@ from typing import Any
 
 import orjson
 
-from jota.api.audit import EVERYTHING, Audit
+from jota.api.audit import Audit
+from jota.api.auditpolicy import EVERYTHING
 from jota.api.filters.attributes import User
 from jota.meta.resource import NAMESPACES, PODS, SERVICEACCOUNTS, Resource
 from jota.testing.cluster import ApiServer, story

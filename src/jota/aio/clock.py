@@ -51,7 +51,8 @@ def _rfc3339(seconds: int) -> str:
 
 def rfc3339_micro(seconds: float) -> str:
     """metav1.MicroTime: six digits, UTC, `Z` (Lease, Event.eventTime)."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    whole, micro = divmod(round(seconds * 1_000_000), 1_000_000)
+    return f"{_rfc3339(whole)[:-1]}.{micro:06d}Z"
 
 
 def parse_rfc3339(text: str) -> float:

@@ -24,7 +24,7 @@ class AuditFiles:
 
 def audit_policy(files: AuditFiles) -> Object:
     """What the log notes; without a policy everything, without bodies. Raises Refused."""
-    from jota.api.audit import EVERYTHING, BadPolicy, read_policy
+    from jota.api.auditpolicy import EVERYTHING, BadPolicy, read_policy
 
     if not files.policy:
         return EVERYTHING
