@@ -1,10 +1,11 @@
-"""The API over TLS: GET, LIST and POST against a real server process
+"""The API over TLS: GET, LIST, POST and PATCH against a real server process
 
-`jota up --nodes 0`: API, store, controllers and scheduler in one process, every request authenticated by its client
-certificate, authorised by RBAC and admitted; creates are acknowledged after the fsync. Pods take about 3.9 KB at rest and
-name a scheduler that is not there, so that nothing but their creation is measured. The peer of the reads is the least that
-an HTTPS server in Python can do (bench/bare.py: the same loop, parser and OpenSSL, one fixed answer of the same bytes, no
-API): it tells what this machine gives.
+`jota up --nodes 0 --audit-log FILE`: API, store, controllers and scheduler in one process. An ordinary user asks (of the
+administrator neither RBAC nor flow control asks anything): every request is authenticated by its client certificate, queued
+by priority and fairness, authorised by RBAC, admitted, owned field by field (managedFields) and noted in the audit log, reads
+too; writes are acknowledged after the fsync. Pods take about 3.9 KB at rest and name a scheduler that is not there, so that
+nothing but their creation is measured. The peer of the reads is the least that an HTTPS server in Python can do
+(bench/bare.py: the same loop and parser, one fixed answer of the same bytes, no API): it tells what this machine gives.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from bench import load
 from bench.bare import NAME as BARE
 from bench.bare import bare
-from bench.cluster import Cluster, admin_pair, cluster, tls
+from bench.cluster import Cluster, directory, pair, tls
 from bench.figure import Figure, median
 from jota.wire.answer import PIECE
 
@@ -32,8 +33,10 @@ _ONE = (
 
 
 def run() -> list[Figure]:
-    with cluster(nodes=0) as made:
-        return [*_create(made), *_list(made), *_get(made)]
+    with directory() as made:
+        made.up(0, "--audit-log", str(made.directory / "audit.log"))
+        user = made.as_user("bench", "edit")
+        return [*_create(user), *_update(user), *_list(user), *_get(user)]
 
 
 def _create(made: Cluster) -> list[Figure]:
@@ -53,6 +56,15 @@ def _create(made: Cluster) -> list[Figure]:
         _rate("POST Pod (3.9 KB at rest), 64 clients", pods, 3_000),
         _at_half_load(made, maps["rate"]),
     ]
+
+
+def _update(made: Cluster) -> list[Figure]:
+    """Objects that `_create` made, each once: replaced whole, and patched (as agents, controllers and `kubectl label` do)."""
+    map_ = _text({**_configmap(), "data": {"text": "y" * 1000}})
+    label = _text({"metadata": {"labels": {"bench": "n#"}}})
+    maps = _load(made, "PUT", _path("configmaps/c#"), body=map_, connections=64, total=PODS, first=0)
+    pods = _load(made, "PATCH", _path("pods/p#"), body=label, connections=64, total=PODS, first=10**8)
+    return [_rate("PUT ConfigMap (1 KB), 64 clients", maps), _rate("PATCH Pod (a label), 64 clients", pods)]
 
 
 def _at_half_load(made: Cluster, most: float) -> Figure:
@@ -114,7 +126,7 @@ def _encrypt(made: Cluster, size: int) -> float:
     """Seconds that TLS alone takes for so many bytes, in pieces of the size that the server sends."""
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     tls(Path(made.config), made.directory)
-    server.load_cert_chain(*admin_pair(made.directory))
+    server.load_cert_chain(*pair(made.directory))
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)]

@@ -1,6 +1,6 @@
 """A throw-away cluster for a bench: `jota up` under a name of its own, a small client, `jota down --purge` at the end.
 
-`Http` is one keep-alive TLS connection with the administrator's certificate on plain sockets, so that a measurement holds
+`Http` is one keep-alive TLS connection with a user's certificate on plain sockets, so that a measurement holds
 as little of the client as possible.
 """
 
@@ -121,19 +121,16 @@ def cluster(nodes: int = 1, *options: str) -> Iterator[Cluster]:
         yield made
 
 
-def admin_pair(work: Path) -> tuple[Path, Path]:
+def pair(work: Path) -> tuple[Path, Path]:
     """Where `tls` puts certificate and key: each process has its own, as load generators run side by side."""
-    return work / f"admin-{os.getpid()}.crt", work / f"admin-{os.getpid()}.key"
+    return work / f"client-{os.getpid()}.crt", work / f"client-{os.getpid()}.key"
 
 
 def tls(config: Path, work: Path) -> tuple[ssl.SSLContext, str, int]:
-    """(context with the administrator's certificate, host, port) of a kubeconfig."""
+    """(context with the user's certificate, host, port) of a kubeconfig."""
     who = kubeconfig.read(config)
     context = ssl.create_default_context(cadata=who.ca.decode())
-    certificate, key = (
-        work / f"admin-{os.getpid()}.crt",
-        work / f"admin-{os.getpid()}.key",
-    )  # generators run side by side
+    certificate, key = pair(work)
     certificate.write_bytes(who.certificate)
     key.touch(0o600)
     key.write_bytes(who.key)
@@ -221,7 +218,8 @@ class Http:
 def request(method: str, path: str, body: bytes = b"") -> bytes:
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n"
     if body:
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        form = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        head += f"Content-Type: {form}\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"\r\n" + body
 
 

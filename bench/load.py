@@ -2,7 +2,7 @@
 
     python -m bench.load '{"mode": "rate", "config": "kubeconfig", "work": "dir", "connections": 64, "seconds": 4, ...}'
 
-`rate` prints how many answers came and how long they took; in the body "#" becomes a number that never repeats and "@" the
+`rate` prints how many answers came and how long they took; in path and body "#" becomes a number that never repeats, in the body "@" the
 nanoseconds at which it is sent.
 `watch` opens watches, prints "ready", then what `events` events per watcher took to arrive (from the nanoseconds that their
 writer put into `"sent":"..."`). Answers are only told apart, not decoded: the less the client costs, the truer the figure.
@@ -85,7 +85,7 @@ class Rate:
         self._path = options["path"]
         self._body = options.get("body", "").encode()
         self._whole = request(options["method"], self._path, self._body)
-        self._unique = b"#" in self._body
+        self._unique = b"#" in self._whole
         self._method = options["method"]
         self._sent = 0
         self._open = 0
@@ -100,7 +100,8 @@ class Rate:
             return self._whole
         number = b"%09d" % next(self._numbers)
         stamp = b"%d" % time.monotonic_ns()
-        return request(self._method, self._path, self._body.replace(b"#", number).replace(b"@", stamp))
+        path = self._path.replace("#", number.decode())
+        return request(self._method, path, self._body.replace(b"#", number).replace(b"@", stamp))
 
     def answered(self, took: float) -> bool:
         """Whether the connection goes on."""

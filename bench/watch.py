@@ -1,7 +1,7 @@
 """Watch fan-out: one stream of creates to 1,000 watchers over TLS
 
 1,000 connections of one client process watch ConfigMaps while 16 clients of a second process create 1,000 of them (300 bytes
-each); a delivery is one event at one watcher. The delay is from the moment at which the create is sent to the arrival. The
+each), an ordinary user with RBAC, flow control and the audit log; a delivery is one event at one watcher. The delay is from the moment at which the create is sent to the arrival. The
 peer does nothing but pass each body on to 1,000 connections at once (bench/bare.py), with no API and no store.
 """
 
@@ -12,7 +12,7 @@ import json
 from bench import load
 from bench.bare import NAME as BARE
 from bench.bare import bare
-from bench.cluster import Cluster, cluster
+from bench.cluster import Cluster, directory
 from bench.figure import Figure
 
 WATCHERS, EVENTS = 1_000, 1_000
@@ -24,8 +24,10 @@ _PATH = "/api/v1/namespaces/default/configmaps"
 
 
 def run() -> list[Figure]:
-    with cluster(nodes=0) as made:
-        found = _fan_out(made, f"{_PATH}?watch=1&resourceVersion={_revision(made)}")
+    with directory() as made:
+        made.up(0, "--audit-log", str(made.directory / "audit.log"))
+        user = made.as_user("bench", "edit")
+        found = _fan_out(user, f"{_PATH}?watch=1&resourceVersion={_revision(user)}")
         with bare(made.directory, b"{}") as other:
             least = _fan_out(other, f"{_PATH}?watch=1")
     return [
