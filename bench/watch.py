@@ -1,8 +1,9 @@
 """Watch fan-out: one stream of creates to 1,000 watchers over TLS
 
 1,000 connections of one client process watch ConfigMaps while 16 clients of a second process create 1,000 of them (300 bytes
-each), an ordinary user with RBAC, flow control and the audit log; a delivery is one event at one watcher. The delay is from the moment at which the create is sent to the arrival. The
-peer does nothing but pass each body on to 1,000 connections at once (bench/bare.py), with no API and no store.
+each), as an ordinary user with RBAC, flow control and the audit log. A delivery is one event at one watcher; its delay is from
+the moment at which the create is sent to the arrival. The peer does nothing but pass each body on to 1,000 connections at once
+(bench/bare.py), with no API and no store.
 """
 
 from __future__ import annotations
