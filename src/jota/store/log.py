@@ -33,11 +33,12 @@ class _Write:
         durable with it or not at all."""
         self._behind: list[asyncio.Future[None]] = []
 
-    async def settled(self) -> None:
-        """Until it is durable or has failed."""
+    def settled(self) -> asyncio.Future[None]:
+        """Done when it is durable or has failed. Only of a write in flight; nobody would end the wait for another. Therefore no
+        coroutine, which would begin to wait a turn of the loop later: the write may be over by then."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._behind.append(future)
-        await future
+        return future
 
     def finish(self, error: BaseException | None) -> None:
         for future in self._behind:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jota.store.protocol import Compacted, Conflict, Entry, FutureRevision, Store
+from jota.store.protocol import Compacted, Conflict, Entry, FutureRevision, Store, Unavailable
 
 KEYS = ["/core/pods/a/x", "/core/pods/a/y", "/core/pods/ab/x", "/core/secrets/a/x", "/apps/deployments/a/x"]
 PREFIXES = ["/", "/core/", "/core/pods/", "/core/pods/a/", "/core/secrets/", "/apps/deployments/", "/none/such/"]
@@ -236,6 +236,21 @@ class StoreSuite:
             assert [e.value for e in seen] == [b"1", b"2", b"1"]
             assert [e.previous.revision if e.previous else 0 for e in seen] == [0, *(e.revision for e in seen[:-1])]
             await store.close()
+
+        self._run(story)
+
+    def test_a_store_that_closes_at_any_moment_of_a_write_ends_after_it(self) -> None:
+        async def story(suite: StoreSuite, directory: Path) -> None:
+            for turns, writers in ((turns, writers) for turns in range(8) for writers in (1, 3)):
+                (where := directory / f"{turns}-{writers}").mkdir()
+                store = suite.open(where)
+                puts = [asyncio.ensure_future(store.put(f"/core/pods/a/{n}", b"1")) for n in range(writers)]
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await asyncio.wait_for(store.close(), 5)
+                done = await asyncio.gather(*puts, return_exceptions=True)
+                assert all(isinstance(one, Entry | Unavailable) for one in done)
+                assert store.count("/core/") == sum(isinstance(one, Entry) for one in done)
 
         self._run(story)
 
