@@ -109,7 +109,10 @@ class Feed:
             self._listener.stir("InterPodAffinity")
 
     def _selecting_changed(self, kind: str, old: Selecting | None, new: Selecting | None) -> None:
+        """The cluster's default constraints spread what these select."""
         if new is not None:
-            self._nodes.workloads.put(kind, new)
+            if not self._nodes.workloads.put(kind, new):
+                return
         elif old is not None:
             self._nodes.workloads.remove(kind, old)
+        self._listener.stir("PodTopologySpread")

@@ -137,13 +137,20 @@ class SchedulingQueue:
         for plugin in (*plugins, ""):
             keys |= self._by_plugin.get(plugin, {})
         for key in keys:
-            self._unrefuse(key)
-            waiting = self._waiting[key]
-            if waiting.due <= now:
-                self._activate(key, waiting)
-            else:
-                heapq.heappush(self._backoff, (waiting.due, key))
+            self.again(key, now)
         return bool(keys)
+
+    def again(self, key: str, now: float) -> bool:
+        """A refused pod is tried once more, after its backoff; whether it was one."""
+        if key not in self._refused:
+            return False
+        self._unrefuse(key)
+        waiting = self._waiting[key]
+        if waiting.due <= now:
+            self._activate(key, waiting)
+        else:
+            heapq.heappush(self._backoff, (waiting.due, key))
+        return True
 
     def refused_by(self) -> Iterable[str]:
         """The plugins that pods wait for."""

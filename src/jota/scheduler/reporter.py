@@ -33,12 +33,11 @@ class Reporter:
         known = next((c for c in pod.status.conditions or () if c.type == "PodScheduled"), None)
         same = known is not None and known.status == "False" and known.message == message
         nominated = candidate.node if candidate is not None else ""
-        if same and (not nominated or pod.status.nominatedNodeName == nominated):
-            return
-        self.tell(pod, "Warning", "FailedScheduling", message)
-        await self._write_condition(pod, message, nominated, reason)
+        if not same or (nominated and pod.status.nominatedNodeName != nominated):
+            self.tell(pod, "Warning", "FailedScheduling", message)
+            await self._write_condition(pod, message, nominated, reason)
         if candidate is not None:
-            await self._evict(pod, candidate)
+            await self._evict(pod, candidate)  # also when all was told: whoever told it may not have come so far
 
     async def _write_condition(self, pod: Pod, message: str, nominated: str, reason: str) -> None:
         condition = {

@@ -29,6 +29,7 @@ from jota.scheduler.devicebinder import DeviceBinder, DevicesNotAllocated
 from jota.scheduler.devicefeed import HINT, DeviceFeed
 from jota.scheduler.feed import Feed
 from jota.scheduler.gang import Gangs, Hands
+from jota.scheduler.places import Places
 from jota.scheduler.pod import Pod, Shape, Shapes
 from jota.scheduler.podgroups import group_of
 from jota.scheduler.preemption import Budget, Candidate, Placed
@@ -47,7 +48,7 @@ log = logging.getLogger("jota.scheduler")
 _GROUP = 256
 """Pods of one shape that are placed between two looks at the event loop."""
 _BINDS_IN_FLIGHT = 512
-"""Never fewer than _GROUP, whose bindings begin together."""
+"""Bindings and reports on their way, from which on no more pods are decided."""
 _ANYTHING = "*"
 """Stands for every plugin in what pods in consult.py missed."""
 
@@ -74,7 +75,7 @@ class Scheduler:
         self._unfit: list[Pod] = []
         """Of gangs that extenders want to judge, and cannot: to be told."""
         self._wake = asyncio.Event()
-        self._binding = asyncio.Semaphore(_BINDS_IN_FLIGHT)
+        self._binding = Places(_BINDS_IN_FLIGHT)
         self._events = {p.name: EventRecorder(client, clock, p.name) for p in settings.profiles}
         self._reporter = Reporter(client, clock, self._events)
         self._volumes = VolumeBinder(client, self._nodes, clock)
@@ -145,37 +146,49 @@ class Scheduler:
     async def _schedule_ready(self, tasks: asyncio.TaskGroup) -> None:
         while self._unfit:
             tasks.create_task(self._report_when_free(self._unfit.pop(), _NO_EXTENDERS, None))
-        while group := self._queue.next_group(self._clock.monotonic(), _GROUP):
-            try:
-                if group[0].gang:
-                    self._schedule_gang(group[0], tasks)
-                    continue
-                if self._consultations is not None and self._consultations.wants(group[0].shape):
-                    self._consultations.add(group)
-                    continue
-                placed, refused = self._decide(group)
-            except Exception:  # a plugin failed (they may be other people's): these pods wait, all others go on
-                self.put_off(group)
-                continue
-            together: dict[str, list[tuple[Waiting, str]]] = {}
-            for waiting, slot in placed:
-                node = self._nodes.names[slot]
-                self._assume(waiting, node)
-                if waiting.shape.reserves:
-                    tasks.create_task(self._bind_prepared(waiting, node))
-                    continue
-                await self._binding.acquire()
-                together.setdefault(waiting.pod.metadata.namespace, []).append((waiting, node))
-            for namespace, several in together.items():
-                tasks.create_task(self._bind_together(namespace, several))
-            if placed:
-                self.stir("InterPodAffinity", "PodTopologySpread")
-            if refused:
-                try:
-                    await self._refuse(refused, tasks)
-                except Exception:
-                    self.put_off(refused)
+        while True:
+            await self._binding.room()
+            group = self._queue.next_group(self._clock.monotonic(), _GROUP)
+            if not group:
+                return
+            self._schedule(group, tasks)
             await asyncio.sleep(0)
+
+    def _schedule(self, group: list[Waiting], tasks: asyncio.TaskGroup) -> None:
+        """Decide, and put each pod where it is found by whatever happens next. Nothing here may wait: a pod that is in no
+        queue and not assumed would be missed by the event that helps, changes or removes it."""
+        try:
+            if group[0].gang:
+                self._schedule_gang(group[0], tasks)
+                return
+            if self._consultations is not None and self._consultations.wants(group[0].shape):
+                self._consultations.add(group)
+                return
+            placed, refused = self._decide(group)
+        except Exception:  # a plugin failed (they may be other people's): these pods wait, all others go on
+            self.put_off(group)
+            return
+        self._bind_all(placed, tasks)
+        if refused:
+            try:
+                self._refuse(refused, tasks)
+            except Exception:
+                self.put_off(refused)
+        if placed:
+            self.stir("InterPodAffinity", "PodTopologySpread")
+
+    def _bind_all(self, placed: list[tuple[Waiting, int]], tasks: asyncio.TaskGroup) -> None:
+        together: dict[str, list[tuple[Waiting, str]]] = {}
+        for waiting, slot in placed:
+            node = self._nodes.names[slot]
+            self._assume(waiting, node)
+            if waiting.shape.reserves:
+                tasks.create_task(self._bind_prepared(waiting, node))
+                continue
+            self._binding.take()
+            together.setdefault(waiting.pod.metadata.namespace, []).append((waiting, node))
+        for namespace, several in together.items():
+            tasks.create_task(self._bind_together(namespace, several))
 
     def put_off(self, group: list[Waiting]) -> None:
         log.exception("no decision about %s and %d like it", group[0].pod.key, len(group) - 1)
@@ -250,7 +263,7 @@ class Scheduler:
             self._unnominate(own)
         return slots[0] if slots else None
 
-    async def _refuse(self, refused: list[Waiting], tasks: asyncio.TaskGroup) -> None:
+    def _refuse(self, refused: list[Waiting], tasks: asyncio.TaskGroup) -> None:
         first = refused[0]
         cycle = self._cycle(first)
         refusals = cycle.refusals(first.shape)
@@ -266,8 +279,7 @@ class Scheduler:
             if candidate is None and waiting.pod.metadata.uid not in self._nominated:
                 hopeless = why  # the same for its likes
             message = f"{text} preemption: {why}" if why else text
-            await self._binding.acquire()
-            tasks.create_task(self._report(waiting.pod, message, candidate))
+            tasks.create_task(self._report_when_free(waiting.pod, message, candidate))
 
     async def _loosen(self, refused: list[Waiting]) -> None:
         """Claims that are allocated where their only pod cannot go are allocated anew."""
@@ -592,14 +604,15 @@ class Scheduler:
             self._binding.release()
 
     def _take_back(self, waiting: Waiting, error: Exception) -> None:
-        pod = waiting.pod
-        self._forget(pod.metadata.uid)
-        gone = isinstance(error, ApiError) and error.code in (404, 409)
-        current = self._feed.pod(pod.key)
-        if current is None or current.metadata.uid != pod.metadata.uid or (gone and current.spec.nodeName):
+        uid, current = waiting.pod.metadata.uid, self._feed.pod(waiting.pod.key)
+        if current is not None and current.metadata.uid == uid and current.spec.nodeName:
+            return  # bound after all, by us or by others: it was seen, and is counted where it is
+        self._forget(uid)
+        if current is None or current.metadata.uid != uid or current.finished or not self._wants(current):
             return
-        log.warning("binding %s failed and will be tried again: %s", pod.key, error)
-        waiting.rejected = frozenset()
+        log.warning("binding %s failed and will be tried again: %s", current.key, error)
+        # what happened to the pod meanwhile was passed over
+        waiting.pod, waiting.shape, waiting.rejected = current, self._shapes.of(current), frozenset()
         if waiting.gang:
             self._gangs.returned(waiting)
         else:
@@ -617,6 +630,8 @@ class Scheduler:
             await self._reporter.refused(pod, message, candidate, reason)
         except (ApiError, ConnectionError, TimeoutError) as error:
             self._going.pop(pod.metadata.uid, None)  # the next try chooses anew
+            if candidate is not None and self._queue.again(group_of(pod) or pod.key, self._clock.monotonic()):
+                self._wake.set()
             if not (isinstance(error, ApiError) and error.code == 404):
                 log.warning("condition of %s was not written: %s", pod.key, error)
         finally:

@@ -41,21 +41,25 @@ class Workloads:
         """(namespace, kind, name) -> selector."""
         self._known: dict[tuple[Group, tuple[str, str]], LabelSelector | None] = {}
 
-    def put(self, kind: str, obj: Selecting) -> None:
+    def put(self, kind: str, obj: Selecting) -> bool:
+        """Whether it selects otherwise than before."""
         selector = (obj.spec.selector if obj.spec else None) or {}
         meta = obj.metadata
         if kind == "Service":
             services = self._services.setdefault(meta.namespace, {})
-            if services.get(meta.name) != selector:
-                services[meta.name] = selector
-                self._known.clear()
-            return
+            if services.get(meta.name) == selector:
+                return False
+            services[meta.name] = selector
+            self._known.clear()
+            return True
         # A ReplicationController's selector is a plain map of labels.
         found = _exact(selector) if kind == "ReplicationController" else label_selector(selector)
         key = (meta.namespace, kind, meta.name)
-        if self._owners.get(key) != found:
-            self._owners[key] = found
-            self._known.clear()
+        if self._owners.get(key) == found:
+            return False
+        self._owners[key] = found
+        self._known.clear()
+        return True
 
     def remove(self, kind: str, obj: Selecting) -> None:
         meta = obj.metadata
