@@ -9,8 +9,10 @@ import pytest
 
 from jota.aio.clock import SystemClock
 from jota.api.feed import CROWD, Channel, Feed
+from jota.meta.resource import CONFIGMAPS
 from jota.store.drivers.memory import MemoryStore
 from jota.store.protocol import Entry
+from jota.testing.cluster import ApiServer, Watching
 
 PREFIX = "/core/configmaps/"
 
@@ -135,3 +137,76 @@ async def test_who_leaves_during_the_rest_is_told_no_more(stage: Stage) -> None:
     stage.feed.settle(stage.channel)
     assert crowd[0].keys == ["a"]
     assert all(one.keys == ["a", "b"] for one in crowd[1:])
+
+
+@on_stage
+async def test_an_object_whose_field_cannot_be_read_ends_nobodys_events(stage: Stage) -> None:
+    def index(entry: Entry, field: str) -> str:
+        if entry.key.endswith("broken"):
+            raise TypeError("not what it should be")
+        return "default"
+
+    stage.channel.index = index
+    pinned, other = Told(stage.clock, ("metadata.namespace", "default")), Told(stage.clock)
+    elsewhere = stage.feed.channel("/core/secrets/", index)
+    stranger = Told(stage.clock)
+    for channel, one in ((stage.channel, pinned), (stage.channel, other), (elsewhere, stranger)):
+        channel.add(one)
+    running = asyncio.ensure_future(stage.feed.run())
+    await asyncio.gather(stage.store.put(PREFIX + "broken", b"{}"), stage.store.put("/core/secrets/a", b"{}"))
+    await stage.store.put(PREFIX + "b", b"{}")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert pinned.keys == ["b"]
+    assert other.keys == ["broken", "b"]
+    assert len(stranger.keys) == 1
+    assert not running.done()
+    running.cancel()
+
+
+@on_stage
+async def test_events_that_were_lost_cut_everybody_off_though_one_of_them_fails(stage: Stage) -> None:
+    class Failing(Told):
+        def cut(self) -> None:
+            raise RuntimeError("cannot")
+
+    looks: list[str] = []
+
+    def fail() -> None:
+        looks.append("failed")
+        raise RuntimeError("cannot look")
+
+    stage.channel.add(Failing(stage.clock))
+    late = Told(stage.clock)
+    stage.channel.add(late)
+    stage.channel.callbacks += [fail, lambda: looks.append("looked")]
+    stage.feed._watch.lose(stage.store.revision)  # type: ignore[attr-defined]
+    stage.feed.pump()
+    assert late.batches == [["cut"]]
+    assert looks == ["failed", "looked"]
+    await stage.put("a")
+    assert late.keys[-1] == "a"
+
+
+def test_a_watch_that_begins_during_the_rest_sees_each_event_once() -> None:
+    async def play() -> None:
+        async with ApiServer() as api:
+            path = CONFIGMAPS.path("default")
+            async with Watching(api, f"{path}?watch=1") as first:
+                made = await api.client.create(CONFIGMAPS, configmap("a"), "default")
+                await api.settle()
+                channel = api.api.served["", "v1", "configmaps"].channel
+                channel.rest = asyncio.get_running_loop().call_later(60, lambda: None)
+                await api.client.create(CONFIGMAPS, configmap("b"), "default")
+                await api.settle()
+                assert ("ADDED", "b") not in first.names()
+                version = made["metadata"]["resourceVersion"]
+                async with Watching(api, f"{path}?watch=1&resourceVersion={version}") as late:
+                    assert late.names() == [("ADDED", "b")]
+                assert first.names()[-1] == ("ADDED", "b")
+
+    asyncio.run(play())
+
+
+def configmap(name: str) -> dict[str, object]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}

@@ -106,6 +106,9 @@ class Channel:
                 watcher.deliver(entries)
             except Exception:
                 _broken(watcher)
+        self.call_back()
+
+    def call_back(self) -> None:
         for callback in self.callbacks:
             try:
                 callback()
@@ -137,14 +140,24 @@ class Channel:
         return told
 
     def _values(self, entry: Entry, field: str) -> set[str]:
-        """The field's value now and before."""
-        live = (e for e in (entry, entry.previous) if e is not None and e.value is not None)
-        return {self.index(e, field) for e in live}
+        """The field's value now and before, as far as it can be read."""
+        found = set()
+        for one in (entry, entry.previous):
+            if one is not None and one.value is not None:
+                try:
+                    found.add(self.index(one, field))
+                except Exception:  # what one object holds must not end everybody's events
+                    log.exception("%s of %s cannot be read", field, one.key)
+        return found
 
 
 def _broken(watcher: Watcher) -> None:
     """A mistake about one object must not end everybody's events: the watcher is cut off, and its client lists again."""
     log.exception("a watcher failed and is cut off")
+    _cut(watcher)
+
+
+def _cut(watcher: Watcher) -> None:
     try:
         watcher.cut()
     except Exception:
@@ -229,9 +242,8 @@ class Feed:
         for channel in self._channels.values():
             channel.held.clear()
             for watcher in channel.watchers():
-                watcher.cut()
-            for callback in channel.callbacks:
-                callback()
+                _cut(watcher)
+            channel.call_back()
 
     def _dispatch(self, batch: list[Entry]) -> None:
         by_channel: dict[str, list[Entry]] = {}

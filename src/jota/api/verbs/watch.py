@@ -169,13 +169,14 @@ class WatchStream:
     async def _begin(self) -> None:
         """Present state or history, and from then on the feed, without a gap. Raises ConnectionResetError."""
         engine, served, prefix = self._engine, self._call.served, self._selection.prefix
-        engine.feed.pump()
+        # not only `pump`: what is held for a crowd that rests is told while this one is deaf, and comes by `join`, once
+        engine.feed.settle(served.channel)
         if self.initial:
             self.after = engine.store.revision
             await self._send_present()
             if self._closing:
                 return
-            engine.feed.pump()  # `join` gives what happened meanwhile, once
+            engine.feed.settle(served.channel)
         self._seen = self.after
         self._deaf = False
         try:
