@@ -116,11 +116,12 @@ class SchedulingQueue:
         return group
 
     def refuse(self, waiting: Waiting, now: float) -> None:
-        """Put back a pod that fits nowhere."""
+        """Put back a pod that fits nowhere. One that has changed since it was taken out is tried as it is now instead."""
         waiting.attempts += 1
         waiting.due = now + min(self._cap, self._base * 2.0 ** min(waiting.attempts - 1, 10))
         key = waiting.key
-        self._waiting.setdefault(key, waiting)
+        if self._waiting.setdefault(key, waiting) is not waiting:
+            return
         self._refused[key] = None
         for plugin in self._waiting[key].rejected or ("",):
             self._by_plugin.setdefault(plugin, {})[key] = None
@@ -128,6 +129,8 @@ class SchedulingQueue:
     def retry(self, waiting: Waiting, now: float) -> None:
         """Put back a pod whose binding failed: tried again after its backoff, whatever happens meanwhile."""
         self.refuse(waiting, now)
+        if self._waiting[waiting.key] is not waiting:
+            return
         self._unrefuse(waiting.key)
         heapq.heappush(self._backoff, (waiting.due, waiting.key))
 

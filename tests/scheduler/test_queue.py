@@ -1,0 +1,91 @@
+"""The scheduling queue: each pod is in one place of it, whatever happens while it is being decided about."""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+from tests.scheduler.test_scheduler import pod
+
+from jota.scheduler.pod import Pod, Shapes
+from jota.scheduler.queue import SchedulingQueue, Waiting
+
+shapes = Shapes()
+ROOM = "NodeResourcesFit"
+
+
+def made(name: str, cpu: str = "100m") -> Pod:
+    body = pod(name, cpu=cpu)
+    body["metadata"] |= {"namespace": "default", "uid": f"uid-{name}"}
+    return msgspec.json.decode(msgspec.json.encode(body), type=Pod)
+
+
+def put(queue: SchedulingQueue, name: str, now: float = 0.0, cpu: str = "100m") -> None:
+    one = made(name, cpu)
+    queue.add(one, shapes.of(one), now)
+
+
+def refused(queue: SchedulingQueue, name: str, now: float = 0.0) -> Waiting:
+    """Try it once, and put it back."""
+    put(queue, name, now)
+    (waiting,) = queue.next_group(now, 1)
+    waiting.rejected = frozenset({ROOM})
+    queue.refuse(waiting, now)
+    return waiting
+
+
+def names(group: list[Waiting]) -> list[str]:
+    return [w.pod.metadata.name for w in group]
+
+
+def test_a_pod_that_changes_while_it_is_refused_is_tried_again_and_spoils_nothing() -> None:
+    queue = SchedulingQueue()
+    put(queue, "a")
+    (before,) = queue.next_group(0, 8)
+    put(queue, "a", cpu="200m")
+    before.rejected = frozenset({ROOM})
+    queue.refuse(before, 0)
+    (after,) = queue.next_group(0, 8)
+    assert after.pod.spec.containers[0].resources.requests == {"cpu": "200m"}  # type: ignore[union-attr]
+    assert not queue.move([ROOM], 5)
+    assert not queue.move([ROOM], 5)
+    put(queue, "a")
+    queue.retry(after, 5)
+    assert names(queue.next_group(5, 8)) == ["a"]
+    assert queue.next_group(100, 8) == []
+
+
+def test_nobody_is_lost_and_nobody_comes_twice() -> None:
+    """Whatever the order of events, a pod that waits comes out again once something happens."""
+    for seed in range(200):
+        random, queue = Random(seed), SchedulingQueue()
+        out: dict[str, Waiting] = {}
+        alive: set[str] = set()
+        now = 0.0
+        for _ in range(60):
+            now += random.choice((0.0, 0.1, 2.0))
+            name, what = random.choice("abc"), random.choice(("put", "put", "go", "take", "back", "move"))
+            if what == "put":
+                put(queue, name, now, random.choice(("100m", "200m")))
+                alive.add(name)
+            elif what == "go":
+                queue.remove(f"default/{name}")
+                out.pop(name, None)
+                alive.discard(name)
+            elif what == "take":
+                for waiting in queue.next_group(now, 2):
+                    assert waiting.pod.metadata.name in alive, seed
+                    out[waiting.pod.metadata.name] = waiting
+            elif what == "back" and name in out:
+                waiting = out.pop(name)
+                waiting.rejected = frozenset({ROOM})
+                random.choice((queue.refuse, queue.retry))(waiting, now)
+            else:
+                queue.move([ROOM], now)
+        for waiting in out.values():
+            queue.refuse(waiting, now)
+        queue.move([ROOM], now)
+        found = []
+        while group := queue.next_group(now + 100, 8):
+            found += names(group)
+        assert sorted(found) == sorted(alive), seed
