@@ -12,6 +12,7 @@ from jota.scheduler.queue import SchedulingQueue, Waiting
 
 shapes = Shapes()
 ROOM = "NodeResourcesFit"
+STEPS = ("put", "put", "go", "take", "back", "move", "release", "again", "hasten")
 
 
 def made(name: str, cpu: str = "100m") -> Pod:
@@ -55,6 +56,43 @@ def test_a_pod_that_changes_while_it_is_refused_is_tried_again_and_spoils_nothin
     assert queue.next_group(100, 8) == []
 
 
+def test_what_happens_while_others_are_sent_away_for_a_pod_counts_afterwards() -> None:
+    queue = SchedulingQueue()
+    refused(queue, "a")
+    refused(queue, "b")
+    queue.hold("default/a")
+    assert queue.move([ROOM], 5)
+    assert names(queue.next_group(5, 8)) == ["b"]
+    assert set(queue.refused_by()) == {ROOM}
+    assert queue.release("default/a", 5)
+    assert names(queue.next_group(5, 8)) == ["a"]
+
+
+def test_nothing_happened_while_others_were_sent_away() -> None:
+    queue = SchedulingQueue()
+    refused(queue, "a")
+    queue.move([ROOM], 0)
+    queue.hold("default/a")  # not among the refused any more
+    assert names(queue.next_group(1, 8)) == ["a"]
+    refused(queue, "a", 2)
+    queue.hold("default/a")
+    assert not queue.move(["NodePorts"], 20)
+    assert not queue.release("default/a", 20)
+    assert queue.next_group(20, 8) == []
+    assert queue.move([ROOM], 20)
+    assert names(queue.next_group(20, 8)) == ["a"]
+
+
+def test_the_room_is_there_and_no_backoff_is_waited_for() -> None:
+    queue = SchedulingQueue()
+    refused(queue, "a")
+    queue.hold("default/a")
+    assert queue.hasten("default/a")
+    assert names(queue.next_group(0, 8)) == ["a"]
+    assert not queue.hasten("default/a")
+    assert not queue.release("default/a", 0)
+
+
 def test_nobody_is_lost_and_nobody_comes_twice() -> None:
     """Whatever the order of events, a pod that waits comes out again once something happens."""
     for seed in range(200):
@@ -64,7 +102,7 @@ def test_nobody_is_lost_and_nobody_comes_twice() -> None:
         now = 0.0
         for _ in range(60):
             now += random.choice((0.0, 0.1, 2.0))
-            name, what = random.choice("abc"), random.choice(("put", "put", "go", "take", "back", "move"))
+            name, what = random.choice("abc"), random.choice(STEPS)
             if what == "put":
                 put(queue, name, now, random.choice(("100m", "200m")))
                 alive.add(name)
@@ -80,10 +118,20 @@ def test_nobody_is_lost_and_nobody_comes_twice() -> None:
                 waiting = out.pop(name)
                 waiting.rejected = frozenset({ROOM})
                 random.choice((queue.refuse, queue.retry))(waiting, now)
+                if random.random() < 0.3:
+                    queue.hold(f"default/{name}")
+            elif what == "release":
+                queue.release(f"default/{name}", now)
+            elif what == "again":
+                queue.again(f"default/{name}", now)
+            elif what == "hasten":
+                queue.hasten(f"default/{name}")
             else:
                 queue.move([ROOM], now)
         for waiting in out.values():
             queue.refuse(waiting, now)
+        for name in "abc":
+            queue.release(f"default/{name}", now)
         queue.move([ROOM], now)
         found = []
         while group := queue.next_group(now + 100, 8):

@@ -127,6 +127,8 @@ def find(
         row = table.row(best.slot)
         chosen = Candidate(nodes.names[best.slot], [row[place] for place in best.places])
     hard = np.flatnonzero(some & ~easy)
+    if not len(hard):
+        return chosen, "" if chosen else no_victims(total, total - int(helpful.sum()))
     tried = _best_of(cycle, nodes, shape, priority, on_node, budgets, np.roll(hard, -int(np.searchsorted(hard, start))))
     if tried is not None and (chosen is None or tried.cost() < chosen.cost()):
         chosen = tried

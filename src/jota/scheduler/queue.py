@@ -2,7 +2,8 @@
 
 Three places (upstream's names): active, backoff, unschedulable. `move` is called when the cluster changed in a way that may
 help pods which certain plugins refused (queueing hints); such a pod is tried again, but not before its backoff (1 s doubling
-to 10 s) has passed. Pods come out grouped: all neighbours in order that share a shape, a priority and a profile.
+to 10 s) has passed, unless the room that others were sent away for is there (`hasten`). Pods come out grouped: all
+neighbours in order that share a shape, a priority and a profile.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from jota.scheduler.pod import Pod, Shape
 
@@ -60,6 +62,11 @@ class SchedulingQueue:
         self._refused: dict[str, None] = {}
         """Unschedulable, oldest first."""
         self._backoff: list[tuple[float, str]] = []
+        self._held: dict[str, int] = {}
+        """Refused keys that nothing helps for now -> `_moves` when that began."""
+        self._moves = 0
+        self._last_move: dict[str, int] = {}
+        """Plugin -> `_moves` when something happened last that may help whom it refused."""
         self._ready: set[str] = set()
         self._sequence = 0
 
@@ -123,8 +130,8 @@ class SchedulingQueue:
         if self._waiting.setdefault(key, waiting) is not waiting:
             return
         self._refused[key] = None
-        for plugin in self._waiting[key].rejected or ("",):
-            self._by_plugin.setdefault(plugin, {})[key] = None
+        self._held.pop(key, None)
+        self._list(key)
 
     def retry(self, waiting: Waiting, now: float) -> None:
         """Put back a pod whose binding failed: tried again after its backoff, whatever happens meanwhile."""
@@ -136,8 +143,10 @@ class SchedulingQueue:
 
     def move(self, plugins: Iterable[str], now: float) -> bool:
         """Something changed that may help pods which these plugins refused; whether any is tried again for it."""
+        self._moves += 1
         keys: dict[str, None] = {}
         for plugin in (*plugins, ""):
+            self._last_move[plugin] = self._moves
             keys |= self._by_plugin.get(plugin, {})
         for key in keys:
             self.again(key, now)
@@ -155,9 +164,34 @@ class SchedulingQueue:
             heapq.heappush(self._backoff, (waiting.due, key))
         return True
 
+    def hold(self, key: str) -> None:
+        """No change gives the refused pod another try until `release`: others are being sent away for it."""
+        if key in self._refused:
+            self._unlist(key)
+            self._held[key] = self._moves
+
+    def release(self, key: str, now: float) -> bool:
+        """What happened meanwhile counts now; whether the pod is tried again for it."""
+        since = self._held.pop(key, None)
+        if since is None:
+            return False
+        self._list(key)
+        happened = any(self._last_move.get(p, 0) > since for p in self._waiting[key].rejected or ("",))
+        return happened and self.again(key, now)
+
+    def hasten(self, key: str) -> bool:
+        """The pod can be placed now: it is tried at once, without the rest of its backoff; whether it waits here."""
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            return False
+        self._unrefuse(key)
+        self._activate(key, waiting)
+        return True
+
     def refused_by(self) -> Iterable[str]:
         """The plugins that pods wait for."""
-        return self._by_plugin.keys()
+        held = (self._waiting[key].rejected or ("",) for key in self._held)
+        return self._by_plugin.keys() | set(chain.from_iterable(held))
 
     def wait(self, now: float) -> float | None:
         """Seconds until something becomes ready by itself; 0 when something is; None when only a change can help."""
@@ -186,6 +220,14 @@ class SchedulingQueue:
         if key not in self._refused:
             return
         del self._refused[key]
+        if self._held.pop(key, None) is None:
+            self._unlist(key)
+
+    def _list(self, key: str) -> None:
+        for plugin in self._waiting[key].rejected or ("",):
+            self._by_plugin.setdefault(plugin, {})[key] = None
+
+    def _unlist(self, key: str) -> None:
         for plugin in self._waiting[key].rejected or ("",):
             keys = self._by_plugin.get(plugin, {})
             keys.pop(key, None)

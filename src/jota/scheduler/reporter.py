@@ -52,7 +52,9 @@ class Reporter:
             status["nominatedNodeName"] = nominated
         meta = pod.metadata
         patch = {"status": status}
-        await self._client.patch(PODS, meta.name, meta.namespace, patch, type="strategic", subresource="status")
+        await self._client.patch(
+            PODS, meta.name, meta.namespace, patch, type="strategic", subresource="status", answer=False
+        )
 
     async def _evict(self, pod: Pod, candidate: Candidate) -> None:
         """Mark and delete the victims; they get their own grace period."""
@@ -69,9 +71,9 @@ class Reporter:
             patch = {"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}
             try:
                 await self._client.patch(
-                    PODS, victim.name, victim.namespace, patch, type="strategic", subresource="status"
+                    PODS, victim.name, victim.namespace, patch, type="strategic", subresource="status", answer=False
                 )
-                await self._client.delete(PODS, victim.name, victim.namespace, uid=victim.uid)
+                await self._client.delete(PODS, victim.name, victim.namespace, uid=victim.uid, answer=False)
             except ApiError as error:
                 if error.code not in (404, 409):  # gone, or another pod by now
                     raise

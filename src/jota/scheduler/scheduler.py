@@ -70,8 +70,12 @@ class Scheduler:
         self._assumed: set[str] = set()
         self._nominated: dict[str, Placed] = {}
         """Pod uid -> the room that is kept for it; counted in the snapshot as if the pod were there."""
+        self._kept: Counter[int] = Counter()
+        """Priorities of the nominated pods."""
         self._going: dict[str, list[str]] = {}
         """Nominated pod's uid -> uids of its victims, until their eviction fails or it is nominated no more."""
+        self._awaited: dict[str, str] = {}
+        """Victim's uid -> that of the pod which it makes room for, until it is gone."""
         self._unfit: list[Pod] = []
         """Of gangs that extenders want to judge, and cannot: to be told."""
         self._wake = asyncio.Event()
@@ -216,8 +220,14 @@ class Scheduler:
             return list(zip(group, slots, strict=False)), group[len(slots) :]
         placed: list[tuple[Waiting, int]] = []
         refused: list[Waiting] = []
+        full = False
+        """One of them was refused, and nobody was placed since: the same holds for those that no room is kept for."""
         for waiting in group:
+            if full and waiting.pod.metadata.uid not in self._nominated:
+                refused.append(waiting)
+                continue
             slot = self._place_one(waiting)
+            full = slot is None
             if slot is None:
                 refused.append(waiting)
                 continue
@@ -238,7 +248,10 @@ class Scheduler:
     def _without_less_important(self, waiting: Waiting) -> Iterator[None]:
         """Room that is kept for less important pods is not respected, nor the pod's own."""
         own, priority = waiting.pod.metadata.uid, waiting.pod.spec.priority
-        ignored = [n for uid, n in self._nominated.items() if uid == own or n.priority < priority]
+        if any(p < priority for p in self._kept):
+            ignored = [n for uid, n in self._nominated.items() if uid == own or n.priority < priority]
+        else:
+            ignored = [self._nominated[own]] if own in self._nominated else []
         for n in ignored:
             self._nodes.remove_pod(n.node, n.shape)
         try:
@@ -331,19 +344,24 @@ class Scheduler:
     def _make_room(self, pod: Pod, candidate: Candidate) -> None:
         candidate.victims = with_mates(candidate.victims, self._gangs.mates, [])
         self._keep_room(pod, candidate.node)
-        self._going[pod.metadata.uid] = [v.uid for v in candidate.victims]
+        victims = self._going[pod.metadata.uid] = [v.uid for v in candidate.victims]
+        self._awaited |= dict.fromkeys(victims, pod.metadata.uid)
+        self._queue.hold(pod.key)
 
     def _keep_room(self, pod: Pod, node: str) -> None:
         kept = _placed(pod, node, self._shapes.of(pod))
-        for uid in [u for u, n in self._nominated.items() if n.node == node and n.priority < kept.priority]:
-            self._unnominate(uid)
+        if any(p < kept.priority for p in self._kept):
+            for uid in [u for u, n in self._nominated.items() if n.node == node and n.priority < kept.priority]:
+                self._unnominate(uid)
         self._nominated[pod.metadata.uid] = kept
+        self._kept[kept.priority] += 1
         self._nodes.add_pod(node, kept.shape)
 
     def _unnominate(self, uid: str) -> None:
         kept = self._nominated.pop(uid, None)
         self._going.pop(uid, None)
         if kept is not None:
+            _uncount(self._kept, kept.priority)
             self._nodes.remove_pod(kept.node, kept.shape)
 
     def _cycle(self, waiting: Waiting) -> Cycle:
@@ -501,15 +519,22 @@ class Scheduler:
         self._gangs.forget(uid)
         known = self._placed.pop(uid, None)
         if known is not None:
-            self._priorities[known.priority] -= 1
-            if not self._priorities[known.priority]:
-                del self._priorities[known.priority]
+            _uncount(self._priorities, known.priority)
             self._on_node[known.node].pop(uid, None)
             if not self._on_node[known.node]:
                 del self._on_node[known.node]
             self._nodes.remove_pod(known.node, known.shape)
             if not quietly:
                 self.stir(*WHEN_A_POD_GOES)
+                if (waiting := self._awaited.pop(uid, "")) in self._going:
+                    self._made_room(waiting)
+
+    def _made_room(self, uid: str) -> None:
+        """A victim is gone: the pod that they all make room for is tried again when it was the last of them."""
+        kept = self._nominated.get(uid)
+        if kept is not None and not any(v in self._placed for v in self._going[uid]):
+            if self._queue.hasten(f"{kept.namespace}/{kept.name}"):
+                self._wake.set()
 
     def node_changed(self, old: Node | None, new: Node | None) -> None:
         if new is None:
@@ -636,6 +661,8 @@ class Scheduler:
                 log.warning("condition of %s was not written: %s", pod.key, error)
         finally:
             self._binding.release()
+            if candidate is not None and self._queue.release(pod.key, self._clock.monotonic()):
+                self._wake.set()
 
 
 _UNPREPARED = (ApiError, VolumesNotBound, DevicesNotAllocated, ConnectionError, TimeoutError)
@@ -652,6 +679,12 @@ WHEN_A_POD_GOES = (
     "NodeVolumeLimits",
 )
 """Plugins that a pod's going may satisfy."""
+
+
+def _uncount(counts: Counter[int], priority: int) -> None:
+    counts[priority] -= 1
+    if not counts[priority]:
+        del counts[priority]
 
 
 def _binding(pod: Pod, node: str) -> dict[str, Any]:

@@ -23,6 +23,8 @@ _NEVER = np.iinfo(np.int64).max
 """The priority of no pod."""
 _UNSTARTED = np.inf
 _MOST_KEPT = 8
+_FEW = 16
+"""Rows that are judged one by one: numpy has a price for each step, which pays only for many."""
 
 
 class Placed(Protocol):
@@ -115,8 +117,7 @@ class Victims:
             here = costs[left]
             left = left[here == here.min()]
         slot = int(left[((left - start) % self._nodes.size).argmin()])
-        victims, _, _ = self._trial(np.array([slot]), priority, wanted)
-        return Best(slot, np.flatnonzero(victims[0]).tolist())
+        return Best(slot, self._trial_of(slot, priority, wanted)[0])
 
     def _verdicts(self, shape: Shape, priority: int, wanted: Iterable[tuple[str, float]]) -> _Verdicts:
         key, versions = (id(shape.own), priority), self._nodes.versions
@@ -126,10 +127,41 @@ class Victims:
             if len(self._known) > _MOST_KEPT:
                 self._known.popitem(last=False)
         changed = np.flatnonzero(known.seen != versions)
-        if len(changed):
+        if len(changed) > _FEW:
             self._judge(known, changed, priority, list(wanted))
-            known.seen[changed] = versions[changed]
+        else:
+            for slot in changed.tolist():
+                self._judge_one(known, slot, priority, list(wanted))
+        known.seen[changed] = versions[changed]
         return known
+
+    def _judge_one(self, verdicts: _Verdicts, slot: int, priority: int, wanted: list[tuple[str, float]]) -> None:
+        """As `_judge`, for one row."""
+        places, verdicts.lower[slot], enough = self._trial_of(slot, priority, wanted)
+        verdicts.helps[slot] = enough and bool(places)
+        if places:
+            gone = [self._rows[slot][place] for place in places]
+            highest = max(p.priority for p in gone)
+            earliest = min(_number(p.started) for p in gone if p.priority == highest)
+            total = sum(p.priority + 2**31 for p in gone)
+            verdicts.costs[:, slot] = (highest, total, len(gone), -earliest)
+
+    def _trial_of(self, slot: int, priority: int, wanted: list[tuple[str, float]]) -> tuple[list[int], bool, bool]:
+        """As `_trial`, for one row; the victims by their places."""
+        lower = [(place, p.shape.requests) for place, p in enumerate(self._rows[slot]) if p.priority < priority]
+        free = {}
+        for resource, amount in wanted:
+            room = self._nodes.allocatable_at(resource, slot) - self._nodes.used_at(resource, slot)
+            free[resource] = room + sum(r.get(resource, 0.0) for _, r in lower) - amount
+        enough = bool(lower) and all(room >= 0 for room in free.values())
+        victims = []
+        for place, requests in lower:
+            if all(requests.get(resource, 0.0) <= room for resource, room in free.items()):
+                for resource in free:
+                    free[resource] -= requests.get(resource, 0.0)
+            else:
+                victims.append(place)
+        return victims, bool(lower), enough
 
     def _judge(self, verdicts: _Verdicts, slots: Slots, priority: int, wanted: list[tuple[str, float]]) -> None:
         victims, lower, enough = self._trial(slots, priority, wanted)
