@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("jota.scheduler")
 
 _GROUP = 256
-"""Pods of one shape that are placed between two looks at the event loop."""
+"""Pods that are placed between two looks at the event loop."""
+_TURN = 0.005
+"""Seconds after which the event loop is looked at even so."""
 _BINDS_IN_FLIGHT = 512
 """Bindings and reports on their way, from which on no more pods are decided."""
 _ANYTHING = "*"
@@ -150,17 +152,27 @@ class Scheduler:
     async def _schedule_ready(self, tasks: asyncio.TaskGroup) -> None:
         while self._unfit:
             tasks.create_task(self._report_when_free(self._unfit.pop(), _NO_EXTENDERS, None))
-        while True:
+        left = 0
+        while left < _GROUP:
             await self._binding.room()
-            group = self._queue.next_group(self._clock.monotonic(), _GROUP)
-            if not group:
-                return
-            self._schedule(group, tasks)
+            left, begin = _GROUP, self._clock.monotonic()
+            together: dict[str, list[tuple[Waiting, str]]] = {}
+            while left and (group := self._queue.next_group(self._clock.monotonic(), left)):
+                left -= len(group)
+                self._schedule(group, together, tasks)
+                if self._clock.monotonic() - begin > _TURN:
+                    break
+            for namespace, several in together.items():
+                tasks.create_task(self._bind_together(namespace, several))
             await asyncio.sleep(0)
 
-    def _schedule(self, group: list[Waiting], tasks: asyncio.TaskGroup) -> None:
+    def _schedule(
+        self, group: list[Waiting], together: dict[str, list[tuple[Waiting, str]]], tasks: asyncio.TaskGroup
+    ) -> None:
         """Decide, and put each pod where it is found by whatever happens next. Nothing here may wait: a pod that is in no
-        queue and not assumed would be missed by the event that helps, changes or removes it."""
+        queue and not assumed would be missed by the event that helps, changes or removes it.
+
+        `together`: by namespace, those that can be bound at once are added to it."""
         try:
             if group[0].gang:
                 self._schedule_gang(group[0], tasks)
@@ -172,7 +184,14 @@ class Scheduler:
         except Exception:  # a plugin failed (they may be other people's): these pods wait, all others go on
             self.put_off(group)
             return
-        self._bind_all(placed, tasks)
+        for waiting, slot in placed:
+            node = self._nodes.names[slot]
+            self._assume(waiting, node)
+            if waiting.shape.reserves and (waiting.shape.devices or not self._volumes.bound(waiting.shape)):
+                tasks.create_task(self._bind_prepared(waiting, node))
+                continue
+            self._binding.take()
+            together.setdefault(waiting.pod.metadata.namespace, []).append((waiting, node))
         if refused:
             try:
                 self._refuse(refused, tasks)
@@ -180,19 +199,6 @@ class Scheduler:
                 self.put_off(refused)
         if placed:
             self.stir("InterPodAffinity", "PodTopologySpread")
-
-    def _bind_all(self, placed: list[tuple[Waiting, int]], tasks: asyncio.TaskGroup) -> None:
-        together: dict[str, list[tuple[Waiting, str]]] = {}
-        for waiting, slot in placed:
-            node = self._nodes.names[slot]
-            self._assume(waiting, node)
-            if waiting.shape.reserves:
-                tasks.create_task(self._bind_prepared(waiting, node))
-                continue
-            self._binding.take()
-            together.setdefault(waiting.pod.metadata.namespace, []).append((waiting, node))
-        for namespace, several in together.items():
-            tasks.create_task(self._bind_together(namespace, several))
 
     def put_off(self, group: list[Waiting]) -> None:
         log.exception("no decision about %s and %d like it", group[0].pod.key, len(group) - 1)
@@ -532,9 +538,10 @@ class Scheduler:
     def _made_room(self, uid: str) -> None:
         """A victim is gone: the pod that they all make room for is tried again when it was the last of them."""
         kept = self._nominated.get(uid)
-        if kept is not None and not any(v in self._placed for v in self._going[uid]):
-            if self._queue.hasten(f"{kept.namespace}/{kept.name}"):
-                self._wake.set()
+        if kept is None or any(v in self._placed for v in self._going[uid]):
+            return
+        if self._queue.hasten(f"{kept.namespace}/{kept.name}"):
+            self._wake.set()
 
     def node_changed(self, old: Node | None, new: Node | None) -> None:
         if new is None:

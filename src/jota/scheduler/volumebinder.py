@@ -28,6 +28,12 @@ class VolumeBinder:
     def __init__(self, client: Client, nodes: Snapshot, clock: Clock) -> None:
         self._client, self._nodes, self._clock = client, nodes, clock
 
+    def bound(self, shape: Shape) -> bool:
+        """Whether all claims have their volumes: then nothing is reserved, and nothing to be waited for."""
+        storage, namespace = self._nodes.storage, shape.group.namespace
+        claims = (storage.claims.get((namespace, name)) for name in shape.volumes.claims)
+        return all(claim is not None and claim.bound for claim in claims)
+
     def reserve(self, shape: Shape, slot: int) -> None:
         """Assume a volume, or the node, for each claim that waits."""
         storage, node = self._nodes.storage, self._nodes.names[slot]

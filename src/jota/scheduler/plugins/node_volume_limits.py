@@ -15,8 +15,8 @@ class NodeVolumeLimits:
     static = False
 
     def __init__(self) -> None:
-        self._limits: dict[str, Column] = {}
-        """Driver -> limit per slot, infinite where the node states none."""
+        self._limits: dict[str, Column | None] = {}
+        """Driver -> limit per slot, infinite where the node states none; None: no node does."""
         self._known = (-1, -1)
 
     def mask(self, nodes: Snapshot, shape: Shape) -> Mask | None:
@@ -53,10 +53,11 @@ class NodeVolumeLimits:
         if self._known != now:
             self._known = now
             self._limits.clear()
-        limit = self._limits.get(driver)
-        if limit is None:
-            limit = self._limits[driver] = np.full(nodes.size, np.inf)
-            for node, limits in nodes.storage.limits.items():
-                if driver in limits and node in nodes.slots:
-                    limit[nodes.slots[node]] = limits[driver]
-        return limit if len(limit) and limit.min() < np.inf else None
+        if driver in self._limits:
+            return self._limits[driver]
+        limit = np.full(nodes.size, np.inf)
+        for node, limits in nodes.storage.limits.items():
+            if driver in limits and node in nodes.slots:
+                limit[nodes.slots[node]] = limits[driver]
+        found = self._limits[driver] = limit if len(limit) and limit.min() < np.inf else None
+        return found
