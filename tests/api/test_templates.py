@@ -8,11 +8,13 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jota.api.filters.attributes import User
 from jota.api.shapes import MOST, Templates
 from jota.testing.cluster import ApiServer, story
 
 PATH = "/api/v1/namespaces/default/pods"
 SPEC = {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}]}]}
+ANN = User("ann", groups=("system:masters", "system:authenticated"))
 SERVERS = ("uid", "creationTimestamp", "resourceVersion", "name", "generateName")
 
 
@@ -74,6 +76,51 @@ async def test_an_account_that_changes_counts_for_the_next_pod(api: ApiServer) -
     await api.request("POST", where, {**account, "automountServiceAccountToken": False})
     second = orjson.loads((await post(api, body(name="b"))).body)
     assert "volumes" not in second["spec"]
+
+
+def own(claim: str, host: str, **more: Any) -> dict[str, Any]:
+    """As a StatefulSet's pods: alike, but for their claims and their hostname."""
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]
+    return {**SPEC, "hostname": host, "subdomain": "db", "volumes": volumes, **more}
+
+
+CUNNING = {"name": "c", "image": "i", "env": [{"name": "E", "value": '"claimName":"a","hostname":"b"'}]}
+ALIKE = [
+    (own("data-0", "db-0"), own("data-1", "db-1")),
+    (own("a", "b"), own("b", "a")),
+    (own("a", "b", nodeSelector={"hostname": "x"}), own("a", "b", nodeSelector={"hostname": "y"})),
+    (own("a", "b", containers=[CUNNING]), own("c", "d", containers=[CUNNING])),
+    (own("a", "b"), own("dots.are-legal", "b")),
+    (own("a", "b"), own("0", "0")),
+]
+
+
+@story
+async def test_pods_with_claims_of_their_own_are_as_if_they_were_the_first(api: ApiServer) -> None:
+    for first, second in ALIKE:
+        async with ApiServer() as fresh:
+            assert (await post(api, body(first, generateName="x-"))).status == 201
+            after, alone = [await post(a, body(second, generateName="x-")) for a in (api, fresh)]
+            assert (after.status, comparable(after)) == (201, comparable(alone))
+            name = orjson.loads(after.body)["metadata"]["name"]
+            assert comparable(await api.request("GET", f"{PATH}/{name}")) == comparable(alone)
+
+
+@story
+async def test_a_wrong_name_of_its_own_is_wrong(api: ApiServer) -> None:
+    for name in "ab":
+        assert (await post(api, body(own("a", "b"), name=name))).status == 201
+    for claim, host in (("", "b"), ("a", "B"), ("a", "b_c"), ("a", "b" * 64), ("a", "b-")):
+        assert (await post(api, body(own(claim, host), name="c"))).status == 422, (claim, host)
+
+
+@story
+async def test_a_missing_claim_is_warned_of_by_its_own_name(api: ApiServer) -> None:
+    for claim in ("one", "two", "one"):
+        sent = body(own(claim, "b"), generateName="x-")
+        response = await api.request("POST", PATH, sent, user=ANN, content_type="application/json")
+        (said,) = [v for k, v in response.headers if k == "Warning"]
+        assert f'"{claim}"' in said.replace("\\", ""), said
 
 
 def test_the_memory_is_bounded() -> None:

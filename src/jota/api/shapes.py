@@ -2,7 +2,8 @@
 
 Two memories, each bounded, least recently used first out. `Templates`: the bytes of a `spec` as clients send it -> the same
 with defaults, known to be free of problems. `Shapes`: the encoded fields beside metadata, defaulted and admitted -> what a
-creation adds to them. Only kinds whose rules look at nothing but those bytes may be kept here.
+creation adds to them. Only kinds whose rules look at nothing but those bytes may be kept here. Both leave out the names that
+each pod of a StatefulSet has for itself (ownnames.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 import orjson
 
 from jota.api import object as at_rest
+from jota.api import ownnames
 from jota.api.hints.lookup import Reference
 from jota.kinds.kind import Object
 from jota.meta import structs
@@ -34,7 +36,7 @@ class _Kept(Generic[V]):
     def __init__(self) -> None:
         self._kept: OrderedDict[bytes, V] = OrderedDict()
 
-    def find(self, key: bytes) -> V | None:
+    def _find(self, key: bytes) -> V | None:
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)
@@ -54,24 +56,45 @@ class Shape:
     of everything but metadata, once somebody created one. `quiet`: without annotations there is nothing to warn of.
     """
 
-    __slots__ = ("fields", "quiet", "references", "status", "tail")
+    __slots__ = ("_fields", "quiet", "references", "status", "tail")
 
-    def __init__(self, tail: bytes, status: bytes, quiet: bool) -> None:
+    def __init__(self, tail: bytes, status: bytes, quiet: bool, fields: list[dict[str, Any]] | None = None) -> None:
         self.tail, self.status, self.quiet = tail, status, quiet
-        self.fields: dict[str, Any] | None = None
+        self._fields: list[dict[str, Any]] = [] if fields is None else fields
+        """One or none; shared by those that differ in names."""
         self.references: tuple[Reference, ...] | None = None
         """What it refers to, once somebody asked."""
 
+    @property
+    def fields(self) -> dict[str, Any] | None:
+        return self._fields[0] if self._fields else None
+
+    @fields.setter
+    def fields(self, fields: dict[str, Any]) -> None:
+        self._fields[:] = [fields]
+
+    def named(self, names: ownnames.Names) -> Shape:
+        """The same with these names of its own."""
+        return Shape(ownnames.fill(self.tail, names), self.status, self.quiet, self._fields) if names else self
+
 
 class Shapes(_Kept[Shape]):
+    def find(self, before: bytes) -> Shape | None:
+        key, names = ownnames.cut(before)
+        found = self._find(key)
+        return None if found is None else found.named(names)
+
     def keep(self, before: bytes, tail: bytes, obj: Object, quiet: bool) -> Shape:
         """Remember a valid one: its bytes `before` and after (`tail`) `prepare_create`."""
         status = orjson.dumps(obj["status"]) if "status" in obj else b""
-        return self._keep(before, Shape(tail, status, quiet))
+        (key, names), (kept, same) = ownnames.cut(before), ownnames.cut(tail)
+        if names != same:
+            return Shape(tail, status, quiet)
+        return self._keep(key, Shape(kept, status, quiet)).named(names)
 
 
 class Templates(_Kept[bytes]):
-    """Raw spec -> defaulted spec."""
+    """Raw spec -> defaulted spec, both without their own names."""
 
     def read(self, body: bytes) -> tuple[Object | None, bytes]:
         """(the object in a JSON body with its defaults, b"") when its spec was seen before and nothing else is wrong with
@@ -89,16 +112,19 @@ class Templates(_Kept[bytes]):
             or len(body) != sum(len(k) + len(v) + 4 for k, v in raw.items()) + 1
         ):
             return None, b""
-        defaulted = self.find(spec)
+        key, names = ownnames.cut(spec)
+        defaulted = self._find(key)
         if defaulted is None or not structs.clean(OBJECT_META, raw["metadata"]):
             return None, spec
         try:
             rest = {name: orjson.loads(raw[name]) for name in ("kind", "apiVersion", "metadata")}
         except orjson.JSONDecodeError:  # lone surrogates, which msgspec lets pass
             return None, b""
-        return {**rest, "spec": orjson.loads(defaulted)}, b""
+        return {**rest, "spec": orjson.loads(ownnames.fill(defaulted, names))}, b""
 
     def keep(self, spec: bytes, obj: Object) -> None:
         """Remember the defaulted spec of an object whose raw one was without problems."""
         if isinstance(obj.get("spec"), dict):
-            self._keep(spec, orjson.dumps(obj["spec"]))
+            (key, names), (defaulted, same) = ownnames.cut(spec), ownnames.cut(orjson.dumps(obj["spec"]))
+            if names == same:
+                self._keep(key, defaulted)

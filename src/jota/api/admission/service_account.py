@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import orjson
 
+from jota.api import ownnames
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import part, parts, text
@@ -78,7 +79,7 @@ def mount(spec: Object) -> None:
 
 def suffix(spec: Object) -> str:
     """Five characters that pods of one template share, so that their specs stay equal (shapes.py)."""
-    number, letters = zlib.crc32(orjson.dumps(spec)), []
+    number, letters = zlib.crc32(ownnames.cut(orjson.dumps(spec))[0]), []
     for _ in range(5):
         number, at = divmod(number, len(ALPHABET))
         letters.append(ALPHABET[at])
