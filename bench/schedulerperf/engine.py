@@ -1,24 +1,25 @@
-"""Carries one workload out: an API server on a durable store with a scheduler, in this process; a watch that counts bindings.
+"""Carries one workload out: an API server on a durable store with a scheduler, in this process; an informer counts bindings.
 
-Out: a Result. The clock runs from the first creation of the measured pods until a client that watches has seen the last of
-them bound; at the end a list confirms that each has a node.
+Out: a Result. The clock runs from the first creation of the measured pods until the informer has seen the last of them bound; at
+the end a list confirms that each has a node. As upstream's harness does it: pods are posted one by one, many at a time, and are
+named by the server (`generateName`); those with a claim of their own are named by us. `alike`: as a ReplicaSet makes them instead.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable
-from contextlib import AsyncExitStack, suppress
-from cProfile import Profile
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
 import orjson
 
 from bench.schedulerperf import templates
@@ -31,15 +32,19 @@ from jota.api.filters.attributes import COMPONENT
 from jota.api.security import secure, write_roles
 from jota.api.server import Api
 from jota.client.client import Client
+from jota.client.informer import Informer
 from jota.client.inprocess import InProcess
+from jota.client.pods import PLACED, Pod
+from jota.meta.resource import PODS
 from jota.pki.jwt import TokenSigner
 from jota.scheduler.scheduler import Scheduler
 from jota.store.drivers.sqlite import SqliteStore
 
 _WORKERS = 64
 """Creations at a time."""
+_TOGETHER = 4
+"""The same, when each is of `alike` pods."""
 _PATIENCE = 120.0
-_NAME = re.compile(rb'"name":"([^"]+)"')
 
 
 @dataclass(slots=True)
@@ -54,37 +59,48 @@ class Result:
         return self.pods / self.seconds
 
 
+class Probe(Protocol):
+    """What sees the measured part, such as a cProfile.Profile."""
+
+    def enable(self) -> None: ...
+    def disable(self) -> None: ...
+
+
 @dataclass(slots=True)
 class _Run:
     client: Client
     tasks: asyncio.TaskGroup
-    profile: Profile | None
+    probe: Probe | None
+    alike: int
+    seen: _Bound
     result: Result | None = None
     serial: int = 0
-    pods: dict[str, list[str]] = field(default_factory=dict)
-    """Namespace -> names."""
     background: list[asyncio.Task[None]] = field(default_factory=list)
 
 
-def run(workload: Workload, profile: Profile | None = None) -> Result:
-    """Raises RuntimeError when a request fails or pods are not bound in time. `profile` sees the measured part."""
-    return asyncio.run(_main(workload, profile))
+def run(workload: Workload, probe: Probe | None = None, alike: int = 1) -> Result:
+    """`alike`: how many pods of one template are asked for at a time (`Client.create_alike`); 1: each by a request of its own.
+
+    Raises RuntimeError when a request fails or pods are not bound in time."""
+    return asyncio.run(_main(workload, probe, alike))
 
 
-async def _main(workload: Workload, profile: Profile | None) -> Result:
+async def _main(workload: Workload, probe: Probe | None, alike: int) -> Result:
     async with AsyncExitStack() as stack:
         place = stack.enter_context(tempfile.TemporaryDirectory(prefix="jota-bench-"))
         client = await _server(Path(place), stack)
         async with asyncio.TaskGroup() as tasks:
             scheduler = tasks.create_task(Scheduler(client, clock=SystemClock(), random=Random(7)).run())
-            run = _Run(client, tasks, profile)
+            seen = _Bound(client)
+            run = _Run(client, tasks, probe, alike, seen)
+            watching = tasks.create_task(seen.run())
             await _made(run, "/apis/scheduling.k8s.io/v1/priorityclasses", [templates.high_priority()])
             await _namespaces(run, ["default"])
             try:
                 for step in workload.steps:
                     await _carry_out(run, step)
             finally:
-                for task in (*run.background, scheduler):
+                for task in (*run.background, watching, scheduler):
                     task.cancel()
         if run.result is None:
             raise RuntimeError(f"{workload.name}: nothing was measured")
@@ -172,55 +188,72 @@ async def _pods(run: _Run, step: Pods) -> None:
         wheres = [f"{step.namespace}-{n}" for n in range(step.spread_over)]
     else:
         wheres = [step.namespace or await _own_namespace(run)]
-    jobs, names = [], []
-    for where in wheres:
-        mine = [f"{step.template}-{run.serial + n}" for n in range(step.count)]
-        run.serial += step.count
-        run.pods.setdefault(where, []).extend(mine)
-        if step.volumes:
-            await _volumes(run, mine, where, step.volumes)
-        path = f"/api/v1/namespaces/{where}/pods"
-        for name in mine:
-            pod = templates.pod(step.template, name, name if step.volumes else "")
-            if step.finalizer:
-                pod["metadata"]["finalizers"] = ["bench.jota/test"]
-            jobs.append((path, orjson.dumps(pod)))
-        names += mine
-    if not step.wait:
-        await _post(run, jobs)
-        return
-    seen = _Bound(names)
-    watching = run.tasks.create_task(seen.watch(run.client, wheres[0] if len(wheres) == 1 else ""))
-    await seen.ready.wait()
+    names = {where: await _volumes(run, step, where) for where in wheres} if step.volumes else {}
+    await run.seen.synced()
+    awaited = {where: run.seen.placed[where] + step.count for where in wheres}
     if step.measured:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-    if step.measured and run.profile is not None:
-        run.profile.enable()
+        if run.probe is not None:
+            run.probe.enable()
     begin, cpu = time.monotonic(), time.process_time()
-    await _post(run, jobs)
-    await seen.all(begin)
+    for where in wheres:
+        if names:
+            await _made(run, _pods_of(where), [templates.pod(step.template, n, n) for n in names[where]])
+        else:
+            await _alike(run, step, where)
+    if step.wait:
+        await run.seen.reached(awaited, _PATIENCE - (time.monotonic() - begin))
     if step.measured:
-        if run.profile is not None:
-            run.profile.disable()
-        run.result = Result(len(names), time.monotonic() - begin, time.process_time() - cpu)
+        if run.probe is not None:
+            run.probe.disable()
+        run.result = Result(step.count * len(wheres), time.monotonic() - begin, time.process_time() - cpu)
         gc.unfreeze()
-        await _confirm(run, wheres[0], set(names))
-    watching.cancel()
+        await _confirm(run, wheres[0], step.count)
 
 
-async def _confirm(run: _Run, namespace: str, names: set[str]) -> None:
-    reply = await run.client.raw("GET", f"/api/v1/namespaces/{namespace}/pods")
-    items = orjson.loads(reply.body if isinstance(reply.body, bytes) else b"".join(map(bytes, reply.body)))["items"]
-    missing = names - {p["metadata"]["name"] for p in items if p["spec"].get("nodeName")}
-    if missing:
-        raise RuntimeError(f"{len(missing)} of {len(names)} measured pods have no node")
+async def _alike(run: _Run, step: Pods, where: str) -> None:
+    """The step's pods of one namespace, by the same bytes each."""
+    pod = templates.pod(step.template)
+    if step.finalizer:
+        pod["metadata"]["finalizers"] = ["bench.jota/test"]
+    body = orjson.dumps(pod)
+    if run.alike == 1:
+        await _post(run, [(_pods_of(where), body)] * step.count)
+        return
+    left = step.count
+
+    async def work() -> None:
+        nonlocal left
+        while left:
+            wanted = min(run.alike, left)
+            left -= wanted
+            made = await run.client.create_alike(PODS, body, where, wanted, type=msgspec.Raw)
+            left += wanted - len(made)
+
+    async with asyncio.TaskGroup() as workers:
+        for _ in range(_TOGETHER):
+            workers.create_task(work())
 
 
-async def _volumes(run: _Run, names: list[str], namespace: str, form: str) -> None:
-    """A volume and a claim each, bound to one another, as a binder would leave them."""
-    await _made(run, "/api/v1/persistentvolumes", [templates.volume(n, namespace, form) for n in names])
+async def _confirm(run: _Run, namespace: str, count: int) -> None:
+    pods = await _list(run, namespace)
+    placed = sum(1 for p in pods if p["spec"].get("nodeName"))
+    if placed < count or placed < len(pods):
+        raise RuntimeError(f"{placed} of {len(pods)} pods have a node; {count} were measured")
+
+
+async def _list(run: _Run, namespace: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await run.client.list(PODS, namespace))["items"]
+    return found
+
+
+async def _volumes(run: _Run, step: Pods, namespace: str) -> list[str]:
+    """A volume and a claim for each pod, bound to one another as a binder would leave them. Out: the names of all three."""
+    names = [f"{step.template}-{run.serial + n}" for n in range(step.count)]
+    run.serial += step.count
+    await _made(run, "/api/v1/persistentvolumes", [templates.volume(n, namespace, step.volumes) for n in names])
     path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
     await _made(run, path, [templates.claim(n) for n in names])
     bound = orjson.dumps(
@@ -228,12 +261,13 @@ async def _volumes(run: _Run, names: list[str], namespace: str, form: str) -> No
     )
     jobs = [(f"{path}/{n}/status", bound) for n in names]
     await _post(run, jobs, "PATCH", "application/merge-patch+json")
+    return names
 
 
 async def _delete(run: _Run, step: Delete) -> None:
-    path = f"/api/v1/namespaces/{step.namespace}/pods"
-    for name in list(run.pods.get(step.namespace, ())):
-        await _request(run, "DELETE", f"{path}/{name}", b"", "application/json")
+    for pod in await _list(run, step.namespace):
+        path = f"{_pods_of(step.namespace)}/{pod['metadata']['name']}"
+        await _request(run, "DELETE", path, b"", "application/json")
         await asyncio.sleep(1 / step.per_second)
 
 
@@ -248,7 +282,7 @@ async def _churn(run: _Run, step: Churn, namespace: str) -> None:
             elif template == "service":
                 path, made = f"/api/v1/namespaces/{namespace}/services", templates.service(name)
             else:
-                path, made = f"/api/v1/namespaces/{namespace}/pods", templates.pod(template, name)
+                path, made = _pods_of(namespace), templates.pod(template, name)
             await _made(run, path, [made])
             await asyncio.sleep(step.interval)
             if step.recreate:
@@ -256,6 +290,10 @@ async def _churn(run: _Run, step: Churn, namespace: str) -> None:
 
 
 # -- requests
+
+
+def _pods_of(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/pods"
 
 
 async def _made(run: _Run, path: str, objects: Iterable[dict[str, Any]]) -> None:
@@ -284,33 +322,36 @@ async def _request(run: _Run, method: str, path: str, body: bytes, content: str)
 
 
 class _Bound:
-    """Which of the pods a watching client has seen with a node."""
+    """How many pods an informer has seen get a node."""
 
-    def __init__(self, names: list[str]) -> None:
-        self._left = {n.encode() for n in names}
+    def __init__(self, client: Client) -> None:
+        self._pods: Informer[Pod] = Informer(client, PODS, type=Pod, random=Random(7))
+        self._pods.add_handler(self._changed, on=PLACED)
+        self.run, self.synced = self._pods.run, self._pods.synced
+        self.placed: Counter[str] = Counter()
+        """By namespace."""
+        self._awaited: dict[str, int] = {}
         self._done = asyncio.Event()
-        self.ready = asyncio.Event()
 
-    async def watch(self, client: Client, namespace: str) -> None:
-        path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
-        listed = await client.raw("GET", path, "limit=1")
-        body = listed.body if isinstance(listed.body, bytes) else b"".join(map(bytes, listed.body))
-        version = orjson.loads(body)["metadata"]["resourceVersion"]
-        self.ready.set()
-        batches = client.transport.watch(path, f"watch=1&resourceVersion={version}", {"accept": "application/json"})
-        async for batch in batches:
-            for event in batch:
-                raw = event.body
-                if event.type == "MODIFIED" and b'"nodeName":' in raw and (found := _NAME.search(raw)):
-                    self._left.discard(found[1])
-            if not self._left:
+    def _changed(self, old: Pod | None, new: Pod | None) -> None:
+        if new is None or not new.spec.nodeName or (old is not None and old.spec.nodeName):
+            return
+        namespace = new.metadata.namespace
+        self.placed[namespace] += 1
+        if self.placed[namespace] == self._awaited.get(namespace):
+            del self._awaited[namespace]
+            if not self._awaited:
                 self._done.set()
-                return
 
-    async def all(self, begin: float) -> None:
-        """Raises RuntimeError when it takes too long."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE - (time.monotonic() - begin)):
+    async def reached(self, awaited: dict[str, int], patience: float) -> None:
+        """`awaited`: how many, by namespace. Raises RuntimeError when it takes longer than `patience` seconds."""
+        self._done.clear()
+        self._awaited = {where: count for where, count in awaited.items() if self.placed[where] < count}
+        if not self._awaited:
+            return
+        try:
+            async with asyncio.timeout(patience):
                 await self._done.wait()
-                return
-        raise RuntimeError(f"{len(self._left)} pods were not bound within {_PATIENCE:.0f} s")
+        except TimeoutError:
+            left = sum(count - self.placed[where] for where, count in self._awaited.items())
+            raise RuntimeError(f"{left} pods were not bound within {_PATIENCE:.0f} s") from None

@@ -1,4 +1,4 @@
-"""The objects of upstream's scheduler_perf templates, by template name: (serial number) -> object. Written from their behaviour.
+"""The objects of upstream's scheduler_perf templates, by template name. Written from their behaviour.
 
 Differences, each because of what our API server has and upstream's test server switches off: priorities come from a
 PriorityClass (`objects()`), nodes state their allocatable and their hostname as a kubelet would.
@@ -161,13 +161,14 @@ PODS: dict[str, Object] = {
 }
 
 
-def pod(template: str, name: str, claim: str = "") -> Object:
-    """`claim`: a PersistentVolumeClaim of its own."""
+def pod(template: str, name: str = "", claim: str = "") -> Object:
+    """`name`: "" leaves it to the server, as upstream's templates do. `claim`: a PersistentVolumeClaim of its own."""
     base = PODS[template]
     spec = base["spec"]
     if claim:
         spec = {**spec, "volumes": [{"name": "vol", "persistentVolumeClaim": {"claimName": claim}}]}
-    return {**base, "metadata": {**base["metadata"], "name": name}, "spec": spec}
+    named = {"name": name} if name else {"generateName": f"{template}-"}
+    return {**base, "metadata": {**base["metadata"], **named}, "spec": spec}
 
 
 # -- volumes
