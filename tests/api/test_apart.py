@@ -29,6 +29,8 @@ MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-
 CONTROLLERS = Resource("", "v1", "replicationcontrollers", "ReplicationController")
 STATEFULSETS = Resource("apps", "v1", "statefulsets", "StatefulSet")
 DAEMONSETS = Resource("apps", "v1", "daemonsets", "DaemonSet")
+CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", False)
 WRITERS = ("kubelet", "set", "scheduler")
 TIMES = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:07Z", "2027-05-05T05:05:05Z")
 
@@ -114,6 +116,22 @@ def daemon_status(random: Random) -> Object:
     return some(random, **dict.fromkeys(fields, (0, 1, 2)), conditions=lambda: [condition(random, "Progressing")])
 
 
+def claim_status(random: Random) -> Object:
+    amounts: Object = {"storage": ("1Gi", "1024Mi", 5, "-1", "x")}
+    return some(
+        random,
+        phase=("Pending", "Bound", "Lost"),
+        accessModes=(["ReadWriteOnce"], []),
+        capacity=lambda: some(random, **amounts),
+        allocatedResources=lambda: some(random, **amounts),
+        conditions=lambda: [condition(random, "Resizing")],
+    )
+
+
+def volume_status(random: Random) -> Object:
+    return some(random, phase=("Available", "Bound", "Released"), reason=("", "X"), lastPhaseTransitionTime=TIMES)
+
+
 def lease_spec(random: Random) -> Object:
     times = ("2026-01-01T00:00:00.000000Z", "2026-01-01T00:00:10.000000Z")
     return some(random, holderIdentity="ab", renewTime=times, acquireTime=times, leaseDurationSeconds=(10, 40, 0, -1))
@@ -129,6 +147,8 @@ MAKERS: dict[Resource, Any] = {
     DAEMONSETS: daemon_status,
     CONTROLLERS: replicas_status,
     LEASES: lease_spec,
+    CLAIMS: claim_status,
+    VOLUMES: volume_status,
 }
 
 
@@ -145,6 +165,11 @@ def first(random: Random, resource: Resource) -> Object:
         return {**head, "status": node_status(random)}
     if resource == LEASES:
         return {**head, "spec": lease_spec(random)}
+    modes, amount = ["ReadWriteOnce"], {"storage": "1Gi"}
+    if resource == CLAIMS:
+        return {**head, "spec": {"accessModes": modes, "resources": {"requests": amount}}}
+    if resource == VOLUMES:
+        return {**head, "spec": {"accessModes": modes, "capacity": amount, "hostPath": {"path": "/data"}}}
     spec = {"selector": {"matchLabels": {"a": "b"}} if resource != CONTROLLERS else {"a": "b"}, "template": TEMPLATE}
     return {**head, "spec": spec}
 

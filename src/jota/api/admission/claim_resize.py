@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from jota.api.admission.default_storage_class import CLAIMS, CLASSES
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.kinds.core.persistentvolume import storage_class
@@ -17,6 +19,8 @@ _FIXED = (
 
 
 class ClaimResize(Plugin):
+    apart: ClassVar[bool] = True  # of a claim only the status is written apart, and here nobody looks at that
+
     def handles(self, kind: Kind) -> bool:
         return kind.resource == CLAIMS
 

@@ -160,4 +160,5 @@ KIND = Kind(
         VOLUME_MODE,
     ),
     status=True,
+    apart={"status": None},
 )

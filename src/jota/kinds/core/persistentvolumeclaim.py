@@ -109,4 +109,5 @@ KIND = Kind(
         VOLUME_MODE,
     ),
     status=True,
+    apart={"status": None},
 )
