@@ -15,7 +15,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.schedulerperf", description="Run scheduler_perf workloads.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="a part of the workload's name; none: all")
     parser.add_argument("--scale", type=float, default=1.0, help="multiply all counts of nodes and pods (default 1)")
-    parser.add_argument("--alike", type=int, default=1, metavar="N", help="make N pods by one request, as a ReplicaSet does")
+    parser.add_argument(
+        "--alike", type=int, default=1, metavar="N", help="make N pods by one request, as a ReplicaSet does"
+    )
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
     parser.add_argument("--list", action="store_true", help="name the workloads")
     args = parser.parse_args()

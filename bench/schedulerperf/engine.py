@@ -12,12 +12,12 @@ import gc
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import orjson
@@ -37,6 +37,7 @@ from jota.client.inprocess import InProcess
 from jota.client.pods import PLACED, Pod
 from jota.meta.resource import PODS
 from jota.pki.jwt import TokenSigner
+from jota.scheduler.resources import CLAIMS, VOLUMES
 from jota.scheduler.scheduler import Scheduler
 from jota.store.drivers.sqlite import SqliteStore
 
@@ -45,6 +46,8 @@ _WORKERS = 64
 _TOGETHER = 4
 """The same, when each is of `alike` pods."""
 _PATIENCE = 120.0
+_JSON = "application/json"
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -188,7 +191,6 @@ async def _pods(run: _Run, step: Pods) -> None:
         wheres = [f"{step.namespace}-{n}" for n in range(step.spread_over)]
     else:
         wheres = [step.namespace or await _own_namespace(run)]
-    names = {where: await _volumes(run, step, where) for where in wheres} if step.volumes else {}
     await run.seen.synced()
     awaited = {where: run.seen.placed[where] + step.count for where in wheres}
     if step.measured:
@@ -199,10 +201,7 @@ async def _pods(run: _Run, step: Pods) -> None:
             run.probe.enable()
     begin, cpu = time.monotonic(), time.process_time()
     for where in wheres:
-        if names:
-            await _made(run, _pods_of(where), [templates.pod(step.template, n, n) for n in names[where]])
-        else:
-            await _alike(run, step, where)
+        await (_with_volumes if step.volumes else _alike)(run, step, where)
     if step.wait:
         await run.seen.reached(awaited, _PATIENCE - (time.monotonic() - begin))
     if step.measured:
@@ -249,25 +248,28 @@ async def _list(run: _Run, namespace: str) -> list[dict[str, Any]]:
     return found
 
 
-async def _volumes(run: _Run, step: Pods, namespace: str) -> list[str]:
-    """A volume and a claim for each pod, bound to one another as a binder would leave them. Out: the names of all three."""
+async def _with_volumes(run: _Run, step: Pods, where: str) -> None:
+    """The step's pods of one namespace with a claim and a volume each, bound to one another as a binder would leave them.
+
+    As upstream's CreatePodWithPersistentVolume, one request after the other: the claim, its status, the volume, its
+    status, the pod; many pods at a time."""
     names = [f"{step.template}-{run.serial + n}" for n in range(step.count)]
     run.serial += step.count
-    await _made(run, "/api/v1/persistentvolumes", [templates.volume(n, namespace, step.volumes) for n in names])
-    path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
-    await _made(run, path, [templates.claim(n) for n in names])
-    bound = orjson.dumps(
-        {"status": {"phase": "Bound", "accessModes": ["ReadOnlyMany"], "capacity": {"storage": "1Gi"}}}
-    )
-    jobs = [(f"{path}/{n}/status", bound) for n in names]
-    await _post(run, jobs, "PATCH", "application/merge-patch+json")
-    return names
+
+    async def make(name: str) -> None:
+        wanted = (CLAIMS, templates.claim(name)), (VOLUMES, templates.volume(name, where, step.volumes))
+        for resource, sent in wanted:
+            made = await run.client.create(resource, sent, where if resource.namespaced else "")
+            await run.client.update(resource, {**made, "status": {"phase": "Bound"}}, "status")
+        await _request(run, "POST", _pods_of(where), orjson.dumps(templates.pod(step.template, name, name)), _JSON)
+
+    await _each(names, make)
 
 
 async def _delete(run: _Run, step: Delete) -> None:
     for pod in await _list(run, step.namespace):
         path = f"{_pods_of(step.namespace)}/{pod['metadata']['name']}"
-        await _request(run, "DELETE", path, b"", "application/json")
+        await _request(run, "DELETE", path, b"", _JSON)
         await asyncio.sleep(1 / step.per_second)
 
 
@@ -286,7 +288,7 @@ async def _churn(run: _Run, step: Churn, namespace: str) -> None:
             await _made(run, path, [made])
             await asyncio.sleep(step.interval)
             if step.recreate:
-                await _request(run, "DELETE", f"{path}/{name}", b"", "application/json")
+                await _request(run, "DELETE", f"{path}/{name}", b"", _JSON)
 
 
 # -- requests
@@ -300,15 +302,20 @@ async def _made(run: _Run, path: str, objects: Iterable[dict[str, Any]]) -> None
     await _post(run, [(path, orjson.dumps(o)) for o in objects])
 
 
-async def _post(
-    run: _Run, jobs: list[tuple[str, bytes]], method: str = "POST", content: str = "application/json"
-) -> None:
+async def _post(run: _Run, jobs: list[tuple[str, bytes]]) -> None:
+    async def post(job: tuple[str, bytes]) -> None:
+        await _request(run, "POST", *job, _JSON)
+
+    await _each(jobs, post)
+
+
+async def _each(jobs: list[T], do: Callable[[T], Awaitable[None]]) -> None:
     """All of them, many at a time."""
     left = iter(jobs)
 
     async def work() -> None:
-        for path, body in left:
-            await _request(run, method, path, body, content)
+        for job in left:
+            await do(job)
 
     async with asyncio.TaskGroup() as workers:
         for _ in range(min(_WORKERS, len(jobs))):
