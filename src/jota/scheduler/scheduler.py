@@ -219,9 +219,10 @@ class Scheduler:
     # -- deciding
 
     def _decide(self, group: list[Waiting]) -> tuple[list[tuple[Waiting, int]], list[Waiting]]:
-        """(placed with their slots, refused). Pods with volumes, devices or a nomination are looked at one by one."""
+        """(placed with their slots, refused). Pods with volumes or devices are looked at one by one, and where nominations
+        count differently."""
         first = group[0]
-        if not first.shape.reserves and not self._nominated:
+        if not first.shape.reserves and not self._alone(group):
             slots = self._cycle(first).place(first.shape, len(group))
             return list(zip(group, slots, strict=False)), group[len(slots) :]
         placed: list[tuple[Waiting, int]] = []
@@ -241,6 +242,13 @@ class Scheduler:
                 self._reserve(waiting.shape, slot)
             placed.append((waiting, slot))
         return placed, refused
+
+    def _alone(self, group: list[Waiting]) -> bool:
+        """Whether room that is kept counts differently for some of them: their own, or that of less important pods."""
+        if not self._nominated:
+            return False
+        priority = group[0].pod.spec.priority
+        return any(p < priority for p in self._kept) or any(w.pod.metadata.uid in self._nominated for w in group)
 
     def _reserve(self, shape: Shape, slot: int) -> None:
         try:
