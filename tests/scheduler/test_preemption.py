@@ -105,6 +105,31 @@ def test_nobody_else_is_sent_away_while_the_first_victim_is_on_its_way(monkeypat
     asyncio.run(story())
 
 
+def test_a_pod_is_tried_once_more_when_its_victims_are_gone_and_not_before() -> None:
+    async def story() -> None:
+        many = 5
+        async with cluster(*(node(f"n-{n}") for n in range(many))) as api:
+            for n in range(many):
+                for half in "ab":
+                    low = pod(f"low-{n}{half}", cpu="450m", terminationGracePeriodSeconds=0)
+                    await api.client.create(PODS, low, "default")
+            await api.advance(1)
+            assert "" not in (await where(api)).values()
+            for n in range(many):
+                await api.client.create(PODS, pod(f"top-{n}", cpu="900m", priorityClassName="high"), "default")
+            await api.advance(0.5)  # the backoff is a second
+            placed = await where(api)
+            assert sorted(placed) == [f"top-{n}" for n in range(many)]
+            assert sorted(placed.values()) == [f"n-{n}" for n in range(many)]
+            await api.advance(5)
+            events = (await api.client.list(EVENTS, "default"))["items"]
+            tries = [e for e in events if e["reason"] == "FailedScheduling"]
+            assert sorted(e["involvedObject"]["name"] for e in tries) == sorted(placed)
+            assert all(e.get("count", 1) == 1 for e in tries)
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     ("extra", "why"),
     [

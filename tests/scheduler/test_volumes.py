@@ -6,11 +6,12 @@ import asyncio
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.scheduler.test_scheduler import cluster, node, pod, where
 
-from jota.meta.resource import PODS
+from jota.meta.resource import PODS, Resource
 from jota.scheduler.resources import CLAIMS, CLASSES, VOLUMES
 from jota.scheduler.storage import Claim, Storage, Volume
 from jota.testing.cluster import ApiServer
@@ -162,6 +163,38 @@ def test_a_bound_claim_ties_the_pod_to_its_volume_and_two_pods_share_it() -> Non
                 await api.client.create(PODS, mounting(f"p{n}", "data"), "default")
             await api.advance(3)
             assert set((await where(api)).values()) == {"b"}
+
+    asyncio.run(story())
+
+
+def test_pods_with_bound_claims_are_bound_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with cluster(*hosts("a", "b")) as api:
+            await classes(api)
+            names = [f"data-{n}" for n in range(3)]
+            for name in [*names, "late"]:
+                await offer(api, volume(f"v-{name}", "b"))
+                await api.client.create(CLAIMS, claim(name, "disks"), "default")
+            for name in names:
+                await bound(api, name, f"v-{name}")
+            await api.advance(1)
+            together, each = [], api.client.create_each
+
+            async def several(resource: Resource, objs: Any, namespace: str) -> Any:
+                together.append([o["metadata"]["name"] for o in objs])
+                return await each(resource, objs, namespace)
+
+            monkeypatch.setattr(api.client, "create_each", several)
+            await asyncio.gather(*(api.client.create(PODS, mounting(n, n), "default") for n in [*names, "late"]))
+            await api.advance(1)
+            assert max(map(len, together)) > 1
+            assert sorted(n for group in together for n in group) == names
+            placed = await where(api)
+            assert {n: placed[n] for n in names} == dict.fromkeys(names, "b")
+            assert placed["late"] == ""  # its volume is to be bound first
+            await bound(api, "late", "v-late")
+            await api.advance(3)
+            assert (await where(api))["late"] == "b"
 
     asyncio.run(story())
 
