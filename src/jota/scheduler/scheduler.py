@@ -76,8 +76,8 @@ class Scheduler:
         """Priorities of the nominated pods."""
         self._going: dict[str, list[str]] = {}
         """Nominated pod's uid -> uids of its victims, until their eviction fails or it is nominated no more."""
-        self._awaited: dict[str, str] = {}
-        """Victim's uid -> that of the pod which it makes room for, until it is gone."""
+        self._awaited: dict[str, set[str]] = {}
+        """Victim's uid -> those of the pods that it makes room for, until it is gone."""
         self._unfit: list[Pod] = []
         """Of gangs that extenders want to judge, and cannot: to be told."""
         self._wake = asyncio.Event()
@@ -358,8 +358,9 @@ class Scheduler:
     def _make_room(self, pod: Pod, candidate: Candidate) -> None:
         candidate.victims = with_mates(candidate.victims, self._gangs.mates, [])
         self._keep_room(pod, candidate.node)
-        victims = self._going[pod.metadata.uid] = [v.uid for v in candidate.victims]
-        self._awaited |= dict.fromkeys(victims, pod.metadata.uid)
+        self._going[pod.metadata.uid] = [v.uid for v in candidate.victims]
+        for victim in candidate.victims:
+            self._awaited.setdefault(victim.uid, set()).add(pod.metadata.uid)
         self._queue.hold(pod.key)
 
     def _keep_room(self, pod: Pod, node: str) -> None:
@@ -540,13 +541,13 @@ class Scheduler:
             self._nodes.remove_pod(known.node, known.shape)
             if not quietly:
                 self.stir(*WHEN_A_POD_GOES)
-                if (waiting := self._awaited.pop(uid, "")) in self._going:
+                for waiting in self._awaited.pop(uid, ()):
                     self._made_room(waiting)
 
     def _made_room(self, uid: str) -> None:
-        """A victim is gone: the pod that they all make room for is tried again when it was the last of them."""
-        kept = self._nominated.get(uid)
-        if kept is None or any(v in self._placed for v in self._going[uid]):
+        """A victim is gone: the pod that it made room for is tried again when it was the last of those."""
+        kept, going = self._nominated.get(uid), self._going.get(uid)
+        if kept is None or going is None or any(v in self._placed for v in going):
             return
         if self._queue.hasten(f"{kept.namespace}/{kept.name}"):
             self._wake.set()

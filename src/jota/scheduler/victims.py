@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -235,6 +236,7 @@ class Victims:
         self._amounts = {r: np.pad(t, around) for r, t in self._amounts.items()}
 
 
+@lru_cache(4096)
 def _number(stamp: str) -> float:
     """An RFC 3339 stamp in UTC as a number of the same order; infinite for none."""
     return float("".join(c for c in stamp if c.isdigit())[:14]) if stamp else _UNSTARTED
