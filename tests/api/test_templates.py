@@ -8,6 +8,7 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jota.api import ownnames
 from jota.api.filters.attributes import User
 from jota.api.shapes import MOST, Templates
 from jota.testing.cluster import ApiServer, story
@@ -121,6 +122,22 @@ async def test_a_missing_claim_is_warned_of_by_its_own_name(api: ApiServer) -> N
         response = await api.request("POST", PATH, sent, user=ANN, content_type="application/json")
         (said,) = [v for k, v in response.headers if k == "Warning"]
         assert f'"{claim}"' in said.replace("\\", ""), said
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ['"claimName":"', '"hostname":"', '"', "a", "b-c", "d-", "E", "0", "", ",", "{", "\\\\", '"claimName": "']
+        ),
+        max_size=12,
+    )
+)
+def test_names_that_are_cut_out_are_filled_in_again(parts: list[str]) -> None:
+    data = "".join(parts).encode()
+    without, names = ownnames.cut(data)
+    assert ownnames.fill(without, names) == data
+    others = [b"x"] * len(names)
+    assert ownnames.cut(ownnames.fill(without, others)) == (without, others)
 
 
 def test_the_memory_is_bounded() -> None:

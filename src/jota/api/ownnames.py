@@ -10,24 +10,31 @@ from __future__ import annotations
 import re
 
 Names = list[bytes]
-_HOLE = b"\0"
-"""Never in JSON."""
-_OWN = re.compile(rb'("(?:claimName|hostname)":")([a-z](?:[-a-z0-9]{0,61}[a-z0-9])?)(?=")')
+_KEYS = (b'"claimName":"', b"\0"), (b'"hostname":"', b"\1")
+"""What stands before such a name, and what takes its place: bytes that are never in JSON."""
+_of_the_form = re.compile(rb"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?").fullmatch
 
 
 def cut(data: bytes) -> tuple[bytes, Names]:
-    """(the bytes without the names, the names in their order). `data`: compact."""
-    parts = _OWN.split(data)
-    if len(parts) == 1:
-        return data, []
-    names = parts[2::3]
-    parts[2::3] = [_HOLE] * len(names)
-    return b"".join(parts), names
+    """(the bytes without the names, the names: those of claims first). `data`: compact."""
+    names: Names = []
+    for key, hole in _KEYS:
+        if key not in data:
+            continue
+        parts = data.split(key)
+        for place, part in enumerate(parts[1:], 1):
+            name, quote, rest = part.partition(b'"')
+            if _of_the_form(name):
+                names.append(name)
+                parts[place] = hole + quote + rest
+        data = key.join(parts)
+    return data, names
 
 
 def fill(data: bytes, names: Names) -> bytes:
     """What `cut` was given."""
-    if not names:
-        return data
-    parts = data.split(_HOLE)
-    return b"".join([part for pair in zip(parts, names, strict=False) for part in pair]) + parts[-1]
+    left = iter(names)
+    for _, hole in _KEYS if names else ():
+        first, *rest = data.split(hole)
+        data = first + b"".join([next(left) + part for part in rest])
+    return data
