@@ -156,6 +156,10 @@ def _mixed() -> tuple[Step, ...]:
     )
 
 
+_SIX_WRITES = (
+    "each of these pods takes six durable writes within the measured time, as upstream's: its claim, its volume, the status of "
+    "both, the pod, its binding"
+)
 _MOONS = ("moon-1", "moon-2", "moon-3")
 _ZONED = Nodes(5_000, ("zone1",))
 _BASIC = 6_000.0
@@ -250,8 +254,8 @@ WORKLOADS = (
     Workload(
         "PreemptionBasic/1000Nodes",
         (Nodes(1_000), Pods(4_000, "pod-low-priority"), Pods(1_000, "pod-high-priority", measured=True)),
-        why="each of these pods takes nine durable writes (creation, nomination, condition and deletion of three victims, "
-        "binding) and waits out a backoff of a second, as upstream's",
+        why="each of these pods takes nine durable writes (its creation, its nomination, a condition and the deletion of each of "
+        "three victims, its binding), and five events",
     ),
     Workload(
         "PreemptionAsync/5000Nodes",
@@ -304,9 +308,11 @@ WORKLOADS = (
         830,
     ),
     Workload("SchedulingSecrets/5000Nodes_10000Pods", _plain(1_000, 10_000, "pod-with-secret-volume"), 790),
-    Workload("SchedulingInTreePVs/5000Nodes_2000Pods", _with_volumes("aws", 1_000, 2_000, 0), 290),
-    Workload("SchedulingMigratedInTreePVs/5000Nodes_5000Pods", _with_volumes("aws", 5_000, 5_000, 39), 100),
-    Workload("SchedulingCSIPVs/5000Nodes_5000Pods", _with_volumes("csi", 5_000, 5_000, 39), 100),
+    Workload("SchedulingInTreePVs/5000Nodes_2000Pods", _with_volumes("aws", 1_000, 2_000, 0), 290, why=_SIX_WRITES),
+    Workload(
+        "SchedulingMigratedInTreePVs/5000Nodes_5000Pods", _with_volumes("aws", 5_000, 5_000, 39), 100, why=_SIX_WRITES
+    ),
+    Workload("SchedulingCSIPVs/5000Nodes_5000Pods", _with_volumes("csi", 5_000, 5_000, 39), 100, why=_SIX_WRITES),
     Workload(
         "SchedulingWithExtendedResource/5000pods_5000nodes",
         (Nodes(5_000, form="extended"), Pods(5_000, "pod-with-extended-resource", measured=True)),
