@@ -31,6 +31,7 @@ from jota.meta.errors import (
 )
 from jota.meta.selectors import parse_fields
 from jota.store.protocol import StoreError
+from jota.wire.answer import line
 from jota.wire.message import Request, Response
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ async def handle(api: Api, request: Request) -> Response:
     if request.method == "HEAD" and response.stream is None:
         response = without_body(response)
     if wire:
-        response.own = (("Audit-Id", audit_id),)
+        response.own = line("Audit-Id", audit_id)
     api.metrics.observe(target, request.method, response.status, api.clock.monotonic() - began)
     return response
 

@@ -75,10 +75,8 @@ def without_length(start: bytes) -> bytes:
     return b"\r\n".join(line for line in lines if not line.lower().startswith(b"content-length:"))
 
 
-def own_headers(response: Response) -> bytes:
-    """What this answer alone says of itself."""
-    return b"".join(
-        b"%b: %b\r\n" % (name.encode(), value.encode())
-        for name, value in response.own
-        if value.isascii() and value.isprintable()
-    )
+def line(name: str, value: str) -> bytes:
+    """One header line. Raises ValueError when it would not be one, or not ASCII."""
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError(f"header {name!r} has a value that cannot be sent: {value!r}")
+    return b"%b: %b\r\n" % (name.encode("ascii"), value.encode("ascii"))

@@ -20,7 +20,7 @@ from ssl import CERT_NONE
 from types import CoroutineType
 from typing import Any, Protocol, cast
 
-from jota.wire.answer import JOIN, PIECE, Head, own_headers, pieces, without_length
+from jota.wire.answer import JOIN, PIECE, Head, pieces, without_length
 from jota.wire.duplex import SocketDuplex
 from jota.wire.limits import NEVER, Limits
 from jota.wire.message import Handler, Part, Peer, Request, Response, Stream, Upgrade
@@ -35,6 +35,8 @@ Item = tuple[Request | Response, bool, bool, bool]
 
 LINGER = 2.0
 """Seconds that a refused client may go on sending before the socket is closed (an early close would reset its answer)."""
+
+_BODILESS = (204, 304)
 
 TOO_SLOW = refusal(408, "Timeout", "the request was not complete in time")
 TOO_MANY = refusal(503, "ServiceUnavailable", "too many connections, please try again", ("Retry-After", "1"))
@@ -320,40 +322,49 @@ class Connection(asyncio.Protocol):
             log.error("a handler's response cannot be sent: %s", error)
             response, self._keep = FAILED, False
             head = server.head(response.status, response.headers)
-        own = own_headers(response)
         if response.upgrade is not None:
-            self._start_upgrade(response, head, own)
+            self._start_upgrade(response, head)
             return
         if head.close or server.closing:
             self._keep = False
-        start = head.data + own + (server.date if self._keep else server.date_and_close)
-        request = self._request
+        start = head.data + response.own + (server.date if self._keep else server.date_and_close)
         if self._old and self._keep:
             start += b"Connection: keep-alive\r\n"
         if response.stream is not None:
             self._start_stream(response, head, start)
             return
-        body, status = response.body, response.status
-        size = len(body) if isinstance(body, bytes) else sum(map(len, body))
-        bodiless = status == 204 or status == 304 or status < 200
-        if not bodiless:
-            if head.length is not None and request is not None and request.method == "HEAD":
-                start += b"\r\n"  # the handler knows the length of what GET would give
-            else:
-                start = b"%bContent-Length: %d\r\n\r\n" % (
-                    start if head.length is None else without_length(start),
-                    size,
-                )
+        body, status, request = response.body, response.status, self._request
+        if head.length is not None or status < 200 or status in _BODILESS or (
+            request is not None and request.method == "HEAD"
+        ):
+            self._respond_framed(response, head, start)
+        elif isinstance(body, bytes) and len(body) <= JOIN:
+            self._transport.write(b"%bContent-Length: %d\r\n\r\n%b" % (start, len(body), body))
+            self._finish()
         else:
-            start += b"\r\n"
-        if bodiless or size == 0 or (request is not None and request.method == "HEAD"):
-            self._transport.write(start)
-        else:
-            parts: list[Part] = [start, body] if isinstance(body, bytes) else [start, *body]
-            if size > PIECE:
-                self._start_feeding(parts, len(start) + size)
-                return
-            self.send(parts, size)
+            parts = [body] if isinstance(body, bytes) else body
+            self._respond_parts(start, parts)
+
+    def _respond_framed(self, response: Response, head: Head, start: bytes) -> None:
+        """Answers that have no body, or whose handler knows the length of the one that they would have."""
+        bodiless = response.status < 200 or response.status in _BODILESS
+        if not bodiless and (self._request is None or self._request.method != "HEAD"):
+            parts = [response.body] if isinstance(response.body, bytes) else response.body
+            self._respond_parts(without_length(start), parts)
+            return
+        if not bodiless and head.length is None:
+            size = len(response.body) if isinstance(response.body, bytes) else sum(map(len, response.body))
+            start += b"Content-Length: %d\r\n" % size
+        self._transport.write(start + b"\r\n")
+        self._finish()
+
+    def _respond_parts(self, start: bytes, parts: Sequence[Part]) -> None:
+        size = sum(map(len, parts))
+        start += b"Content-Length: %d\r\n\r\n" % size
+        if size > PIECE:
+            self._start_feeding([start, *parts], len(start) + size)
+            return
+        self.send([start, *parts], size)
         self._finish()
 
     def _start_feeding(self, parts: Sequence[Part], size: int) -> None:
@@ -522,14 +533,14 @@ class Connection(asyncio.Protocol):
         if held and not self.gone:
             self.data_received(held)
 
-    def _start_upgrade(self, response: Response, head: Head, own: bytes) -> None:
+    def _start_upgrade(self, response: Response, head: Head) -> None:
         if not self._upgrade:
             log.error("a handler upgraded a request that did not ask for it")
             self._respond(NOT_UPGRADABLE)
             return
         assert response.upgrade is not None
         connection = b"" if b"\nconnection:" in head.data.lower() else b"Connection: Upgrade\r\n"
-        self._transport.write(head.data + own + connection + b"\r\n")
+        self._transport.write(head.data + response.own + connection + b"\r\n")
         self._duplex = duplex = SocketDuplex()
         held, self._raw = b"".join(self._raw or ()), None
         self.deadline = NEVER

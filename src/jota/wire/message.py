@@ -39,6 +39,9 @@ class Request:
     """Set by the authentication filter, or beforehand by the in-process transport (then it is trusted)."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Room for filters to hand things on (warnings, request info, deadline)."""
+    alike: dict[str, Any] = field(default_factory=dict)
+    """Room for what holds for every request with this method and these headers from this peer: on one connection they may
+    share it (wire/repeated.py). Nothing of a single request belongs here."""
     times: int = 1
     """So many are wanted at once, all alike or, with an array as its body, one of each; nothing that comes over a wire says so."""
 
@@ -97,8 +100,8 @@ class Response:
     body: bytes | Sequence[Part] = b""
     stream: Stream | None = None
     upgrade: Upgrade | None = None
-    own: tuple[tuple[str, str], ...] = ()
-    """Headers of this answer alone (its id): printable ASCII."""
+    own: bytes = b""
+    """Header lines of this answer alone (its id), encoded and ended: `answer.line`."""
 
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -1,7 +1,8 @@
 """Bytes from one connection become Requests. In: what the socket gave. Out: `Taker.take` for each whole request.
 
 httptools parses; what is here is what a client may cost (limits.py), which of the many forms of HTTP are refused, and how
-headers that are repeated are joined. Next: connection.py.
+headers that are repeated are joined. A message that differs from the last one in its path alone is not parsed again
+(repeated.py). Next: connection.py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import httptools
 
 from jota.wire.limits import NEVER, Limits
 from jota.wire.message import Peer, Request, Response
+from jota.wire.repeated import Repeated, repeatable
 from jota.wire.status import refusal
 
 BAD_REQUEST = refusal(400, "BadRequest", "malformed HTTP request")
@@ -55,13 +57,17 @@ class Reader:
     __slots__ = (
         "_body",
         "_body_size",
+        "_begun",
         "_fresh",
+        "_had_body",
         "_head_size",
         "_headers",
         "_in_body",
         "_in_header",
+        "_known",
         "_limits",
         "_parser",
+        "_plain",
         "_refusal",
         "_taker",
         "_url",
@@ -72,8 +78,14 @@ class Reader:
         self._taker, self._limits = taker, limits
         self._parser: Any = httptools.HttpRequestParser(self)
         self._refusal: Response | None = None
-        self._in_header = self._in_body = False
+        self._in_header = self._in_body = self._had_body = False
         self._head_size = self._fresh = 0
+        self._begun = 0
+        """Messages that began in what is fed; too many when one was at work before."""
+        self._plain: tuple[str, bytes, dict[str, str]] | None = None
+        """Method, path and headers of a message that may be repeated."""
+        self._known: Repeated | None = None
+        """Only while the parser waits for a message, and was left so by this one."""
         self.peer = Peer()
 
     @property
@@ -86,7 +98,14 @@ class Reader:
 
     def feed(self, data: bytes) -> bytes | None:
         """What followed a request to upgrade; None otherwise. Raises Refused."""
+        known = self._known
+        if known is not None:
+            url = known.target(data)
+            if url is not None:
+                self._repeat(known, url)
+                return None
         self._fresh = len(data)
+        self._begun = 0 if self.idle else 2
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -99,7 +118,17 @@ class Reader:
                 self._taker.within(self._limits.header_time)
             elif self._head_size > self._limits.header:
                 raise Refused(HEADER_TOO_LARGE)
+        elif self._plain is not None and self._begun == 1:
+            self._known = repeatable(*self._plain, data, self._limits.header)
         return None
+
+    def _repeat(self, known: Repeated, url: bytes) -> None:
+        path, _, query = url.decode("latin-1").partition("?")
+        taker = self._taker
+        taker.deadline = NEVER
+        request = Request(known.method, path, query, known.headers.copy(), b"", self.peer)
+        request.alike = known.alike
+        taker.take(request, True, False, False)
 
     # -- the parser's side --
 
@@ -108,7 +137,9 @@ class Reader:
         self._headers: dict[str, str] = {}
         self._body: bytes | list[bytes] = b""
         self._body_size = self._head_size = 0
-        self._in_header = True
+        self._in_header, self._had_body = True, False
+        self._begun += 1
+        self._known = self._plain = None
 
     def on_url(self, url: bytes) -> None:
         self._url = self._url + url if self._url else url
@@ -144,7 +175,7 @@ class Reader:
                 self._abort_parse(HEADER_TOO_LARGE)
         length = headers.get("content-length")
         if (length is not None and length != "0") or "transfer-encoding" in headers:
-            self._in_body = True
+            self._in_body = self._had_body = True
             self._taker.within(limits.body_time)
             if length is not None and int(length) > limits.body:
                 self._abort_parse(self._too_large())
@@ -180,16 +211,15 @@ class Reader:
         path, _, query = raw.decode("latin-1").partition("?")
         if not path.startswith("/"):
             path, query = self._absolute_form(path, query)
-        method = parser.get_method()
+        name = parser.get_method()
+        method = _METHODS.get(name) or name.decode("latin-1")
+        keep, upgrade = parser.should_keep_alive(), parser.should_upgrade()
+        if keep and not upgrade and not self._had_body and version == "1.1":
+            self._plain = method, raw, self._headers.copy()
         request = Request(
-            _METHODS.get(method) or method.decode("latin-1"),
-            path,
-            query,
-            self._headers,
-            body if isinstance(body, bytes) else b"".join(body),
-            self.peer,
+            method, path, query, self._headers, body if isinstance(body, bytes) else b"".join(body), self.peer
         )
-        self._taker.take(request, parser.should_keep_alive(), parser.should_upgrade(), version == "1.0")
+        self._taker.take(request, keep, upgrade, version == "1.0")
 
     def _absolute_form(self, path: str, query: str) -> tuple[str, str]:
         """`GET http://host/path` (RFC 9112 3.2.2); `OPTIONS *` stays as it is."""

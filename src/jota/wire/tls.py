@@ -16,7 +16,7 @@ _RECORDS = 128 * 1024
 """Small writes are joined up to this size: each SSL write makes records of its own, at least one. More than this at once
 leaves the processor's caches: 19 MB take a third longer in one piece."""
 _READ = 16 * 1024
-"""One record: no read gives more, and each allocates what it asks for."""
+"""One record: no read gives more."""
 
 
 class TlsProtocol(asyncio.Protocol):
@@ -48,7 +48,7 @@ class TlsProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._plain = cast(asyncio.Transport, transport)
-        self._transport = TlsTransport(self, self._plain, self._tls)
+        self._transport = TlsTransport(self, self._plain, self._tls, self._outgoing)
         self._timer = asyncio.get_running_loop().call_later(self._timeout, self._plain.abort)
         self._unfinished.add(self)
 
@@ -108,10 +108,12 @@ class TlsProtocol(asyncio.Protocol):
         """Hand on what is decrypted, as long as the inner protocol reads. Raises SSLError."""
         tls, incoming = self._tls, self._incoming
         while self._reading and not self._ended and not self._plain.is_closing():
-            if not incoming.pending and not incoming.eof and not tls.pending():
+            waiting = incoming.pending
+            if not waiting and not incoming.eof and not tls.pending():
                 break
             try:
-                data = tls.read(_READ)
+                # what is decrypted is never longer, and a read allocates what it asks for
+                data = tls.read(waiting if 0 < waiting < _READ else _READ)
             except ssl.SSLWantReadError:
                 break
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -122,7 +124,8 @@ class TlsProtocol(asyncio.Protocol):
                 self._ended = True
                 if not cast(asyncio.Protocol, self.inner).eof_received():
                     self._transport.close()
-        self._flush()  # what TLS itself has to say (key updates)
+        if self._outgoing.pending:
+            self._flush()  # what TLS itself has to say (key updates)
 
     def _flush(self) -> None:
         data = self._outgoing.read()
@@ -130,14 +133,6 @@ class TlsProtocol(asyncio.Protocol):
             self._plain.write(data)
 
     # -- what the inner transport asks for
-
-    def encrypt(self, data: bytes | bytearray | memoryview) -> None:
-        try:
-            self._tls.write(data)
-        except ssl.SSLError:  # nothing can be said on it any more; the writer learns it as from any lost connection
-            self._plain.abort()
-            return
-        self._flush()
 
     def goodbye(self) -> None:
         """close_notify, where the connection still can."""
@@ -181,9 +176,11 @@ class TlsProtocol(asyncio.Protocol):
 class TlsTransport(asyncio.Transport):
     """What the inner protocol writes to. Its buffer is the plain transport's."""
 
-    def __init__(self, protocol: TlsProtocol, plain: asyncio.Transport, tls: ssl.SSLObject) -> None:
+    def __init__(
+        self, protocol: TlsProtocol, plain: asyncio.Transport, tls: ssl.SSLObject, outgoing: ssl.MemoryBIO
+    ) -> None:
         super().__init__()
-        self._protocol, self._plain, self._tls = protocol, plain, tls
+        self._protocol, self._plain, self._tls, self._outgoing = protocol, plain, tls, outgoing
         self._closing = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -192,8 +189,15 @@ class TlsTransport(asyncio.Transport):
         return self._plain.get_extra_info(name, default)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if data and not self._closing and not self._plain.is_closing():
-            self._protocol.encrypt(data)
+        plain = self._plain
+        if not data or self._closing or plain.is_closing():
+            return
+        try:
+            self._tls.write(data)
+        except ssl.SSLError:  # nothing can be said on it any more; the writer learns it as from any lost connection
+            plain.abort()
+            return
+        plain.write(self._outgoing.read())
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         if self._closing or self._plain.is_closing():
@@ -204,10 +208,10 @@ class TlsTransport(asyncio.Transport):
             batch.append(data)
             size += len(data)
             if size >= _RECORDS:
-                self._protocol.encrypt(b"".join(batch))
+                self.write(b"".join(batch))
                 batch, size = [], 0
         if size:
-            self._protocol.encrypt(b"".join(batch))
+            self.write(b"".join(batch))
 
     def get_write_buffer_size(self) -> int:
         return self._plain.get_write_buffer_size()

@@ -1,0 +1,53 @@
+"""A keep-alive client sends the same header lines after each request line: they are parsed once. Used by reading.py.
+
+In: a message that the parser has accepted, and the bytes that it was. Out: whether other bytes are the same message but for
+its path. They are when they begin with the same method, go on with nothing that could end a path, and end with the very bytes
+that followed the path then: whatever the parser made of those, it would make of them again. What has a body, is cut into
+pieces, pipelined or peculiar in any way is the parser's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+LONGEST = 4096
+"""Bytes of a message that is remembered: each connection holds one."""
+_IN_PATH = bytes(c for c in range(0x21, 0x7F) if c != ord("#"))
+"""Every parser takes these for a part of the path or the query; a message that has others there is not judged here."""
+
+
+class Repeated:
+    """The last message of a connection, without its path."""
+
+    __slots__ = ("_end", "_least", "_longest", "_start", "alike", "headers", "method")
+
+    def __init__(self, method: str, headers: dict[str, str], start: bytes, end: bytes, longest: int) -> None:
+        self.method, self.headers = method, headers
+        self.alike: dict[str, Any] = {}
+        """`Request.alike` of its repetitions."""
+        self._start, self._end, self._longest = start, end, longest
+        self._least = len(start) + len(end)
+
+    def target(self, data: bytes) -> bytes | None:
+        """The path and query, when `data` is the same message with another path or the same one; None otherwise."""
+        if not data.endswith(self._end) or not data.startswith(self._start):
+            return None
+        if not self._least <= len(data) <= self._longest:
+            return None
+        found = data[len(self._start) - 1 : -len(self._end)]
+        return None if found.translate(None, _IN_PATH) else found
+
+
+def repeatable(method: str, url: bytes, headers: dict[str, str], data: bytes, longest: int) -> Repeated | None:
+    """What to remember of a message without a body on a connection that is kept alive.
+
+    `data`: all that the parser was given since it waited for a message; None when that is not the plain form of this one
+    message and nothing else. `longest`: bytes of a message that need no closer look.
+    """
+    start = method.encode() + b" "
+    if len(data) > min(longest, LONGEST) or url[:1] != b"/" or not data.startswith(start + url + b" HTTP/1.1\r\n"):
+        return None
+    end = data[len(start) + len(url) :]
+    if end.find(b"\r\n\r\n") != len(end) - 4:
+        return None
+    return Repeated(method, headers, start + b"/", end, min(longest, LONGEST))
