@@ -6,6 +6,7 @@ read path and query -> authentication -> impersonation -> priority and fairness 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jota.aio.deadline import within
@@ -15,9 +16,11 @@ from jota.api.call import Call
 from jota.api.dispatch import find_verb
 from jota.api.filters import deadline, impersonation
 from jota.api.filters.attributes import Attributes, Decision, Undecided, User
+from jota.api.filters.authn import Authentication
 from jota.api.flowcontrol.seat import Seat, seated
 from jota.api.flowcontrol.width import seats
 from jota.api.hints import choices, paths
+from jota.api.lanes import Lane
 from jota.api.path import Target, parameters, parse
 from jota.meta.errors import (
     ApiError,
@@ -48,10 +51,10 @@ async def handle(api: Api, request: Request) -> Response:
     """Raises nothing but CancelledError."""
     began = api.clock.monotonic()
     target = trail = None
-    wire = request.user is None
-    audit_id = _audit_id(api, request) if wire or api.audit is not None else ""
+    headers, wire = request.headers, request.user is None
+    audit_id = _audit_id(api, headers) if wire or api.audit is not None else ""
     try:
-        params = parameters(request.query)
+        params = parameters(request.query) if request.query else {}
         target = parse(request.method, request.path, params)
         if api.audit is not None:
             trail = request.extra["audit"] = api.audit.begin(request, target, audit_id)
@@ -67,11 +70,11 @@ async def handle(api: Api, request: Request) -> Response:
         response = respond.error(internal(f"{type(problem).__name__}: {problem}"))
     if trail is not None:
         response = trail.finish(response)
-    if target is not None and negotiate.only_protobuf(request.headers.get("accept", "")):
+    if target is not None and negotiate.only_protobuf(headers.get("accept", "")):
         response = await _in_protobuf(api, target, response)
     if "flow" in request.extra:
         response.headers = [*response.headers, *request.extra["flow"]]
-    if "accept-encoding" in request.headers and compress.wanted(request, response):
+    if "accept-encoding" in headers and compress.wanted(request, response):
         response = await compress.compressed(response)
     if request.method == "HEAD" and response.stream is None:
         response = without_body(response)
@@ -90,62 +93,66 @@ async def _in_protobuf(api: Api, target: Target, response: Response) -> Response
     return await protobuf_form.answer(target, response)
 
 
-def _audit_id(api: Api, request: Request) -> str:
+def _audit_id(api: Api, headers: dict[str, str]) -> str:
     """The client's own, when it sends one that fits (upstream's rule), else a new one."""
-    given = request.headers.get("audit-id", "")
-    return given if given and len(given) <= 64 and given.isprintable() and given.isascii() else api.new_uid()
+    given = headers.get("audit-id", "")
+    fits = given and len(given) <= 64 and given.isprintable() and given.isascii()
+    return given if fits else next(api.audit_ids)
 
 
 async def _filtered(api: Api, request: Request, target: Target, params: dict[str, str]) -> Response:
-    real = user = await _authenticate(api, request)
     trail: Trail | None = request.extra.get("audit")
-    try:
-        if impersonation.asked(request):
-            user = await impersonation.impersonate(api.authorizer, user, request)
-    finally:
+    caller: Caller | None = request.alike.get("caller") if request.alike is not None else None
+    if caller is not None and api.clock.now() <= caller.until:
+        user = caller.user
         if trail is not None:
-            trail.known(real, user)
+            trail.known(user, user)
+    else:
+        user = await _who(api, request, trail)
     if api.closing and target.resource and (target.verb == "watch" or target.subresource in LONG_RUNNING):
         raise too_many_requests("The apiserver is shutting down, please try again later.", retry_after=5)
     if target.subresource in LONG_RUNNING and target.resource:
         await _permit(api, user, target, params, trail)
         return await _dispatch(api, request, target, params, user)
-    most = api.config.request_timeout
-    seconds = deadline.allowed(params, most) if "timeout" in params else most
-    flows = api.flows
-    flow = flows.classify(user, target)
+    lane = api.lanes.find(user, target, api.authorizer)
+    seconds = api.config.request_timeout
+    if "timeout" in params:
+        seconds = deadline.allowed(params, seconds)
+    flow = lane.flow
     if request.user is None:
         request.extra["flow"] = flow.headers
     if flow.exempt:
         flow.counts.dispatched += 1
         flow.level.executing += 1
         try:
-            await _permit(api, user, target, params, trail)
-            work = _dispatch(api, request, target, params, user)
+            await _permit(api, user, target, params, trail, lane)
+            work = _dispatch(api, request, target, params, user, lane)
             return await (within(seconds, work) if target.verb != "watch" else work)
         finally:
             flow.level.executing -= 1
+    flows = api.flows
     width = _width(api, flow, target, params) if target.verb in ("list", "watch") else 1
     began = api.clock.monotonic()
     if not flows.enter(flow, width, began):
         await flows.wait(flow, width, seconds)
         began = api.clock.monotonic()
+        lane = api.lanes.find(user, target, api.authorizer)  # what it follows from may have changed
     if target.verb == "watch":
-        return await _watch(api, request, target, params, user, Seat(flows, flow, width, began))
+        return await _watch(api, request, target, params, user, lane, Seat(flows, flow, width, began))
     try:
-        await _permit(api, user, target, params, trail)
-        return await within(seconds, _dispatch(api, request, target, params, user))
+        await _permit(api, user, target, params, trail, lane)
+        return await within(seconds, _dispatch(api, request, target, params, user, lane))
     finally:
         flows.leave(flow, width, began)
 
 
 async def _watch(
-    api: Api, request: Request, target: Target, params: dict[str, str], user: User, seat: Seat
+    api: Api, request: Request, target: Target, params: dict[str, str], user: User, lane: Lane, seat: Seat
 ) -> Response:
     """A watch keeps its seats until it has sent what it begins with. It has no deadline but its own `timeoutSeconds`."""
     try:
-        await _permit(api, user, target, params, request.extra.get("audit"))
-        return seated(await _dispatch(api, request, target, params, user, seat), seat)
+        await _permit(api, user, target, params, request.extra.get("audit"), lane)
+        return seated(await _dispatch(api, request, target, params, user, lane, seat), seat)
     except BaseException:
         seat.leave()
         raise
@@ -159,29 +166,54 @@ def _width(api: Api, flow: Flow, target: Target, params: dict[str, str]) -> int:
     return flow.level.width(seats(target, params, lambda: api.store.count(where)))
 
 
-async def _permit(api: Api, user: User, target: Target, params: dict[str, str], trail: Trail | None) -> None:
+async def _permit(
+    api: Api, user: User, target: Target, params: dict[str, str], trail: Trail | None, lane: Lane | None = None
+) -> None:
     """Authorization, noted in the audit trail. Raises ApiError 400, 403, 500."""
-    try:
-        if api.authorizer is not None:
-            asked = _question(user, target, params)
-            try:
-                decision = api.authorizer.authorize(user, asked)
-            except Undecided as question:
-                decision = await question.answer()
-            if not decision.allowed:
-                raise _refused(user, target, asked.name, decision)
-    except ApiError:
-        if trail is not None:
-            trail.decided(False)
-        raise
+    if lane is None or not lane.allowed or "fieldSelector" in params:
+        try:
+            if api.authorizer is not None:
+                asked = _question(user, target, params)
+                try:
+                    decision = api.authorizer.authorize(user, asked)
+                except Undecided as question:
+                    decision = await question.answer()
+                if not decision.allowed:
+                    raise _refused(user, target, asked.name, decision)
+        except ApiError:
+            if trail is not None:
+                trail.decided(False)
+            raise
     if trail is not None:
         trail.decided(True)
 
 
+@dataclass(slots=True, frozen=True)
+class Caller:
+    """Who sends all requests with the same headers from the same peer (`Request.alike`), as themselves."""
+
+    user: User
+    until: float
+    """Epoch seconds."""
+
+
+async def _who(api: Api, request: Request, trail: Trail | None) -> User:
+    """Authentication and impersonation: as whom to go on. A preset user (in-process transport) is trusted."""
+    real = user = request.user or await _authenticate(api, request)
+    try:
+        if impersonation.asked(request):
+            user = await impersonation.impersonate(api.authorizer, user, request)
+        elif request.alike is not None and isinstance(api.authenticator, Authentication):
+            until = api.authenticator.lasts(request)
+            if until:
+                request.alike["caller"] = Caller(user, until)
+    finally:
+        if trail is not None:
+            trail.known(real, user)
+    return user
+
+
 async def _authenticate(api: Api, request: Request) -> User:
-    """A preset user (in-process transport) is trusted."""
-    if request.user is not None:
-        return request.user  # type: ignore[no-any-return]
     user = await api.authenticator.authenticate(request) if api.authenticator is not None else None
     if user is None:
         raise unauthorized()
@@ -225,7 +257,13 @@ def _refused(user: User, target: Target, name: str, decision: Decision) -> ApiEr
 
 
 async def _dispatch(
-    api: Api, request: Request, target: Target, params: dict[str, str], user: User, seat: Seat | None = None
+    api: Api,
+    request: Request,
+    target: Target,
+    params: dict[str, str],
+    user: User,
+    lane: Lane | None = None,
+    seat: Seat | None = None,
 ) -> Response:
     remote = api.aggregation.route(target)
     if remote is not None:
@@ -235,7 +273,9 @@ async def _dispatch(
         return response
     if not target.resource:
         return await api.documents.serve(request, target, user)
-    served = api.served.get((target.group, target.version, target.resource))
+    if lane is not None and not lane.allowed:
+        lane = None  # who had to ask may have waited
+    served = api.served.get((target.group, target.version, target.resource)) if lane is None else lane.served
     if served is None:
         raise _not_served(api, target)
     accepted = (
@@ -253,7 +293,7 @@ async def _dispatch(
     trail: Trail | None = request.extra.get("audit")
     if trail is not None:
         call.audit = trail.annotations
-    verb = find_verb(call)
+    verb = find_verb(served, target) if lane is None or lane.verb is None else lane.verb
     if target.subresource in LONG_RUNNING:
         await connect.admit(api.engine, call)
     try:

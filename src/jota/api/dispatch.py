@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
-from jota.api.call import Call
-from jota.api.served import Verb
+from jota.api.path import Target
+from jota.api.served import Served, Verb
 from jota.api.verbs.create import create
 from jota.api.verbs.delete import delete
 from jota.api.verbs.deletecollection import deletecollection
@@ -30,16 +30,16 @@ VERBS: dict[str, Verb] = {
 STATUS = {"get": get, "patch": patch, "update": update}
 
 
-def find_verb(call: Call) -> Verb:
-    """Raises ApiError 400, 404, 405."""
-    target, kind = call.target, call.served.kind
+def find_verb(served: Served, target: Target) -> Verb:
+    """The same for every name. Raises ApiError 400, 404, 405."""
+    kind = served.kind
     if target.subresource:
-        return _subresource(call)
+        return _subresource(served, target)
     verb = VERBS.get(target.verb)
-    if call.served.answer is not None and target.verb == "create":
-        verb = call.served.answer
-    if call.served.reads is not None:
-        verb = call.served.reads.get(target.verb)
+    if served.answer is not None and target.verb == "create":
+        verb = served.answer
+    if served.reads is not None:
+        verb = served.reads.get(target.verb)
     if verb is None or target.verb not in kind.verbs:
         raise method_not_allowed(target.resource, target.verb, target.group)
     if target.name:
@@ -58,8 +58,8 @@ def find_verb(call: Call) -> Verb:
     return verb
 
 
-def _subresource(call: Call) -> Verb:
-    target, kind = call.target, call.served.kind
+def _subresource(served: Served, target: Target) -> Verb:
+    kind = served.kind
     if target.subresource == "status" and kind.status and not target.rest:
         verb = STATUS.get(target.verb)
         if verb is None:

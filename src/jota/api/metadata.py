@@ -6,6 +6,7 @@ Next: resource.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -76,6 +77,14 @@ def uid(random: Random) -> str:
     bits = random.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | (4 << 76) | (2 << 62)
     digits = f"{bits:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def uids(random: Random) -> Iterator[str]:
+    """UUIDs of one series without end: random in front, counted behind. To tell things apart, not to be guessed by nobody."""
+    while True:
+        front = uid(random)[:24]
+        for number in range(1 << 48):
+            yield f"{front}{number:012x}"
 
 
 def begin(metadata: dict[str, Any], *, uid: str, now: str, generation: bool) -> None:

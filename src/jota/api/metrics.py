@@ -9,14 +9,27 @@ from jota.api.path import Target
 
 BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0)
 """Seconds."""
+_MOST_ROWS = 5000
+Labels = tuple[str, str, str, str]
+"""Verb, group, resource, subresource."""
+
+
+class _Row:
+    """What is counted of all requests of the same labels."""
+
+    __slots__ = ("codes", "seconds")
+
+    def __init__(self) -> None:
+        self.codes: dict[int, int] = {}
+        self.seconds = [0.0] * (len(BUCKETS) + 3)
+        """Buckets, what is beyond them, sum, count."""
 
 
 class Metrics:
     def __init__(self) -> None:
         self.answered = 0
         """Requests, of all kinds."""
-        self._requests: dict[tuple[str, str, str, str, int], int] = {}
-        self._seconds: dict[tuple[str, str, str, str], list[float]] = {}
+        self._rows: dict[Labels, _Row] = {}
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         """name -> (help, how to read it now)."""
         self.more: list[Callable[[], list[str]]] = []
@@ -24,34 +37,34 @@ class Metrics:
 
     def observe(self, target: Target | None, method: str, code: int, seconds: float) -> None:
         if target is None or not target.resource:
-            group = resource = subresource = ""
             verb = method.lower() if method.isalpha() and len(method) < 9 else "other"
+            labels = (verb, "", "", "")
         else:
-            group, resource, subresource, verb = target.group, target.resource, target.subresource, target.verb
-        if code == 404 and resource:
-            # a path that nobody serves must not grow the table for ever
-            resource = resource if len(self._requests) < 5000 else "other"
-        key = (verb, group, resource, subresource)
+            labels = (target.verb, target.group, target.resource, target.subresource)
         self.answered += 1
-        counted = (*key, code)
-        self._requests[counted] = self._requests.get(counted, 0) + 1
-        row = self._seconds.get(key)
-        if row is None:
-            row = self._seconds[key] = [0.0] * (len(BUCKETS) + 3)
-        row[bisect_left(BUCKETS, seconds)] += 1
-        row[-2] += seconds
-        row[-1] += 1
+        row = self._rows.get(labels) or self._add(labels)
+        row.codes[code] = row.codes.get(code, 0) + 1
+        row.seconds[bisect_left(BUCKETS, seconds)] += 1
+        row.seconds[-2] += seconds
+        row.seconds[-1] += 1
+
+    def _add(self, labels: Labels) -> _Row:
+        """Paths that nobody serves must not grow the table for ever."""
+        if len(self._rows) >= _MOST_ROWS:
+            labels = (labels[0], "", "other", "")
+        return self._rows.setdefault(labels, _Row())
 
     def text(self) -> bytes:
         """The exposition, version 0.0.4."""
         out = ["# HELP apiserver_request_total Requests by verb, resource and HTTP code."]
         out.append("# TYPE apiserver_request_total counter")
-        for (verb, group, resource, sub, code), n in sorted(self._requests.items()):
-            out.append(f'apiserver_request_total{{{_labels(verb, group, resource, sub)},code="{code}"}} {n}')
+        for labels in sorted(self._rows):
+            for code, n in sorted(self._rows[labels].codes.items()):
+                out.append(f'apiserver_request_total{{{_labels(*labels)},code="{code}"}} {n}')
         out.append("# HELP apiserver_request_duration_seconds Time to answer (to begin, for streams).")
         out.append("# TYPE apiserver_request_duration_seconds histogram")
-        for labels, row in sorted(self._seconds.items()):
-            out += _histogram(_labels(*labels), row)
+        for labels in sorted(self._rows):
+            out += _histogram(_labels(*labels), self._rows[labels].seconds)
         for name, (about, read) in sorted(self.gauges.items()):
             out += [f"# HELP {name} {about}", f"# TYPE {name} gauge", f"{name} {read():g}"]
         for lines in self.more:

@@ -16,16 +16,34 @@ _TRUE = ("1", "true", "True", "TRUE", "t", "T")
 _FALSE = ("0", "false", "False", "FALSE", "f", "F", "")
 
 
+_MOST_KNOWN = 4096
+_collections: dict[tuple[str, str], Target] = {}
+"""(method, path) -> the kin of requests about a whole collection."""
+_objects: dict[tuple[str, str], Target] = {}
+"""(method, path without its last segment) -> the kin of requests about one object there."""
+_kin: dict[tuple[str, ...], Target] = {}
+
+
 class Target:
     """What a request is about. `resource` is "" for a path that is no resource."""
 
-    __slots__ = ("group", "name", "namespace", "path", "resource", "rest", "subresource", "verb", "version")
+    __slots__ = ("group", "kin", "name", "namespace", "path", "resource", "rest", "subresource", "verb", "version")
 
     def __init__(self, path: str, verb: str) -> None:
         self.path, self.verb = path, verb
         self.group = self.version = self.namespace = self.resource = self.subresource = self.name = ""
         self.rest = ""
         """What follows the subresource ("/x/y" of .../proxy/x/y), still percent-encoded; "" when nothing follows."""
+        self.kin: Target | None = None
+        """One for all targets that differ in path and name alone: it has neither, and is never changed. None: no resource."""
+
+    def named(self, path: str, name: str) -> Target:
+        """The target of this kin."""
+        made = Target.__new__(Target)
+        made.path, made.name, made.verb, made.kin, made.rest = path, name, self.verb, self, ""
+        made.group, made.version, made.resource = self.group, self.version, self.resource
+        made.subresource, made.namespace = self.subresource, self.namespace
+        return made
 
 
 def parameters(query: str) -> dict[str, str]:
@@ -78,6 +96,46 @@ def integer(params: dict[str, str], name: str) -> int | None:
 
 def parse(method: str, path: str, params: dict[str, str]) -> Target:
     """Read the target off a path. Raises ApiError 405 for a method that no resource has."""
+    if "watch" in params:
+        return _with_kin(_parse(method, path, params))
+    known = _collections.get((method, path))
+    if known is not None:
+        return known.named(path, "")
+    place, _, name = path.rpartition("/")
+    known = _objects.get((method, place))
+    if known is not None and name and "%" not in name:
+        return known.named(path, name)
+    target = _with_kin(_parse(method, path, params))
+    plain = method in VERBS and not target.subresource and "%" not in path and target.verb != "watch"
+    if target.kin is not None and plain:
+        if not target.name:
+            _remember(_collections, (method, path), target.kin)
+        elif name == target.name and target.resource != "namespaces":  # whose name is also their namespace
+            _remember(_objects, (method, place), target.kin)
+    return target
+
+
+def _remember(known: dict[tuple[str, str], Target], key: tuple[str, str], kin: Target) -> None:
+    if len(known) >= _MOST_KNOWN:
+        known.clear()
+    known[key] = kin
+
+
+def _with_kin(target: Target) -> Target:
+    if target.resource:
+        named = "named" if target.name else ""
+        what = (target.resource, target.subresource, target.group, target.version)
+        key = (target.verb, target.namespace, named, *what)
+        target.kin = _kin.get(key)
+        if target.kin is None:
+            if len(_kin) >= _MOST_KNOWN:
+                _kin.clear()
+            target.kin = _kin[key] = target.named("", "")
+            target.kin.kin = None
+    return target
+
+
+def _parse(method: str, path: str, params: dict[str, str]) -> Target:
     parts = path.split("/")
     # "", "api", "v1", ... or "", "apis", group, version, ...
     if len(parts) > 3 and parts[1] == "api":

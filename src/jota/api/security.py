@@ -56,6 +56,8 @@ def secure(
         authentication.front_proxies = RequestHeader(api.config.front_proxy)
     index = RbacIndex(api.registry)
     nodes = NodeAuthorizer(api.registry, [parse(rule) for rule in roles.node_rules()])
+    for resource in _BY_PLURAL.values():
+        api.registry.subscribe(resource, api.lanes.forget)
     chain = Chain({"Node": nodes, "RBAC": Rbac(index)}, api.clock)
     authorizer = ClusterAuthorizer(tuple(chain.build(authorizers)))
     api.authenticator, api.authorizer = authentication, authorizer
@@ -74,6 +76,7 @@ def secure(
 
     def reconfigure(authorizers: Configured) -> None:
         authorizer.chain = tuple(chain.build(authorizers))
+        api.lanes.forget()
 
     return reconfigure
 

@@ -25,6 +25,8 @@ from jota.api.feed import Feed
 from jota.api.filters.attributes import Authenticator, Authorizer
 from jota.api.flowcontrol.flows import Flows
 from jota.api.flowcontrol.keeper import Keeper
+from jota.api.lanes import Lanes
+from jota.api.metadata import uids
 from jota.api.metrics import Metrics
 from jota.api.metricsapi import serve as metrics_api
 from jota.api.registry import Registry
@@ -73,6 +75,9 @@ class Api:
         self.engine.webhooks.authorizer = lambda: self.authorizer
         self.served = self.engine.served
         """(group, version, plural) -> what is served there."""
+        self.lanes = Lanes(self.flows, self.served)
+        self.flows.changed = self.lanes.forget
+        self.audit_ids = uids(random)
         self.aggregation = Aggregation(self)
         self.documents = Documents(self)
         self.components: dict[str, Callable[[], bool]] = {}
@@ -106,6 +111,7 @@ class Api:
     def _changed(self) -> None:
         self.engine.forget()
         self.documents.forget()
+        self.lanes.forget()
 
     def answer(self, group: str, plural: str, verb: Verb) -> None:
         """Serve one of the kinds that are never stored (kinds/virtual.py): `verb` answers a POST."""
@@ -117,6 +123,7 @@ class Api:
         served.answer = verb
         self.served[(group, virtual.resource.version, plural)] = served
         self.documents.forget()
+        self.lanes.forget()
 
     def uninstall(self, group: str, version: str, plural: str) -> None:
         """Stop serving a kind and end its watches. What is stored stays."""

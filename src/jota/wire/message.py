@@ -39,11 +39,11 @@ class Request:
     """Set by the authentication filter, or beforehand by the in-process transport (then it is trusted)."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Room for filters to hand things on (warnings, request info, deadline)."""
-    alike: dict[str, Any] = field(default_factory=dict)
-    """Room for what holds for every request with this method and these headers from this peer: on one connection they may
-    share it (wire/repeated.py). Nothing of a single request belongs here."""
     times: int = 1
     """So many are wanted at once, all alike or, with an array as its body, one of each; nothing that comes over a wire says so."""
+    alike: dict[str, Any] | None = None
+    """Room for what holds for every request with this method and these headers from this peer, which share it; None: there
+    are none yet. Nothing of a single request belongs here."""
 
 
 class Writer(Protocol):

@@ -86,6 +86,16 @@ class Authentication:
             raise unauthorized()  # a front proxy that speaks for nobody is nobody
         return ANONYMOUS if self._anonymous.admits(request.path) else None
 
+    def lasts(self, request: Request) -> float:
+        """Until when (epoch seconds) the user of a request that was just let in is also that of all that are `alike`: that of a
+        certificate, until it expires. Tokens and what front proxies say are judged each time: 0."""
+        certificate = request.peer.certificate
+        if certificate is None or "sec-websocket-protocol" in request.headers:
+            return 0.0
+        if self.front_proxies is not None and self.front_proxies.proxy_name(certificate) is not None:
+            return 0.0
+        return self._ends.get(certificate, 0.0)
+
     async def by_token(self, token: str, audiences: tuple[str, ...] = ()) -> Found:
         """(user, matched audiences) of a bearer token. Raises ApiError 401."""
         bootstrap = _BOOTSTRAP.fullmatch(token)

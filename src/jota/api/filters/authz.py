@@ -47,6 +47,9 @@ class Rbac:
     def authorize(self, user: User, attributes: Attributes) -> Decision:
         return ALLOWED if self._index.allows(user, attributes) else NO_OPINION
 
+    def always(self, user: User, asked: Attributes) -> bool | None:
+        return self._index.always(user, asked) or None
+
     def rules(self, user: User, namespace: str) -> Rules:
         return self._index.rules(user, namespace), ""
 
@@ -56,6 +59,9 @@ class AlwaysAllow:
 
     def authorize(self, user: User, attributes: Attributes) -> Decision:
         return ALLOWED
+
+    def always(self, user: User, asked: Attributes) -> bool | None:
+        return True
 
     def rules(self, user: User, namespace: str) -> Rules:
         return EVERYTHING, ""
@@ -79,6 +85,18 @@ class ClusterAuthorizer:
         if MASTERS in user.groups:
             return ALLOWED
         return _ask(self.chain, user, attributes, _NONE, _NONE)
+
+    def always(self, user: User, asked: Attributes) -> bool | None:
+        """True: the user may, whatever the name, until a role, a binding or the order of authorizers changes. None: nobody here
+        denies it, whatever the name. False: each request must be asked about. `asked` has no name."""
+        if MASTERS in user.groups:
+            return True
+        for part in self.chain:
+            always: Callable[[User, Attributes], bool | None] | None = getattr(part, "always", None)
+            found = False if always is None else always(user, asked)
+            if found is not None:
+                return found
+        return None
 
     def rules(self, user: User, namespace: str) -> Rules:
         """What the user may do in a namespace, as far as authorizers can tell."""

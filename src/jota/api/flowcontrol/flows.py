@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from jota.aio.clock import Clock
 from jota.api.filters.attributes import User
@@ -54,6 +54,8 @@ class Flows:
         self._pool = Pool(total)
         self._schemas: list[Schema] = []
         self._memo: dict[Key, Flow] = {}
+        self.changed: Callable[[], None] = _nothing
+        """Called after each change of the settings: requests that were classified before are classified anew."""
         self._open = False
         """Whether the end of this turn is scheduled."""
         self._turn_began = self._steps_began = 0.0
@@ -84,6 +86,7 @@ class Flows:
         self._schemas = sorted(known, key=lambda s: (s.precedence, s.name))
         self._pool.free = self.total - sum(max(level.used, level.limits.minimum) for level in self._all)
         self._memo.clear()
+        self.changed()
         if self._pool.waiting:
             self._schedule()
 
@@ -228,6 +231,10 @@ def rejection(flow: Flow, reason: str) -> ApiError:
     """429 with Retry-After. `reason`: queue-full, concurrency-limit, time-out; counted."""
     flow.counts.rejected[reason] = flow.counts.rejected.get(reason, 0) + 1
     return too_many_requests("Too many requests, please try again later.")
+
+
+def _nothing() -> None:
+    pass
 
 
 def _expire(waiter: Waiter) -> None:

@@ -42,6 +42,10 @@ class RbacIndex:
     def allows(self, user: User, asked: Attributes) -> bool:
         return any(rule.allows(asked) for rule in self.rules(user, asked.namespace))
 
+    def always(self, user: User, asked: Attributes) -> bool:
+        """Whether it is allowed whatever the name."""
+        return any(not rule.names and rule.allows(asked) for rule in self.rules(user, asked.namespace))
+
     def rules(self, user: User, namespace: str) -> list[Rule]:
         """Every rule that holds for the user in `namespace` ("": cluster-wide ones only)."""
         if not self._fresh:
