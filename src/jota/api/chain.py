@@ -34,7 +34,6 @@ from jota.meta.errors import (
 )
 from jota.meta.selectors import parse_fields
 from jota.store.protocol import StoreError
-from jota.wire.answer import line
 from jota.wire.message import Request, Response
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ async def handle(api: Api, request: Request) -> Response:
     if request.method == "HEAD" and response.stream is None:
         response = without_body(response)
     if wire:
-        response.own = line("Audit-Id", audit_id)
+        response.own = b"Audit-Id: %b\r\n" % audit_id.encode()
     api.metrics.observe(target, request.method, response.status, api.clock.monotonic() - began)
     return response
 
@@ -125,7 +124,8 @@ async def _filtered(api: Api, request: Request, target: Target, params: dict[str
         flow.counts.dispatched += 1
         flow.level.executing += 1
         try:
-            await _permit(api, user, target, params, trail, lane)
+            if not lane.allowed or params or trail is not None:
+                await _permit(api, user, target, params, trail, lane)
             work = _dispatch(api, request, target, params, user, lane)
             return await (within(seconds, work) if target.verb != "watch" else work)
         finally:
@@ -140,7 +140,8 @@ async def _filtered(api: Api, request: Request, target: Target, params: dict[str
     if target.verb == "watch":
         return await _watch(api, request, target, params, user, lane, Seat(flows, flow, width, began))
     try:
-        await _permit(api, user, target, params, trail, lane)
+        if not lane.allowed or params or trail is not None:
+            await _permit(api, user, target, params, trail, lane)
         return await within(seconds, _dispatch(api, request, target, params, user, lane))
     finally:
         flows.leave(flow, width, began)

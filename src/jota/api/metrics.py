@@ -43,10 +43,11 @@ class Metrics:
             labels = (target.verb, target.group, target.resource, target.subresource)
         self.answered += 1
         row = self._rows.get(labels) or self._add(labels)
-        row.codes[code] = row.codes.get(code, 0) + 1
-        row.seconds[bisect_left(BUCKETS, seconds)] += 1
-        row.seconds[-2] += seconds
-        row.seconds[-1] += 1
+        codes, histogram = row.codes, row.seconds
+        codes[code] = codes.get(code, 0) + 1
+        histogram[bisect_left(BUCKETS, seconds)] += 1
+        histogram[-2] += seconds
+        histogram[-1] += 1
 
     def _add(self, labels: Labels) -> _Row:
         """Paths that nobody serves must not grow the table for ever."""

@@ -98,13 +98,13 @@ def parse(method: str, path: str, params: dict[str, str]) -> Target:
     """Read the target off a path. Raises ApiError 405 for a method that no resource has."""
     if "watch" in params:
         return _with_kin(_parse(method, path, params))
-    known = _collections.get((method, path))
-    if known is not None:
-        return known.named(path, "")
     place, _, name = path.rpartition("/")
     known = _objects.get((method, place))
     if known is not None and name and "%" not in name:
         return known.named(path, name)
+    known = _collections.get((method, path))
+    if known is not None:
+        return known.named(path, "")
     target = _with_kin(_parse(method, path, params))
     plain = method in VERBS and not target.subresource and "%" not in path and target.verb != "watch"
     if target.kin is not None and plain:

@@ -73,10 +73,3 @@ def without_length(start: bytes) -> bytes:
     """Without the handler's Content-Length: the body's own length is the truth."""
     lines = start.split(b"\r\n")
     return b"\r\n".join(line for line in lines if not line.lower().startswith(b"content-length:"))
-
-
-def line(name: str, value: str) -> bytes:
-    """One header line. Raises ValueError when it would not be one, or not ASCII."""
-    if not (value.isascii() and value.isprintable()):
-        raise ValueError(f"header {name!r} has a value that cannot be sent: {value!r}")
-    return b"%b: %b\r\n" % (name.encode("ascii"), value.encode("ascii"))

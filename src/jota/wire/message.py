@@ -101,7 +101,7 @@ class Response:
     stream: Stream | None = None
     upgrade: Upgrade | None = None
     own: bytes = b""
-    """Header lines of this answer alone (its id), encoded and ended: `answer.line`."""
+    """Header lines of this answer alone (its id), each with its end; who makes them sees to it that they are such."""
 
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -16,7 +16,7 @@ import asyncio
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine, Generator
 from contextvars import copy_context
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -24,11 +24,8 @@ T = TypeVar("T")
 class _StandIn:
     """The current task of a first step. Everything it is asked is answered by the Task as soon as there is one."""
 
-    __slots__ = ("__weakref__", "cancels", "task")
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[Any] | None = None
-        self.cancels = 0
+    task: asyncio.Task[Any] | None = None
+    cancels = 0
 
     def cancel(self, msg: Any = None) -> bool:
         if self.task is not None:
@@ -94,15 +91,16 @@ def first_step(coro: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) ->
 
     Must be called from a loop callback, not from within a Task. Raises what the coroutine raises.
     """
-    stand_in = _StandIn()
+    stand_in: Any = _StandIn()
     context = copy_context()
-    _enter_task(loop, cast(Any, stand_in))
+    _enter_task(loop, stand_in)
     try:
         yielded = context.run(coro.send, None)
     except StopIteration as stop:
-        return cast(T, stop.value)
+        result: T = stop.value
+        return result
     finally:
-        _leave_task(loop, cast(Any, stand_in))
+        _leave_task(loop, stand_in)
     task = loop.create_task(_Rest(coro, yielded), context=context)
     stand_in.task = task
     for _ in range(stand_in.cancels):

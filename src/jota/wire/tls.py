@@ -33,7 +33,7 @@ class TlsProtocol(asyncio.Protocol):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._make = inner
-        self.inner: asyncio.BaseProtocol | None = None
+        self.inner: asyncio.Protocol | None = None
         self._timeout = handshake_timeout
         self._unfinished: set[TlsProtocol] = set() if unfinished is None else unfinished
         self._timer: asyncio.TimerHandle | None = None
@@ -69,7 +69,7 @@ class TlsProtocol(asyncio.Protocol):
                 self._late_end = True
                 return True
             self._ended = True
-            cast(asyncio.Protocol, self.inner).eof_received()
+            self.inner.eof_received()
         return False
 
     def pause_writing(self) -> None:
@@ -119,10 +119,10 @@ class TlsProtocol(asyncio.Protocol):
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 data = b""
             if data:
-                cast(asyncio.Protocol, self.inner).data_received(data)
+                self.inner.data_received(data)
             elif not self._ended:
                 self._ended = True
-                if not cast(asyncio.Protocol, self.inner).eof_received():
+                if not self.inner.eof_received():
                     self._transport.close()
         if self._outgoing.pending:
             self._flush()  # what TLS itself has to say (key updates)
