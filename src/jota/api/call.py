@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from jota.api.filters.attributes import User
 from jota.api.negotiate import Accepted
 from jota.api.path import Target
@@ -18,20 +20,19 @@ FIELD_VALIDATION = ("Ignore", "Warn", "Strict")
 MANAGER_LIMIT = 128
 
 
-class Call:
-    __slots__ = ("accepted", "audit", "params", "request", "seat", "served", "target", "user", "warnings")
-
-    def __init__(
-        self, request: Request, target: Target, params: dict[str, str], user: User, served: Served, accepted: Accepted
-    ) -> None:
-        self.request, self.target, self.params, self.user = request, target, params, user
-        self.served, self.accepted = served, accepted
-        self.warnings: list[str] = []
-        """Texts for Warning headers."""
-        self.audit: dict[str, str] = {}
-        """Annotations of the audit event."""
-        self.seat: Seat | None = None
-        """What a watch holds until it has sent what it begins with; None for exempt requests."""
+class Call(Struct, eq=False):
+    request: Request
+    target: Target
+    params: dict[str, str]
+    user: User
+    served: Served
+    accepted: Accepted
+    warnings: list[str] = []
+    """Texts for Warning headers."""
+    audit: dict[str, str] = {}
+    """Annotations of the audit event."""
+    seat: Seat | None = None
+    """What a watch holds until it has sent what it begins with; None for exempt requests."""
 
     @property
     def dry_run(self) -> bool:

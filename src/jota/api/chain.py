@@ -51,7 +51,10 @@ async def handle(api: Api, request: Request) -> Response:
     began = api.clock.monotonic()
     target = trail = None
     headers, wire = request.headers, request.user is None
-    audit_id = _audit_id(api, headers) if wire or api.audit is not None else ""
+    audit_id = ""
+    if wire or api.audit is not None:
+        audit_id = _given_id(headers["audit-id"]) if "audit-id" in headers else ""
+        audit_id = audit_id or next(api.audit_ids)
     try:
         params = parameters(request.query) if request.query else {}
         target = parse(request.method, request.path, params)
@@ -92,11 +95,9 @@ async def _in_protobuf(api: Api, target: Target, response: Response) -> Response
     return await protobuf_form.answer(target, response)
 
 
-def _audit_id(api: Api, headers: dict[str, str]) -> str:
-    """The client's own, when it sends one that fits (upstream's rule), else a new one."""
-    given = headers.get("audit-id", "")
-    fits = given and len(given) <= 64 and given.isprintable() and given.isascii()
-    return given if fits else next(api.audit_ids)
+def _given_id(text: str) -> str:
+    """The client's own audit id, when it is one that fits (upstream's rule); else ""."""
+    return text if len(text) <= 64 and text.isprintable() and text.isascii() else ""
 
 
 async def _filtered(api: Api, request: Request, target: Target, params: dict[str, str]) -> Response:

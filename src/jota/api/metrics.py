@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable
 
 from jota.api.path import Target
@@ -17,37 +18,38 @@ Labels = tuple[str, str, str, str]
 class _Row:
     """What is counted of all requests of the same labels."""
 
-    __slots__ = ("codes", "seconds")
+    __slots__ = ("buckets", "codes", "seconds")
 
     def __init__(self) -> None:
-        self.codes: dict[int, int] = {}
-        self.seconds = [0.0] * (len(BUCKETS) + 3)
-        """Buckets, what is beyond them, sum, count."""
+        self.codes: defaultdict[int, int] = defaultdict(int)
+        self.buckets = [0] * (len(BUCKETS) + 1)
+        """The last one holds what is beyond them all."""
+        self.seconds = 0.0
+        """Of all together."""
 
 
 class Metrics:
     def __init__(self) -> None:
-        self.answered = 0
-        """Requests, of all kinds."""
         self._rows: dict[Labels, _Row] = {}
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         """name -> (help, how to read it now)."""
         self.more: list[Callable[[], list[str]]] = []
         """Lines from elsewhere."""
 
+    @property
+    def answered(self) -> int:
+        """Requests, of all kinds."""
+        return sum(sum(row.buckets) for row in self._rows.values())
+
     def observe(self, target: Target | None, method: str, code: int, seconds: float) -> None:
-        if target is None or not target.resource:
-            verb = method.lower() if method.isalpha() and len(method) < 9 else "other"
-            labels = (verb, "", "", "")
-        else:
+        if target is not None and target.resource:
             labels = (target.verb, target.group, target.resource, target.subresource)
-        self.answered += 1
+        else:
+            labels = (method.lower() if method.isalpha() and len(method) < 9 else "other", "", "", "")
         row = self._rows.get(labels) or self._add(labels)
-        codes, histogram = row.codes, row.seconds
-        codes[code] = codes.get(code, 0) + 1
-        histogram[bisect_left(BUCKETS, seconds)] += 1
-        histogram[-2] += seconds
-        histogram[-1] += 1
+        row.codes[code] += 1
+        row.buckets[bisect_left(BUCKETS, seconds)] += 1
+        row.seconds += seconds
 
     def _add(self, labels: Labels) -> _Row:
         """Paths that nobody serves must not grow the table for ever."""
@@ -65,7 +67,7 @@ class Metrics:
         out.append("# HELP apiserver_request_duration_seconds Time to answer (to begin, for streams).")
         out.append("# TYPE apiserver_request_duration_seconds histogram")
         for labels in sorted(self._rows):
-            out += _histogram(_labels(*labels), self._rows[labels].seconds)
+            out += _histogram(_labels(*labels), self._rows[labels])
         for name, (about, read) in sorted(self.gauges.items()):
             out += [f"# HELP {name} {about}", f"# TYPE {name} gauge", f"{name} {read():g}"]
         for lines in self.more:
@@ -82,9 +84,9 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")[:128]
 
 
-def _histogram(labels: str, row: list[float]) -> list[str]:
-    name, total, out = "apiserver_request_duration_seconds", 0.0, []
-    for bound, n in zip((*BUCKETS, "+Inf"), row, strict=False):
+def _histogram(labels: str, row: _Row) -> list[str]:
+    name, total, out = "apiserver_request_duration_seconds", 0, []
+    for bound, n in zip((*BUCKETS, "+Inf"), row.buckets, strict=True):
         total += n
-        out.append(f'{name}_bucket{{{labels},le="{bound}"}} {total:g}')
-    return [*out, f"{name}_sum{{{labels}}} {row[-2]:g}", f"{name}_count{{{labels}}} {row[-1]:g}"]
+        out.append(f'{name}_bucket{{{labels},le="{bound}"}} {total}')
+    return [*out, f"{name}_sum{{{labels}}} {row.seconds:g}", f"{name}_count{{{labels}}} {total}"]

@@ -58,7 +58,7 @@ def accept(header: str, objects: bool = True) -> Accepted:
         yaml = media == "application/yaml"
         as_ = params.get("as", "")
         if not as_:
-            return Accepted("", "v1", yaml)
+            return Accepted("", "v1", True) if yaml else PLAIN
         if not objects:
             continue
         version = params.get("v", "v1")

@@ -9,6 +9,9 @@ from __future__ import annotations
 from functools import lru_cache
 from urllib.parse import parse_qsl, unquote
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from jota.meta.errors import ApiError, bad_request
 
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get", "HEAD": "get"}
@@ -24,26 +27,25 @@ _objects: dict[tuple[str, str], Target] = {}
 _kin: dict[tuple[str, ...], Target] = {}
 
 
-class Target:
+class Target(Struct, eq=False):
     """What a request is about. `resource` is "" for a path that is no resource."""
 
-    __slots__ = ("group", "kin", "name", "namespace", "path", "resource", "rest", "subresource", "verb", "version")
-
-    def __init__(self, path: str, verb: str) -> None:
-        self.path, self.verb = path, verb
-        self.group = self.version = self.namespace = self.resource = self.subresource = self.name = ""
-        self.rest = ""
-        """What follows the subresource ("/x/y" of .../proxy/x/y), still percent-encoded; "" when nothing follows."""
-        self.kin: Target | None = None
-        """One for all targets that differ in path and name alone: it has neither, and is never changed. None: no resource."""
+    path: str
+    verb: str
+    group: str = ""
+    version: str = ""
+    namespace: str = ""
+    resource: str = ""
+    subresource: str = ""
+    name: str = ""
+    rest: str = ""
+    """What follows the subresource ("/x/y" of .../proxy/x/y), still percent-encoded; "" when nothing follows."""
+    kin: Target | None = None
+    """One for all targets that differ in path, name and rest alone; nobody changes it. None: no resource."""
 
     def named(self, path: str, name: str) -> Target:
-        """The target of this kin."""
-        made = Target.__new__(Target)
-        made.path, made.name, made.verb, made.kin, made.rest = path, name, self.verb, self, ""
-        made.group, made.version, made.resource = self.group, self.version, self.resource
-        made.subresource, made.namespace = self.subresource, self.namespace
-        return made
+        """The target of this kin; it has no rest."""
+        return replace(self, path=path, name=name, kin=self)
 
 
 def parameters(query: str) -> dict[str, str]:
@@ -130,8 +132,7 @@ def _with_kin(target: Target) -> Target:
         if target.kin is None:
             if len(_kin) >= _MOST_KNOWN:
                 _kin.clear()
-            target.kin = _kin[key] = target.named("", "")
-            target.kin.kin = None
+            target.kin = _kin[key] = replace(target, path="", name="", rest="")
     return target
 
 

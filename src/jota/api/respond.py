@@ -13,6 +13,7 @@ import orjson
 from jota.api import object as at_rest
 from jota.api import table
 from jota.api.call import Call
+from jota.api.negotiate import PLAIN
 from jota.api.resource import Outcome
 from jota.kinds.kind import Object
 from jota.meta.errors import ApiError
@@ -32,10 +33,9 @@ def metadata_head(version: str) -> bytes:
 
 
 def headers(call: Call | None = None) -> list[tuple[str, str]]:
-    out = list(PLAIN_HEADERS)
     if call is not None and call.warnings:
-        out += warning_headers(call.warnings)
-    return out
+        return [*PLAIN_HEADERS, *warning_headers(call.warnings)]
+    return PLAIN_HEADERS.copy()
 
 
 def warning_headers(texts: list[str]) -> list[tuple[str, str]]:
@@ -72,7 +72,10 @@ def encoded(call: Call, body: bytes | Sequence[Part], status: int = 200) -> Resp
 
 def entry(call: Call, found: Entry, now: float, status: int = 200) -> Response:
     """A live entry in the accepted form."""
-    served, form, value = call.served, call.accepted.form, found.value or b""
+    served, accepted, value = call.served, call.accepted, found.value or b""
+    form = accepted.form
+    if accepted is PLAIN:
+        return Response(status, headers(call), served.render(value, found.revision, served.head))
     if not form:
         return encoded(call, served.render(value, found.revision, served.head), status)
     if form == "Metadata":

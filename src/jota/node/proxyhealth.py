@@ -118,7 +118,7 @@ class ProxyHealth:
                 "localEndpoints": check.endpoints,
                 "serviceProxyHealthy": self.healthy,
             }
-            own = (("X-Load-Balancing-Endpoint-Weight", str(check.endpoints)),)
+            own = b"X-Load-Balancing-Endpoint-Weight: %d\r\n" % check.endpoints
             code = 200 if check.endpoints and self.healthy else 503
             return Response(code, _JSON, json.dumps(body, indent="\t").encode(), own=own)
 

@@ -24,8 +24,7 @@ _LAST = "\U0010ffff"
 
 def table_of(key: str) -> str:
     """The first two path segments with their slashes ("/apps/deployments/"), or "" when the key or prefix has fewer."""
-    second = key.find("/", 1)
-    third = key.find("/", second + 1) if second > 0 else -1
+    third = key.find("/", key.find("/", 1) + 1)
     return key[: third + 1] if third > 0 else ""
 
 

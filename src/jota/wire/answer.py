@@ -28,6 +28,10 @@ class Head:
     """The Content-Length that the handler gave itself."""
     close: bool
     """The handler asked to close the connection."""
+    bodiless: bool
+    """No answer with this status has a body."""
+    plain: bool
+    """None of these: what follows is a body, and its own length."""
 
 
 def build_head(status: int, headers: Sequence[tuple[str, str]]) -> Head:
@@ -50,7 +54,8 @@ def build_head(status: int, headers: Sequence[tuple[str, str]]) -> Head:
             lines.append(line.encode("latin-1") + b"\r\n")
         except UnicodeEncodeError:
             lines.append(line.encode() + b"\r\n")
-    return Head(b"".join(lines), length, close)
+    bodiless = status < 200 or status in (204, 304)
+    return Head(b"".join(lines), length, close, bodiless, length is None and not close and not bodiless)
 
 
 def pieces(parts: Sequence[Part]) -> Iterator[bytes]:

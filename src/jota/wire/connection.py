@@ -36,8 +36,6 @@ Item = tuple[Request | Response, bool, bool, bool]
 LINGER = 2.0
 """Seconds that a refused client may go on sending before the socket is closed (an early close would reset its answer)."""
 
-_BODILESS = (204, 304)
-
 TOO_SLOW = refusal(408, "Timeout", "the request was not complete in time")
 TOO_MANY = refusal(503, "ServiceUnavailable", "too many connections, please try again", ("Retry-After", "1"))
 FAILED = refusal(500, "InternalError", "an internal error occurred; the server's log says more")
@@ -289,12 +287,12 @@ class Connection(asyncio.Protocol):
             self._keep = False
             self._respond(FAILED)
             return
-        if isinstance(result, asyncio.Task):
+        if isinstance(result, Response):
+            self._respond(result)
+        else:
             self._task = result
             server.tasks.add(result)
             result.add_done_callback(self._handled)
-        else:
-            self._respond(result)
 
     def _handled(self, task: asyncio.Task[Response]) -> None:
         self._server.tasks.discard(task)
@@ -322,6 +320,22 @@ class Connection(asyncio.Protocol):
             log.error("a handler's response cannot be sent: %s", error)
             response, self._keep = FAILED, False
             head = server.head(response.status, response.headers)
+        body, request = response.body, self._request
+        headless = request is not None and request.method == "HEAD"
+        if head.plain and isinstance(body, bytes) and len(body) <= JOIN and not self._old and not headless:
+            if response.stream is None and response.upgrade is None:
+                if server.closing:
+                    self._keep = False
+                date = server.date if self._keep else server.date_and_close
+                frame = b"%b%b%bContent-Length: %d\r\n\r\n%b"
+                self._transport.write(frame % (head.data, response.own, date, len(body), body))
+                self._finish()
+                return
+        self._respond_at_length(response, head, headless)
+
+    def _respond_at_length(self, response: Response, head: Head, headless: bool) -> None:
+        """What is no small body whose length says where it ends."""
+        server = self._server
         if response.upgrade is not None:
             self._start_upgrade(response, head)
             return
@@ -333,28 +347,12 @@ class Connection(asyncio.Protocol):
         if response.stream is not None:
             self._start_stream(response, head, start)
             return
-        body, status, request = response.body, response.status, self._request
-        if head.length is not None or status < 200 or status in _BODILESS or (
-            request is not None and request.method == "HEAD"
-        ):
-            self._respond_framed(response, head, start)
-        elif isinstance(body, bytes) and len(body) <= JOIN:
-            self._transport.write(b"%bContent-Length: %d\r\n\r\n%b" % (start, len(body), body))
-            self._finish()
-        else:
-            parts = [body] if isinstance(body, bytes) else body
-            self._respond_parts(start, parts)
-
-    def _respond_framed(self, response: Response, head: Head, start: bytes) -> None:
-        """Answers that have no body, or whose handler knows the length of the one that they would have."""
-        bodiless = response.status < 200 or response.status in _BODILESS
-        if not bodiless and (self._request is None or self._request.method != "HEAD"):
-            parts = [response.body] if isinstance(response.body, bytes) else response.body
-            self._respond_parts(without_length(start), parts)
+        parts = [response.body] if isinstance(response.body, bytes) else response.body
+        if not head.bodiless and not headless:
+            self._respond_parts(start if head.length is None else without_length(start), parts)
             return
-        if not bodiless and head.length is None:
-            size = len(response.body) if isinstance(response.body, bytes) else sum(map(len, response.body))
-            start += b"Content-Length: %d\r\n" % size
+        if not head.bodiless and head.length is None:  # else the handler knows the length of what GET would give
+            start += b"Content-Length: %d\r\n" % sum(map(len, parts))
         self._transport.write(start + b"\r\n")
         self._finish()
 

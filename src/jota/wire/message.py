@@ -9,8 +9,10 @@ A handler is `async (Request) -> Response`. The body of a Response is one of
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 
 @dataclass(slots=True, frozen=True)
@@ -23,8 +25,7 @@ class Peer:
     """DER of the client certificate that TLS verified against our CA; None without one."""
 
 
-@dataclass(slots=True)
-class Request:
+class Request(Struct):
     """One HTTP request with its whole body (bounded by `Limits.body`)."""
 
     method: str
@@ -92,8 +93,7 @@ Stream = Callable[[Writer], Awaitable[None]]
 Upgrade = Callable[[Duplex], Awaitable[None]]
 
 
-@dataclass(slots=True)
-class Response:
+class Response(Struct):
     status: int = 200
     headers: list[tuple[str, str]] = field(default_factory=list)
     """Answers that share them share their encoded form: what differs each time goes into `own`."""

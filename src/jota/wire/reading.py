@@ -62,7 +62,6 @@ class Reader:
         "_had_body",
         "_head_size",
         "_headers",
-        "_in_body",
         "_in_header",
         "_known",
         "_limits",
@@ -71,6 +70,7 @@ class Reader:
         "_refusal",
         "_taker",
         "_url",
+        "idle",
         "peer",
     )
 
@@ -78,7 +78,9 @@ class Reader:
         self._taker, self._limits = taker, limits
         self._parser: Any = httptools.HttpRequestParser(self)
         self._refusal: Response | None = None
-        self._in_header = self._in_body = self._had_body = False
+        self._in_header = self._had_body = False
+        self.idle = True
+        """No part of a request is there."""
         self._head_size = self._fresh = 0
         self._begun = 0
         """Messages that began in what is fed; too many when one was at work before."""
@@ -88,11 +90,6 @@ class Reader:
         """Only while the parser waits for a message, and was left so by this one."""
         self.peer = Peer()
 
-    @property
-    def idle(self) -> bool:
-        """No part of a request is there."""
-        return not self._in_header and not self._in_body
-
     def close(self) -> None:
         self._parser = None  # it holds us, and we it
 
@@ -100,9 +97,9 @@ class Reader:
         """What followed a request to upgrade; None otherwise. Raises Refused."""
         known = self._known
         if known is not None:
-            url = known.target(data)
-            if url is not None:
-                self._repeat(known, url)
+            target = known.target(data)
+            if target is not None:
+                self._repeat(known, target)
                 return None
         self._fresh = len(data)
         self._begun = 0 if self.idle else 2
@@ -122,8 +119,8 @@ class Reader:
             self._known = repeatable(*self._plain, data, self._limits.header)
         return None
 
-    def _repeat(self, known: Repeated, url: bytes) -> None:
-        path, _, query = url.decode("latin-1").partition("?")
+    def _repeat(self, known: Repeated, target: str) -> None:
+        path, _, query = target.partition("?")
         taker = self._taker
         taker.deadline = NEVER
         request = Request(known.method, path, query, known.headers.copy(), b"", self.peer)
@@ -137,7 +134,7 @@ class Reader:
         self._headers: dict[str, str] = {}
         self._body: bytes | list[bytes] = b""
         self._body_size = self._head_size = 0
-        self._in_header, self._had_body = True, False
+        self._in_header, self._had_body, self.idle = True, False, False
         self._begun += 1
         self._known = self._plain = None
 
@@ -175,7 +172,7 @@ class Reader:
                 self._abort_parse(HEADER_TOO_LARGE)
         length = headers.get("content-length")
         if (length is not None and length != "0") or "transfer-encoding" in headers:
-            self._in_body = self._had_body = True
+            self._had_body = True
             self._taker.within(limits.body_time)
             if length is not None and int(length) > limits.body:
                 self._abort_parse(self._too_large())
@@ -202,7 +199,7 @@ class Reader:
             self._body.append(data)
 
     def on_message_complete(self) -> None:
-        self._in_body = False
+        self.idle = True
         self._taker.deadline = NEVER
         parser, raw, body = self._parser, self._url, self._body
         version = parser.get_http_version()

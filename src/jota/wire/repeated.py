@@ -19,23 +19,23 @@ _IN_PATH = bytes(c for c in range(0x21, 0x7F) if c != ord("#"))
 class Repeated:
     """The last message of a connection, without its path."""
 
-    __slots__ = ("_end", "_least", "_longest", "_start", "alike", "headers", "method")
+    __slots__ = ("_at", "_end", "_least", "_longest", "_start", "_to", "alike", "headers", "method")
 
-    def __init__(self, method: str, headers: dict[str, str], start: bytes, end: bytes, longest: int) -> None:
+    def __init__(self, method: str, headers: dict[str, str], end: bytes, longest: int) -> None:
         self.method, self.headers = method, headers
         self.alike: dict[str, Any] = {}
         """`Request.alike` of its repetitions."""
-        self._start, self._end, self._longest = start, end, longest
-        self._least = len(start) + len(end)
+        self._start, self._end = method.encode() + b" /", end
+        self._at, self._to = len(self._start) - 1, -len(end)
+        self._least, self._longest = len(self._start) + len(end), longest
 
-    def target(self, data: bytes) -> bytes | None:
+    def target(self, data: bytes) -> str | None:
         """The path and query, when `data` is the same message with another path or the same one; None otherwise."""
-        if not data.endswith(self._end) or not data.startswith(self._start):
-            return None
-        if not self._least <= len(data) <= self._longest:
-            return None
-        found = data[len(self._start) - 1 : -len(self._end)]
-        return None if found.translate(None, _IN_PATH) else found
+        if self._least <= len(data) <= self._longest and data.endswith(self._end) and data.startswith(self._start):
+            found = data[self._at : self._to]
+            if not found.translate(None, _IN_PATH):
+                return found.decode("ascii")
+        return None
 
 
 def repeatable(method: str, url: bytes, headers: dict[str, str], data: bytes, longest: int) -> Repeated | None:
@@ -44,10 +44,11 @@ def repeatable(method: str, url: bytes, headers: dict[str, str], data: bytes, lo
     `data`: all that the parser was given since it waited for a message; None when that is not the plain form of this one
     message and nothing else. `longest`: bytes of a message that need no closer look.
     """
-    start = method.encode() + b" "
-    if len(data) > min(longest, LONGEST) or url[:1] != b"/" or not data.startswith(start + url + b" HTTP/1.1\r\n"):
+    longest = min(longest, LONGEST)
+    line = b"%b %b HTTP/1.1\r\n" % (method.encode(), url)
+    if len(data) > longest or url[:1] != b"/" or not data.startswith(line):
         return None
-    end = data[len(start) + len(url) :]
+    end = data[len(line) - len(b" HTTP/1.1\r\n") :]
     if end.find(b"\r\n\r\n") != len(end) - 4:
         return None
-    return Repeated(method, headers, start + b"/", end, min(longest, LONGEST))
+    return Repeated(method, headers, end, longest)

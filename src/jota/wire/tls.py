@@ -33,7 +33,8 @@ class TlsProtocol(asyncio.Protocol):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._make = inner
-        self.inner: asyncio.Protocol | None = None
+        self.inner: Any = None
+        """A Protocol, once the handshake is done."""
         self._timeout = handshake_timeout
         self._unfinished: set[TlsProtocol] = set() if unfinished is None else unfinished
         self._timer: asyncio.TimerHandle | None = None
@@ -108,18 +109,18 @@ class TlsProtocol(asyncio.Protocol):
         """Hand on what is decrypted, as long as the inner protocol reads. Raises SSLError."""
         tls, incoming = self._tls, self._incoming
         while self._reading and not self._ended and not self._plain.is_closing():
-            waiting = incoming.pending
-            if not waiting and not incoming.eof and not tls.pending():
-                break
+            # what is decrypted is never longer than it was, and a read allocates what it asks for
+            size = min(incoming.pending, _READ) or _READ
             try:
-                # what is decrypted is never longer, and a read allocates what it asks for
-                data = tls.read(waiting if 0 < waiting < _READ else _READ)
+                data = tls.read(size)
             except ssl.SSLWantReadError:
                 break
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 data = b""
             if data:
                 self.inner.data_received(data)
+                if len(data) < size and not incoming.pending:
+                    break  # a read stops short only where nothing is decrypted and waits
             elif not self._ended:
                 self._ended = True
                 if not self.inner.eof_received():
@@ -241,8 +242,8 @@ class TlsTransport(asyncio.Transport):
         self._protocol.inner = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        assert self._protocol.inner is not None
-        return self._protocol.inner
+        inner: asyncio.BaseProtocol = self._protocol.inner
+        return inner
 
     def close(self) -> None:
         if not self._closing and not self._plain.is_closing():

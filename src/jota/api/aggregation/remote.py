@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 import orjson
+from msgspec.structs import replace
 
 from jota.aio.clock import rfc3339
 from jota.aio.waiting import wait_event

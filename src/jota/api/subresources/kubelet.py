@@ -7,8 +7,9 @@ own credentials are taken off. An upgrade is passed through byte for byte.
 from __future__ import annotations
 
 import ssl
-from dataclasses import replace
 from urllib.parse import parse_qsl, quote, urlencode
+
+from msgspec.structs import replace
 
 from jota.api.call import Call
 from jota.api.resource import Engine

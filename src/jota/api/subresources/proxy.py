@@ -8,7 +8,8 @@ endpoints. Nodes are their kubelet API.
 from __future__ import annotations
 
 import ssl
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from jota.api import backends
 from jota.api.call import Call
