@@ -20,6 +20,7 @@ from jota.api.security import secure, write_roles
 from jota.meta.resource import CONFIGMAPS, SECRETS, SERVICEACCOUNTS
 from jota.pki.jwt import TokenSigner
 from jota.testing.cluster import ApiServer
+from jota.wire.message import Response
 
 Object = dict[str, Any]
 ALL = {"rules": [{"level": "RequestResponse"}]}
@@ -147,19 +148,23 @@ def test_impersonation_and_failed_logins_are_seen() -> None:
     async def story(server: ApiServer) -> None:
         await server.request("GET", "/api/v1/nodes", impersonate_user="bob")
         answer = await server.request("GET", "/api/v1/nodes", user=None, authorization="Bearer wrong", audit_id="mine")
-        assert answer.own == b"Audit-Id: mine\r\n"
+        assert b"Audit-Id: mine\r\n" in answer.own
 
     first, second = audited(EVERYTHING, story).events
     assert (first["user"]["username"], first["impersonatedUser"]["username"]) == ("system:apiserver", "bob")
     assert (second["responseStatus"]["code"], second["auditID"]) == (401, "mine")
 
 
+def _audit_id(answer: Response) -> str:
+    (found,) = re.findall(r"^Audit-Id: ([0-9a-f-]{36})\r\n", answer.own.decode(), re.MULTILINE)
+    return str(found)
+
+
 def test_every_answer_on_the_wire_bears_an_id() -> None:
     async def story(server: ApiServer) -> None:
         server.api.audit = None
-        ids = {(await server.request("GET", "/healthz", user=None)).own for _ in range(3)}
+        ids = {_audit_id(await server.request("GET", "/healthz", user=None)) for _ in range(3)}
         assert len(ids) == 3
-        assert all(re.fullmatch(rb"Audit-Id: [0-9a-f-]{36}\r\n", line) for line in ids)
 
     audited(ALL, story)
 

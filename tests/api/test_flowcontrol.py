@@ -50,7 +50,8 @@ class Ticking(VirtualClock):
 
 
 def header(response: Response, name: str) -> str:
-    return dict(response.headers).get(name, "")
+    own = dict(line.split(": ", 1) for line in response.own.decode().splitlines())
+    return {**dict(response.headers), **own}.get(name, "")
 
 
 def level(name: str, shares: int, *, borrowing: int | None = None, queues: int = 0, length: int = 5) -> dict[str, Any]:

@@ -74,14 +74,12 @@ async def handle(api: Api, request: Request) -> Response:
         response = trail.finish(response)
     if target is not None and negotiate.only_protobuf(headers.get("accept", "")):
         response = await _in_protobuf(api, target, response)
-    if "flow" in request.extra:
-        response.headers = [*response.headers, *request.extra["flow"]]
     if "accept-encoding" in headers and compress.wanted(request, response):
         response = await compress.compressed(response)
     if request.method == "HEAD" and response.stream is None:
         response = without_body(response)
     if wire:
-        response.own = b"Audit-Id: %b\r\n" % audit_id.encode()
+        response.own = b"%bAudit-Id: %b\r\n" % (request.extra.get("flow", b""), audit_id.encode())
     api.metrics.observe(target, request.method, response.status, api.clock.monotonic() - began)
     return response
 
@@ -111,16 +109,16 @@ async def _filtered(api: Api, request: Request, target: Target, params: dict[str
         user = await _who(api, request, trail)
     if api.closing and target.resource and (target.verb == "watch" or target.subresource in LONG_RUNNING):
         raise too_many_requests("The apiserver is shutting down, please try again later.", retry_after=5)
-    if target.subresource in LONG_RUNNING and target.resource:
-        await _permit(api, user, target, params, trail)
-        return await _dispatch(api, request, target, params, user)
     lane = api.lanes.find(user, target, api.authorizer)
+    if target.subresource in LONG_RUNNING and target.resource:
+        await _permit(api, user, target, params, trail, lane)
+        return await _dispatch(api, request, target, params, user, lane)
     seconds = api.config.request_timeout
     if "timeout" in params:
         seconds = deadline.allowed(params, seconds)
     flow = lane.flow
     if request.user is None:
-        request.extra["flow"] = flow.headers
+        request.extra["flow"] = flow.lines
     if flow.exempt:
         flow.counts.dispatched += 1
         flow.level.executing += 1
@@ -169,10 +167,10 @@ def _width(api: Api, flow: Flow, target: Target, params: dict[str, str]) -> int:
 
 
 async def _permit(
-    api: Api, user: User, target: Target, params: dict[str, str], trail: Trail | None, lane: Lane | None = None
+    api: Api, user: User, target: Target, params: dict[str, str], trail: Trail | None, lane: Lane
 ) -> None:
     """Authorization, noted in the audit trail. Raises ApiError 400, 403, 500."""
-    if lane is None or not lane.allowed or "fieldSelector" in params:
+    if not lane.allowed or "fieldSelector" in params:
         try:
             if api.authorizer is not None:
                 asked = _question(user, target, params)
@@ -264,7 +262,7 @@ async def _dispatch(
     target: Target,
     params: dict[str, str],
     user: User,
-    lane: Lane | None = None,
+    lane: Lane,
     seat: Seat | None = None,
 ) -> Response:
     remote = api.aggregation.route(target)
@@ -275,16 +273,15 @@ async def _dispatch(
         return response
     if not target.resource:
         return await api.documents.serve(request, target, user)
-    if lane is not None and not lane.allowed:
-        lane = None  # who had to ask may have waited
-    served = api.served.get((target.group, target.version, target.resource)) if lane is None else lane.served
+    served, verb = lane.served, lane.verb
+    if not lane.allowed:  # who had to ask may have waited
+        served, verb = api.served.get((target.group, target.version, target.resource)), None
     if served is None:
         raise _not_served(api, target)
-    accepted = (
-        negotiate.PLAIN
-        if target.subresource in LONG_RUNNING
-        else negotiate.accept(request.headers.get("accept", ""), served.answer is None)
-    )
+    long_running = target.subresource in LONG_RUNNING
+    accepted = negotiate.PLAIN
+    if not long_running:
+        accepted = negotiate.accept(request.headers.get("accept", ""), served.answer is None)
     if accepted.protobuf and not accepted.form:
         from jota.api import protobuf_form
 
@@ -292,16 +289,16 @@ async def _dispatch(
             raise not_acceptable(negotiate.WITHOUT_PROTOBUF)
     call = Call(request, target, params, user, served, accepted)
     call.seat = seat
-    trail: Trail | None = request.extra.get("audit")
-    if trail is not None:
-        call.audit = trail.annotations
-    verb = find_verb(served, target) if lane is None or lane.verb is None else lane.verb
-    if target.subresource in LONG_RUNNING:
+    if request.extra.get("audit") is not None:
+        call.audit = request.extra["audit"].annotations
+    if verb is None:
+        verb = find_verb(served, target)
+    if long_running:
         await connect.admit(api.engine, call)
     try:
         return await verb(api.engine, call)
     except ApiError as problem:
-        if target.verb not in WRITES or target.subresource in LONG_RUNNING:
+        if target.verb not in WRITES or long_running:
             raise
         if problem.code == 422:
             problem.warnings += choices.meant(problem)

@@ -17,15 +17,15 @@ from jota.api.flowcontrol.measure import Counts
 class Flow:
     """What one classification leads to: shared by all requests of the same user about the same thing."""
 
-    __slots__ = ("counts", "exempt", "hand", "headers", "level")
+    __slots__ = ("counts", "exempt", "hand", "level", "lines")
 
     def __init__(self, schema_uid: str, level: Level, hand: tuple[int, ...], counts: Counts) -> None:
         self.level, self.hand, self.counts = level, hand, counts
         self.exempt = level.limits.exempt
-        self.headers = [
-            ("X-Kubernetes-PF-FlowSchema-UID", schema_uid),
-            ("X-Kubernetes-PF-PriorityLevel-UID", level.limits.uid),
-        ]
+        line = b"X-Kubernetes-PF-%b-UID: %b\r\n"
+        uids = schema_uid.encode("ascii"), level.limits.uid.encode("ascii")
+        self.lines = line % (b"FlowSchema", uids[0]) + line % (b"PriorityLevel", uids[1])
+        """What answers say of it (`Response.own`)."""
 
 
 class Waiter:
