@@ -60,7 +60,7 @@ async def handle(api: Api, request: Request) -> Response:
         target = parse(request.method, request.path, params)
         if api.audit is not None:
             trail = request.extra["audit"] = api.audit.begin(request, target, audit_id)
-        response = await _filtered(api, request, target, params)
+        response = await _filtered(api, request, target, params, trail)
     except ApiError as problem:
         response = respond.error(problem, problem.warnings)
     except StoreError as problem:
@@ -98,9 +98,11 @@ def _given_id(text: str) -> str:
     return text if len(text) <= 64 and text.isprintable() and text.isascii() else ""
 
 
-async def _filtered(api: Api, request: Request, target: Target, params: dict[str, str]) -> Response:
-    trail: Trail | None = request.extra.get("audit")
-    caller: Caller | None = request.alike.get("caller") if request.alike is not None else None
+async def _filtered(
+    api: Api, request: Request, target: Target, params: dict[str, str], trail: Trail | None
+) -> Response:
+    alike = request.alike
+    caller: Caller | None = alike.caller if alike is not None else None
     if caller is not None and api.clock.now() <= caller.until:
         user = caller.user
         if trail is not None:
@@ -120,15 +122,16 @@ async def _filtered(api: Api, request: Request, target: Target, params: dict[str
     if request.user is None:
         request.extra["flow"] = flow.lines
     if flow.exempt:
+        level = flow.level
         flow.counts.dispatched += 1
-        flow.level.executing += 1
+        level.executing += 1
         try:
             if not lane.allowed or params or trail is not None:
                 await _permit(api, user, target, params, trail, lane)
             work = _dispatch(api, request, target, params, user, lane)
             return await (within(seconds, work) if target.verb != "watch" else work)
         finally:
-            flow.level.executing -= 1
+            level.executing -= 1
     flows = api.flows
     width = _width(api, flow, target, params) if target.verb in ("list", "watch") else 1
     began = api.clock.monotonic()
@@ -206,7 +209,7 @@ async def _who(api: Api, request: Request, trail: Trail | None) -> User:
         elif request.alike is not None and isinstance(api.authenticator, Authentication):
             until = api.authenticator.lasts(request)
             if until:
-                request.alike["caller"] = Caller(user, until)
+                request.alike.caller = Caller(user, until)
     finally:
         if trail is not None:
             trail.known(real, user)
@@ -287,9 +290,8 @@ async def _dispatch(
 
         if not protobuf_form.can(served.kind):
             raise not_acceptable(negotiate.WITHOUT_PROTOBUF)
-    call = Call(request, target, params, user, served, accepted)
-    call.seat = seat
-    if request.extra.get("audit") is not None:
+    call = Call(request, target, params, user, served, accepted, seat=seat)
+    if "audit" in request.extra:
         call.audit = request.extra["audit"].annotations
     if verb is None:
         verb = find_verb(served, target)

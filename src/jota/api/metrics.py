@@ -31,6 +31,8 @@ class _Row:
 class Metrics:
     def __init__(self) -> None:
         self._rows: dict[Labels, _Row] = {}
+        self._known: dict[Target | None, _Row] = {}
+        """By the kin of targets."""
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         """name -> (help, how to read it now)."""
         self.more: list[Callable[[], list[str]]] = []
@@ -42,20 +44,26 @@ class Metrics:
         return sum(sum(row.buckets) for row in self._rows.values())
 
     def observe(self, target: Target | None, method: str, code: int, seconds: float) -> None:
-        if target is not None and target.resource:
-            labels = (target.verb, target.group, target.resource, target.subresource)
-        else:
-            labels = (method.lower() if method.isalpha() and len(method) < 9 else "other", "", "", "")
-        row = self._rows.get(labels) or self._add(labels)
+        kin = target.kin if target is not None else None
+        row = self._known.get(kin) or self._row(kin, method)
         row.codes[code] += 1
         row.buckets[bisect_left(BUCKETS, seconds)] += 1
         row.seconds += seconds
 
-    def _add(self, labels: Labels) -> _Row:
-        """Paths that nobody serves must not grow the table for ever."""
-        if len(self._rows) >= _MOST_ROWS:
+    def _row(self, kin: Target | None, method: str) -> _Row:
+        """Paths that nobody serves must not grow the tables for ever."""
+        if kin is None:
+            labels = (method.lower() if method.isalpha() and len(method) < 9 else "other", "", "", "")
+        else:
+            labels = (kin.verb, kin.group, kin.resource, kin.subresource)
+        if labels not in self._rows and len(self._rows) >= _MOST_ROWS:
             labels = (labels[0], "", "other", "")
-        return self._rows.setdefault(labels, _Row())
+        row = self._rows.setdefault(labels, _Row())
+        if kin is not None:
+            if len(self._known) >= _MOST_ROWS:
+                self._known.clear()
+            self._known[kin] = row
+        return row
 
     def text(self) -> bytes:
         """The exposition, version 0.0.4."""

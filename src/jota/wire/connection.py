@@ -402,8 +402,10 @@ class Connection(asyncio.Protocol):
             self._server.loop.call_soon(self._next)
         elif self._raw is not None:
             self._server.loop.call_soon(self._unhold)
-        else:
+        elif self._eof or not self._reader.idle:
             self._idle()
+        else:
+            self.deadline = self._server.now + self._limits.idle
 
     def _idle(self) -> None:
         if self._eof:

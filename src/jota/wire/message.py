@@ -25,6 +25,16 @@ class Peer:
     """DER of the client certificate that TLS verified against our CA; None without one."""
 
 
+class Alike:
+    """Requests of one peer that have the same method and headers. Nothing of a single one of them belongs here."""
+
+    __slots__ = ("caller",)
+
+    def __init__(self) -> None:
+        self.caller: Any = None
+        """What the handler remembers of who sends them."""
+
+
 class Request(Struct):
     """One HTTP request with its whole body (bounded by `Limits.body`)."""
 
@@ -42,9 +52,8 @@ class Request(Struct):
     """Room for filters to hand things on (warnings, request info, deadline)."""
     times: int = 1
     """So many are wanted at once, all alike or, with an array as its body, one of each; nothing that comes over a wire says so."""
-    alike: dict[str, Any] | None = None
-    """Room for what holds for every request with this method and these headers from this peer, which share it; None: there
-    are none yet. Nothing of a single request belongs here."""
+    alike: Alike | None = None
+    """What all requests with this method and these headers from this peer share; None: there are no others yet."""
 
 
 class Writer(Protocol):

@@ -123,8 +123,7 @@ class Reader:
         path, _, query = target.partition("?")
         taker = self._taker
         taker.deadline = NEVER
-        request = Request(known.method, path, query, known.headers.copy(), b"", self.peer)
-        request.alike = known.alike
+        request = Request(known.method, path, query, known.headers.copy(), b"", self.peer, alike=known.alike)
         taker.take(request, True, False, False)
 
     # -- the parser's side --

@@ -8,7 +8,7 @@ pieces, pipelined or peculiar in any way is the parser's.
 
 from __future__ import annotations
 
-from typing import Any
+from jota.wire.message import Alike
 
 LONGEST = 4096
 """Bytes of a message that is remembered: each connection holds one."""
@@ -19,21 +19,20 @@ _IN_PATH = bytes(c for c in range(0x21, 0x7F) if c != ord("#"))
 class Repeated:
     """The last message of a connection, without its path."""
 
-    __slots__ = ("_at", "_end", "_least", "_longest", "_start", "_to", "alike", "headers", "method")
+    __slots__ = ("_at", "_end", "_longest", "_start", "_to", "alike", "headers", "method")
 
     def __init__(self, method: str, headers: dict[str, str], end: bytes, longest: int) -> None:
         self.method, self.headers = method, headers
-        self.alike: dict[str, Any] = {}
-        """`Request.alike` of its repetitions."""
+        self.alike = Alike()
         self._start, self._end = method.encode() + b" /", end
         self._at, self._to = len(self._start) - 1, -len(end)
-        self._least, self._longest = len(self._start) + len(end), longest
+        self._longest = longest
 
     def target(self, data: bytes) -> str | None:
         """The path and query, when `data` is the same message with another path or the same one; None otherwise."""
-        if self._least <= len(data) <= self._longest and data.endswith(self._end) and data.startswith(self._start):
-            found = data[self._at : self._to]
-            if not found.translate(None, _IN_PATH):
+        if data.endswith(self._end) and data.startswith(self._start) and len(data) <= self._longest:
+            found = data[self._at : self._to]  # nothing, if these two overlap
+            if found and not found.translate(None, _IN_PATH):
                 return found.decode("ascii")
         return None
 
