@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import asyncio
 import base64
+import re
 import stat
 from pathlib import Path
 from typing import Any

@@ -120,7 +120,7 @@ class Index:
 
     def get(self, key: str, revision: int = 0) -> Entry | None:
         table = self._tables.get(table_of(key))
-        entry = table.live.get(key) if table else None
+        entry = table.live.get(key) if table is not None else None
         if revision and revision != self.revision:
             self._check(revision)
             for write in self._since(revision):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import accumulate
 
-from jota.wire.message import Part, Response
+from jota.wire.message import Part
 
 JOIN = 64 * 1024
 """Bodies up to this many bytes are joined with their head into one buffer."""

@@ -269,7 +269,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, item: Request | Response, keep: bool, upgrade: bool, old: bool) -> None:
         """Start on one request. Called from loop callbacks only: a first step cannot nest in a Task."""
         self.busy = True
-        self._keep = keep and not self._eof and not self._server.closing
+        self._keep = keep and not self._eof
         self._upgrade, self._old = upgrade, old
         if isinstance(item, Response):
             self._request = None
@@ -321,17 +321,17 @@ class Connection(asyncio.Protocol):
             response, self._keep = FAILED, False
             head = server.head(response.status, response.headers)
         body, request = response.body, self._request
+        if server.closing:
+            self._keep = False
         headless = request is not None and request.method == "HEAD"
-        if head.plain and isinstance(body, bytes) and len(body) <= JOIN and not self._old and not headless:
-            if response.stream is None and response.upgrade is None:
-                if server.closing:
-                    self._keep = False
-                date = server.date if self._keep else server.date_and_close
-                frame = b"%b%b%bContent-Length: %d\r\n\r\n%b"
-                self._transport.write(frame % (head.data, response.own, date, len(body), body))
-                self._finish()
-                return
-        self._respond_at_length(response, head, headless)
+        usual = head.plain and not headless and not self._old and response.stream is None and response.upgrade is None
+        if usual and isinstance(body, bytes) and len(body) <= JOIN:
+            date = server.date if self._keep else server.date_and_close
+            start = b"%b%b%bContent-Length: %d\r\n\r\n%b"
+            self._transport.write(start % (head.data, response.own, date, len(body), body))
+            self._finish()
+        else:
+            self._respond_at_length(response, head, headless)
 
     def _respond_at_length(self, response: Response, head: Head, headless: bool) -> None:
         """What is no small body whose length says where it ends."""
@@ -339,7 +339,7 @@ class Connection(asyncio.Protocol):
         if response.upgrade is not None:
             self._start_upgrade(response, head)
             return
-        if head.close or server.closing:
+        if head.close:
             self._keep = False
         start = head.data + response.own + (server.date if self._keep else server.date_and_close)
         if self._old and self._keep:

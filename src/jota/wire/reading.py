@@ -55,9 +55,9 @@ class Reader:
     """What the parser of one connection calls back."""
 
     __slots__ = (
+        "_begun",
         "_body",
         "_body_size",
-        "_begun",
         "_fresh",
         "_had_body",
         "_head_size",
@@ -97,9 +97,10 @@ class Reader:
         """What followed a request to upgrade; None otherwise. Raises Refused."""
         known = self._known
         if known is not None:
-            target = known.target(data)
-            if target is not None:
-                self._repeat(known, target)
+            request = known.request(data, self.peer)
+            if request is not None:
+                self._taker.deadline = NEVER
+                self._taker.take(request, True, False, False)
                 return None
         self._fresh = len(data)
         self._begun = 0 if self.idle else 2
@@ -118,13 +119,6 @@ class Reader:
         elif self._plain is not None and self._begun == 1:
             self._known = repeatable(*self._plain, data, self._limits.header)
         return None
-
-    def _repeat(self, known: Repeated, target: str) -> None:
-        path, _, query = target.partition("?")
-        taker = self._taker
-        taker.deadline = NEVER
-        request = Request(known.method, path, query, known.headers.copy(), b"", self.peer, alike=known.alike)
-        taker.take(request, True, False, False)
 
     # -- the parser's side --
 

@@ -8,7 +8,7 @@ pieces, pipelined or peculiar in any way is the parser's.
 
 from __future__ import annotations
 
-from jota.wire.message import Alike
+from jota.wire.message import Alike, Peer, Request
 
 LONGEST = 4096
 """Bytes of a message that is remembered: each connection holds one."""
@@ -28,12 +28,13 @@ class Repeated:
         self._at, self._to = len(self._start) - 1, -len(end)
         self._longest = longest
 
-    def target(self, data: bytes) -> str | None:
-        """The path and query, when `data` is the same message with another path or the same one; None otherwise."""
+    def request(self, data: bytes, peer: Peer) -> Request | None:
+        """What `data` says, when it is the same message with another path or the same one; None otherwise."""
         if data.endswith(self._end) and data.startswith(self._start) and len(data) <= self._longest:
             found = data[self._at : self._to]  # nothing, if these two overlap
             if found and not found.translate(None, _IN_PATH):
-                return found.decode("ascii")
+                path, _, query = found.decode("ascii").partition("?")
+                return Request(self.method, path, query, self.headers.copy(), b"", peer, alike=self.alike)
         return None
 
 

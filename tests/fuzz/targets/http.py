@@ -1,11 +1,17 @@
-"""The HTTP edge: any bytes give requests or one refusal, the same however they are cut, and never an exception."""
+"""The HTTP edge: any bytes give requests or one refusal, the same however they are cut, and never an exception.
+
+Messages that repeat the last one but for their path are not parsed again (repeated.py): cut where heads end, the bytes give
+the same requests and answers with that memory and without.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest import mock
 
 from jota.aio.clock import SystemClock
+from jota.wire import reading
 from jota.wire.connection import Connection
 from jota.wire.http import HttpServer
 from jota.wire.limits import Limits
@@ -22,6 +28,9 @@ SEEDS = [
     b"\5GET http://h/p HTTP/1.1\r\nX-Remote-User: a\r\nX-Remote-User: b\r\nCookie: a\r\ncookie: b\r\n\r\n",
     b"\0OPTIONS * HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
     b"\0POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"\0" + b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\nAccept: b\r\n\r\n" % n for n in range(4)),
+    b"\0GET /a HTTP/1.1\r\nA: b\r\n\r\nGET /b HTTP/1.1\r\nA: b\r\n\r\nDELETE /c HTTP/1.1\r\nA: b\r\n\r\n"
+    b"GET /slow HTTP/1.1\r\nA: b\r\n\r\nGET /a b HTTP/1.1\r\nA: b\r\n\r\n",
 ]
 WORDS = [
     b"Content-Length: ",
@@ -31,7 +40,7 @@ WORDS = [
     b"Upgrade: ",
     b"Expect: ",
 ]
-Taken = tuple[str, str, str, bytes]
+Taken = tuple[str, str, str, bytes, list[tuple[str, str]]]
 
 
 async def _serve(reads: list[bytes]) -> tuple[list[Taken], list[bytes]]:
@@ -42,7 +51,7 @@ async def _serve(reads: list[bytes]) -> tuple[list[Taken], list[bytes]]:
         assert len(request.body) <= LIMITS.body
         assert len(request.headers) <= LIMITS.headers
         assert sum(map(len, request.headers.values())) <= LIMITS.header + len(request.headers)
-        taken.append((request.method, request.path, request.query, request.body))
+        taken.append((request.method, request.path, request.query, request.body, sorted(request.headers.items())))
         if request.path.endswith("/slow"):
             await asyncio.sleep(0)
         return Response(200, body=b"ok")
@@ -94,3 +103,8 @@ def check(data: bytes) -> None:
     answers = b"".join(written)
     assert answers == b"" or answers.startswith(b"HTTP/1.1 "), answers
     assert b"HTTP/1.1 500" not in answers
+    heads = [head + b"\r\n\r\n" for head in data[1:].split(b"\r\n\r\n")]
+    heads[-1] = heads[-1][:-4]
+    remembering = kit.run(_serve(heads))
+    with mock.patch.object(reading, "repeatable", return_value=None):
+        assert remembering == kit.run(_serve(heads))

@@ -11,7 +11,7 @@ from jota.wire.message import Response
 
 async def get(engine: Engine, call: Call) -> Response:
     """Raises ApiError 404, 500 (a conversion webhook), 504 (a resourceVersion from the future)."""
-    version = call.params.get("resourceVersion", "")
+    version = call.params.get("resourceVersion", "") if call.params else ""
     if version:
         await freshness.not_older_than(engine, freshness.parse(version))
     else:
