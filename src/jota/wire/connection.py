@@ -327,8 +327,8 @@ class Connection(asyncio.Protocol):
         usual = head.plain and not headless and not self._old and response.stream is None and response.upgrade is None
         if usual and isinstance(body, bytes) and len(body) <= JOIN:
             date = server.date if self._keep else server.date_and_close
-            start = b"%b%b%bContent-Length: %d\r\n\r\n%b"
-            self._transport.write(start % (head.data, response.own, date, len(body), body))
+            length = b"Content-Length: %d\r\n\r\n" % len(body)
+            self._transport.write(b"".join((head.data, response.own, date, length, body)))
             self._finish()
         else:
             self._respond_at_length(response, head, headless)
