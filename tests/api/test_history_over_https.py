@@ -12,13 +12,14 @@ import asyncio
 import ssl
 import time
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from jota.aio.clock import SystemClock
 from jota.api.filters.attributes import COMPONENT

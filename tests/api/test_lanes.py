@@ -350,6 +350,15 @@ async def test_a_certificate_that_expires_on_a_connection_lets_in_no_longer(serv
 
 
 @story
+async def test_a_user_that_was_set_beforehand_is_nobody_elses(server: Server) -> None:
+    der, alike = certificate(server, "root", "system:masters"), Alike()
+    peer, url = Peer("", 0, der), f"{CM}/c"
+    for _ in range(2):
+        assert (await server.api.handle(Request("GET", url, peer=peer, user=ADA, alike=alike))).status == 403
+        assert (await again(server, der, alike)).status == 200
+
+
+@story
 async def test_impersonation_and_its_permission_are_looked_at_each_time(server: Server) -> None:
     der, alike = certificate(server, "ada", "system:authenticated"), Alike()
     ref = {"kind": "ClusterRole", "apiGroup": RBAC, "name": "cluster-admin"}

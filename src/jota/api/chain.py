@@ -102,7 +102,7 @@ async def _filtered(
     api: Api, request: Request, target: Target, params: dict[str, str], trail: Trail | None
 ) -> Response:
     alike = request.alike
-    caller: Caller | None = alike.caller if alike is not None else None
+    caller: Caller | None = alike.caller if alike is not None and request.user is None else None
     if caller is not None and api.clock.now() <= caller.until:
         user = caller.user
         if trail is not None:
@@ -206,7 +206,7 @@ async def _who(api: Api, request: Request, trail: Trail | None) -> User:
     try:
         if impersonation.asked(request):
             user = await impersonation.impersonate(api.authorizer, user, request)
-        elif request.alike is not None and isinstance(api.authenticator, Authentication):
+        elif request.alike is not None and request.user is None and isinstance(api.authenticator, Authentication):
             until = api.authenticator.lasts(request)
             if until:
                 request.alike.caller = Caller(user, until)
