@@ -32,6 +32,8 @@ class TlsProtocol(asyncio.Protocol):
         """`unfinished` holds this connection until its handshake is done or it is gone."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        # an SSLObject's read and write are Python functions around those of the object within
+        self._records: Any = getattr(self._tls, "_sslobj", self._tls)
         self._make = inner
         self.inner: Any = None
         """A Protocol, once the handshake is done."""
@@ -49,7 +51,7 @@ class TlsProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._plain = cast(asyncio.Transport, transport)
-        self._transport = TlsTransport(self, self._plain, self._tls, self._outgoing)
+        self._transport = TlsTransport(self, self._plain, self._tls, self._records, self._outgoing)
         self._timer = asyncio.get_running_loop().call_later(self._timeout, self._plain.abort)
         self._unfinished.add(self)
 
@@ -107,12 +109,12 @@ class TlsProtocol(asyncio.Protocol):
 
     def _deliver(self) -> None:
         """Hand on what is decrypted, as long as the inner protocol reads. Raises SSLError."""
-        tls, incoming = self._tls, self._incoming
+        records, incoming = self._records, self._incoming
         while self._reading and not self._ended and not self._plain.is_closing():
             # what is decrypted is never longer than it was, and a read allocates what it asks for
             size = min(incoming.pending, _READ) or _READ
             try:
-                data = tls.read(size)
+                data = records.read(size)
             except ssl.SSLWantReadError:
                 break
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -178,10 +180,11 @@ class TlsTransport(asyncio.Transport):
     """What the inner protocol writes to. Its buffer is the plain transport's."""
 
     def __init__(
-        self, protocol: TlsProtocol, plain: asyncio.Transport, tls: ssl.SSLObject, outgoing: ssl.MemoryBIO
+        self, protocol: TlsProtocol, plain: asyncio.Transport, tls: ssl.SSLObject, records: Any, outgoing: ssl.MemoryBIO
     ) -> None:
         super().__init__()
-        self._protocol, self._plain, self._tls, self._outgoing = protocol, plain, tls, outgoing
+        self._protocol, self._plain, self._tls = protocol, plain, tls
+        self._records, self._outgoing = records, outgoing
         self._closing = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -194,7 +197,7 @@ class TlsTransport(asyncio.Transport):
         if not data or self._closing or plain.is_closing():
             return
         try:
-            self._tls.write(data)
+            self._records.write(data)
         except ssl.SSLError:  # nothing can be said on it any more; the writer learns it as from any lost connection
             plain.abort()
             return
