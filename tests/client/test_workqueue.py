@@ -41,6 +41,32 @@ def test_a_key_in_work_comes_out_again_only_after_done() -> None:
     asyncio.run(story())
 
 
+def test_what_is_added_while_a_key_rests_comes_out_once_and_holds_up_nobody() -> None:
+    async def story() -> None:
+        clock = InstantClock()
+        queue = WorkQueue(clock)
+        queue.add("a")
+        queue.done(await queue.get(), rest=5)
+        begin = clock.monotonic()
+        for _ in range(3):
+            queue.add("a")
+        assert len(queue) == 0
+        assert not queue.idle()
+        queue.add("b")
+        assert await queue.get() == "b", "others need not wait for it"
+        assert clock.monotonic() == begin
+        queue.done("b")
+        assert await queue.get() == "a"
+        assert 4.9 < clock.monotonic() - begin < 5.1
+        queue.done("a", rest=1)
+        queue.add_after("c", 3)
+        assert await queue.get() == "c", "nothing was added: the rest goes by"
+        queue.done("c")
+        assert queue.idle()
+
+    asyncio.run(story())
+
+
 def test_delays_and_backoff_in_virtual_time() -> None:
     async def story() -> None:
         clock = InstantClock()

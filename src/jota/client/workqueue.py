@@ -44,6 +44,8 @@ class WorkQueue:
         """Every key that must come out, with the monotonic time at which it became ready."""
         self._working: set[str] = set()
         self._delayed: list[tuple[float, str]] = []
+        self._resting: list[tuple[float, str]] = []
+        """Keys in work whose worker is done with them, by when they may come out again."""
         self._due: dict[str, float] = {}
         """The earliest due time per delayed key; entries of the heap that differ are stale."""
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -54,7 +56,7 @@ class WorkQueue:
         return len(self._ready)
 
     def idle(self) -> bool:
-        """Nothing ready and nothing in work (delayed keys may exist)."""
+        """Nothing ready and nothing in work or at rest (delayed keys may exist)."""
         return not self._dirty and not self._working
 
     def add(self, key: str) -> None:
@@ -101,7 +103,14 @@ class WorkQueue:
                 return self._take()
             await self._wait()
 
-    def done(self, key: str) -> None:
+    def done(self, key: str, rest: float = 0.0) -> None:
+        """`rest`: seconds in which adds of the key gather, before it comes out again."""
+        if rest > 0:
+            due = self._clock.monotonic() + rest
+            heapq.heappush(self._resting, (due, key))
+            if self._resting[0][0] == due:
+                self._wake()
+            return
         self._working.discard(key)
         if key in self._dirty:
             self._ready.append(key)
@@ -122,6 +131,8 @@ class WorkQueue:
 
     def _release_due(self) -> None:
         now = self._clock.monotonic() + SLACK
+        while self._resting and self._resting[0][0] <= now:
+            self.done(heapq.heappop(self._resting)[1])
         while self._delayed and self._delayed[0][0] <= now:
             due, key = heapq.heappop(self._delayed)
             if self._due.get(key) == due:
@@ -141,8 +152,8 @@ class WorkQueue:
         self._waiters.append(waiter)
         pending: set[asyncio.Future[None]] = {waiter}
         timer: asyncio.Future[None] | None = None
-        if self._delayed:
-            timer = asyncio.ensure_future(self._clock.sleep(max(0.0, self._delayed[0][0] - self._clock.monotonic())))
+        if coming := [heap[0][0] for heap in (self._delayed, self._resting) if heap]:
+            timer = asyncio.ensure_future(self._clock.sleep(max(0.0, min(coming) - self._clock.monotonic())))
             pending.add(timer)
         try:
             await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)

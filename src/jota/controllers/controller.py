@@ -153,6 +153,10 @@ class Controller:
         """Keys for the slow timer; by default those of the first resource watched."""
         return list(self._informers[0].keys()) if self._informers else []
 
+    def rest(self, key: str, took: float) -> float:
+        """Seconds in which events of `key` gather, after a reconcile that took so long; more than REST_SECONDS are not granted."""
+        return 4 * took if took > self.cheap else 0.0
+
     def wrote(self, key: str, informer: Informer[Any], written: Object | str) -> None:
         """Remember what came back from a write of ours (the object, or its resourceVersion): `key` waits until `informer`
         reflects it."""
@@ -175,15 +179,13 @@ class Controller:
     async def step(self) -> None:
         """Work off the next key (tests and virtual time; `run` does the same in a loop)."""
         key = await self.queue.get()
-        began = self.clock.monotonic()
+        began, rest = self.clock.monotonic(), 0.0
         try:
-            again = await self._one(key)
-            took = self.clock.monotonic() - began
-            if took > self.cheap and again != 0:
-                # A thousand events about the pods of one set are one look, not a thousand: the key stays ours a moment.
-                await self.clock.sleep(min(REST_SECONDS, 4 * took))
+            if await self._one(key) != 0:
+                # A thousand events about the pods of one set are one look, not a thousand: they gather a moment.
+                rest = min(REST_SECONDS, self.rest(key, self.clock.monotonic() - began))
         finally:
-            self.queue.done(key)
+            self.queue.done(key, rest)
 
     async def _work(self) -> None:
         while True:
