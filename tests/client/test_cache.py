@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 
 from jota.client.cache import Cache
 from jota.client.podparts import ObjectMeta
-from jota.client.pods import ADDRESSES, CONDITIONS, DELETION, LABELS, OWNERS, PHASE, PLACED, TEMPLATE, Pod
+from jota.client.pods import (
+    ADDRESSES,
+    CLAIM_NAMES,
+    CONDITIONS,
+    DELETION,
+    ENDED,
+    FINISHED,
+    LABELS,
+    OWNERS,
+    PLACED,
+    TEMPLATE,
+    Pod,
+)
 
 SIZE, COLOUR = 4, 8
 
@@ -85,7 +97,7 @@ def test_a_namespace_that_is_asked_for_late_is_whole_and_stays_so() -> None:
 
 TEXT = st.sampled_from([None, "a", "b"])
 PODS = st.builds(
-    lambda labels, node, image, phase, ready, ip, going, owner, reason: {
+    lambda labels, node, image, ready, ip, going, owner, reason, claim, phase: {
         "metadata": {
             "name": "p",
             "labels": {"l": labels} if labels else None,
@@ -99,9 +111,11 @@ PODS = st.builds(
             "conditions": [{"type": "Ready", "status": ready}] if ready else None,
             "podIP": ip,
             "podIPs": [{"ip": ip}] if ip else None,
+            "resourceClaimStatuses": [{"name": "c", "resourceClaimName": claim}] if claim else None,
         },
     },
     *[TEXT] * 9,
+    st.sampled_from([None, "Pending", "Running", *ENDED]),
 )
 
 
@@ -122,8 +136,9 @@ def test_the_bits_of_a_pod_never_say_too_little(before: dict[str, Any], after: d
         LABELS: ("metadata", "labels"),
         OWNERS: ("metadata", "ownerReferences"),
         DELETION: ("metadata", "deletionTimestamp"),
-        PHASE: ("status", "phase"),
         CONDITIONS: ("status", "conditions"),
         ADDRESSES: ("status", "podIPs"),
+        CLAIM_NAMES: ("status", "resourceClaimStatuses"),
     }
     assert {bit for bit in looked_at if bits & bit} == {bit for bit, path in looked_at.items() if differ(*path)}
+    assert bool(bits & FINISHED) == (old.finished != new.finished)

@@ -16,9 +16,11 @@ from jota.client.reader import key_of
 ENDED = ("Succeeded", "Failed")
 """Phases of pods that run no more."""
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
-PLACED, TEMPLATE, LABELS, OWNERS, DELETION, PHASE, CONDITIONS, ADDRESSES = (1 << n for n in range(2, 10))
+PLACED, TEMPLATE, LABELS, OWNERS, DELETION, FINISHED, CONDITIONS, ADDRESSES, CLAIM_NAMES = (
+    1 << n for n in range(2, 11)
+)
 """What a change of a pod was about (`Pod.changes`): its node; its spec but for the node, or what it has of it; labels; owners;
-deletionTimestamp; status.phase, conditions, IPs."""
+deletionTimestamp; whether it has ended; conditions; IPs; status.resourceClaimStatuses."""
 
 
 class Pod(msgspec.Struct, gc=False):
@@ -60,12 +62,14 @@ class Pod(msgspec.Struct, gc=False):
         if was.deletionTimestamp != meta.deletionTimestamp:
             bits |= DELETION
         before, now = old.status, new.status
-        if before.phase != now.phase:
-            bits |= PHASE
+        if before.phase != now.phase and (before.phase in ENDED) != (now.phase in ENDED):
+            bits |= FINISHED
         if before.conditions is not now.conditions:
             bits |= CONDITIONS
         if before.podIP != now.podIP or before.podIPs != now.podIPs:
             bits |= ADDRESSES
+        if before.resourceClaimStatuses != now.resourceClaimStatuses:
+            bits |= CLAIM_NAMES
         return bits
 
     @property

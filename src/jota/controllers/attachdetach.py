@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from jota.client.informer import key_of
-from jota.client.pods import PHASE, PLACED, TEMPLATE
+from jota.client.pods import FINISHED, PLACED, TEMPLATE
 from jota.controllers.attachdetach_plan import Plan, Volume, fact_of, multi_attach, plan, volume_of
 from jota.controllers.controller import Context, Controller, own
 from jota.controllers.statefulset_pods import PVCS
@@ -37,7 +37,7 @@ class AttachDetachController(Controller):
         self.attachments = self.watch(ATTACHMENTS, _volume_of_attachment)
         self.drivers = self.watch(DRIVERS, lambda _: self.all_keys())
         self.nodes = self.watch(NODES, self._on_node, when=_node_moved)
-        self.pods = self.watch(PODS, self._volumes_of_pod, when=_moved, on=PLACED | PHASE, type=Pod)
+        self.pods = self.watch(PODS, self._volumes_of_pod, when=_moved, on=PLACED | FINISHED, type=Pod)
         self.pods.add_index("claim", lambda pod: pod.claims, on=TEMPLATE)
         self.attachments.add_index("node", lambda a: [a["spec"]["nodeName"]])
         self.attachments.add_index("volume", _volume_of_attachment)

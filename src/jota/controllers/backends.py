@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from jota.client.informer import Informer
-from jota.client.pods import ADDRESSES, CONDITIONS, DELETION, LABELS, PHASE, PLACED
+from jota.client.pods import ADDRESSES, CONDITIONS, DELETION, FINISHED, LABELS, PLACED
 from jota.client.sharing import MOST
 from jota.controllers.controller import own
 from jota.controllers.views import Pod
 from jota.meta.selectors import LabelSelector, from_map
 
 Object = dict[str, Any]
-LOOKED_AT = ADDRESSES | CONDITIONS | PHASE | DELETION | LABELS | PLACED
+LOOKED_AT = ADDRESSES | CONDITIONS | FINISHED | DELETION | LABELS | PLACED
 """What of a pod counts for endpoints (client/pods.py)."""
 
 

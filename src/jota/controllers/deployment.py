@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from jota.client.pods import PHASE
+from jota.client.pods import FINISHED
 from jota.controllers import claim, rollout
 from jota.controllers.controller import Context, Controller, controller_of, own, owned_by
 from jota.controllers.revisions import REVISION, comparable, find_new, notes_of, replicas
@@ -28,7 +28,7 @@ class DeploymentController(Controller):
         self.deployments = self.watch(DEPLOYMENTS, own)
         self.sets = self.watch(REPLICASETS, self._keys_of_set)
         # Recreate waits for the old pods to be gone: only the last steps of a pod matter here.
-        self.pods = self.watch(PODS, self._keys_of_pod, when=_left, on=PHASE, type=Pod)
+        self.pods = self.watch(PODS, self._keys_of_pod, when=_left, on=FINISHED, type=Pod)
         self.events = context.recorder("deployment-controller")
 
     def _keys_of_set(self, one: Object) -> Iterable[str]:

@@ -140,13 +140,24 @@ class GarbageCollector(Controller):
 
     def _handler(self, resource: Resource) -> Any:
         def changed(old: Owned | Pod | None, new: Owned | Pod | None) -> None:
-            self._look(self.graph.change(resource, old.metadata if old else None, new.metadata if new else None))
+            look = self.graph.change(resource, old.metadata if old else None, new.metadata if new else None)
+            if look:
+                self._look(uid for uid in look if not self._is_kept(uid))
 
         return changed
 
     def _look(self, uids: Iterable[str]) -> None:
         for uid in uids:
             self.queue.add(uid)
+
+    def _is_kept(self, uid: str) -> bool:
+        """Nothing is to be done about an object: all its owners are here to stay. Nearly every new object is such, and need not
+        wait for its turn to be found so."""
+        node = self.graph.get(uid)
+        if node is None or node.deleting or not node.owners:
+            return False
+        owners = ((self.graph.get(r.uid), r) for r in node.owners)
+        return all(o is not None and self._is(o, node, r) and not o.held_by(FOREGROUND) for o, r in owners)
 
     # -- one object
 

@@ -6,7 +6,7 @@ may still exist (its watch may lag): the graph never concludes absence, the coll
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -76,14 +76,14 @@ class OwnerGraph:
         """Uids of all objects with owners."""
         return [uid for uid, node in self._nodes.items() if node.owners]
 
-    def change(self, resource: Resource, old: AnyMeta | None, new: AnyMeta | None) -> set[str]:
+    def change(self, resource: Resource, old: AnyMeta | None, new: AnyMeta | None) -> Collection[str]:
         """Take in one event; the uids to look at."""
         if new is None:
-            return self._remove(old.uid) if old is not None else set()
+            return self._remove(old.uid) if old is not None else ()
         before = self._nodes.get(new.uid)
         if before is not None and _same(before.meta, new):
             before.meta = new  # most events are about an object's status
-            return set()
+            return ()
         node = self._nodes[new.uid] = Node(resource, new)
         had = {r.uid for r in before.owners} if before else set()
         has = {r.uid for r in node.owners}

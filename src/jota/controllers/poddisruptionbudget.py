@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from jota.aio.clock import parse_rfc3339
 from jota.client.informer import key_of
-from jota.client.pods import CONDITIONS, DELETION, LABELS, OWNERS, PHASE
+from jota.client.pods import CONDITIONS, DELETION, FINISHED, LABELS, OWNERS
 from jota.controllers import conditions
 from jota.controllers.controller import Context, Controller, controller_of, own
 from jota.controllers.replicaset import REPLICATIONCONTROLLERS
@@ -99,7 +99,7 @@ def _disrupted(entries: dict[str, str], pods: list[Pod], now: float) -> tuple[di
     return kept, again
 
 
-_LOOKED_AT = LABELS | OWNERS | DELETION | PHASE | CONDITIONS
+_LOOKED_AT = LABELS | OWNERS | DELETION | FINISHED | CONDITIONS
 """What of a pod counts for a budget (client/pods.py)."""
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from jota.client.informer import key_of
-from jota.client.pods import TEMPLATE
+from jota.client.pods import CLAIM_NAMES, DELETION, FINISHED, PLACED, TEMPLATE
 from jota.controllers import claim as ownership
 from jota.controllers.controller import Context, Controller
 from jota.controllers.views import Pod, PodClaim
@@ -28,6 +28,8 @@ POD_CLAIM = "resource.kubernetes.io/pod-claim-name"
 FINALIZER = "resource.kubernetes.io/delete-protection"
 MOST_CONSUMERS = 256
 _POD, _CLAIM = "pod:", "claim:"
+_LOOKED_AT = TEMPLATE | PLACED | DELETION | FINISHED | CLAIM_NAMES
+"""What of a pod counts for its claims."""
 
 
 def over(pod: Pod) -> bool:
@@ -105,7 +107,7 @@ class ResourceClaimController(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.pods = self.watch(PODS, self._keys_of_pod, when=_concerned, type=Pod)
+        self.pods = self.watch(PODS, self._keys_of_pod, when=_concerned, on=_LOOKED_AT, type=Pod)
         self.claims = self.watch(CLAIMS, self._keys_of_claim)
         self.templates = self.watch(TEMPLATES, self._keys_of_template)
         self.claims.add_index("owner", lambda c: [r["uid"] for r in c["metadata"].get("ownerReferences") or ()])

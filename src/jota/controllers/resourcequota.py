@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from jota.client.pods import PHASE, TEMPLATE
+from jota.client.pods import FINISHED, TEMPLATE
 from jota.controllers.controller import Context, Controller, Object, own
 from jota.controllers.views import Pod
 from jota.kinds.core import quota as rules
@@ -52,7 +52,7 @@ class ResourceQuotaController(Controller):
             lambda pod: self._quotas_in(pod.metadata.namespace),
             type=Pod,
             when=_uses_otherwise,
-            on=PHASE | TEMPLATE,
+            on=FINISHED | TEMPLATE,
         )
         self.watch(SERVICES, lambda service: self._quotas_in(service["metadata"]["namespace"]))
         self._known = {k.resource.group_resource: k.resource for k in KINDS if k.storage is None}

@@ -58,11 +58,16 @@ class TaintEvictionController(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.pods = self.watch(PODS, pod_key, when=_placed, on=PLACED | TEMPLATE, type=Pod)
+        self.pods = self.watch(PODS, pod_key, when=self._threatened, on=PLACED | TEMPLATE, type=Pod)
         self.pods.add_index("node", lambda p: [p.spec.nodeName] if p.spec.nodeName else [], on=PLACED)
         self.nodes = self.watch(NODES, self._pods_of, when=lambda old, new: _executing(old) != _executing(new))
         self.events = context.recorder("taint-eviction-controller")
         self._first_seen: dict[tuple[str, str], float] = {}
+
+    def _threatened(self, old: Pod | None, new: Pod | None) -> bool:
+        """The pod reached a node with taints that evict, or changed what it tolerates there. Of taints that come later the node's
+        own event tells."""
+        return _placed(old, new) and new is not None and bool(_executing(self.nodes.get(new.spec.nodeName)))
 
     def _pods_of(self, node: Object) -> Iterable[str]:
         return [p.key for p in self.pods.by_index("node", node["metadata"]["name"])]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from jota.client.informer import split_key
-from jota.client.pods import PHASE, TEMPLATE
+from jota.client.pods import FINISHED, TEMPLATE
 from jota.controllers.controller import Context, Controller, own
 from jota.controllers.statefulset_pods import PVCS
 from jota.controllers.views import Pod
@@ -70,7 +70,7 @@ class ClaimProtectionController(_Protection):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.pods = self.watch(PODS, lambda pod: pod.claims, when=_stopped_using, on=PHASE, type=Pod)
+        self.pods = self.watch(PODS, lambda pod: pod.claims, when=_stopped_using, on=FINISHED, type=Pod)
         self.pods.add_index("claim", lambda pod: pod.claims, on=TEMPLATE)
 
     async def used(self, obj: Object, key: str) -> bool:
