@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jota.controllers.replicaset import deletion_rank, plan, pod_from, status_of
-from jota.meta.resource import REPLICASETS
+from jota.client.client import Client
+from jota.client.inprocess import InProcess
+from jota.controllers.replicaset import (
+    ReplicaSetController,
+    deletion_rank,
+    plan,
+    pod_from,
+    status_of,
+)
+from jota.controllers.views import grouped
+from jota.meta.resource import PODS, REPLICASETS
+from jota.wire.message import Request, Response
 
 from .builders import NOW, pod, replica_set
+from .stories import Kubelet, running
 
 
 @pytest.mark.parametrize(
@@ -68,7 +81,7 @@ def test_status_counts_and_min_ready_seconds() -> None:
     owner["spec"]["minReadySeconds"] = 10
     labels = {"app": "web"}
     pods = [pod("a", ready=5, labels=labels), pod("b", ready=50, labels=labels), pod("c", ready=False)]
-    status, again = status_of(owner, pods, None, NOW)
+    status, again = status_of(owner, grouped(pods), None, NOW)
     counts = (status["replicas"], status["fullyLabeledReplicas"], status["readyReplicas"], status["availableReplicas"])
     assert counts == (3, 2, 2, 1)
     assert again == 5
@@ -91,3 +104,79 @@ def test_a_pod_carries_the_template_and_its_owner() -> None:
     assert made["metadata"]["ownerReferences"][0]["uid"] == "uid-rs"
     made["spec"]["containers"].clear()
     assert owner["spec"]["template"]["spec"]["containers"], "the cached template must not be shared"
+
+
+SHARED = {"app": "web"}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["Pending", "Running", "Succeeded"]),
+            st.sampled_from([False, 5, 50]),
+            st.booleans(),
+            st.sampled_from([SHARED, {"app": "web", "a": "b"}, {}]),
+        ),
+        max_size=9,
+    )
+)
+def test_a_look_at_groups_counts_as_a_look_at_each_pod(shapes: list[tuple[str, Any, bool, dict[str, str]]]) -> None:
+    owner = replica_set()
+    owner["spec"]["minReadySeconds"] = 10
+    pods = [
+        pod(f"p{n}", phase=phase, ready=ready, terminating=going, labels=labels)
+        for n, (phase, ready, going, labels) in enumerate(shapes)
+    ]
+    groups = grouped(pods)
+    assert sorted(p.metadata.name for group in groups for p in group) == sorted(p.metadata.name for p in pods)
+    active = [p for p in pods if p.active]
+    status, again = status_of(owner, [g for g in groups if g[0].active], None, NOW)
+    ready = [p for p in active if p.ready]
+    assert status["replicas"] == len(active)
+    assert status.get("readyReplicas", 0) == len(ready)
+    assert status.get("availableReplicas", 0) == sum(NOW - p.ready_since >= 10 for p in ready)
+    assert status.get("fullyLabeledReplicas", 0) == sum(
+        p.metadata.labels.get("app") == "web" for p in active if p.metadata.labels
+    )
+    assert again == (5 if any(NOW - p.ready_since == 5 for p in ready) else None)
+
+
+def counting(seen: list[Request]) -> Callable[[Client], Client]:
+    """A client whose requests are noted."""
+
+    def wrapped(client: Client) -> Client:
+        transport: Any = client.transport
+
+        async def handle(request: Request) -> Response:
+            seen.append(request)
+            answer: Response = await transport._handler(request)
+            return answer
+
+        return Client(InProcess(handle, transport._user))
+
+    return wrapped
+
+
+def test_a_thousand_pods_are_a_handful_of_requests_and_of_statuses() -> None:
+    async def story() -> None:
+        seen: list[Request] = []
+        async with running(ReplicaSetController, client=counting(seen)) as api:
+            kubelet = Kubelet(api)
+            body = {
+                "metadata": {"name": "web"},
+                "spec": {**replica_set(replicas=1000)["spec"], "selector": {"matchLabels": SHARED}},
+            }
+            body["spec"]["template"]["spec"]["containers"] = [{"name": "a", "image": "i"}]
+            await api.client.create(REPLICASETS, body, "ns")
+            await api.advance(1)
+            made = [r.times for r in seen if r.method == "POST" and r.path.endswith("/pods")]
+            assert len((await api.client.list(PODS, "ns"))["items"]) == 1000
+            assert len(made) <= 6, made
+            seen.clear()
+            await kubelet.tick()
+            await api.advance(1)
+            told = [r for r in seen if r.path.endswith("/web/status")]
+            assert (await api.client.get(REPLICASETS, "web", "ns"))["status"]["readyReplicas"] == 1000
+            assert len(told) <= 2, "what a thousand pods tell at one moment is told once"
+
+    asyncio.run(story())

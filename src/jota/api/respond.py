@@ -6,6 +6,7 @@ Objects from the store are joined bytes; only Tables and YAML need them decoded.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import orjson
@@ -28,6 +29,7 @@ WARNING_ITEM, WARNING_TOTAL = 256, 4096
 """Runes of one Warning and bytes of all: beyond the total, items are cut to the first (as upstream)."""
 
 
+@cache
 def metadata_head(version: str) -> bytes:
     return at_rest.head(f"meta.k8s.io/{version}", "PartialObjectMetadata")
 
@@ -86,9 +88,12 @@ def entry(call: Call, found: Entry, now: float, status: int = 200) -> Response:
 
 
 def entries(call: Call, found: list[Entry], status: int) -> Response:
-    """Live entries as the objects that they are: the answer to several requests in one."""
-    served = call.served
-    rendered = b",".join([served.render(one.value or b"", one.revision, served.head) for one in found])
+    """Live entries as the objects that they are, or their metadata: the answer to several requests in one."""
+    if call.accepted.form == "Metadata":
+        render, opening = at_rest.render_metadata, metadata_head(call.accepted.version)
+    else:
+        render, opening = call.served.render, call.served.head
+    rendered = b",".join([render(one.value or b"", one.revision, opening) for one in found])
     return encoded(call, b"[%b]" % rendered, status)
 
 

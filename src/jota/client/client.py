@@ -229,11 +229,11 @@ class Client:
     async def create_alike(
         self, resource: Resource, obj: Any, namespace: str, times: int, *, type: type[T]
     ) -> Sequence[T]:
-        """POST an object with a generateName of which `times` are wanted: those that were made in one go, which is one at
-        least; more when the server is in this process and knows what becomes of such a request."""
+        """POST an object with a generateName of which `times` are wanted: the metadata of those that were made in one go, which
+        is one at least; more when the server is in this process and knows what becomes of such a request."""
         body = obj if isinstance(obj, bytes) else orjson.dumps(obj)
         query = _query(fieldManager=self._manager)
-        reply = await self._do("POST", _path(resource, namespace), query, body, _JSON, times)
+        reply = await self._do("POST", _path(resource, namespace), query, body, _MADE, times)
         found: Sequence[T] = _decode(reply.body if reply.body[:1] == b"[" else b"[%b]" % reply.body, list[type])  # type: ignore[valid-type]
         return found
 
@@ -266,9 +266,11 @@ class Client:
     ) -> Object:
         """PATCH; `patch` is the document (a list of operations for "json"). An apply needs a `manager`.
 
-        Without `answer` the result is not decoded, and {} comes back."""
+        Without `answer` no more than metadata is asked for, which is not decoded, and {} comes back."""
         query = _query(fieldManager=manager or self._manager, force="true" if force else "")
-        headers = {"content-type": PATCH_TYPES[type]}
+        headers = (
+            {"content-type": PATCH_TYPES[type]} if answer else {"content-type": PATCH_TYPES[type], "accept": METADATA}
+        )
         path = _path(resource, namespace, name, subresource)
         reply = await self._do("PATCH", path, query, orjson.dumps(patch), headers)
         return _decode(reply.body) if answer else {}
@@ -387,6 +389,7 @@ class Client:
 
 
 _JSON = {"content-type": "application/json"}
+_MADE = {**_JSON, "accept": METADATA}
 _is_safe = re.compile(r"[A-Za-z0-9.:_~-]*").fullmatch
 
 

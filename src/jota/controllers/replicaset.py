@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, ClassVar
 
 import msgspec
@@ -21,7 +22,7 @@ import orjson
 from jota.client.pods import OWNERS
 from jota.controllers import claim, conditions, podclaim
 from jota.controllers.controller import Context, Controller, own
-from jota.controllers.views import Pod, alike, are_ready, controlled_by, mine_or_nobodys
+from jota.controllers.views import Pod, alike, controlled_by, grouped, mine_or_nobodys
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODS, REPLICASETS, Resource
 from jota.meta.selectors import LabelSelector, from_map, from_object
@@ -31,6 +32,10 @@ Object = dict[str, Any]
 REPLICATIONCONTROLLERS = Resource("", "v1", "replicationcontrollers", "ReplicationController")
 BURST = 500
 """Pods created or deleted in one reconcile, at most (upstream's BurstReplicas)."""
+AT_ONCE = 256
+"""Pods made by one request, at most: others want their turn."""
+REST_PER_POD = 20e-6
+"""Seconds of rest after a look at a set: the more pods it has, the longer are their events gathered for the next."""
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
@@ -84,18 +89,18 @@ def _magnitude(age: float) -> int:
 
 
 def status_of(
-    owner: Object, active: list[Pod], failure: tuple[str, str] | None, now: float, terminating: int | None = None
+    owner: Object, active: list[list[Pod]], failure: tuple[str, str] | None, now: float, terminating: int | None = None
 ) -> tuple[Object, float | None]:
     """(the status as it should be, seconds until a ready pod becomes available or None).
 
-    `failure` is (reason, message) of a create or delete that failed just now; None clears the condition. `terminating`:
-    pods on their way out; None for kinds that do not tell.
+    `active` are `grouped`. `failure` is (reason, message) of a create or delete that failed just now; None clears the condition.
+    `terminating`: pods on their way out; None for kinds that do not tell.
     """
     template = (owner["spec"].get("template") or {}).get("metadata") or {}
     labels: dict[str, str] = template.get("labels") or {}
     minimum = owner["spec"].get("minReadySeconds") or 0
-    ready = are_ready(active)
-    waits = [pod.ready_since + minimum - now for pod in ready] if minimum else []
+    ready = [group for group in active if group[0].ready]
+    waits = {id(group): group[0].ready_since + minimum - now if minimum else 0.0 for group in ready}
     old = owner.get("status") or {}
     conds = old.get("conditions") or []
     if failure is not None:
@@ -105,10 +110,10 @@ def status_of(
     else:
         conds = conditions.without(conds, "ReplicaFailure")
     counts = {
-        "replicas": len(active),
-        "fullyLabeledReplicas": _labelled(active, labels),
-        "readyReplicas": len(ready),
-        "availableReplicas": sum(wait <= 0 for wait in waits) if minimum else len(ready),
+        "replicas": _size(active),
+        "fullyLabeledReplicas": _size(g for g in active if labels.items() <= (g[0].metadata.labels or {}).items()),
+        "readyReplicas": _size(ready),
+        "availableReplicas": _size(g for g in ready if waits[id(g)] <= 0),
     }
     status: Object = {k: v for k, v in counts.items() if v or k == "replicas"}
     if terminating is not None:
@@ -116,15 +121,12 @@ def status_of(
     status["observedGeneration"] = owner["metadata"].get("generation", 0)
     if conds:
         status["conditions"] = conds
-    pending = [wait for wait in waits if wait > 0]
+    pending = [wait for wait in waits.values() if wait > 0]
     return status, (min(pending) if pending else None)
 
 
-def _labelled(pods: list[Pod], labels: dict[str, str]) -> int:
-    """How many have all of the template's labels."""
-    sets = Counter(id(pod.metadata.labels) for pod in pods)
-    shared = {id(pod.metadata.labels): pod.metadata.labels or {} for pod in pods}
-    return sum(n for key, n in sets.items() if labels.items() <= shared[key].items())
+def _size(groups: Iterable[list[Pod]]) -> int:
+    return sum(map(len, groups))
 
 
 def pod_from(owner: Object, resource: Resource) -> Object:
@@ -192,14 +194,15 @@ class ReplicaSetController(Controller):
             self._deleted.pop(key, None)
             self._ending.pop(key, None)
             return None
-        active, leaving = await self._claim(key, owner)
+        groups, leaving = await self._claim(key, owner)
+        active = [*chain.from_iterable(groups)]
         shrinks = len(active) > owner["spec"].get("replicas", 1)
         decided = plan(owner, active, self._related(owner) if shrinks else (), self.clock.now())
         if self._ending.get(key) == owner["metadata"]["uid"]:
             decided = Plan(delete=decided.delete)
         failure = await self._create(key, owner, decided.create) or await self._delete(key, owner, decided.delete)
         told = leaving if self.tells_terminating else None
-        status, again = status_of(owner, active, failure[:2] if failure else None, self.clock.now(), told)
+        status, again = status_of(owner, groups, failure[:2] if failure else None, self.clock.now(), told)
         if status != owner.get("status"):
             changed = {**owner, "status": status}
             self.wrote(key, self.sets, await self.client.update(self.resource, changed, "status"))
@@ -208,20 +211,25 @@ class ReplicaSetController(Controller):
         more = max(decided.create, len(decided.delete)) >= BURST and key not in self._ending
         return 0.0 if more else again
 
-    async def _claim(self, key: str, owner: Object) -> tuple[list[Pod], int]:
-        """(the active pods, with those adopted just now; how many more are on their way out)."""
+    def rest(self, key: str, took: float) -> float:
+        owner = self.sets.get(key)
+        rest = REST_PER_POD * owner["spec"].get("replicas", 1) if owner is not None else 0.0
+        return max(super().rest(key, took), rest if rest > self.cheap else 0.0)
+
+    async def _claim(self, key: str, owner: Object) -> tuple[list[list[Pod]], int]:
+        """(the active pods, `grouped`, with those adopted just now; how many more are on their way out)."""
         namespace, uid = owner["metadata"]["namespace"], owner["metadata"]["uid"]
-        here, leaving = podclaim.living(self.pods.by_index("controller", uid))
+        here, leaving = podclaim.living(grouped(self.pods.by_index("controller", uid)))
         if gone := self._deleted.get(key):
-            gone &= {p.metadata.uid for p in here}
-            here = [p for p in here if p.metadata.uid not in gone]
+            gone &= {p.metadata.uid for group in here for p in group}
+            here = grouped(p for group in here for p in group if p.metadata.uid not in gone)
             leaving += len(gone)
-        here += [p for p in self.pods.by_index("controller", f"orphans of {namespace}") if p.active]
-        found = podclaim.plan(owner, self.selector(owner), here)
-        adopted = [c.item for c in found.adopt]
+        here += podclaim.living(grouped(self.pods.by_index("controller", f"orphans of {namespace}")))[0]
+        settled, found = podclaim.sift(owner, self.selector(owner), here)
         for patched in await claim.apply(self.client, PODS, self.resource, owner, found):
             self.wrote(key, self.pods, patched)
-        return found.owned + [p for p in adopted if any(c.item is p for c in found.adopt)], leaving
+        # after `apply`, which takes out of `adopt` what must not be adopted
+        return settled + grouped([*found.owned, *(c.item for c in found.adopt)]), leaving
 
     def _related(self, owner: Object) -> list[Pod]:
         """Active pods of all sets that have this one's controller (a deployment's other revisions), or of this one alone."""
@@ -234,26 +242,23 @@ class ReplicaSetController(Controller):
         return [p for uid in uids for p in self.pods.by_index("controller", uid) if p.active]
 
     async def _create(self, key: str, owner: Object, count: int) -> tuple[str, str, Exception] | None:
-        """Create in batches of 1, 2, 4, ...: a template that cannot work fails once, not `count` times."""
+        """In one go those of which the server knows what becomes of them; as long as it does not, in batches of 1, 2, 4, ...:
+        a template that cannot work fails once, not `count` times."""
         batch, body = 1, orjson.dumps(pod_from(owner, self.resource)) if count > 0 else b""
         while count > 0:
-            wanted = min(batch, count)
-            error = await self._create_batch(key, owner, body, wanted)
-            if error is not None:
+            try:
+                made = await self._create_some(key, owner, body, min(count, AT_ONCE))
+            except (ApiError, ConnectionError, TimeoutError) as error:
                 return self._create_failed(owner, error)
-            count -= wanted
+            if made == 1:
+                each = [self._create_some(key, owner, body, 1) for _ in range(min(batch, count) - 1)]
+                results = await asyncio.gather(*each, return_exceptions=True)
+                if failed := [r for r in results if isinstance(r, BaseException)]:
+                    return self._create_failed(owner, failed[0])
+                made += len(results)
+            count -= made
             batch *= 2
         return None
-
-    async def _create_batch(self, key: str, owner: Object, body: bytes, wanted: int) -> BaseException | None:
-        """In one go as far as the server can, the others each by itself. An error, if there was any."""
-        try:
-            rest = wanted - await self._create_some(key, owner, body, wanted)
-        except (ApiError, ConnectionError, TimeoutError) as error:
-            return error
-        each = (self._create_some(key, owner, body, 1) for _ in range(rest))
-        results = await asyncio.gather(*each, return_exceptions=True)
-        return next((r for r in results if isinstance(r, BaseException)), None)
 
     async def _create_some(self, key: str, owner: Object, body: bytes, times: int) -> int:
         """How many there are now."""
