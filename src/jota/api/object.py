@@ -182,13 +182,14 @@ def _decoder(type: Any) -> msgspec.json.Decoder[Any]:
 
 
 def _selectable_part(entry: Entry, kind: Kind) -> Object:
-    """The object as far as fields are selected by: its name and namespace (managedFields are half of many objects) and,
-    of the rest, what `Kind.selected_from` names; all of it without one."""
+    """The object as far as fields are selected by: what `Kind.selected_from` names or, without one, all but its metadata, of
+    which there are only name and namespace (managedFields are half of many objects)."""
     value = entry.value or b"{}\n"
     rest = b"{" + value[value.index(NEWLINE) + 2 :] + b"}"
     try:
         obj: Object = orjson.loads(rest) if kind.selected_from is None else _decoder(kind.selected_from).decode(rest)
     except msgspec.ValidationError:  # an old or foreign writer left another type there
         obj = orjson.loads(rest)
-    obj["metadata"] = {name: named(entry.key, kind.resource, f"metadata.{name}") for name in ("name", "namespace")}
+    if kind.selected_from is None:
+        obj["metadata"] = {name: named(entry.key, kind.resource, f"metadata.{name}") for name in ("name", "namespace")}
     return obj

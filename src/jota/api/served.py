@@ -6,7 +6,6 @@ Built once per resource, for built-in kinds at start and for custom resources wh
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from jota.api import object as at_rest
@@ -192,13 +191,18 @@ class Selection:
             return False
         if self._fields is None:
             return True
-        return self._fields.matches(self._reader(entry))
+        served = self._served
+        if served.converted:
+            return self._fields.matches(self._reader(entry))
+        kind = served.kind
+        for field, op, value in self._fields.requirements:  # noqa: SIM110 - at every event of a kubelet's watch
+            if (at_rest.field(entry, kind, field) == value) != (op == "="):
+                return False
+        return True
 
     def _reader(self, entry: Entry) -> Callable[[str], str]:
-        """Field -> its value in this version of the object."""
+        """Field -> its value in this version of an object that is kept in another."""
         served, kind = self._served, self._served.kind
-        if not served.converted:
-            return partial(at_rest.field, entry, kind)
         obj = served.decode(entry.value or b"", entry.revision)
         return lambda field: (
             kind.selectable[field](obj)
