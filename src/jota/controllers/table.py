@@ -122,11 +122,13 @@ async def run_controllers(
     stop: asyncio.Event,
     *,
     random: Random | None = None,
+    informers: Informers | None = None,
     controllers: Sequence[Callable[[Context], Controller]] = CONTROLLERS,
 ) -> None:
-    """Run them until `stop` is set (or this is cancelled). A failing reconcile stays inside its own key."""
+    """Run them until `stop` is set (or this is cancelled), and with them the `informers` that they share with others. A
+    failing reconcile stays inside its own key."""
     random = random or Random()
-    context = Context(client, clock, config, Informers(client, clock, random), random)
+    context = Context(client, clock, config, informers or Informers(client, clock, random), random)
     made = [make(context) for make in controllers]
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(context.informers.run(), name="informers")]

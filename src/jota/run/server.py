@@ -102,6 +102,7 @@ async def serve(
     client = Client(InProcess(api.handle, COMPONENT))
     api.metrics.more.append(client.caches.text)
     await _publish(instance, material, client, clock, advertised)
+    informers = Informers(client, clock)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -114,10 +115,13 @@ async def serve(
                         clock,
                         _controller_config(instance, material),
                         stop,
+                        informers=informers,
                         controllers=controllers(api.config.serves),
                     )
                 ),
-                tasks.create_task(Scheduler(client, clock=clock, random=Random(), settings=scheduling).run()),
+                tasks.create_task(
+                    Scheduler(client, clock=clock, random=Random(), settings=scheduling, informers=informers).run()
+                ),
                 tasks.create_task(run_compactor(store, clock)),
                 tasks.create_task(_bound_log(clock)),
                 tasks.create_task(run_collector(clock, lambda: api.metrics.answered)),

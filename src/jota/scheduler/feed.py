@@ -16,6 +16,7 @@ import msgspec
 from jota.aio.clock import Clock
 from jota.client.client import Client
 from jota.client.informer import Informer
+from jota.client.informers import Informers
 from jota.meta.resource import NAMESPACES, NODES, PODS
 from jota.scheduler.pod import Pod
 from jota.scheduler.preemption import Budget
@@ -42,10 +43,21 @@ class Listener(Protocol):
 
 
 class Feed:
-    def __init__(self, client: Client, nodes: Snapshot, listener: Listener, *, clock: Clock, random: Random) -> None:
+    def __init__(
+        self,
+        client: Client,
+        nodes: Snapshot,
+        listener: Listener,
+        *,
+        clock: Clock,
+        random: Random,
+        shared: Informers | None = None,
+    ) -> None:
+        """`shared` are run by somebody else."""
         self._nodes, self._listener = nodes, listener
         made: Callable[..., Informer[Any]] = partial(Informer, client, clock=clock, random=random)
-        self._pods: Informer[Pod] = made(PODS, type=Pod)
+        self._pods: Informer[Pod] = made(PODS, type=Pod) if shared is None else shared.of(PODS, type=Pod)
+        self._shares = shared is not None
         self._budgets: Informer[Budget] = made(BUDGETS, type=Budget)
         node_informer: Informer[Node] = made(NODES, type=Node)
         storage = nodes.storage
@@ -68,7 +80,8 @@ class Feed:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             for informer in self._informers:
-                tasks.create_task(informer.run())
+                if informer is not self._pods or not self._shares:
+                    tasks.create_task(informer.run())
 
     async def synced(self) -> None:
         for informer in self._informers:

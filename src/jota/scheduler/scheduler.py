@@ -21,6 +21,7 @@ from jota.aio.clock import Clock
 from jota.aio.waiting import wait_event
 from jota.client.client import Client
 from jota.client.events import EventRecorder
+from jota.client.informers import Informers
 from jota.meta.errors import ApiError
 from jota.meta.resource import BINDINGS, PODS
 from jota.scheduler import preemption
@@ -56,7 +57,16 @@ _ANYTHING = "*"
 
 
 class Scheduler:
-    def __init__(self, client: Client, *, clock: Clock, random: Random, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        clock: Clock,
+        random: Random,
+        settings: Settings | None = None,
+        informers: Informers | None = None,
+    ) -> None:
+        """`informers` are those of others in this process, who run them: a cache of all pods is kept once."""
         settings = settings or Settings()
         self._client, self._clock, self._random = client, clock, random
         self._nodes = Snapshot()
@@ -85,7 +95,7 @@ class Scheduler:
         self._events = {p.name: EventRecorder(client, clock, p.name) for p in settings.profiles}
         self._reporter = Reporter(client, clock, self._events)
         self._volumes = VolumeBinder(client, self._nodes, clock)
-        self._feed = Feed(client, self._nodes, self, clock=clock, random=random)
+        self._feed = Feed(client, self._nodes, self, clock=clock, random=random, shared=informers)
         self._devices = DeviceBinder(client, self._nodes)
         self._device_feed = DeviceFeed(
             client, self._nodes.devices, stir=self.stir, admit=self._admit, clock=clock, random=random
