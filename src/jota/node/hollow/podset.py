@@ -25,7 +25,7 @@ from jota.node.hollow.status import patch_for
 
 log = logging.getLogger(__name__)
 
-CONCURRENT = 32
+CONCURRENT = 64
 """Requests in flight: enough to fill a commit of the store, few enough to keep connections open."""
 
 
