@@ -227,7 +227,8 @@ def _moved(old: Pod | None, new: Pod | None) -> bool:
     """Whether a pod with claims came to a node, ended, or went."""
     if old is not None and new is not None and old.spec.nodeName == new.spec.nodeName and old.finished == new.finished:
         return False
-    return any(pod is not None and pod.claims for pod in (old, new))
+    pod = new or old  # both have the same volumes
+    return pod is not None and bool(pod.claims)
 
 
 def _node_moved(old: Object | None, new: Object | None) -> bool:

@@ -24,9 +24,9 @@ from jota.client.informer import Informer
 from jota.controllers.controller import Context, Controller
 from jota.controllers.discovery import Discovery, discover
 from jota.controllers.ownergraph import FOREGROUND, ORPHAN, Node, Owned, OwnerGraph
-from jota.controllers.views import OwnerReference, Pod
+from jota.controllers.views import Lease, OwnerReference, Pod
 from jota.meta.errors import ApiError
-from jota.meta.resource import PODS, Resource
+from jota.meta.resource import LEASES, PODS, Resource
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
@@ -37,6 +37,8 @@ FILL_SECONDS = 30.0
 ABSENT_REMEMBERED = 500
 _IGNORED = frozenset({("", "events"), ("events.k8s.io", "events")})
 """They have no owners, and there are many."""
+_SHARED: dict[Resource, Any] = {PODS: Pod, LEASES: Lease}
+"""What changes most often: of these the collector reads the one cache that others have, too."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -123,8 +125,8 @@ class GarbageCollector(Controller):
         wanted = {r for r in found.with_verbs("list", "watch", "delete") if (r.group, r.plural) not in _IGNORED}
         fresh = wanted - self._caches.keys()
         for resource in fresh:
-            if resource == PODS:  # the one cache of them that everybody reads
-                cache: Informer[Any] = self.context.informers.of(resource, type=Pod)
+            if (shared := _SHARED.get(resource)) is not None:
+                cache: Informer[Any] = self.context.informers.of(resource, type=shared)
             else:
                 cache = self.context.informers.of(resource, type=Owned, metadata=True)
             self._caches[resource] = cache
@@ -134,12 +136,12 @@ class GarbageCollector(Controller):
         for resource in self._caches.keys() - wanted:
             if resource.api_version not in found.failed:
                 cache = self._caches.pop(resource)
-                if resource != PODS:
+                if resource not in _SHARED:
                     self.context.informers.drop(cache)
                 self._look(self.graph.drop(resource))
 
     def _handler(self, resource: Resource) -> Any:
-        def changed(old: Owned | Pod | None, new: Owned | Pod | None) -> None:
+        def changed(old: Owned | Pod | Lease | None, new: Owned | Pod | Lease | None) -> None:
             look = self.graph.change(resource, old.metadata if old else None, new.metadata if new else None)
             if look:
                 self._look(uid for uid in look if not self._is_kept(uid))

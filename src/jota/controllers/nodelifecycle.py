@@ -12,14 +12,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import msgspec
-
 from jota.aio.clock import rfc3339
 from jota.client.informer import split_key
 from jota.client.pods import PLACED
 from jota.controllers import conditions
 from jota.controllers.controller import Context, Controller, ControllerConfig, own
-from jota.controllers.views import Pod
+from jota.controllers.views import Lease, Pod
 from jota.controllers.zones import Zones, zone_of
 from jota.meta.errors import ApiError
 from jota.meta.resource import LEASES, NODES, PODS
@@ -38,20 +36,6 @@ _PRESSURE = {
     ("NetworkUnavailable", "True"): "node.kubernetes.io/network-unavailable",
 }
 _OURS = {NOT_READY, UNREACHABLE, "node.kubernetes.io/unschedulable", *_PRESSURE.values()}
-
-
-class _LeaseSpec(msgspec.Struct, gc=False):
-    renewTime: str | None = None
-
-
-class _LeaseMeta(msgspec.Struct, gc=False):
-    name: str
-    namespace: str = ""
-
-
-class Lease(msgspec.Struct, gc=False):
-    metadata: _LeaseMeta
-    spec: _LeaseSpec | None = None
 
 
 @dataclass(slots=True, frozen=True)

@@ -58,7 +58,7 @@ class ResourceQuotaController(Controller):
         self._known = {k.resource.group_resource: k.resource for k in KINDS if k.storage is None}
 
     def _quotas_in(self, namespace: str) -> Iterable[str]:
-        return [own(q)[0] for q in self.quotas.by_index("namespace", namespace)]
+        return [own(q)[0] for q in self.quotas.by_index("namespace", namespace)] if len(self.quotas) else ()
 
     async def reconcile(self, key: str) -> float | None:
         quota = self.quotas.get(key)

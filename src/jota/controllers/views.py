@@ -27,6 +27,17 @@ class Partial(msgspec.Struct, gc=False):
     kind: str = ""
 
 
+class LeaseSpec(msgspec.Struct, gc=False):
+    renewTime: str | None = None
+
+
+class Lease(msgspec.Struct, gc=False):
+    """A Lease: each node renews its own every ten seconds."""
+
+    metadata: ObjectMeta
+    spec: LeaseSpec | None = None
+
+
 def grouped(pods: Iterable[Pod]) -> list[list[Pod]]:
     """The same pods; those stand together that share labels, owners, conditions and phase and whether they are being deleted.
     Ten thousand pods of one set are some tens of groups, and a look at the first of a group is one at all of them."""

@@ -26,7 +26,8 @@ from jota.node.volumes.persistent import LOCAL_ROOT
 
 log = logging.getLogger(__name__)
 
-CONCURRENT = 16
+CONCURRENT = 64
+"""Requests in flight: the renewals of one tick of a large fleet are one commit of the store."""
 _TICK = 0.1
 _LEASE_NAMESPACE = "kube-node-lease"
 _CALM = {"MemoryPressure": False, "DiskPressure": False, "PIDPressure": False}

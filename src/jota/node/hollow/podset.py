@@ -26,7 +26,7 @@ from jota.node.hollow.status import patch_for
 log = logging.getLogger(__name__)
 
 CONCURRENT = 64
-"""Requests in flight: enough to fill a commit of the store, few enough to keep connections open."""
+"""Requests in flight: enough to fill a commit of the store while the next one gathers, few enough to keep connections open."""
 
 
 class PodSet:
