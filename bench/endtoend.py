@@ -18,7 +18,7 @@ NODES, PODS = 5_000, 10_000
 _PATIENCE = 180.0
 _WHY = (
     "one Python process on one core handles, for every pod, three durable writes (create, bind, status), three events to "
-    "each of three caches and a watcher, the placing and the set's counting, and 500 heartbeats a second beside them; the "
+    "a cache and a watcher, the placing and the set's counting, and 500 heartbeats a second beside them; the "
     "status patch with its field owners is the dearest part. Field owners kept by shape, and controllers in a process of "
     "their own on a machine with more cores would mend it"
 )
