@@ -86,6 +86,46 @@ def test_the_dependents_of_one_owner_go_together(policy: str) -> None:
     asyncio.run(story())
 
 
+def test_who_has_all_owners_is_not_queued_and_who_loses_one_is_looked_at() -> None:
+    looked: list[str] = []
+
+    class Watched(GarbageCollector):
+        async def reconcile(self, key: str) -> float | None:
+            node = self.graph.get(key)
+            looked.append(node.meta.name if node is not None else key)
+            return await super().reconcile(key)
+
+    async def story() -> None:
+        async with running(Watched) as api:
+            references: list[dict[str, Any]] = []
+            for name in ("one", "two"):
+                made = await api.client.create(CONFIGMAPS, {"metadata": {"name": name, "namespace": "ns"}})
+                reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": made["metadata"]["uid"]}
+                references.append(reference)
+            await api.settle()
+            looked.clear()
+
+            async def depend(name: str, *owners: dict[str, Any]) -> None:
+                meta = {"name": name, "namespace": "ns", "ownerReferences": list(owners)}
+                await api.client.create(CONFIGMAPS, {"metadata": meta})
+                await api.settle()
+
+            await depend("content", *references)
+            assert looked == []
+            await depend("misled", {**references[0], "name": "another"})
+            assert looked == ["misled"], "a reference that points elsewhere keeps nobody"
+            assert not await exists(api, CONFIGMAPS, "misled", "ns")
+            await api.client.delete(CONFIGMAPS, "one", "ns")
+            await api.advance(1)
+            left = await api.client.get(CONFIGMAPS, "content", "ns")
+            assert [r["name"] for r in left["metadata"]["ownerReferences"]] == ["two"]
+            await api.client.delete(CONFIGMAPS, "two", "ns")
+            await api.advance(1)
+            assert not await exists(api, CONFIGMAPS, "content", "ns")
+
+    asyncio.run(story())
+
+
 def test_pods_of_a_vanished_node_go_some_at_a_time_and_one_that_is_kept_keeps_no_other() -> None:
     slow = Slow()
 

@@ -16,7 +16,7 @@ from jota.controllers import nodeipam, podgc, tainteviction
 from jota.controllers.controller import ControllerConfig
 from jota.controllers.nodelifecycle import Heartbeat, heard
 from jota.controllers.nodelifecycle import plan as judge
-from jota.meta.resource import EVENTS, NAMESPACES, SECRETS
+from jota.meta.resource import EVENTS, NAMESPACES, NODES, PODS, SECRETS
 
 from .builders import NOW, pod
 from .stories import exists, names, running
@@ -67,6 +67,35 @@ def test_dual_stack_gives_a_part_of_each() -> None:
 )
 def test_when_a_pod_must_go(tolerations: list[dict[str, Any]], goes: float | None) -> None:
     assert tainteviction.plan(pod(tolerations=tolerations), [UNREACHABLE], NOW) == goes
+
+
+def test_pods_are_evicted_whether_the_taint_or_the_pod_comes_first_and_others_are_not_looked_at() -> None:
+    async def story() -> None:
+        looked: list[str] = []
+
+        class Watched(tainteviction.TaintEvictionController):
+            async def reconcile(self, key: str) -> float | None:
+                looked.append(key)
+                return await super().reconcile(key)
+
+        async with running(Watched) as api:
+            taints = [{"key": "k", "effect": "NoExecute"}]
+            for name, spec in (("calm", {}), ("sick", {"taints": taints}), ("falls", {})):
+                await api.client.create(NODES, {"metadata": {"name": name}, "spec": spec})
+            await api.settle()
+            for node in ("calm", "sick", "falls"):
+                spec = {"containers": [{"name": "c", "image": "i"}], "nodeName": node}
+                await api.client.create(PODS, {"metadata": {"name": f"on-{node}"}, "spec": spec}, "ns")
+            await api.settle()
+            assert looked == ["ns/on-sick"], "nothing threatens the others"
+            await api.client.patch(NODES, "falls", "", {"spec": {"taints": taints}})
+            await api.advance(1)
+            pods = (await api.client.list(PODS, "ns"))["items"]
+            going = {p["metadata"]["name"] for p in pods if "deletionTimestamp" in p["metadata"]}
+            assert going == {"on-sick", "on-falls"}
+            assert "ns/on-calm" not in looked
+
+    asyncio.run(story())
 
 
 def test_a_taint_that_only_keeps_new_pods_away_evicts_nobody() -> None:

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
+from jota.client.informers import Informers
+from jota.client.pods import Pod
 from jota.meta.resource import EVENTS, NODES, PODS, SERVICEACCOUNTS
 from jota.scheduler.scheduler import Scheduler
 from jota.testing.cluster import ApiServer
@@ -69,6 +71,33 @@ def test_pods_spread_over_nodes_and_are_bound() -> None:
                 e["reason"] == "Scheduled" and e["message"].startswith("Successfully assigned default/p")
                 for e in events["items"]
             )
+
+    asyncio.run(story())
+
+
+def test_the_cache_of_pods_is_that_of_others_in_the_process() -> None:
+    async def story() -> None:
+        async with ApiServer() as api, asyncio.TaskGroup() as tasks:
+            await add_node(api, node("a"))
+            await api.client.create(SERVICEACCOUNTS, ACCOUNT, "default")
+            informers = Informers(api.client, api.clock, Random(1))
+            pods = informers.of(PODS, type=Pod)
+            scheduler = Scheduler(api.client, clock=api.clock, random=Random(1), informers=informers)
+            loops = [tasks.create_task(scheduler.run())]
+            await api.settle()
+            await api.client.create(PODS, pod("early"), "default")
+            await api.advance(1)
+            assert await where(api) == {"early": ""}, (
+                "who shares a cache does not run it, and decides nothing before it is whole"
+            )
+            loops.append(tasks.create_task(informers.run()))
+            await api.settle()
+            await api.client.create(PODS, pod("late"), "default")
+            await api.advance(1)
+            assert await where(api) == {"early": "a", "late": "a"}
+            assert {key: p.spec.nodeName for key, p in pods.items()} == {"default/early": "a", "default/late": "a"}
+            for loop in loops:
+                loop.cancel()
 
     asyncio.run(story())
 
