@@ -61,11 +61,14 @@ class EventRecorder:
 
     def event(self, obj: dict[str, Any], type: str, reason: str, message: str, field_path: str = "") -> None:
         """Queue an event about `obj` (an object, or an ObjectReference dict). `type`: Normal | Warning."""
+        if len(self._queue) >= QUEUE:
+            self.dropped += 1
+            return
         reference = reference_to(obj)
         if field_path:
             reference["fieldPath"] = field_path
         now = self.clock.now()
-        if len(self._queue) >= QUEUE or not self._admit(reference, now):
+        if not self._admit(reference, now):
             self.dropped += 1
             return
         self._queue.append((reference, type, reason, message[:MESSAGE_LIMIT], now))
