@@ -31,6 +31,7 @@ from jota.wire.message import Alike, Peer, Request, Response
 
 Object = dict[str, Any]
 ADA = User("ada", groups=("system:authenticated",))
+MASTER = User("root", groups=("system:masters",))
 CM = "/api/v1/namespaces/default/configmaps"
 RBAC = "rbac.authorization.k8s.io"
 
@@ -121,6 +122,16 @@ async def test_namespaces_and_subresources_are_lanes_of_their_own(server: Server
     await server.let("sub", resources=["pods/log", "pods/status"])
     assert await server.code(url=pods.format("default", "/status")) == 404
     assert await server.code(url=pods.format("default", "/log")) == 404
+
+
+@story
+async def test_what_follows_a_subresource_is_no_such_subresource(server: Server) -> None:
+    spec = {"containers": [{"name": "c", "image": "x"}]}
+    await server.client.create(PODS, {"metadata": {"name": "p"}, "spec": spec}, "default")
+    status = "/api/v1/namespaces/default/pods/p/status"
+    for _ in range(2):
+        assert [await server.code(url=url, user=MASTER) for url in (status, f"{status}/x", status)] == [200, 404, 200]
+    assert path.parse("GET", status, {}).kin is not path.parse("GET", f"{status}/x", {}).kin
 
 
 @story

@@ -41,7 +41,7 @@ class Target(Struct, eq=False):
     rest: str = ""
     """What follows the subresource ("/x/y" of .../proxy/x/y), still percent-encoded; "" when nothing follows."""
     kin: Target | None = None
-    """One for all targets that differ in path, name and rest alone; nobody changes it. None: no resource."""
+    """One for all that differ in what their name is, or their rest, but not in having one; nobody changes it. None: no resource."""
 
     def named(self, path: str, name: str) -> Target:
         """The target of this kin; it has no rest."""
@@ -125,9 +125,9 @@ def _remember(known: dict[tuple[str, str], Target], key: tuple[str, str], kin: T
 
 def _with_kin(target: Target) -> Target:
     if target.resource:
-        named = "named" if target.name else ""
+        form = ("named" if target.name else "") + ("rest" if target.rest else "")
         what = (target.resource, target.subresource, target.group, target.version)
-        key = (target.verb, target.namespace, named, *what)
+        key = (target.verb, target.namespace, form, *what)
         target.kin = _kin.get(key)
         if target.kin is None:
             if len(_kin) >= _MOST_KNOWN:
