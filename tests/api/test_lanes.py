@@ -389,6 +389,17 @@ async def test_impersonation_and_its_permission_are_looked_at_each_time(server: 
 
 
 @story
+async def test_a_token_among_sub_protocols_is_taken_out_each_time(server: Server) -> None:
+    der, alike = certificate(server, "root", "system:masters"), Alike()
+    for _ in range(3):
+        headers = {"sec-websocket-protocol": "base64url.bearer.authorization.k8s.io.dG9rZW4"}
+        request = Request("GET", f"{CM}/c", headers=headers, peer=Peer("", 0, der), alike=alike)
+        assert (await server.api.handle(request)).status == 200
+        assert headers == {}
+    assert alike.caller is None
+
+
+@story
 async def test_tokens_and_strangers_are_looked_at_each_time(server: Server) -> None:
     data = {"token-id": "abcdef", "token-secret": "0123456789abcdef", "usage-bootstrap-authentication": "true"}
     secret = {

@@ -202,14 +202,15 @@ class Caller:
 
 async def _who(api: Api, request: Request, trail: Trail | None) -> User:
     """Authentication and impersonation: as whom to go on. A preset user (in-process transport) is trusted."""
+    until = 0.0
+    if request.alike is not None and request.user is None and isinstance(api.authenticator, Authentication):
+        until = api.authenticator.lasts(request)  # now: to authenticate may take something out of the headers
     real = user = request.user or await _authenticate(api, request)
     try:
         if impersonation.asked(request):
             user = await impersonation.impersonate(api.authorizer, user, request)
-        elif request.alike is not None and request.user is None and isinstance(api.authenticator, Authentication):
-            until = api.authenticator.lasts(request)
-            if until:
-                request.alike.caller = Caller(user, until)
+        elif request.alike is not None and until:
+            request.alike.caller = Caller(user, until)
     finally:
         if trail is not None:
             trail.known(real, user)

@@ -87,14 +87,14 @@ class Authentication:
         return ANONYMOUS if self._anonymous.admits(request.path) else None
 
     def lasts(self, request: Request) -> float:
-        """Until when (epoch seconds) the user of a request that was just let in is also that of all that are `alike`: that of a
-        certificate, until it expires. Tokens and what front proxies say are judged each time: 0."""
+        """Until when (epoch seconds) the user of this request, if it is let in, is also that of all that are `alike`: that of a
+        certificate, until it expires. Tokens and what front proxies say are judged each time: 0. Raises ApiError 401."""
         certificate = request.peer.certificate
         if certificate is None or "sec-websocket-protocol" in request.headers:
             return 0.0
         if self.front_proxies is not None and self.front_proxies.proxy_name(certificate) is not None:
             return 0.0
-        return self._ends.get(certificate, 0.0)
+        return self._end(certificate)
 
     async def by_token(self, token: str, audiences: tuple[str, ...] = ()) -> Found:
         """(user, matched audiences) of a bearer token. Raises ApiError 401."""
@@ -123,13 +123,16 @@ class Authentication:
 
     def _check_time(self, der: bytes) -> None:
         """TLS looked when the connection began, which may be long ago. Raises ApiError 401."""
+        if self._clock.now() > self._end(der):
+            raise unauthorized("Unauthorized: the client certificate has expired")
+
+    def _end(self, der: bytes) -> float:
         ends = self._ends.get(der)
         if ends is None:
             ends = self._ends[der] = expiry_of(der)
             if len(self._ends) > _MOST_CERTIFICATES:
                 self._ends.popitem(last=False)
-        if self._clock.now() > ends:
-            raise unauthorized("Unauthorized: the client certificate has expired")
+        return ends
 
     def _by_certificate(self, der: bytes) -> User:
         user = self._certificates.get(der)
