@@ -41,7 +41,7 @@ from jota.scheduler.resources import CLAIMS, VOLUMES
 from jota.scheduler.scheduler import Scheduler
 from jota.store.drivers.sqlite import SqliteStore
 
-_WORKERS = 64
+_WORKERS = 256
 """Creations at a time."""
 _TOGETHER = 4
 """The same, when each is of `alike` pods."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from random import getrandbits
 from typing import Any
+from unittest.mock import Mock, patch
 
 import orjson
 
@@ -62,6 +65,17 @@ async def test_twins_differ_in_name_uid_and_time_alone(api: ApiServer) -> None:
     managed = second["metadata"]["managedFields"]
     assert [m["time"] for m in managed] == [second["metadata"]["creationTimestamp"]]
     assert await api.client.get(PODS, second["metadata"]["name"], "default") == second
+
+
+@story
+async def test_a_name_that_is_being_taken_at_this_moment_is_drawn_anew(api: ApiServer) -> None:
+    """Two requests draw the same name before either of them is stored."""
+    await make(api, body())
+    drawn = iter(["aaaaa", "aaaaa", "bbbbb"])
+    with patch.object(api.api.engine, "random", Mock(choices=lambda *_, **__: next(drawn), getrandbits=getrandbits)):
+        made = await asyncio.gather(make(api, body()), make(api, body()))
+    assert [status for status, _ in made] == [201, 201]
+    assert {pod["metadata"]["name"] for _, pod in made} == {"web-aaaaa", "web-bbbbb"}
 
 
 @story

@@ -7,6 +7,7 @@ apiserver's generic registry. The Kind brings the rules, this file the order.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -186,12 +187,12 @@ class Engine:
     async def create_twin(self, call: Call, twin: Twin) -> Outcome:
         """Store one more of the objects that this request made before. Raises ApiError 409."""
         served, namespace = call.served, call.target.namespace
-        name = self._free_name(served, twin.base, namespace)
-        value = twin.value(name, self.new_uid(), rfc3339(self.clock.now()))
-        try:
-            return Outcome({}, await self.store.put(served.key(namespace, name), value, expect=0), created=True)
-        except Conflict:
-            raise already_exists(served.resource.plural, name, served.resource.group, 1) from None
+        for _ in range(GENERATE_TRIES):
+            name = self._free_name(served, twin.base, namespace)
+            value = twin.value(name, self.new_uid(), rfc3339(self.clock.now()))
+            with suppress(Conflict):  # somebody is about to take that name: another is as good (upstream tries anew, too)
+                return Outcome({}, await self.store.put(served.key(namespace, name), value, expect=0), created=True)
+        raise already_exists(served.resource.plural, name, served.resource.group, 1)
 
     async def create_twins(self, call: Call, twin: Twin, times: int) -> list[Entry]:
         """The same, several in one go; fewer when a name was not free."""
