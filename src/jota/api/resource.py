@@ -190,7 +190,9 @@ class Engine:
         for _ in range(GENERATE_TRIES):
             name = self._free_name(served, twin.base, namespace)
             value = twin.value(name, self.new_uid(), rfc3339(self.clock.now()))
-            with suppress(Conflict):  # somebody is about to take that name: another is as good (upstream tries anew, too)
+            with suppress(
+                Conflict
+            ):  # somebody is about to take that name: another is as good (upstream tries anew, too)
                 return Outcome({}, await self.store.put(served.key(namespace, name), value, expect=0), created=True)
         raise already_exists(served.resource.plural, name, served.resource.group, 1)
 

@@ -201,6 +201,13 @@ class PodCounts:
             count.stale.discard(key)
         return near
 
+    def in_every_domain(self, count: Count, key: str) -> bool:
+        """Whether each live node has such a pod in its domain."""
+        topology = self._topology(key)
+        if not topology.everywhere or count.total < topology.present:
+            return False
+        return int(np.count_nonzero(count.slots if topology.lone else self.domains(count, key))) == topology.present
+
     def anywhere(self, count: Count, key: str) -> bool:
         """Whether there is such a pod on any node with the label."""
         if not count.total or self._topology(key).everywhere:

@@ -10,14 +10,16 @@ The result is always that of placing the pods one by one with every node looked 
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jota.scheduler.framework import Coupled, Easing, Filter, Own, OwnFilter, Score
+from jota.scheduler.framework import Coupled, Easing, Filter, Own, OwnFilter, Related, Score
 from jota.scheduler.plugins.resources_fit import ResourcesFit
 from jota.scheduler.pod import Placement, Shape
 from jota.scheduler.profile import Profile
+from jota.scheduler.related import Asked, Following
 from jota.scheduler.snapshot import Column, Mask, Snapshot, all_of
 from jota.scheduler.standing import Standing, Standings
 from jota.scheduler.victims import Victims
@@ -36,7 +38,11 @@ class Cycle:
         self._wide = [p for p in profile.filters if not p.static and p not in self._own]
         """Filters that look beyond one node's accounts."""
         self._couples = [(p, p.couples if isinstance(p, Coupled) else _always) for p in self._wide]
-        self._scores = [(p, w) for p, w in profile.scores if not (isinstance(p, Own) and p.own)]
+        self._scores = [
+            (p, w, partial(Following, p, w, nodes) if isinstance(p, Related) else partial(Asked, p, w, nodes))
+            for p, w in profile.scores
+            if not (isinstance(p, Own) and p.own)
+        ]
         self._masks: dict[int, tuple[Placement, Mask]] = {}
         self._generation = -1
         self.victims = Victims(nodes)
@@ -90,11 +96,15 @@ class Cycle:
         if extra is not None:
             value = value + extra
         value, alone = self._with_scores(value, shape, alone)
+        masked, nowhere = False, np.full(value.size, -np.inf)
         while value.size:
             masks = [mask for p in moving if (mask := p.mask(nodes, shape)) is not None]
-            row = np.where(masks[0] if len(masks) == 1 else all_of(masks), value, -np.inf) if masks else value
-            if related:
-                row, _ = self._with_scores(row, shape, related)
+            row = np.where(masks[0] if len(masks) == 1 else all_of(masks), value, nowhere) if masks else value
+            for score in related:
+                if masks or masked:
+                    score.forget()
+                row = score.added_to(row)
+            masked = bool(masks)
             slot = int(row.argmax())
             if row[slot] == -np.inf:
                 return
@@ -105,6 +115,10 @@ class Cycle:
             self._standings.follow(standing, shape)
             if value is not standing.value:
                 self._again(standing, shape, slot, fixed, alone, value)
+            for score in related:
+                score.placed(slot)
+                if value[slot] == -np.inf:  # the node is full: others are the best and the worst now
+                    score.forget()
 
     def _fixed(self, shape: Shape, within: Mask | None) -> tuple[Mask | None, list[Filter]]:
         """(what holds for the whole batch, filters that must be asked for each pod)."""
@@ -118,14 +132,14 @@ class Cycle:
                 fixed = mask if fixed is None else fixed & mask
         return fixed, moving
 
-    def _shared_scores(self, shape: Shape) -> tuple[list[tuple[Score, float]], list[tuple[Score, float]]]:
+    def _shared_scores(self, shape: Shape) -> tuple[list[tuple[Score, float]], list[Following | Asked]]:
         """(scores that a pod changes on its own node alone, scores that depend on other nodes)."""
         alone: list[tuple[Score, float]] = []
-        related: list[tuple[Score, float]] = []
-        for score, weight in self._scores:
+        related: list[Following | Asked] = []
+        for score, weight, follow in self._scores:
             one = score.score_one(self._nodes, shape, 0)
             if one is None:
-                related.append((score, weight))
+                related.append(follow(shape))
             else:
                 alone.append((score, weight))
         return alone, related

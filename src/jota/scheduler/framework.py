@@ -10,10 +10,13 @@ says so by `own = True` (Own, OwnFilter). Everything else is asked again for eac
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from jota.scheduler.pod import Shape
 from jota.scheduler.snapshot import Column, Mask, Snapshot
+
+if TYPE_CHECKING:
+    from jota.scheduler.related import Raw
 
 BEST = 100.0
 """A plugin's highest score for a node, before its weight."""
@@ -49,6 +52,19 @@ class Score(Protocol):
 
         Batches of one shape re-score only the chosen node, if every plugin that has a say can do that.
         """
+        ...
+
+
+@runtime_checkable
+class Related(Score, Protocol):
+    """A score that is a straight line over a raw number per node (related.py); `score_one` is None where it has a say."""
+
+    def raw(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Raw | None:
+        """None: no node has an advantage now. The caller may change the column."""
+        ...
+
+    def line(self, low: float, high: float) -> tuple[float, float] | None:
+        """(factor, addend) that make 0 to BEST of raw numbers between these; None: the same for all."""
         ...
 
 

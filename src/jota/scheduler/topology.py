@@ -30,6 +30,8 @@ class Topology:
     """Every live node has the label."""
     lone: bool
     """Every domain is a single node, as with host names."""
+    whole: bool
+    """Every live node is in the one domain."""
 
 
 def topology_of(codes: NDArray[np.int32], values: dict[str, int], live: Mask) -> Topology:
@@ -38,12 +40,14 @@ def topology_of(codes: NDArray[np.int32], values: dict[str, int], live: Mask) ->
     there = np.zeros(len(values), np.bool_)
     there[codes[keyed]] = True
     present = int(np.count_nonzero(there))
+    everywhere = count == int(np.count_nonzero(live))
     return Topology(
         codes=codes.astype(np.intp),
         domains=len(values),
         keyed=keyed,
         keyed_count=count,
         present=present,
-        everywhere=count == int(np.count_nonzero(live)),
+        everywhere=everywhere,
         lone=count == present,
+        whole=everywhere and present == 1,
     )

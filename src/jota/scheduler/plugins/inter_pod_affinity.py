@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from jota.scheduler.columns import extremes
+from jota.scheduler import related
 from jota.scheduler.counts import Count
 from jota.scheduler.framework import BEST
 from jota.scheduler.pod import Shape
+from jota.scheduler.related import Raw, cannot_follow
 from jota.scheduler.snapshot import Column, Mask, Snapshot, all_of
 
 _AFFINITY = "node(s) didn't match pod affinity rules"
@@ -74,10 +75,8 @@ class InterPodAffinity:
             counts.matches(t.selector, shape.group) for t in terms
         ):
             return all_of([nodes.topology(t.topology).keyed for t in terms])
-        passed = counts.per_node(count, terms[0].topology) > 0
-        for t in terms[1:]:
-            passed &= counts.per_node(count, t.topology) > 0
-        return passed
+        partial = [t.topology for t in terms if not counts.in_every_domain(count, t.topology)]
+        return all_of([counts.per_node(count, key) > 0 for key in partial]) if partial else None
 
     def _far(self, nodes: Snapshot, shape: Shape) -> Mask | None:
         """Nodes whose domains hold no pod that a term of the pod's own anti-affinity means."""
@@ -91,23 +90,37 @@ class InterPodAffinity:
     # -- score
 
     def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
+        return related.score(self, nodes, shape, feasible)
+
+    def raw(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Raw | None:
+        """Pods in the node's domain that pull the pod there, less those that push it away."""
         if self._ignore_existing and not shape.terms.preferred:
             return None
+        pods, carried = nodes.pods, nodes.pods.carried(shape.group)
         parts = self._pulls(nodes, shape)
-        parts += [(t.weight, t.topology, nodes.pods.selected(t.selector)) for t in shape.terms.preferred]
-        if not parts:
+        parts += [(t.weight, t.topology, pods.selected(t.selector)) for t in shape.terms.preferred]
+        telling = [(w, key, c) for (key, c), w in _merged(parts) if w and not nodes.topology(key).whole]
+        present = [part for part in telling if part[2].total]
+        if not present:
             return None
-        total = np.zeros(nodes.size)
-        for (key, count), weight in _merged(parts):
-            if weight and count.total:
-                total += weight * nodes.pods.per_node(count, key)
-        found = extremes(total, feasible)
-        if found is None or found[0] == found[1]:
+        column = np.zeros(nodes.size)
+        for weight, key, count in present:
+            column += weight * pods.per_node(count, key)
+
+        def follow(slot: int) -> bool:
+            if pods.carried(shape.group) is not carried:
+                return False
+            column[slot] = sum(weight * count.slots[slot] for weight, _, count in telling)
+            return True
+
+        topologies = [nodes.topology(key) for _, key, _ in telling]
+        return Raw(column, feasible, follow if all(t.lone and t.everywhere for t in topologies) else cannot_follow)
+
+    def line(self, low: float, high: float) -> tuple[float, float] | None:
+        if low == high:
             return None
-        low, high = found
-        total -= low
-        total *= BEST / (high - low)
-        return total
+        factor = BEST / (high - low)
+        return factor, -low * factor
 
     def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
         terms = shape.terms

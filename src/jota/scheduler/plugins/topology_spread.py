@@ -13,14 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jota.meta.selectors import LabelSelector
-from jota.scheduler.columns import extremes
+from jota.scheduler import related
 from jota.scheduler.counts import Counts
 from jota.scheduler.framework import BEST
 from jota.scheduler.plugins.node_affinity import NodeAffinity
 from jota.scheduler.plugins.taint_toleration import TaintToleration
 from jota.scheduler.pod import Shape
+from jota.scheduler.related import Raw
 from jota.scheduler.snapshot import Column, Mask, Snapshot, all_of
 from jota.scheduler.terms import Group, PodSelector, Spread
 from jota.scheduler.topology import Topology
@@ -46,6 +48,31 @@ class _Counting:
     """Per domain and a last False: whether a node that counts is in it."""
     domains: int
     """How many are present."""
+
+
+class _Costs:
+    """Of one constraint."""
+
+    def __init__(
+        self, column: Column, each: float, topology: Topology, counted: Mask | None, alone: bool = False
+    ) -> None:
+        """`each`: what one more pod costs, if it is on one of the `counted` nodes; on its own node alone, or all of its domain."""
+        self.column, self.each = column, each
+        self._topology, self._counted, self._alone = topology, counted, alone
+        self._members: dict[int, NDArray[np.intp]] = {}
+
+    def counts(self, slot: int) -> bool:
+        return self._counted is not None and bool(self._counted[slot])
+
+    def beside(self, slot: int) -> int | NDArray[np.intp]:
+        """The nodes for which a pod there costs."""
+        if self._alone:
+            return slot
+        code = int(self._topology.codes[slot])
+        known = self._members.get(code)
+        if known is None:
+            known = self._members[code] = np.flatnonzero(self._topology.codes == code)
+        return known
 
 
 class TopologySpread:
@@ -88,7 +115,9 @@ class TopologySpread:
         constraints = self.constraints(nodes, shape, hard=True)
         if not constraints:
             return None
-        return all_of([self._fits(nodes, shape, constraints, n) for n in range(len(constraints))])
+        masks = [self._fits(nodes, shape, constraints, n) for n in range(len(constraints))]
+        partial = [mask for mask in masks if mask is not None]
+        return all_of(partial) if partial else None
 
     def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
         missing = self.unresolvable(nodes, shape)
@@ -106,17 +135,30 @@ class TopologySpread:
     def couples(self, nodes: Snapshot, shape: Shape) -> bool:
         return bool(self.constraints(nodes, shape, hard=True))
 
-    def _fits(self, nodes: Snapshot, shape: Shape, constraints: list[Spread], n: int) -> Mask:
+    def _fits(self, nodes: Snapshot, shape: Shape, constraints: list[Spread], n: int) -> Mask | None:
         c = constraints[n]
         topology = nodes.topology(c.topology)
         counting = self._counting(nodes, shape, constraints, n)
+        if topology.lone and topology.everywhere:
+            return self._fits_alone(nodes, c, counting)
         sums = self._sums(nodes, c, topology, counting)
         lowest = sums[counting.present].min(initial=np.inf)
         if counting.domains < c.min_domains:
             lowest = 0.0
         allowed: Mask = sums <= c.max_skew - c.matches_self + lowest
         allowed[-1] = False
+        if topology.everywhere and int(np.count_nonzero(allowed)) == topology.domains:
+            return None
         return allowed.take(topology.codes, mode="wrap")
+
+    def _fits_alone(self, nodes: Snapshot, c: Spread, counting: _Counting) -> Mask | None:
+        """The same where each node is a domain."""
+        pods = nodes.pods.selected(c.selector).slots[: nodes.size]
+        lowest = pods.min(initial=np.inf, where=counting.nodes) if counting.domains >= c.min_domains else 0.0
+        allowed: Mask = pods <= c.max_skew - c.matches_self + lowest
+        if not counting.everywhere:
+            allowed |= ~counting.nodes  # the pods there do not count
+        return None if allowed.all() else allowed
 
     def _sums(self, nodes: Snapshot, c: Spread, topology: Topology, counting: _Counting) -> Counts:
         """Pods per domain, on the nodes that count; and a last 0."""
@@ -151,6 +193,10 @@ class TopologySpread:
     # -- score
 
     def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
+        return related.score(self, nodes, shape, feasible)
+
+    def raw(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Raw | None:
+        """What pods that are there already cost."""
         constraints = self.constraints(nodes, shape, hard=False)
         if not constraints:
             return None
@@ -158,40 +204,42 @@ class TopologySpread:
         if constraints[0].needs_all_keys:
             partial = [t.keyed for c in constraints if not (t := nodes.topology(c.topology)).everywhere]
             among = all_of([feasible, *partial]) if partial else feasible
-        total = self._cost(nodes, shape, constraints, 0, among)
-        for n in range(1, len(constraints)):
-            total += self._cost(nodes, shape, constraints, n, among)
-        found = extremes(total, among)
-        if found is None:
-            return None
-        low, high = found
-        if high == 0:
-            total[:] = BEST
-        else:
-            total *= -BEST / high
-            total += (high + low) * (BEST / high)
-        if among is not feasible:
-            total[~among] = 0.0
-        return total
+        parts = [self._costs(nodes, shape, constraints, n, among) for n in range(len(constraints))]
+        column = parts[0].column
+        for part in parts[1:]:
+            column += part.column
+
+        def follow(slot: int) -> bool:
+            for part in parts:
+                if part.counts(slot):
+                    column[part.beside(slot)] += part.each
+            return True
+
+        return Raw(column, among, follow)
+
+    def line(self, low: float, high: float) -> tuple[float, float] | None:
+        return (-BEST / high, (high + low) * (BEST / high)) if high else (0.0, BEST)
 
     def score_one(self, nodes: Snapshot, shape: Shape, slot: int) -> float | None:
         return None if self.constraints(nodes, shape, hard=False) else 0.0
 
-    def _cost(self, nodes: Snapshot, shape: Shape, constraints: list[Spread], n: int, among: Mask) -> Column:
-        """What pods that are there already cost; 0 on nodes without the key. `among`: nodes that are in the running."""
+    def _costs(self, nodes: Snapshot, shape: Shape, constraints: list[Spread], n: int, among: Mask) -> _Costs:
+        """0 on nodes without the key. `among`: nodes that are in the running."""
         c = constraints[n]
         topology = nodes.topology(c.topology)
         if c.topology == _HOSTNAME:
-            size = int(np.count_nonzero(among))
-            cost = nodes.pods.selected(c.selector).slots[: nodes.size] * math.log(size + 2)
-            cost += c.max_skew - 1
+            each = math.log(int(np.count_nonzero(among)) + 2)
+            column = nodes.pods.selected(c.selector).slots[: nodes.size] * each
+            column += c.max_skew - 1
             if not topology.everywhere:
-                cost[~topology.keyed] = 0.0
-            return cost
-        sums = self._sums(nodes, c, topology, self._counting(nodes, shape, constraints, n))
-        per_domain = sums * math.log(_domains(topology, among) + 2) + (c.max_skew - 1)
+                column[~topology.keyed] = 0.0
+            return _Costs(column, each, topology, topology.keyed if c.matches_self else None, alone=True)
+        counting = self._counting(nodes, shape, constraints, n)
+        each = math.log(_domains(topology, among) + 2)
+        per_domain = self._sums(nodes, c, topology, counting) * each + (c.max_skew - 1)
         per_domain[-1] = 0.0
-        return per_domain.take(topology.codes, mode="wrap")
+        column = per_domain.take(topology.codes, mode="wrap")
+        return _Costs(column, each, topology, counting.nodes if c.matches_self else None)
 
 
 def _domains(topology: Topology, among: Mask) -> int:
