@@ -372,9 +372,10 @@ def test_every_placement_is_feasible_and_best_by_the_naive_definition(
     data: st.DataObject,
 ) -> None:
     world = World(nodes, limits, services)
+    world.cycle.few = data.draw(st.sampled_from([0, 24]), label="few")
     pods = [world.pod(*w) for w in work]
     for _ in range(data.draw(st.integers(2, 7), label="steps")):
-        world.schedule(data.draw(st.sampled_from(pods), label="pod"), data.draw(st.integers(1, 5), label="count"))
+        world.schedule(data.draw(st.sampled_from(pods), label="pod"), data.draw(st.integers(1, 7), label="count"))
         _something_happens(world, data)
 
 

@@ -31,6 +31,9 @@ _ABOUT_THE_POD = ("persistentvolumeclaim ", "pod has ", 'resourceclaim "', "reso
 
 
 class Cycle:
+    few = 24
+    """With so many pods left, or fewer, it is cheaper to place each by itself."""
+
     def __init__(self, profile: Profile, nodes: Snapshot, seed: int) -> None:
         self._profile, self._nodes = profile, nodes
         self._static = [p for p in profile.filters if p.static]
@@ -97,6 +100,7 @@ class Cycle:
             value = value + extra
         value, alone = self._with_scores(value, shape, alone)
         masked, nowhere = False, np.full(value.size, -np.inf)
+        apart = not moving and not related
         while value.size:
             masks = [mask for p in moving if (mask := p.mask(nodes, shape)) is not None]
             row = np.where(masks[0] if len(masks) == 1 else all_of(masks), value, nowhere) if masks else value
@@ -112,9 +116,12 @@ class Cycle:
             chosen.append(slot)
             if len(chosen) == count:
                 return
-            self._standings.follow(standing, shape)
-            if value is not standing.value:
-                self._again(standing, shape, slot, fixed, alone, value)
+            value = self._followed(standing, shape, [slot], fixed, alone, value)
+            if apart and count - len(chosen) > self.few and value[slot] < value.max():
+                apart = False  # tried once: where nodes are packed it comes to nothing
+                value = self._place_apart(standing, shape, count, fixed, alone, value, chosen)
+                if len(chosen) == count:
+                    return
             for score in related:
                 score.placed(slot)
                 if value[slot] == -np.inf:  # the node is full: others are the best and the worst now
@@ -158,19 +165,54 @@ class Cycle:
                 saying.append((score, weight))
         return row, saying
 
-    def _again(
+    def _place_apart(
         self,
         standing: Standing,
         shape: Shape,
-        slot: int,
+        count: int,
         fixed: Mask | None,
         alone: list[tuple[Score, float]],
         value: Column,
-    ) -> None:
-        """Bring one entry of a batch's own column up to date."""
-        value[slot] = standing.value[slot] if fixed is None or fixed[slot] else -np.inf
-        for score, weight in alone:
-            value[slot] += weight * (score.score_one(self._nodes, shape, slot) or 0.0)
+        chosen: list[int],
+    ) -> Column:
+        """One pod each for the best nodes, as far as placing them one by one would give the same; what nodes are worth then.
+
+        A pod changes what its own node is worth, and nothing else: so the next best node is next, until one that has its pod is
+        worth more still."""
+        nodes, best = self._nodes, _best(value, count - len(chosen))
+        was = value[best]
+        for slot in best.tolist():
+            nodes.add_pod(nodes.names[slot], shape)
+            chosen.append(slot)
+        value = self._followed(standing, shape, best.tolist(), fixed, alone, value)
+        better = np.flatnonzero(np.maximum.accumulate(value[best])[:-1] > was[1:])
+        if not len(better):
+            return value
+        back = best[better[0] + 1 :].tolist()
+        for slot in reversed(back):
+            nodes.remove_pod(nodes.names[slot], shape)
+            chosen.pop()
+        return self._followed(standing, shape, back, fixed, alone, value)
+
+    def _followed(
+        self,
+        standing: Standing,
+        shape: Shape,
+        slots: list[int],
+        fixed: Mask | None,
+        alone: list[tuple[Score, float]],
+        value: Column,
+    ) -> Column:
+        """What nodes are worth to a batch, after the accounts of these have changed."""
+        shared = value is standing.value
+        self._standings.follow(standing, shape)
+        if shared:
+            return standing.value
+        for slot in slots:
+            value[slot] = standing.value[slot] if fixed is None or fixed[slot] else -np.inf
+            for score, weight in alone:
+                value[slot] += weight * (score.score_one(self._nodes, shape, slot) or 0.0)
+        return value
 
     # -- explaining
 
@@ -279,6 +321,14 @@ class Cycle:
                 passed &= mask
         self._masks[id(placement)] = (placement, passed)
         return passed
+
+
+def _best(value: Column, most: int) -> Slots:
+    """Where a pod may go, best first."""
+    found = np.argpartition(value, -most)[-most:] if most < len(value) else np.arange(len(value))
+    found = found[np.argsort(-value[found])]
+    fits: Slots = found[value[found] != -np.inf]
+    return fits
 
 
 def _always(nodes: Snapshot, shape: Shape) -> bool:

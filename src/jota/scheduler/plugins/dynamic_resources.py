@@ -32,6 +32,9 @@ class DynamicResources:
             passed &= np.fromiter((not v for v in verdicts), np.bool_, nodes.size)
         return passed
 
+    def couples(self, nodes: Snapshot, shape: Shape) -> bool:
+        return bool(shape.devices)
+
     def tally(self, nodes: Snapshot, shape: Shape, refused: Mask) -> dict[str, int]:
         """Upstream's words, and behind a colon what is short."""
         if why := fault(nodes.devices, shape):
