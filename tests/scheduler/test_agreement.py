@@ -372,11 +372,43 @@ def test_every_placement_is_feasible_and_best_by_the_naive_definition(
     data: st.DataObject,
 ) -> None:
     world = World(nodes, limits, services)
-    world.cycle.few = data.draw(st.sampled_from([0, 24]), label="few")
     pods = [world.pod(*w) for w in work]
     for _ in range(data.draw(st.integers(2, 7), label="steps")):
         world.schedule(data.draw(st.sampled_from(pods), label="pod"), data.draw(st.integers(1, 7), label="count"))
         _something_happens(world, data)
+
+
+@st.composite
+def roomy(draw: st.DrawFn, n: int) -> Node:
+    room: dict[str, str | int | float] = {
+        "cpu": draw(st.sampled_from(["1", "2", "8"])),
+        "memory": draw(st.sampled_from(["1Gi", "2Gi", "8Gi"])),
+        "pods": draw(st.sampled_from(["3", "10"])),
+    }
+    return Node(NodeMeta(f"n{n}", {HOSTNAME: f"n{n}"}), NodeSpec(), NodeStatus(room, draw(images)))
+
+
+small = st.builds(
+    lambda requests, image: Spec(containers=[Container(Requests(requests), None, "", image)]),
+    st.sampled_from([{}, {"cpu": "100m"}, {"memory": "400M"}, {"cpu": "400m", "memory": "100M"}]),
+    st.sampled_from(["", "big"]),
+)
+
+
+@given(
+    st.integers(1, 8).flatmap(lambda n: st.tuples(*(roomy(i) for i in range(n)))),
+    st.lists(small, min_size=1, max_size=3),
+    st.data(),
+)
+@settings(max_examples=100, deadline=None)
+def test_pods_that_change_their_own_node_alone_are_placed_together_as_they_would_be_one_by_one(
+    nodes: tuple[Node, ...], work: list[Spec], data: st.DataObject
+) -> None:
+    world = World(nodes, [0], [])
+    world.cycle.few = 0
+    pods = [world.pod(wanted, "one", {}, False) for wanted in work]
+    for _ in range(data.draw(st.integers(1, 4), label="steps")):
+        world.schedule(data.draw(st.sampled_from(pods), label="pod"), data.draw(st.integers(2, 16), label="count"))
 
 
 def _something_happens(world: World, data: st.DataObject) -> None:
