@@ -385,13 +385,33 @@ def roomy(draw: st.DrawFn, n: int) -> Node:
         "memory": draw(st.sampled_from(["1Gi", "2Gi", "8Gi"])),
         "pods": draw(st.sampled_from(["3", "10"])),
     }
-    return Node(NodeMeta(f"n{n}", {HOSTNAME: f"n{n}"}), NodeSpec(), NodeStatus(room, draw(images)))
+    zone = draw(st.sampled_from([{ZONE: "1"}, {ZONE: "1"}, {ZONE: "2"}, {}]))
+    return Node(NodeMeta(f"n{n}", {HOSTNAME: f"n{n}", **zone}), NodeSpec(), NodeStatus(room, draw(images)))
+
+
+def _wish(key: str, weight: int) -> dict[str, Any]:
+    term = {"topologyKey": key, "labelSelector": {"matchLabels": {"app": "1"}}}
+    preferred = [{"podAffinityTerm": term, "weight": abs(weight)}]
+    return {
+        "podAffinity" if weight > 0 else "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": preferred
+        }
+    }
+
+
+def _evenly(key: str) -> dict[str, Any]:
+    selector = {"matchLabels": {"app": "1"}}
+    return {"topologyKey": key, "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": selector}
 
 
 small = st.builds(
-    lambda requests, image: Spec(containers=[Container(Requests(requests), None, "", image)]),
+    lambda requests, image, wish, spread: Spec(
+        containers=[Container(Requests(requests), None, "", image)], affinity=wish, topologySpreadConstraints=spread
+    ),
     st.sampled_from([{}, {"cpu": "100m"}, {"memory": "400M"}, {"cpu": "400m", "memory": "100M"}]),
     st.sampled_from(["", "big"]),
+    st.sampled_from([None, None, *(_wish(key, weight) for key in (HOSTNAME, ZONE) for weight in (1, -1))]),
+    st.sampled_from([None, None, [_evenly(HOSTNAME)], [_evenly(ZONE)], [_evenly(HOSTNAME), _evenly(ZONE)]]),
 )
 
 
@@ -401,12 +421,12 @@ small = st.builds(
     st.data(),
 )
 @settings(max_examples=100, deadline=None)
-def test_pods_that_change_their_own_node_alone_are_placed_together_as_they_would_be_one_by_one(
+def test_pods_that_are_placed_together_are_where_one_by_one_would_have_put_them(
     nodes: tuple[Node, ...], work: list[Spec], data: st.DataObject
 ) -> None:
     world = World(nodes, [0], [])
     world.cycle.few = 0
-    pods = [world.pod(wanted, "one", {}, False) for wanted in work]
+    pods = [world.pod(wanted, "one", {"app": "1"}, False) for wanted in work]
     for _ in range(data.draw(st.integers(1, 4), label="steps")):
         world.schedule(data.draw(st.sampled_from(pods), label="pod"), data.draw(st.integers(2, 16), label="count"))
 
