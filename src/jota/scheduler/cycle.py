@@ -1,9 +1,11 @@
 """One scheduling decision: (nodes, shape, how many) -> slots. Pure but for the snapshot, where placed pods are assumed.
 
-The result is always that of placing the pods one by one with every node looked at. Three parts make it cheap:
+The result is always that of placing the pods one by one with every node looked at. What makes it cheap:
 - what a node's own accounts say is kept and follows the changes (standing.py);
-- masks and scores that depend on other nodes (spread, affinity) are computed for each pod, from counts that are kept
-  (counts.py), and only for shapes that they concern;
+- masks that depend on other nodes (spread, affinity) are computed for each pod, from counts that are kept (counts.py), and
+  only for shapes that they concern; such scores follow the pods of a batch (related.py);
+- pods that change what their own node is worth, and nothing else, are placed many at a time, and those that would have gone
+  elsewhere are taken back;
 - a pod that names its node is judged on that node alone.
 """
 
@@ -99,7 +101,7 @@ class Cycle:
         if extra is not None:
             value = value + extra
         value, alone = self._with_scores(value, shape, alone)
-        masked, nowhere = False, np.full(value.size, -np.inf)
+        masked, nowhere = False, np.full(value.size, -np.inf) if moving else value
         apart = not moving and not related
         while value.size:
             masks = [mask for p in moving if (mask := p.mask(nodes, shape)) is not None]
