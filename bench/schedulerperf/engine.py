@@ -1,6 +1,6 @@
-"""Carries one workload out: an API server on a durable store with a scheduler, in this process; an informer counts bindings.
+"""Carries one workload out: an API server on a durable store with a scheduler, in this process; a watch counts bindings.
 
-Out: a Result. The clock runs from the first creation of the measured pods until the informer has seen the last of them bound; at
+Out: a Result. The clock runs from the first creation of the measured pods until a client that watches has seen the last of them bound; at
 the end a list confirms that each has a node. As upstream's harness does it: pods are posted one by one, many at a time, and are
 named by the server (`generateName`); those with a claim of their own are named by us. `alike`: as a ReplicaSet makes them instead.
 """
@@ -32,9 +32,10 @@ from jota.api.filters.attributes import COMPONENT
 from jota.api.security import secure, write_roles
 from jota.api.server import Api
 from jota.client.client import Client
-from jota.client.informer import Informer
+from jota.client.informer import split_key
 from jota.client.inprocess import InProcess
-from jota.client.pods import PLACED, Pod
+from jota.client.pods import Pod
+from jota.client.reader import Reader
 from jota.meta.resource import PODS
 from jota.pki.jwt import TokenSigner
 from jota.scheduler.resources import CLAIMS, VOLUMES
@@ -191,7 +192,7 @@ async def _pods(run: _Run, step: Pods) -> None:
         wheres = [f"{step.namespace}-{n}" for n in range(step.spread_over)]
     else:
         wheres = [step.namespace or await _own_namespace(run)]
-    await run.seen.synced()
+    await run.seen.watches.wait()
     awaited = {where: run.seen.placed[where] + step.count for where in wheres}
     if step.measured:
         gc.collect()
@@ -323,27 +324,39 @@ async def _each(jobs: list[T], do: Callable[[T], Awaitable[None]]) -> None:
 
 
 async def _request(run: _Run, method: str, path: str, body: bytes, content: str) -> None:
-    reply = await run.client.raw(method, path, "", body, {"content-type": content})
+    headers = {"accept": "application/json", "content-type": content}
+    reply = await run.client.transport.request(method, path, "", body, headers)
     if reply.status >= 300:
         raise RuntimeError(f"{method} {path}: {reply.status} {reply.body!r:.300}")
 
 
 class _Bound:
-    """How many pods an informer has seen get a node."""
+    """How many pods a watching client has seen get a node."""
 
     def __init__(self, client: Client) -> None:
-        self._pods: Informer[Pod] = Informer(client, PODS, type=Pod, random=Random(7))
-        self._pods.add_handler(self._changed, on=PLACED)
-        self.run, self.synced = self._pods.run, self._pods.synced
+        self._client = client
+        self.watches = asyncio.Event()
         self.placed: Counter[str] = Counter()
         """By namespace."""
+        self._seen: set[str] = set()
         self._awaited: dict[str, int] = {}
         self._done = asyncio.Event()
 
-    def _changed(self, old: Pod | None, new: Pod | None) -> None:
-        if new is None or not new.spec.nodeName or (old is not None and old.spec.nodeName):
-            return
-        namespace = new.metadata.namespace
+    async def run(self) -> None:
+        """Raises RuntimeError when the watch ends."""
+        version = (await self._client.list(PODS, limit=1))["metadata"]["resourceVersion"]
+        self.watches.set()
+        reader = Reader(Pod)
+        async for batch in self._client.watch_batches(PODS, resource_version=version, bookmarks=False):
+            for event in batch:
+                if event.type == "MODIFIED":  # nobody is made with a node
+                    key, pod, uid, _ = reader.read(event)
+                    if pod.spec.nodeName and uid not in self._seen:
+                        self._seen.add(uid)
+                        self._count(split_key(key)[0])
+        raise RuntimeError("the watch that counts bindings has ended")
+
+    def _count(self, namespace: str) -> None:
         self.placed[namespace] += 1
         if self.placed[namespace] == self._awaited.get(namespace):
             del self._awaited[namespace]
