@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import orjson
@@ -15,7 +15,7 @@ from jota.api.filters.node import node_of
 from jota.api.resource import Engine
 from jota.api.subresources import body
 from jota.kinds.kind import Object
-from jota.meta import conditions, structs
+from jota.meta import conditions
 from jota.meta.errors import ApiError, FieldError, bad_request, conflict, invalid_object, required
 from jota.meta.resource import PODS
 from jota.store.protocol import Conflict
@@ -36,8 +36,30 @@ class _Spec(msgspec.Struct):
     schedulingGates: list[msgspec.Raw] | None = None
 
 
+class _Named(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    namespace: str = ""
+    uid: str = ""
+
+
+class _Node(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    kind: Literal["", "Node"] = ""
+    apiVersion: Literal["", "v1"] = ""
+
+
+class _Common(msgspec.Struct, forbid_unknown_fields=True):
+    """A Binding with nothing unusual in it."""
+
+    metadata: _Named
+    target: _Node
+    kind: Literal["", "Binding"] = ""
+    apiVersion: Literal["", "v1"] = ""
+
+
 _decode_meta = msgspec.json.Decoder(_Meta).decode
 _decode_several = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_common = msgspec.json.Decoder(_Common).decode
 _decode_spec = msgspec.json.Decoder(_Spec).decode
 
 
@@ -73,15 +95,14 @@ async def _several(engine: Engine, call: Call) -> list[Object | None]:
     sent = _decode_several(call.request.body)
     writes: dict[int, tuple[str, bytes, int]] = {}
     known: dict[bytes, _Gap | None] = {}
-    for place, raw in enumerate(sent if call.times > 1 else ()):
-        text = bytes(raw)
-        if not structs.clean("io.k8s.api.core.v1.Binding", text):
+    for place, raw in enumerate(sent if call.times > 1 and _unwatched(engine, on_pods) else ()):
+        try:
+            one = _decode_common(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             continue
-        binding = orjson.loads(text)
-        metadata, target = binding.get("metadata", {}), binding.get("target", {})
-        common = metadata.get("namespace", namespace) == namespace and target.get("kind", "Node") == "Node"
-        if common and metadata.get("name") and target.get("name") and binding.get("kind", "Binding") == "Binding":
-            write = _spliced(engine, on_pods, metadata["name"], metadata, target["name"], now, known)
+        meta, node = one.metadata, one.target.name
+        if meta.namespace in ("", namespace) and meta.name and node:
+            write = _spliced(engine, on_pods, meta.name, meta.uid, node, now, known)
             if write is not None:
                 writes[place] = write
     answers: list[Object | None] = [None] * len(sent)
@@ -92,7 +113,9 @@ async def _several(engine: Engine, call: Call) -> list[Object | None]:
 
 async def _splice(engine: Engine, call: Call, name: str, metadata: Object, node: str, now: str) -> bool:
     """Bind as `_spliced` says. False: it is not the common case; nothing is done."""
-    write = _spliced(engine, call, name, metadata, node, now, {})
+    if metadata.keys() - _SPLICED or not _unwatched(engine, call):
+        return False
+    write = _spliced(engine, call, name, metadata.get("uid") or "", node, now, {})
     if write is None:
         return False
     try:
@@ -102,24 +125,22 @@ async def _splice(engine: Engine, call: Call, name: str, metadata: Object, node:
     return True
 
 
+def _unwatched(engine: Engine, call: Call) -> bool:
+    """No kind's rules and no field owners are touched by a binding, so only those who watch over it must be absent."""
+    return not call.dry_run and not engine.webhooks.concern(call.served.kind) and node_of(call.user) is None
+
+
 def _spliced(
-    engine: Engine, call: Call, name: str, metadata: Object, node: str, now: str, known: dict[bytes, _Gap | None]
+    engine: Engine, call: Call, name: str, uid: str, node: str, now: str, known: dict[bytes, _Gap | None]
 ) -> tuple[str, bytes, int] | None:
     """Binding by adding to the bytes at rest: (key, value, the revision that is replaced), in a fifth of the time. None: it
-    is not the common case. `known`: what `_gap` said of other pods at this `now`.
-
-    No kind's rules and no field owners are touched by a binding, so only those who watch over it must be absent."""
-    served = call.served
-    if metadata.keys() - _SPLICED or call.dry_run or engine.webhooks.concern(served.kind):
-        return None
-    if node_of(call.user) is not None:
-        return None
-    entry = engine.store.get(served.key(call.target.namespace, name))
+    is not the common case. `uid`: "" is any. `known`: what `_gap` said of other pods at this `now`."""
+    entry = engine.store.get(call.served.key(call.target.namespace, name))
     if entry is None or entry.value is None:
         return None
     line = entry.value.index(at_rest.NEWLINE)
     meta = _decode_meta(entry.value[:line])
-    if meta.deletionTimestamp is not None or metadata.get("uid") not in (None, meta.uid):
+    if meta.deletionTimestamp is not None or uid not in ("", meta.uid):
         return None
     rest = entry.value[line:]
     if rest not in known:
