@@ -22,6 +22,7 @@ from jota.scheduler.snapshot import Node, NodeMeta, NodeSpec, NodeStatus, Snapsh
 from jota.scheduler.terms import Group
 from jota.testing.cluster import ApiServer
 
+HOSTNAME = "kubernetes.io/hostname"
 PRIORITIES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False)
 
 
@@ -166,7 +167,7 @@ def small(
     """Nodes of one cpu with pods (name, priority, cpu, labels)."""
     snapshot, on_node = Snapshot(), dict[str, dict[str, Placed]]()
     for name, pods in names.items():
-        snapshot.put_node(Node(NodeMeta(name), NodeSpec(), NodeStatus({"cpu": "1", "pods": "10"})))
+        snapshot.put_node(Node(NodeMeta(name, {HOSTNAME: name}), NodeSpec(), NodeStatus({"cpu": "1", "pods": "10"})))
         for p, priority, cpu, labels in pods:
             made = shape_of(Spec(containers=[Container(Requests({"cpu": cpu}))]), Group("default", labels))
             snapshot.add_pod(name, made)
@@ -177,9 +178,13 @@ def small(
 
 
 def chosen(
-    snapshot: Snapshot, on_node: dict[str, dict[str, Placed]], cpu: str, budgets: list[Budget] | None = None
+    snapshot: Snapshot,
+    on_node: dict[str, dict[str, Placed]],
+    cpu: str,
+    budgets: list[Budget] | None = None,
+    **more: Any,
 ) -> Any:
-    shape = shape_of(Spec(containers=[Container(Requests({"cpu": cpu}))]))
+    shape = shape_of(Spec(containers=[Container(Requests({"cpu": cpu}))], **more), Group("default"))
     before = snapshot.used("cpu").copy()
     candidate, _ = find(Cycle(default_profile(), snapshot, 1), snapshot, shape, 9, on_node, budgets or [], 0)
     assert (snapshot.used("cpu") == before).all(), "a trial was not undone"
@@ -193,6 +198,18 @@ def test_the_fewest_and_least_important_victims_go() -> None:
     assert chosen(*small({"a": [("a1", 5, "900m", {})], "b": [("b1", 2, "900m", {})]}), "500m") == ("b", ["b1"])
     assert chosen(*small({"a": crowd, "b": [("b1", 3, "900m", {})]}), "900m") == ("b", ["b1"])
     assert chosen(*small({"a": [("a1", 9, "900m", {})]}), "500m") is None
+
+
+def test_pods_that_the_newcomer_must_be_near_make_no_room_for_it() -> None:
+    """They stand in every domain: the affinity keeps it out nowhere, as long as nobody goes. As upstream's, the question is
+    whether the pod fits when all less important ones are gone."""
+    selector = {"labelSelector": {"matchLabels": {"app": "db"}}, "topologyKey": HOSTNAME}
+    near = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [selector]}}
+    nodes = {"a": [("a1", 1, "500m", {"app": "db"}), ("a2", 5, "500m", {})]}
+    assert chosen(*small(nodes), "500m") == ("a", ["a1"])
+    assert chosen(*small(nodes), "500m", affinity=near) is None
+    nodes["b"] = [("b1", 9, "500m", {"app": "db"}), ("b2", 7, "500m", {})]
+    assert chosen(*small(nodes), "500m", affinity=near) == ("b", ["b2"])
 
 
 def test_a_disruption_budget_is_broken_last() -> None:

@@ -250,15 +250,16 @@ class Cycle:
     def lacks_only_room(self, shape: Shape) -> Mask | None:
         """Where no filter but NodeResourcesFit refuses the pod, whichever pods go; None: that cannot be told at once."""
         passed = self.allowed(shape).copy()
-        for plugin in (*self._own, *self._wide):
+        for plugin, couples in (*((p, None) for p in self._own), *self._couples):
             if isinstance(plugin, ResourcesFit):
                 continue
             mask = plugin.mask(self._nodes, shape)
-            if mask is None:
+            if mask is None and (couples is None or not couples(self._nodes, shape)):
                 continue
             if not (isinstance(plugin, Easing) and plugin.eases(self._nodes, shape)):
                 return None
-            passed &= mask
+            if mask is not None:
+                passed &= mask
         return passed
 
     def wanted(self, shape: Shape) -> list[tuple[str, float]]:
