@@ -1,8 +1,9 @@
 """Carries one workload out: an API server on a durable store with a scheduler, in this process; a watch counts bindings.
 
-Out: a Result. The clock runs from the first creation of the measured pods until a client that watches has seen the last of them bound; at
-the end a list confirms that each has a node. As upstream's harness does it: pods are posted one by one, many at a time, and are
-named by the server (`generateName`); those with a claim of their own are named by us. `alike`: as a ReplicaSet makes them instead.
+Out: a Result. The clock runs from the first creation of the measured pods until a client that watches has seen the last of
+them bound; at the end a list confirms that each has a node. As upstream's harness does it: pods are posted one by one, many at
+a time, and are named by the server (`generateName`); those with a claim of their own are named by us. `alike`: as a ReplicaSet
+makes them instead.
 """
 
 from __future__ import annotations
