@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from jota.store.drivers.memory import MemoryStore
 from jota.store.drivers.sqlite import SqliteStore
 from jota.store.index import Index
+from jota.store.log import LogStore
 from jota.store.protocol import Compacted, Entry, Unavailable
 
 
@@ -48,6 +50,43 @@ def test_any_failure_of_an_append_is_told_and_the_log_goes_on(blocking: bool, er
         entry = await asyncio.wait_for(store.put("/core/pods/a/0", b"y", expect=0), 2)
         assert entry.revision == 2
         await asyncio.wait_for(store.close(), 2)
+
+    asyncio.run(story())
+
+
+class Disk(LogStore):
+    """Each append takes `seconds`."""
+
+    def __init__(self) -> None:
+        self.now = self.seconds = 0.0
+        super().__init__(Index(), lambda: self.now)
+        self.threads: list[bool] = []
+        """Of each append: whether the loop went on meanwhile."""
+
+    def append(self, batch: list[Entry]) -> None:
+        self.now += self.seconds
+        self.threads.append(threading.current_thread() is not threading.main_thread())
+
+
+def test_the_loop_waits_for_small_groups_on_a_fast_disk_and_for_nothing_else() -> None:
+    async def story() -> None:
+        store = Disk()
+
+        async def write(count: int) -> bool:
+            await asyncio.gather(*(store.put(f"/core/pods/a/{n}", b"x") for n in range(count)))
+            return store.threads.pop()
+
+        store.seconds = 0.0003
+        assert [await write(count) for count in (1, 5, 16, 17, 100, 1)] == [False, False, False, True, True, False]
+        store.slow = True
+        assert await write(1)
+        store.slow = False
+        assert not await write(1)
+        store.seconds = 0.02
+        assert [await write(1) for _ in range(4)] == [False, True, True, True]
+        store.seconds = 0.0003
+        assert [await write(1) for _ in range(20)][-1] is False, "it is fast again"
+        await store.close()
 
     asyncio.run(story())
 

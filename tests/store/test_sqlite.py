@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from jota.store.drivers import sqlite
 from jota.store.drivers.sqlite import Damaged, SqliteStore
 from jota.store.protocol import Store, Unavailable
 from jota.testing.store_suite import StoreSuite
@@ -92,6 +94,65 @@ def test_the_file_does_not_grow_without_bound(tmp_path: Path) -> None:
                 await store.compact(store.revision)
         await store.close()
         assert sum(p.stat().st_size for p in tmp_path.iterdir()) < 20 << 20  # 24 MB written, 2 MB live
+
+    asyncio.run(story())
+
+
+def test_the_log_is_begun_anew_where_it_begins_and_a_crash_at_any_moment_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands behind the last commit (zeros, or an older and longer WAL) is never taken for a part of it."""
+    monkeypatch.setattr(sqlite, "_WAL_CHECKPOINT", 256 << 10)
+    monkeypatch.setattr(sqlite, "_WAL_STEP", 64 << 10)
+
+    async def story() -> None:
+        store = SqliteStore(str(tmp_path / "db"))
+        wal, sizes, begun = tmp_path / "db-wal", [], 0
+        for n in range(150):
+            used = store._wal_used
+            await store.put(f"/core/pods/a/{n % 40}", os.urandom(3000))
+            begun += store._wal_used < used
+            sizes.append(wal.stat().st_size)
+            if store._checkpointer is not None:
+                store._checkpointer.join()
+            if n % 7 == 0:
+                image = tmp_path / f"image{n}"
+                image.mkdir()
+                for part in ("db", "db-wal"):
+                    shutil.copy(tmp_path / part, image / part)
+                again = SqliteStore(str(image / "db"))
+                assert again.revision == store.revision
+                assert [(e.key, e.value) for e in again.range("/")] == [(e.key, e.value) for e in store.range("/")]
+                await again.close()
+        assert begun >= 3
+        assert sizes == sorted(sizes), "a file that was cut has to grow again, and each commit waits for that"
+        assert sizes[-1] <= 512 << 10
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_who_holds_a_read_open_does_not_stop_the_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backup by SQLite's own means: the WAL cannot be begun anew before it ends, and grows meanwhile."""
+    monkeypatch.setattr(sqlite, "_WAL_CHECKPOINT", 64 << 10)
+
+    async def story() -> None:
+        store = SqliteStore(str(tmp_path / "db"))
+        await store.put("/core/pods/a/x", b"1")
+        reader = sqlite3.connect(tmp_path / "db", isolation_level=None)
+        reader.execute("BEGIN")
+        seen = reader.execute("SELECT count(*) FROM log").fetchone()
+        for n in range(60):
+            await store.put(f"/core/pods/a/{n}", os.urandom(3000))
+        assert reader.execute("SELECT count(*) FROM log").fetchone() == seen
+        assert (tmp_path / "db-wal").stat().st_size > 128 << 10
+        reader.close()
+        for n in range(20):
+            await store.put(f"/core/pods/b/{n}", b"1")
+            if store._checkpointer is not None:
+                store._checkpointer.join()
+        assert store._wal_used < 64 << 10
+        await store.close()
 
     asyncio.run(story())
 

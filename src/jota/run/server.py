@@ -12,6 +12,7 @@ import fcntl
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,9 @@ _RENEWAL = 86400.0
 """Seconds between two issues of the server's own certificates."""
 _LOCAL_TOKEN_LIFE = 900.0
 """Seconds that the token for this host's own nodes may be used."""
+_SWITCH = 0.0005
+"""Seconds that a thread which wants the interpreter waits for a busy loop (Python: 0.005). The store's thread waits two times
+for each group of writes."""
 _GRACE = 3.0
 """Seconds that open requests get at a stop; watches are ended at once and resume elsewhere."""
 _LAST_CALL = 0.3
@@ -77,6 +81,7 @@ async def serve(
     shutdown_delay: float = 0.0,
 ) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once everything serves. Raises Refused when it cannot start."""
+    sys.setswitchinterval(_SWITCH)
     clock = SystemClock()
     authorizers, authorizers_file = configured(access or AuthorizationFlags())
     raise_open_files()

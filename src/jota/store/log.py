@@ -20,7 +20,9 @@ from jota.store.protocol import ALONE, Beside, Conflict, Entry, Unavailable
 log = logging.getLogger("jota.store")
 
 _SLOW_COMMIT = 0.002
-"""Seconds. When commits take longer than this, even a lone write goes to the thread, to keep the event loop free."""
+"""Seconds. When commits take longer than this, every write goes to the thread, to keep the event loop free."""
+_SMALL_GROUP = 16
+"""Rows that the loop waits for: more take a while even when the disk is fast."""
 _LARGEST_GROUP = 512
 
 
@@ -68,6 +70,8 @@ class LogStore:
 
     blocking = True
     """Whether `append` does I/O; if not, groups are committed inline too."""
+    slow = False
+    """Whether the next append may take long, for a reason that the driver knows."""
 
     def __init__(self, index: Index, monotonic: Callable[[], float]) -> None:
         self._index = index
@@ -221,7 +225,7 @@ class LogStore:
             entry.revision = revision
             entry.created = entry.created or revision
         self._committing = True
-        if not self.blocking or (len(group) == 1 and self._commit_time < _SLOW_COMMIT):
+        if not self.blocking or (len(batch) <= _SMALL_GROUP and self._commit_time < _SLOW_COMMIT and not self.slow):
             try:
                 self._timed_append(batch)
             except Exception as error:  # whatever it is: the writers are told, and the log goes on

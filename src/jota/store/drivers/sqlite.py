@@ -6,8 +6,11 @@
 Nothing is ever updated in place, but for values that are sealed anew at start (a new key, or plain rows of a time before
 there was one; see Cipher in protocol.py). At start the rows are replayed in revision order into the index; compaction deletes the
 rows that no reader can reach. Durability is `synchronous=FULL`: a write is acknowledged after the WAL is on disk.
-Checkpoints are the cause of SQLite's long tail, so they run passively in a second thread and connection, and only a WAL
-past a hard bound is cut on the writers' path.
+
+Two things are the cause of SQLite's long tail. Checkpoints: they run passively in a second thread and connection, the writers'
+own moves no more than what came in meanwhile, and only a WAL past a hard bound is cut on their path. And a file that grows: to
+sync it the file system commits its journal too, three times as long and behind everybody else's. So the WAL is begun anew
+where it begins, never cut, and grows ahead of what is written.
 """
 
 from __future__ import annotations
@@ -32,6 +35,9 @@ _WAL_CHECKPOINT = 16 << 20
 """Bytes of WAL after which a passive checkpoint starts."""
 _WAL_BOUND = 96 << 20
 """Bytes of WAL after which writers wait for a full checkpoint."""
+_WAL_STEP = 1 << 20
+"""Bytes by which the file grows ahead of what is written into it."""
+_PAGE = 4096
 _AT_ONCE = 128
 """Rows of one statement. Each statement lets go of the interpreter's lock and has to get it back from the loop's thread: a
 statement for each row cost five times as many changes between the two threads."""
@@ -59,7 +65,11 @@ class SqliteStore(LogStore):
         self._path = path
         self._db = _open(path)
         self._checkpointing = threading.Event()
+        self._moved = threading.Event()
+        """A checkpoint has moved all of the WAL but what was written meanwhile."""
         self._checkpointer: threading.Thread | None = None
+        self._wal_used = self._wal_size = 0
+        """Bytes, about, that were written since the WAL was begun anew (nobody tells), and of its file."""
         self._cipher = cipher
         self._sealed = cipher.prefixes if cipher is not None else ()
         try:
@@ -79,6 +89,7 @@ class SqliteStore(LogStore):
         except Exception as error:  # not only sqlite3.Error: text that is no UTF-8, numbers that are no 64 bits
             self._roll_back()
             raise Unavailable(f"{self._path}: {error}") from error
+        self._wal_used += 3 * _PAGE + sum([len(row[1]) + len(row[2] or b"") for row in rows]) * 11 // 10
         try:
             self._bound_wal()
         except (sqlite3.Error, OSError, RuntimeError) as error:
@@ -93,6 +104,7 @@ class SqliteStore(LogStore):
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('compacted', ?)", (compacted,))
             self._db.execute("COMMIT")
             self._db.execute("PRAGMA incremental_vacuum(256)").fetchall()
+            self._wal_used += (len(dead) + 8) * _PAGE
         except sqlite3.Error as error:
             self._roll_back()
             raise Unavailable(f"{self._path}: {error}") from error
@@ -112,14 +124,23 @@ class SqliteStore(LogStore):
             with contextlib.suppress(sqlite3.Error):  # should it stay open, the next write tries again, and says why
                 self._db.execute("ROLLBACK")
 
+    @property
+    def slow(self) -> bool:
+        return self._checkpointing.is_set() or self._moved.is_set() or self._wal_used > _WAL_BOUND
+
     def _bound_wal(self) -> None:
-        try:
-            size = os.stat(self._path + "-wal").st_size
-        except FileNotFoundError:
+        if self._checkpointing.is_set():
             return
-        if size > _WAL_BOUND and not self._checkpointing.is_set():
+        if self._moved.is_set():
+            self._moved.clear()
+            # what came in meanwhile: nobody writes now, so this ends it, and the next write begins the WAL anew
+            busy, frames, moved = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if not busy and frames == moved:
+                self._wal_used = 0
+        elif self._wal_used > _WAL_BOUND:
+            self._wal_used = self._wal_size = 0
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        elif size > _WAL_CHECKPOINT and not self._checkpointing.is_set():
+        elif self._wal_used > _WAL_CHECKPOINT:
             self._checkpointing.set()
             self._checkpointer = threading.Thread(target=self._checkpoint, name="checkpoint", daemon=True)
             try:
@@ -127,17 +148,29 @@ class SqliteStore(LogStore):
             except RuntimeError:  # no thread to be had: tried again at a later write
                 self._checkpointer = None
                 self._checkpointing.clear()
+        elif self._wal_size < min(self._wal_used + _WAL_STEP, _WAL_CHECKPOINT):
+            self._grow_wal()
+
+    def _grow_wal(self) -> None:
+        """Add to the end of the file what SQLite takes for the rest of an older, longer WAL."""
+        wal = os.open(self._path + "-wal", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            size = os.fstat(wal).st_size
+            if size < min(self._wal_used + _WAL_STEP, _WAL_CHECKPOINT):
+                size += os.write(wal, bytes(_WAL_STEP))
+            self._wal_size = size
+        finally:
+            os.close(wal)
 
     def _checkpoint(self) -> None:
-        """Move the WAL into the database beside the writers, then let the next writer begin it anew."""
+        """Move the WAL into the database beside the writers."""
         try:
             db = sqlite3.connect(self._path, timeout=5)
             try:
                 db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-                db.execute("PRAGMA busy_timeout=20")
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             finally:
                 db.close()
+            self._moved.set()
         except sqlite3.Error:
             # A full disk shows on the writers' path too, where it has somebody to be told to.
             pass
@@ -194,7 +227,7 @@ def _prepare(db: sqlite3.Connection, path: str) -> None:
     db.execute("PRAGMA journal_mode=WAL").fetchall()
     db.execute("PRAGMA synchronous=FULL")
     db.execute("PRAGMA wal_autocheckpoint=0").fetchall()
-    db.execute(f"PRAGMA journal_size_limit={_WAL_CHECKPOINT}").fetchall()
+    db.execute(f"PRAGMA journal_size_limit={2 * _WAL_CHECKPOINT}").fetchall()
     found = db.execute("PRAGMA user_version").fetchone()[0]
     if found not in (0, _SCHEMA):
         raise Damaged(f"{path}: written by another version of this program (schema {found}, this one knows {_SCHEMA})")
