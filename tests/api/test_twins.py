@@ -12,7 +12,7 @@ import orjson
 from jota.api.audit import Audit
 from jota.api.auditpolicy import EVERYTHING
 from jota.api.filters.attributes import User
-from jota.meta.resource import NAMESPACES, PODS, SERVICEACCOUNTS, Resource
+from jota.meta.resource import CONFIGMAPS, NAMESPACES, PODS, SERVICEACCOUNTS, Resource
 from jota.testing.cluster import ApiServer, story
 
 PATH = PODS.path("default")
@@ -203,12 +203,89 @@ async def test_a_policy_is_asked_about_each(api: ApiServer) -> None:
     assert (status, "no" in refusal["message"]) == (422, True)
 
 
+def named(name: str, *, labels: dict[str, str] | None = None, **spec: Any) -> bytes:
+    pod = orjson.loads(body(**spec))
+    meta = {"labels": labels or {"app": "web"}, "name": name, "annotations": {"a": '"name":"x"'}}
+    return orjson.dumps({**pod, "metadata": meta})
+
+
 @story
-async def test_what_is_named_or_warned_of_has_no_twins(api: ApiServer) -> None:
-    named = orjson.loads(body())
-    named["metadata"]["name"] = "one"
-    assert (await make(api, orjson.dumps(named)))[0] == 201
-    assert (await make(api, orjson.dumps(named)))[0] == 409
+async def test_named_twins_differ_in_name_uid_and_time_alone(api: ApiServer) -> None:
+    made = []
+    for n in range(4):
+        status, pod = await make(api, named(f"exec-{n}"))
+        assert (status, kept(api)) == (201, int(n > 0)), "the first may be the only one"
+        made.append(pod)
+        await api.advance(5)
+    assert [pod["metadata"]["name"] for pod in made] == ["exec-0", "exec-1", "exec-2", "exec-3"]
+    assert [comparable(pod) for pod in made] == [comparable(made[0])] * 4
+    assert all(len({pod["metadata"][field] for pod in made}) == 4 for field in OWN)
+    for pod in made:
+        assert pod["metadata"]["managedFields"][0]["time"] == pod["metadata"]["creationTimestamp"]
+        assert await api.client.get(PODS, pod["metadata"]["name"], "default") == pod
+    status, refusal = await make(api, named("exec-3"))
+    assert (status, refusal["message"]) == (409, 'pods "exec-3" already exists')
+    status, refusal = await make(api, named("exec.."))
+    assert (status, "metadata.name: Invalid value" in refusal["message"]) == (422, True)
+    elsewhere = orjson.loads(named("exec-9"))
+    elsewhere["metadata"]["namespace"] = "other"
+    status, _ = await make(api, orjson.dumps(elsewhere))
+    assert status == 400
+
+
+@story
+async def test_a_name_that_stands_elsewhere_too_is_no_part_of_the_difference(api: ApiServer) -> None:
+    """The first "name" of a body may be that of something else, with the same value."""
+    for n in range(3):
+        for label in ("a", "b"):
+            name = label if n == 2 else f"{label}{n}"
+            _, pod = await make(api, named(name, labels={"name": label}))
+            assert (pod["metadata"]["name"], pod["metadata"]["labels"]) == (name, {"name": label})
+    for n in range(3):
+        sent = named("x").replace(b'"name":"x"', b'"name":"gone","name":"y%d"' % n, 1)
+        _, pod = await make(api, sent)
+        assert pod["metadata"]["name"] == f"y{n}"
+        sent = named("x").replace(b'"name":"x"', b'"name":"\\u007a%d"' % n, 1)
+        _, pod = await make(api, sent)
+        assert pod["metadata"]["name"] == f"z{n}"
+
+
+@story
+async def test_what_named_twins_refer_to_is_looked_for_each_time(api: ApiServer) -> None:
+    map_ = {"name": "settings", "configMap": {"name": "settings"}}
+    user = User("jane", groups=("system:masters",))
+
+    async def warned(name: str) -> list[str]:
+        made = await api.request("POST", PATH, named(name, volumes=[map_]), user=user, content_type="application/json")
+        assert made.status == 201
+        return [text for header, text in made.headers if header == "Warning"]
+
+    first = [await warned(f"a{n}") for n in range(3)]
+    assert kept(api) == 1
+    assert 'ConfigMap \\"settings\\" does not exist' in first[0][0]
+    assert first == [first[0]] * 3
+    await api.client.create(CONFIGMAPS, {"metadata": {"name": "settings"}}, "default")
+    assert [await warned(f"b{n}") for n in range(3)] == [[]] * 3
+    await api.client.delete(CONFIGMAPS, "settings", "default")
+    assert await warned("c") == first[0]
+    assert kept(api) == 1
+
+
+@story
+async def test_new_defaults_count_for_named_twins_at_once(api: ApiServer) -> None:
+    for n in range(3):
+        await make(api, named(f"a{n}"))
+    assert kept(api) == 1
+    item = {"type": "Container", "max": {"cpu": "3"}}
+    await api.client.create(LIMIT_RANGES, {"metadata": {"name": "r"}, "spec": {"limits": [item]}}, "default")
+    status, pod = await make(api, named("b"))
+    assert (status, pod["spec"]["containers"][0]["resources"]["limits"]) == (201, {"cpu": "3"})
+
+
+@story
+async def test_what_is_the_only_one_or_warned_of_has_no_twins(api: ApiServer) -> None:
+    for n in range(3):
+        assert (await make(api, named(f"one-{n}", labels={"n": str(n)})))[0] == 201
     doubtful = body(nodeSelector={"beta.kubernetes.io/os": "linux"})
     for _ in range(2):
         response = await api.request("POST", PATH, doubtful, content_type="application/json")

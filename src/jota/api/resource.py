@@ -184,17 +184,16 @@ class Engine:
             resource = served.resource
             raise already_exists(resource.plural, meta["name"], resource.group, int(generated)) from None
 
-    async def create_twin(self, call: Call, twin: Twin) -> Outcome:
-        """Store one more of the objects that this request made before. Raises ApiError 409."""
-        served, namespace = call.served, call.target.namespace
-        for _ in range(GENERATE_TRIES):
-            name = self._free_name(served, twin.base, namespace)
+    async def create_twin(self, call: Call, twin: Twin, name: str) -> Outcome:
+        """Store one more of the objects that this request made before; `name`: "" to generate one. Raises ApiError 409."""
+        served, namespace, given = call.served, call.target.namespace, name
+        for _ in range(1 if given else GENERATE_TRIES):
+            name = given or self._free_name(served, twin.base, namespace)
             value = twin.value(name, self.new_uid(), rfc3339(self.clock.now()))
-            with suppress(
-                Conflict
-            ):  # somebody is about to take that name: another is as good (upstream tries anew, too)
+            # somebody is about to take a name that was drawn: another is as good (upstream tries anew, too)
+            with suppress(Conflict):
                 return Outcome({}, await self.store.put(served.key(namespace, name), value, expect=0), created=True)
-        raise already_exists(served.resource.plural, name, served.resource.group, 1)
+        raise already_exists(served.resource.plural, name, served.resource.group, int(not given))
 
     async def create_twins(self, call: Call, twin: Twin, times: int) -> list[Entry]:
         """The same, several in one go; fewer when a name was not free."""

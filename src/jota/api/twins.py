@@ -1,42 +1,74 @@
-"""New objects that differ in nothing but their name: a ReplicaSet sends the same bytes for each of its pods.
+"""New objects that differ in nothing but their name: a ReplicaSet sends the same bytes for each of its pods, an operator's
+pods carry names of their own.
 
 The first passes the whole engine; what became of it is kept with a stamp of all that admission looked at. While the stamp
-holds, the next request of the same bytes by the same user takes the same outcome with a name, a uid and a time of its own.
-Anything that was not plain (webhooks, quotas, warnings, audit annotations, a dry run) is never kept. In: a Call. Out: the value to store.
+holds, the next request of the same bytes (but for the name) by the same user takes the same outcome with a name, a uid and a
+time of its own; what it refers to is looked for each time. Anything that was not plain (webhooks, quotas, other warnings, audit
+annotations, a dry run) is never kept. In: a Call. Out: the value to store.
 """
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import orjson
 
 from jota.api import object as at_rest
+from jota.api.hints import references
+from jota.api.hints.lookup import Reference
 from jota.api.registry import prefix
 from jota.api.shapes import BY_BYTES, LARGEST, MOST
 from jota.kinds.core.quota import QUOTAS
 from jota.kinds.kind import Object
+from jota.meta import names
 from jota.meta.resource import Resource
 
 if TYPE_CHECKING:
     from jota.api.call import Call
-    from jota.api.resource import Engine
+    from jota.api.resource import Engine, Outcome
 
 _OWN = ("name", "uid", "creationTimestamp", "managedFields", "resourceVersion")
 _TIME = b'"time":"'
+_NAME = b'"name":'
+_PLAIN = re.compile(rb'"([a-z0-9.-]+)"')
 Stamp = tuple[int, ...]
 Key = tuple[bytes, str, str, str, str, tuple[str, ...]]
+
+
+class _Metadata(msgspec.Struct):
+    name: msgspec.Raw = msgspec.Raw(b"")
+    generateName: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Sent(msgspec.Struct):
+    metadata: _Metadata
+
+
+_decode = msgspec.json.Decoder(_Sent).decode
+
+
+class Wish(NamedTuple):
+    """A request that may have twins."""
+
+    key: Key
+    name: str
+    """"": one is generated."""
 
 
 class Twin:
     """The bytes at rest around what is an object's own: name, uid and time."""
 
-    __slots__ = ("_middle", "_tail", "base", "stamp")
+    __slots__ = ("_middle", "_tail", "base", "refers", "stamp")
 
-    def __init__(self, base: str, middle: bytes, tail: bytes, stamp: Stamp) -> None:
-        self.base, self._middle, self._tail, self.stamp = base, middle, tail, stamp
+    def __init__(
+        self, base: str, middle: bytes, tail: bytes, stamp: Stamp, refers: tuple[Reference, ...] | None
+    ) -> None:
+        """`base`: of generated names, "" for named ones. `refers`: what they need; None: nobody is told what is missing."""
+        self.base, self._middle, self._tail, self.stamp, self.refers = base, middle, tail, stamp, refers
 
     def value(self, name: str, uid: str, now: str) -> bytes:
         stamp = now.encode()
@@ -54,6 +86,8 @@ class Twins:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._kept: OrderedDict[Key, Twin] = OrderedDict()
+        self._seen: OrderedDict[int, None] = OrderedDict()
+        """Hashes of named ones that came once: most are the only one of their kind."""
         self._stamps: dict[Resource, Callable[[], Stamp] | None] = {}
 
     def forget(self) -> None:
@@ -61,43 +95,60 @@ class Twins:
         self._stamps.clear()
         self._kept.clear()
 
-    def find(self, call: Call) -> Twin | None:
+    def find(self, call: Call, wish: Wish) -> Twin | None:
         """What became of the same request before, if the same would become of this one."""
-        key = self._key(call)
-        twin = self._kept.get(key) if key is not None else None
-        if twin is None or key is None:
+        key = wish.key
+        twin = self._kept.get(key)
+        if twin is None:
             return None
         if twin.stamp != self._stamp(call):
             del self._kept[key]
             return None
+        if wish.name and names.RULES[call.served.kind.name_rule](wish.name):
+            return None  # let it be refused in the usual words
         self._kept.move_to_end(key)
+        if twin.refers:
+            call.warnings += references.missing(self._engine.registry, twin.refers, call.target.namespace)
         return twin
 
-    def keep(self, call: Call, value: bytes, stamp: Stamp) -> None:
-        """Remember a creation (its bytes at rest) under the stamp that was taken before it; what is not plain is not kept."""
-        key = self._key(call)
-        if key is None or not stamp or stamp != self._stamp(call) or call.warnings:
+    def keep(self, call: Call, wish: Wish, made: Outcome, stamp: Stamp) -> None:
+        """Remember a creation under the stamp that was taken before it; what is not plain is not kept."""
+        if made.entry is None or not stamp or stamp != self._stamp(call):
             return
-        if self._engine.registry.count(QUOTAS, call.target.namespace):
+        registry, namespace = self._engine.registry, call.target.namespace
+        if registry.count(QUOTAS, namespace) or (wish.name and not self._again(wish.key)):
             return
+        refers = references.needed(call.served.resource, made.object) if references.outside(call.user) else None
+        if call.warnings != (references.missing(registry, refers, namespace) if refers else []):
+            return
+        value = made.entry.value or b""
         line = value.index(at_rest.NEWLINE)
         meta: Object = orjson.loads(value[:line])
-        if orjson.loads(call.request.body)["metadata"].get("name"):
-            return
         owners: list[Object] = meta.get("managedFields") or []
-        if not meta.get("generateName") or len(owners) != 1 or owners[0].get("time") != meta["creationTimestamp"]:
+        if len(owners) != 1 or owners[0].get("time") != meta["creationTimestamp"]:
             return
         rest = {name: part for name, part in meta.items() if name not in _OWN}
         before, _, after = orjson.dumps(owners).partition(_TIME)
         middle = orjson.dumps(rest)[1:-1] + b',"managedFields":' + before + _TIME
         tail = after[after.index(b'"') :] + b"}" + value[line:]
-        self._kept[key] = Twin(meta["generateName"], middle, tail, stamp)
+        base = "" if wish.name else meta["generateName"]
+        self._kept[wish.key] = Twin(base, middle, tail, stamp, refers)
         if len(self._kept) > MOST:
             self._kept.popitem(last=False)
 
-    def stamp(self, call: Call) -> Stamp:
+    def _again(self, key: Key) -> bool:
+        """Whether this is not the first of its kind."""
+        number = hash(key)
+        if number in self._seen:
+            return True
+        self._seen[number] = None
+        if len(self._seen) > MOST:
+            self._seen.popitem(last=False)
+        return False
+
+    def stamp(self, call: Call, wish: Wish | None) -> Stamp:
         """The state of what admission looks at, to be taken before a creation; () when that is not known."""
-        return () if self._key(call) is None else self._stamp(call)
+        return () if wish is None else self._stamp(call)
 
     def _stamp(self, call: Call) -> Stamp:
         resource = call.served.resource
@@ -119,16 +170,30 @@ class Twins:
         return lambda: tuple([touched(table) for table in tables])
 
     @staticmethod
-    def _key(call: Call) -> Key | None:
-        request = call.request
+    def wish(call: Call) -> Wish | None:
+        """None for what can have no twins. Raises ApiError 422 (dryRun)."""
+        request, body = call.request, call.request.body
         if (
             call.served.resource not in BY_BYTES
-            or len(request.body) > LARGEST
+            or len(body) > LARGEST
             or request.headers.get("content-type", "") != "application/json"
-            or b'"generateName"' not in request.body
             or call.dry_run
         ):
             return None
+        try:
+            sent = _decode(body).metadata
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        name, raw = "", bytes(sent.name)
+        if raw:
+            # Only what stands around the name is compared. Should another "name" of the same value be cut out of it, the
+            # name itself is part of what is compared.
+            plain, begin = _PLAIN.fullmatch(raw), body.find(_NAME + raw) + len(_NAME)
+            if plain is None or begin < len(_NAME) or call.times > 1:
+                return None
+            name, body = plain[1].decode(), b"%b\0%b" % (body[:begin], body[begin + len(raw) :])
+        elif not bytes(sent.generateName):
+            return None
         user = call.user
         agent = request.headers.get("user-agent", "")
-        return request.body, request.path, request.query, agent, user.name, user.groups
+        return Wish((body, request.path, request.query, agent, user.name, user.groups), name)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from jota.api.filters.attributes import COMPONENT, User
 from jota.api.hints import others, pods, services
-from jota.api.hints.lookup import Lookup
+from jota.api.hints.lookup import Lookup, Reference
 from jota.api.registry import Registry
 from jota.api.shapes import Shape
 from jota.kinds.kind import Object
@@ -58,11 +58,21 @@ def warnings(
             if shape.references is None:
                 shape.references = tuple(pods.pod(new))
             refers = shape.references
-        return _few(Lookup(registry, new["metadata"].get("namespace", "")).all_missing(refers)) if refers else []
+        return missing(registry, refers, new["metadata"].get("namespace", "")) if refers else []
     check = _CHECKS.get((resource.group, resource.plural))
     if check is None or (old is not None and all(new.get(p) == old.get(p) for p in _PARTS)):
         return []
     return _few(check(new, Lookup(registry, new["metadata"].get("namespace", ""))))
+
+
+def needed(resource: Resource, new: Object) -> tuple[Reference, ...] | None:
+    """What an object refers to; None for kinds of which that is not known."""
+    return tuple(pods.pod(new)) if resource == PODS else None
+
+
+def missing(registry: Registry, refers: tuple[Reference, ...], namespace: str) -> list[str]:
+    """What `warnings` says to an object in this namespace that refers to these."""
+    return _few(Lookup(registry, namespace).all_missing(refers))
 
 
 def _few(texts: Iterator[str]) -> list[str]:

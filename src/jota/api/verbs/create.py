@@ -15,15 +15,17 @@ async def create(engine: Engine, call: Call) -> Response:
     if call.served.terminating:
         text = "create not allowed while custom resource definition is terminating"
         raise ApiError(405, "MethodNotAllowed", text)
-    twin = engine.twins.find(call)
+    twins = engine.twins
+    wish = twins.wish(call)
+    twin = twins.find(call, wish) if wish is not None else None
     if twin is not None and call.times > 1:
         return respond.entries(call, await engine.create_twins(call, twin, call.times), 201)
-    if twin is not None:
-        return respond.outcome(call, await engine.create_twin(call, twin), engine.clock.now())
-    stamp, noted = engine.twins.stamp(call), len(call.audit)
+    if wish is not None and twin is not None:
+        return respond.outcome(call, await engine.create_twin(call, twin, wish.name), engine.clock.now())
+    stamp, noted = twins.stamp(call, wish), len(call.audit)
     obj = engine.new_object_from(call)
     defaulted = call.served.resource in BY_BYTES
     result = await engine.create(call, obj, call.target.namespace, defaulted=defaulted)
-    if stamp and result.entry is not None and len(call.audit) == noted:
-        engine.twins.keep(call, result.entry.value or b"", stamp)
+    if wish is not None and len(call.audit) == noted:
+        twins.keep(call, wish, result, stamp)
     return respond.outcome(call, result, engine.clock.now())
