@@ -160,7 +160,8 @@ def _merge_items(original: list[Any], patch: list[Any], type: Type, plain: bool)
 
 def _lay_items(original: list[Any], patch: list[Any], key: str, below: Type) -> list[Any]:
     """`_merge_items` for a patch without directives and nulls."""
-    out, last, in_order = list(original), -1, True
+    out, last, in_order, fresh = list(original), -1, True, True
+    count = len(out)
     where: dict[Any, int] = {}
     for index, have in enumerate(out):
         if isinstance(have, dict):
@@ -170,12 +171,15 @@ def _lay_items(original: list[Any], patch: list[Any], key: str, below: Type) -> 
             raise _keyless(item, key)
         identity = item[key] if isinstance(item[key], str) else _hashable(item[key])
         index = where.setdefault(identity, len(out))
-        in_order, last = in_order and last < index < len(original), index
+        in_order, last = in_order and last < index < count, index
         if index == len(out):
             out.append(item)
         else:
+            fresh = fresh and index >= count
             out[index] = _lay_over(out[index], item, below)
-    return out if in_order else _arranged(out, original, patch, key)
+    if in_order:
+        return out
+    return out[count:] + out[:count] if fresh else _arranged(out, original, patch, key)
 
 
 def _keyless(item: Any, key: str) -> ApiError:
