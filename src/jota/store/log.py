@@ -70,8 +70,6 @@ class LogStore:
 
     blocking = True
     """Whether `append` does I/O; if not, groups are committed inline too."""
-    slow = False
-    """Whether the next append may take long, for a reason that the driver knows."""
 
     def __init__(self, index: Index, monotonic: Callable[[], float]) -> None:
         self._index = index
@@ -93,6 +91,10 @@ class LogStore:
     def append(self, batch: list[Entry]) -> None:
         """Make the batch durable. Raises Unavailable and leaves nothing behind if it cannot."""
         raise NotImplementedError
+
+    def slow(self) -> bool:
+        """Whether the next append may take long, for a reason that the driver knows."""
+        return False
 
     def prune(self, dead: list[int], compacted: int) -> None:
         """Remove the rows of these revisions and remember the compacted revision. Blocks; may be cut short by a crash."""
@@ -225,7 +227,7 @@ class LogStore:
             entry.revision = revision
             entry.created = entry.created or revision
         self._committing = True
-        if not self.blocking or (len(batch) <= _SMALL_GROUP and self._commit_time < _SLOW_COMMIT and not self.slow):
+        if not self.blocking or (len(batch) <= _SMALL_GROUP and self._commit_time < _SLOW_COMMIT and not self.slow()):
             try:
                 self._timed_append(batch)
             except Exception as error:  # whatever it is: the writers are told, and the log goes on

@@ -124,7 +124,6 @@ class SqliteStore(LogStore):
             with contextlib.suppress(sqlite3.Error):  # should it stay open, the next write tries again, and says why
                 self._db.execute("ROLLBACK")
 
-    @property
     def slow(self) -> bool:
         return self._checkpointing.is_set() or self._moved.is_set() or self._wal_used > _WAL_BOUND
 
