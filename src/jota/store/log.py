@@ -24,6 +24,8 @@ _SLOW_COMMIT = 0.002
 _SMALL_GROUP = 16
 """Rows that the loop waits for: more take a while even when the disk is fast."""
 _LARGEST_GROUP = 512
+_PRUNED = 200
+"""Rows that one chore removes while writers wait: some milliseconds."""
 
 
 class _Write:
@@ -279,8 +281,8 @@ class LogStore:
         done = 0
         try:
             while done < max(len(dead), 1):
-                await self._chore(dead[done : done + 1000])
-                done += 1000
+                await self._chore(dead[done : done + _PRUNED])
+                done += _PRUNED
         finally:
             self._unpruned += dead[done:]
 

@@ -5,7 +5,8 @@
 
 Nothing is ever updated in place, but for values that are sealed anew at start (a new key, or plain rows of a time before
 there was one; see Cipher in protocol.py). At start the rows are replayed in revision order into the index; compaction deletes the
-rows that no reader can reach. Durability is `synchronous=FULL`: a write is acknowledged after the WAL is on disk.
+rows that no reader can reach, and the next writes take their room (the file does not become shorter: pages that may move cost
+each commit a page). Durability is `synchronous=FULL`: a write is acknowledged after the WAL is on disk.
 
 Two things are the cause of SQLite's long tail. Checkpoints: they run passively in a second thread and connection, the writers'
 own moves no more than what came in meanwhile, and only a WAL past a hard bound is cut on their path. And a file that grows: to
@@ -100,10 +101,10 @@ class SqliteStore(LogStore):
         try:
             self._roll_back()
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("DELETE FROM log WHERE rev = ?", [(r,) for r in dead])
+            # one statement: see _AT_ONCE
+            self._db.execute("DELETE FROM log WHERE rev IN (SELECT value FROM json_each(?))", (str(dead),))
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('compacted', ?)", (compacted,))
             self._db.execute("COMMIT")
-            self._db.execute("PRAGMA incremental_vacuum(256)").fetchall()
             self._wal_used += (len(dead) + 8) * _PAGE
         except sqlite3.Error as error:
             self._roll_back()
@@ -222,7 +223,6 @@ def _private(path: str) -> None:
 
 
 def _prepare(db: sqlite3.Connection, path: str) -> None:
-    db.execute("PRAGMA auto_vacuum=INCREMENTAL")
     db.execute("PRAGMA journal_mode=WAL").fetchall()
     db.execute("PRAGMA synchronous=FULL")
     db.execute("PRAGMA wal_autocheckpoint=0").fetchall()
