@@ -118,6 +118,24 @@ def test_many_at_once_conflict_one_by_one_and_fail_together() -> None:
     asyncio.run(story())
 
 
+def test_others_are_served_while_much_is_forgotten() -> None:
+    async def story() -> None:
+        store = MemoryStore()
+        for n in range(100):
+            await store.put_many([(f"/core/pods/a/{n}-{m}", b"x", 0) for m in range(200)])
+        compaction = asyncio.ensure_future(store.compact(store.revision))
+        turns = 0
+        while not compaction.done():
+            await asyncio.sleep(0)
+            turns += 1
+            assert len(store.range("/core/pods/a/7-")) == 200
+        assert turns >= 20
+        assert (store.compacted, store.history_bytes) == (store.revision, 0)
+        await store.close()
+
+    asyncio.run(story())
+
+
 def test_rows_that_could_not_be_pruned_go_with_the_next_compaction() -> None:
     async def story() -> None:
         store = Moody(blocking=True)

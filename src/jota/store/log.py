@@ -24,6 +24,8 @@ _SLOW_COMMIT = 0.002
 _SMALL_GROUP = 16
 """Rows that the loop waits for: more take a while even when the disk is fast."""
 _LARGEST_GROUP = 512
+_FORGOTTEN = 1000
+"""Revisions that are forgotten in one turn of the loop: two milliseconds, and four of updates."""
 _PRUNED = 200
 """Rows that one chore removes while writers wait: some milliseconds."""
 
@@ -276,10 +278,12 @@ class LogStore:
         """Forget history up to `revision`; rows go in the background thread, between groups of writes."""
         if self._closed:
             raise Unavailable("the store is closed")
-        dead = self._unpruned + self._index.compact(revision)
-        self._unpruned = []
-        done = 0
+        dead, self._unpruned, done = self._unpruned, [], 0
+        revision = min(revision, self._index.revision)
         try:
+            while self._index.compacted < revision:
+                dead += self._index.compact(min(revision, self._index.compacted + _FORGOTTEN))
+                await asyncio.sleep(0)
             while done < max(len(dead), 1):
                 await self._chore(dead[done : done + _PRUNED])
                 done += _PRUNED
