@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from random import getrandbits
 from typing import Any
 from unittest.mock import Mock, patch
@@ -231,6 +232,18 @@ async def test_named_twins_differ_in_name_uid_and_time_alone(api: ApiServer) -> 
     elsewhere["metadata"]["namespace"] = "other"
     status, _ = await make(api, orjson.dumps(elsewhere))
     assert status == 400
+
+
+@story
+async def test_named_twins_are_known_in_other_spellings_of_json(api: ApiServer) -> None:
+    for n in range(3):
+        sent = json.dumps(orjson.loads(named(f"exec-{n}"))).encode()
+        assert (await make(api, sent))[1]["metadata"]["name"] == f"exec-{n}"
+    assert kept(api) == 1
+    for n in range(3):
+        sent = json.dumps(orjson.loads(named(f"odd-{n}")), indent=1, separators=(",", "  :  ")).encode()
+        assert (await make(api, sent))[1]["metadata"]["name"] == f"odd-{n}"
+    assert kept(api) == 1
 
 
 @story

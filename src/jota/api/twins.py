@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 _OWN = ("name", "uid", "creationTimestamp", "managedFields", "resourceVersion")
 _TIME = b'"time":"'
-_NAME = b'"name":'
+_NAMES = (b'"name":', b'"name": ')
+"""As encoders write it."""
 _PLAIN = re.compile(rb'"([a-z0-9.-]+)"')
 Stamp = tuple[int, ...]
 Key = tuple[bytes, str, str, str, str, tuple[str, ...]]
@@ -188,10 +189,11 @@ class Twins:
         if raw:
             # Only what stands around the name is compared. Should another "name" of the same value be cut out of it, the
             # name itself is part of what is compared.
-            plain, begin = _PLAIN.fullmatch(raw), body.find(_NAME + raw) + len(_NAME)
-            if plain is None or begin < len(_NAME) or call.times > 1:
+            plain = _PLAIN.fullmatch(raw)
+            before = next((key for key in _NAMES if key + raw in body), b"")
+            if plain is None or not before or call.times > 1:
                 return None
-            name, body = plain[1].decode(), b"%b\0%b" % (body[:begin], body[begin + len(raw) :])
+            name, body = plain[1].decode(), body.replace(before + raw, before + b"\0", 1)
         elif not bytes(sent.generateName):
             return None
         user = call.user
