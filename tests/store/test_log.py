@@ -82,6 +82,8 @@ def test_the_loop_waits_for_small_groups_on_a_fast_disk_and_for_nothing_else() -
 
         store.seconds = 0.0003
         assert [await write(count) for count in (1, 5, 16, 17, 100, 1)] == [False, False, False, True, True, False]
+        await asyncio.gather(*(store.put(f"/core/configmaps/a/{n}", bytes(100_000)) for n in range(3)))
+        assert store.threads.pop()
         store.known_slow = True
         assert await write(1)
         store.known_slow = False

@@ -21,8 +21,8 @@ log = logging.getLogger("jota.store")
 
 _SLOW_COMMIT = 0.002
 """Seconds. When commits take longer than this, every write goes to the thread, to keep the event loop free."""
-_SMALL_GROUP = 16
-"""Rows that the loop waits for: more take a while even when the disk is fast."""
+_SMALL_GROUP, _SMALL_BYTES = 16, 256 << 10
+"""Rows, and bytes of values, that the loop waits for: more take a while even when the disk is fast."""
 _LARGEST_GROUP = 512
 _FORGOTTEN = 1000
 """Revisions that are forgotten in one turn of the loop: two milliseconds, and four of updates."""
@@ -231,7 +231,7 @@ class LogStore:
             entry.revision = revision
             entry.created = entry.created or revision
         self._committing = True
-        if not self.blocking or (len(batch) <= _SMALL_GROUP and self._commit_time < _SLOW_COMMIT and not self.slow()):
+        if self._quick(batch):
             try:
                 self._timed_append(batch)
             except Exception as error:  # whatever it is: the writers are told, and the log goes on
@@ -241,6 +241,14 @@ class LogStore:
         else:
             future = asyncio.get_running_loop().run_in_executor(self._worker(), self._timed_append, batch)
             future.add_done_callback(lambda f: self._finish(group, f.exception()))
+
+    def _quick(self, batch: list[Entry]) -> bool:
+        """Whether the loop may wait for it."""
+        if not self.blocking:
+            return True
+        if len(batch) > _SMALL_GROUP or self._commit_time >= _SLOW_COMMIT or self.slow():
+            return False
+        return sum([len(entry.value) for entry in batch if entry.value is not None]) <= _SMALL_BYTES
 
     def _timed_append(self, batch: list[Entry]) -> None:
         for entry in batch:
