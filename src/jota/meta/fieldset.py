@@ -249,7 +249,7 @@ def created(value: Any, type: Type, required: bool = False) -> FieldSet:
 
 def _created_item(value: Any, type: Type) -> FieldSet:
     """The set of a new item of a keyed list: itself, and what is in it."""
-    if _shape(type, value) == _MAP and value and type.kind == "struct" and not _nested(value):
+    if type.kind == "struct" and not type.atomic and isinstance(value, dict) and value and not _nested(value):
         return _flat(tuple(value), False)
     return {_SELF: LEAF, **created(value, type)}
 
@@ -329,8 +329,11 @@ def _compare_members(
             continue
         kind = child_type(type, key) if prefix else (type.item or ANY)
         if key not in old:
-            below = created(value, kind, prefix != "" and key in type.required)
-            changed[prefix + key] = {_SELF: LEAF, **below} if below and not prefix else below
+            if prefix:
+                changed[prefix + key] = created(value, kind, key in type.required)
+            else:
+                below = _created_item(value, kind)
+                changed[key] = below if len(below) > 1 else LEAF
             continue
         more, less = compare(old[key], value, kind)
         if more is not None:

@@ -45,7 +45,9 @@ def _lay_over(original: dict[str, Any], patch: dict[str, Any], type: Type) -> di
         if isinstance(value, list):
             below = _child(type, key)
             if "merge" in below.strategies:
-                out[key] = _merge_list(have if isinstance(have, list) else [], value, below, plain=True)
+                have = have if isinstance(have, list) else []
+                items = bool(value) and isinstance(value[0], dict)
+                out[key] = _lay_items(have, value, below) if items else _merge_list(have, value, below, plain=True)
         elif isinstance(have, dict):
             below = _child(type, key)
             if "replace" not in below.strategies:
@@ -126,17 +128,15 @@ def _merge_list(original: list[Any], patch: list[Any], type: Type, plain: bool =
         return _arranged(_unique([*original, *patch]), original, _unique(patch), "")
     if not plain and any(isinstance(p, dict) and p.get(_PATCH) == "replace" for p in patch):
         return _without_directives(patch, type)
-    return _merge_items(original, patch, type, plain)
+    return _lay_items(original, patch, type) if plain else _merge_items(original, patch, type)
 
 
 _GONE = object()
 
 
-def _merge_items(original: list[Any], patch: list[Any], type: Type, plain: bool) -> list[Any]:
+def _merge_items(original: list[Any], patch: list[Any], type: Type) -> list[Any]:
     """The items of a patch, merged into those of the original by the merge key. One pass: lists come from strangers."""
     key, below, out = type.merge_key, type.item or ANY, list(original)
-    if plain:
-        return _lay_items(original, patch, key, below)
     where: dict[Any, list[int]] = {}
     for index, have in enumerate(out):
         if isinstance(have, dict):
@@ -158,8 +158,9 @@ def _merge_items(original: list[Any], patch: list[Any], type: Type, plain: bool)
     return _arranged([have for have in out if have is not _GONE], original, kept, key)
 
 
-def _lay_items(original: list[Any], patch: list[Any], key: str, below: Type) -> list[Any]:
+def _lay_items(original: list[Any], patch: list[Any], type: Type) -> list[Any]:
     """`_merge_items` for a patch without directives and nulls."""
+    key, below = type.merge_key, type.item or ANY
     out, last, in_order, fresh = list(original), -1, True, True
     count = len(out)
     where: dict[Any, int] = {}
