@@ -117,7 +117,7 @@ class Twins:
         if made.entry is None or not stamp or stamp != self._stamp(call):
             return
         registry, namespace = self._engine.registry, call.target.namespace
-        if registry.count(QUOTAS, namespace) or (wish.name and not self._again(wish.key)):
+        if registry.count(QUOTAS, namespace):
             return
         refers = references.needed(call.served.resource, made.object) if references.outside(call.user) else None
         if call.warnings != (references.missing(registry, refers, namespace) if refers else []):
@@ -148,8 +148,9 @@ class Twins:
         return False
 
     def stamp(self, call: Call, wish: Wish | None) -> Stamp:
-        """The state of what admission looks at, to be taken before a creation; () when that is not known."""
-        return () if wish is None else self._stamp(call)
+        """The state of what admission looks at, to be taken before a creation; () when that is not known, or when it is not
+        to be kept: a named one that comes for the first time."""
+        return () if wish is None or (wish.name and not self._again(wish.key)) else self._stamp(call)
 
     def _stamp(self, call: Call) -> Stamp:
         resource = call.served.resource
