@@ -224,15 +224,18 @@ class Controller:
         self.queue.add_backoff(key)
 
     async def _caught_up(self, key: str) -> bool:
-        for informer, version in self._written.pop(key, {}).items():
-            if informer.revision >= version:
-                continue
-            try:
-                async with asyncio.timeout(CATCH_UP_SECONDS):
-                    await informer.caught_up(version)
-            except TimeoutError:
-                self._written.setdefault(key, {})[informer] = version
-                return False
+        behind = self._written.get(key, {})
+        while behind:
+            informer, version = next(iter(behind.items()))
+            if informer.revision < version:
+                try:
+                    async with asyncio.timeout(CATCH_UP_SECONDS):
+                        await informer.caught_up(version)
+                except TimeoutError:
+                    return False
+            if behind[informer] == version:
+                del behind[informer]
+        self._written.pop(key, None)
         return True
 
     async def _resync(self) -> None:
