@@ -49,6 +49,41 @@ async def test_a_delayed_request_waits(api: ApiServer) -> None:
     assert (await waiting)["items"] == []
 
 
+@story
+async def test_a_request_whose_answer_is_lost_was_carried_out(api: ApiServer) -> None:
+    faults = Faults(api.api.handle, api.clock)
+    client = Client(InProcess(faults.handle, COMPONENT))
+    faults.lose(PATH, 5)
+    making = asyncio.ensure_future(client.create(CONFIGMAPS, {"metadata": {"name": "a"}}, "default"))
+    await api.advance(4)
+    assert (await api.client.get(CONFIGMAPS, "a", "default"))["metadata"]["name"] == "a"
+    assert not making.done()
+    await api.advance(1)
+    with pytest.raises(ApiError) as lost:
+        await making
+    assert lost.value.code == 504
+
+
+@story
+async def test_healing_ends_all_faults_at_once(api: ApiServer) -> None:
+    faults = Faults(api.api.handle, api.clock)
+    client = Client(InProcess(faults.handle, COMPONENT))
+    informer = Informer(client, CONFIGMAPS, clock=api.clock, random=Random(1))
+    running = asyncio.ensure_future(informer.run())
+    await api.settle()
+    faults.refuse(PATH, 503, times=100)
+    faults.stall(PATH)
+    await make(api, "a")
+    await api.settle()
+    assert len(informer) == 0
+    faults.heal()
+    await api.settle()
+    assert len(informer) == 1
+    assert (await client.list(CONFIGMAPS, "default"))["items"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 FAULTS: dict[str, Callable[[Faults], int]] = {
     "end": lambda f: f.end(PATH),
     "drop": lambda f: f.drop(PATH),

@@ -155,7 +155,10 @@ class Gangs:
 
     def returned(self, waiting: Waiting) -> None:
         """A member that could not be bound: the gang is tried again after a backoff."""
-        self._gang(waiting.gang).waiting[waiting.pod.key] = waiting
+        gang, uid = self._gang(waiting.gang), waiting.pod.metadata.uid
+        gang.placed.pop(uid, None)
+        self._of.pop(uid, None)
+        gang.waiting[waiting.pod.key] = waiting
         entry = Waiting(waiting.pod, waiting.shape, waiting.order, gang=waiting.gang)
         self._queue.retry(entry, self._clock.monotonic())
 

@@ -658,15 +658,19 @@ class Scheduler:
         uid, current = waiting.pod.metadata.uid, self._feed.pod(waiting.pod.key)
         if current is not None and current.metadata.uid == uid and current.spec.nodeName:
             return  # bound after all, by us or by others: it was seen, and is counted where it is
-        self._forget(uid)
         if current is None or current.metadata.uid != uid or current.finished or not self._wants(current):
+            self._forget(uid)
             return
         log.warning("binding %s failed and will be tried again: %s", current.key, error)
         # what happened to the pod meanwhile was passed over
         waiting.pod, waiting.shape, waiting.rejected = current, self._shapes.of(current), frozenset()
         if waiting.gang:
-            self._gangs.returned(waiting)
+            self._gangs.returned(
+                waiting
+            )  # first: a gang that has lost a member is tried at once, this one after a backoff
+            self._forget(uid)
         else:
+            self._forget(uid)
             self._queue.retry(waiting, self._clock.monotonic())
         self._wake.set()
 

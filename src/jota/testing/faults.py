@@ -5,6 +5,7 @@ In: a wire Handler (an API server's `handle`). Out: the same with faults, for th
     faults = Faults(api.api.handle)
     client = Client(InProcess(faults.handle, user))          # or HttpServer(faults.handle, ...), for any client at all
     faults.refuse("/pods", 429, times=3, retry_after=1)      # the next three requests whose path contains "/pods"
+    faults.lose("/binding")                                  # the next one is carried out, and its answer lost
     faults.expire("/pods")                                   # open watches end with 410, as after a long absence
     faults.stall("/pods"); ...; faults.resume("/pods")       # open, and silent
 
@@ -29,6 +30,8 @@ class _Rule:
     part: str
     left: int
     act: Callable[[], Awaitable[Response | None]]
+    after: bool = False
+    """The request is carried out first."""
 
 
 class Faults:
@@ -48,6 +51,8 @@ class Faults:
             rule.left -= 1
             if not rule.left:
                 self._rules.remove(rule)
+            if rule.after:
+                await self._handler(request)
             refusal = await rule.act()
             if refusal is not None:
                 return refusal
@@ -61,14 +66,18 @@ class Faults:
     def refuse(self, part: str, code: int, *, times: int = 1, reason: str = "", retry_after: int = 0) -> None:
         """Answer the next `times` requests with a Status of this code instead."""
         error = ApiError(code, reason, f"refused on demand: {code}", retry_after=retry_after)
-        headers = [("Content-Type", "application/json")]
-        if retry_after:
-            headers.append(("Retry-After", str(retry_after)))
+        self._rules.append(_Rule(part, times, _answer(error)))
+
+    def lose(self, part: str, seconds: float = 0.0, *, times: int = 1) -> None:
+        """Carry the next `times` requests out and answer, `seconds` later, that time ran out: whether it was done, the client
+        cannot know."""
+        answer = _answer(ApiError(504, "Timeout", "the answer was lost on demand"))
 
         async def act() -> Response:
-            return Response(code, list(headers), orjson.dumps(error.status()))
+            await self._clock.sleep(seconds)
+            return await answer()
 
-        self._rules.append(_Rule(part, times, act))
+        self._rules.append(_Rule(part, times, act, after=True))
 
     def delay(self, part: str, seconds: float, *, times: int = 1) -> None:
         """Let the next `times` requests wait before they are looked at."""
@@ -77,6 +86,12 @@ class Faults:
             await self._clock.sleep(seconds)
 
         self._rules.append(_Rule(part, times, act))
+
+    def heal(self) -> None:
+        """No more of this for requests to come; streams that are stalled go on."""
+        self._rules.clear()
+        for part in list(self._stalled):
+            self.resume(part)
 
     # -- watches and other streams
 
@@ -121,6 +136,17 @@ class Faults:
                 self._streams.remove(faulty)
 
         return run
+
+
+def _answer(error: ApiError) -> Callable[[], Awaitable[Response]]:
+    headers = [("Content-Type", "application/json")]
+    if error.retry_after:
+        headers.append(("Retry-After", str(error.retry_after)))
+
+    async def act() -> Response:
+        return Response(error.code, list(headers), orjson.dumps(error.status()))
+
+    return act
 
 
 class _Faulty:
