@@ -97,6 +97,32 @@ def test_the_loop_waits_for_small_groups_on_a_fast_disk_and_for_nothing_else() -
     asyncio.run(story())
 
 
+def test_a_store_that_gets_no_thread_says_so_and_goes_on_when_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        store = Moody(blocking=True)
+        start, left = threading.Thread.start, [2]
+
+        def scarce(thread: threading.Thread) -> None:
+            if thread.name.startswith("store") and left[0]:
+                left[0] -= 1
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", scarce)
+        puts = [store.put(f"/core/pods/a/{n}", b"x") for n in range(20)]  # a group that the loop does not wait for
+        results = await asyncio.wait_for(asyncio.gather(*puts, return_exceptions=True), 5)
+        assert [str(r) for r in results] == ["can't start new thread"] * 20
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(store.compact(store.revision), 5)
+        puts = [store.put(f"/core/pods/a/{n}", b"y", expect=0) for n in range(20)]
+        entries = await asyncio.wait_for(asyncio.gather(*puts), 5)
+        assert [e.revision for e in entries] == [*range(2, 22)]
+        await asyncio.wait_for(store.compact(store.revision), 5)
+        await asyncio.wait_for(store.close(), 5)
+
+    asyncio.run(story())
+
+
 def test_many_at_once_conflict_one_by_one_and_fail_together() -> None:
     async def story() -> None:
         store = Moody(blocking=True)

@@ -212,16 +212,14 @@ class LogStore:
     def _start_chore(self) -> None:
         self._committing = self._chore_last = True
         work, done = self._chores.popleft()
-        future = asyncio.get_running_loop().run_in_executor(self._worker(), work)
 
-        def finish(f: asyncio.Future[None]) -> None:
+        def finish(error: BaseException | None) -> None:
             self._committing = False
-            error = f.exception()
             if not done.done():
                 done.set_exception(error) if error else done.set_result(None)
             self._schedule()
 
-        future.add_done_callback(finish)
+        self._in_thread(work, finish)
 
     def _start_group(self) -> None:
         self._chore_last = False
@@ -239,8 +237,7 @@ class LogStore:
             else:
                 self._finish(group, None)
         else:
-            future = asyncio.get_running_loop().run_in_executor(self._worker(), self._timed_append, batch)
-            future.add_done_callback(lambda f: self._finish(group, f.exception()))
+            self._in_thread(lambda: self._timed_append(batch), lambda error: self._finish(group, error))
 
     def _quick(self, batch: list[Entry]) -> bool:
         """Whether the loop may wait for it."""
@@ -275,10 +272,19 @@ class LogStore:
         if self._queue or self._chores:
             self._schedule()
 
-    def _worker(self) -> ThreadPoolExecutor:
+    def _in_thread(self, work: Callable[[], None], finish: Callable[[BaseException | None], None]) -> None:
+        """`finish` is told on the loop, also when there is no thread to be had: the log goes on in any case."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        return self._thread
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except RuntimeError as error:
+            self._thread = (
+                None  # `work` stays in its queue, and must never be done: the writers are told that it was not
+            )
+            finish(Unavailable(str(error)))
+        else:
+            future.add_done_callback(lambda f: finish(f.exception()))
 
     # -- upkeep
 
