@@ -137,3 +137,36 @@ def test_nobody_is_lost_and_nobody_comes_twice() -> None:
         while group := queue.next_group(now + 100, 8):
             found += names(group)
         assert sorted(found) == sorted(alive), seed
+
+
+def test_a_gang_that_was_refused_in_part_is_tried_again_when_a_binding_of_the_rest_fails() -> None:
+    queue = SchedulingQueue()
+    one = made("a")
+    queue.add_gang("group", one, shapes.of(one), 0, 0)
+    (entry,) = queue.next_group(0, 1)
+    entry.rejected = frozenset({"NodeAffinity"})
+    queue.refuse(entry, 0)
+    queue.retry(Waiting(one, shapes.of(one), entry.order, gang="group"), 0)
+    assert not queue.next_group(0.5, 1), "not before its backoff"
+    assert queue.next_group(3, 1) == [entry]
+
+
+def test_a_namesake_of_a_refused_pod_takes_nothing_over() -> None:
+    queue = SchedulingQueue()
+    refused(queue, "a")
+    other = made("a")
+    other.metadata.uid = "another"
+    queue.add(other, shapes.of(other), 0)
+    (waiting,) = queue.next_group(0, 1)
+    assert waiting.pod is other
+    assert not queue.move([ROOM], 0)
+
+
+def test_who_was_refused_is_tried_again_after_five_minutes_whatever_happens() -> None:
+    queue = SchedulingQueue()
+    refused(queue, "a")
+    queue.hold("default/a")
+    assert queue.wait(0) == 301
+    assert queue.next_group(300, 1) == []
+    assert names(queue.next_group(301, 1)) == ["a"]
+    assert queue.wait(301) is None

@@ -83,6 +83,7 @@ class SchedulingQueue:
             if not changed:
                 return
         else:
+            self._unrefuse(key)  # a namesake that is gone
             self._sequence += 1
             known = self._waiting[key] = Waiting(pod, shape, (-pod.spec.priority, now, self._sequence))
         self._unrefuse(key)
@@ -137,6 +138,7 @@ class SchedulingQueue:
         """Put back a pod whose binding failed: tried again after its backoff, whatever happens meanwhile."""
         self.refuse(waiting, now)
         if self._waiting[waiting.key] is not waiting:
+            self.again(waiting.key, now)  # a gang, others of which were refused meanwhile: they were, this one was not
             return
         self._unrefuse(waiting.key)
         heapq.heappush(self._backoff, (waiting.due, waiting.key))
