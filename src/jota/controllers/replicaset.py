@@ -293,7 +293,9 @@ class ReplicaSetController(Controller):
             meta = pod.metadata
             await self.client.delete(PODS, meta.name, meta.namespace, uid=meta.uid, answer=False)
         except ApiError as e:
-            if e.code not in (404, 409):  # 409: a namesake with another uid; ours is gone
+            if (
+                e.code != 404
+            ):  # 409, too: others wrote it all the time (of a namesake with another uid, the cache will tell)
                 raise
         self._deleted.setdefault(key, set()).add(pod.metadata.uid)
         self.events.event(owner, "Normal", "SuccessfulDelete", f"Deleted pod: {pod.metadata.name}")
