@@ -29,7 +29,8 @@ def main() -> int:
             print(workload.name)
             continue
         profile = cProfile.Profile() if args.profile else None
-        result = engine.run(workload.scaled(args.scale) if args.scale != 1 else workload, profile, args.alike)
+        sized = workload.scaled(args.scale) if args.scale != 1 else workload
+        result = engine.run(sized, profile, args.alike) if profile else engine.run_alone(sized, args.alike)
         floor = f"floor {workload.floor:.0f}, {result.rate / workload.floor:.1f}x" if workload.floor else "no floor"
         each = result.cpu / result.pods * 1e6
         print(

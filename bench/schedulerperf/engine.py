@@ -14,8 +14,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol, TypeVar
@@ -88,6 +90,12 @@ def run(workload: Workload, probe: Probe | None = None, alike: int = 1) -> Resul
 
     Raises RuntimeError when a request fails or pods are not bound in time."""
     return asyncio.run(_main(workload, probe, alike))
+
+
+def run_alone(workload: Workload, alike: int = 1) -> Result:
+    """The same in a process of its own: what earlier workloads left behind is not measured."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(run, workload, None, alike).result()
 
 
 async def _main(workload: Workload, probe: Probe | None, alike: int) -> Result:
