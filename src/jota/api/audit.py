@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import orjson
+from msgspec import Struct
 
 from jota.aio.clock import Clock, rfc3339_micro
 from jota.api.auditpolicy import Policy, Verdict
@@ -82,6 +84,52 @@ class AuditFile:
         self._file = self._open()
 
 
+class UserInfo(Struct, omit_defaults=True):
+    username: str
+    uid: str = ""
+    groups: Sequence[str] = ()
+    extra: dict[str, list[str]] | None = None
+
+
+class Reference(Struct, omit_defaults=True):
+    resource: str
+    namespace: str = ""
+    name: str = ""
+    apiGroup: str = ""
+    apiVersion: str = ""
+    subresource: str = ""
+
+
+class Status(Struct):
+    code: int
+    metadata: Object = {}
+
+
+class Event(Struct, omit_defaults=True, tag_field="kind"):
+    """audit.k8s.io/v1."""
+
+    apiVersion: str
+    level: str
+    auditID: str
+    stage: str
+    requestURI: str
+    verb: str
+    user: UserInfo
+    requestReceivedTimestamp: str
+    stageTimestamp: str
+    impersonatedUser: UserInfo | None = None
+    sourceIPs: Sequence[str] = ()
+    userAgent: str = ""
+    objectRef: Reference | None = None
+    responseStatus: Status | None = None
+    requestObject: Any = None
+    responseObject: Any = None
+    annotations: dict[str, str] | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
 class Audit:
     def __init__(self, policy: Object, sink: Sink, clock: Clock) -> None:
         self.policy, self.sink, self.clock = Policy(policy), sink, clock
@@ -107,7 +155,8 @@ class Trail:
         """Who asks, and as whom. The policy judges the former, as upstream."""
         self._user, self._acting = user, acting if acting is not user else None
         self._verdict = self._audit.policy.verdict(user, self._target)
-        self._note("RequestReceived", {})
+        if "RequestReceived" not in self._verdict.omitted:
+            self._note("RequestReceived")
 
     def decided(self, allowed: bool) -> None:
         self.annotations["authorization.k8s.io/decision"] = "allow" if allowed else "forbid"
@@ -119,15 +168,15 @@ class Trail:
             self._acting = None
         if self._verdict.level == "None":
             return response
-        status = {"responseStatus": {"metadata": {}, "code": response.status}}
         if response.stream is None and response.upgrade is None:
-            self._note("ResponseComplete", {**status, **self._bodies(response)})
+            asked, answered = self._bodies(response) if self._verdict.level != "Metadata" else (None, None)
+            self._note("ResponseComplete", response.status, asked, answered)
             return response
-        self._note("ResponseStarted", status)
-        return self._followed(response, status)
+        self._note("ResponseStarted", response.status)
+        return self._followed(response)
 
-    def _followed(self, response: Response, status: Object) -> Response:
-        done = self._done(status)
+    def _followed(self, response: Response) -> Response:
+        done = self._done(response.status)
         stream, upgrade = response.stream, response.upgrade
         if stream is not None:
 
@@ -149,81 +198,66 @@ class Trail:
             response.upgrade = owned
         return response
 
-    def _done(self, status: Object) -> Callable[[], None]:
+    def _done(self, code: int) -> Callable[[], None]:
         def done() -> None:
-            self._note("ResponseComplete", status)
+            self._note("ResponseComplete", code)
 
         return done
 
-    def _bodies(self, response: Response) -> Object:
-        target = self._target
-        confidential = (target.group, target.resource, target.subresource) in _CONFIDENTIAL
-        if confidential or self._verdict.level not in ("Request", "RequestResponse") or not target.resource:
-            return {}
-        found: Object = {}
-        if self._request.body:
-            self._body(found, "requestObject", self._request.body)
-        if self._verdict.level == "RequestResponse":
-            body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
-            self._body(found, "responseObject", body)
-        return found
+    def _bodies(self, response: Response) -> tuple[Any, Any]:
+        """What was asked and what was answered, as far as they are noted."""
+        target, level = self._target, self._verdict.level
+        if (target.group, target.resource, target.subresource) in _CONFIDENTIAL or not target.resource:
+            return None, None
+        asked = self._body(self._request.body) if self._request.body else None
+        if level != "RequestResponse":
+            return asked, None
+        return asked, self._body(response.body if isinstance(response.body, bytes) else b"".join(response.body))
 
-    def _body(self, found: Object, name: str, content: bytes) -> None:
+    def _body(self, content: bytes) -> Any:
         """Left out when it is too long or no JSON (protobuf, YAML, compressed)."""
         if len(content) > _LONGEST_BODY:
-            return
+            return None
         try:
             value = orjson.loads(content)
         except orjson.JSONDecodeError:
-            return
+            return None
         if isinstance(value, dict) and self._verdict.bare:
             for obj in (value, *parts(value, "items")):
                 part(obj, "metadata").pop("managedFields", None)
-        found[name] = value
+        return value
 
-    def _note(self, stage: str, more: Object) -> None:
+    def _note(self, stage: str, code: int = 0, asked: Any = None, answered: Any = None) -> None:
         verdict = self._verdict
         if verdict.level == "None" or stage in verdict.omitted:
             return
-        request, target, now = self._request, self._target, self._audit.clock.now()
-        event: Object = {
-            "kind": "Event",
-            "apiVersion": "audit.k8s.io/v1",
-            "level": verdict.level,
-            "auditID": self._id,
-            "stage": stage,
-            "requestURI": request.path + (f"?{request.query}" if request.query else ""),
-            "verb": target.verb,
-            "user": _user(self._user or User("")),
-            "sourceIPs": [request.peer.address] if request.peer.address else [],
-            "userAgent": request.headers.get("user-agent", "")[:1024],
-            **({"impersonatedUser": _user(self._acting)} if self._acting is not None else {}),
-            **({"objectRef": _reference(target)} if target.resource else {}),
-            **more,
-            "requestReceivedTimestamp": rfc3339_micro(self._received),
-            "stageTimestamp": rfc3339_micro(now),
-        }
-        if self.annotations:
-            event["annotations"] = dict(self.annotations)
-        self._audit.sink.write(orjson.dumps(event) + b"\n")
+        request, target, address = self._request, self._target, self._request.peer.address
+        reference = None
+        if target.resource:
+            reference = Reference(
+                target.resource, target.namespace, target.name, target.group, target.version, target.subresource
+            )
+        event = Event(
+            "audit.k8s.io/v1",
+            verdict.level,
+            self._id,
+            stage,
+            f"{request.path}?{request.query}" if request.query else request.path,
+            target.verb,
+            _user(self._user or User("")),
+            rfc3339_micro(self._received),
+            rfc3339_micro(self._audit.clock.now()),
+            _user(self._acting) if self._acting is not None else None,
+            (address,) if address else (),
+            request.headers.get("user-agent", "")[:1024],
+            reference,
+            Status(code) if code else None,
+            asked,
+            answered,
+            self.annotations or None,
+        )
+        self._audit.sink.write(_encode(event) + b"\n")
 
 
-def _user(user: User) -> Object:
-    info: Object = {"username": user.name, "groups": list(user.groups)}
-    if user.uid:
-        info["uid"] = user.uid
-    if user.extra:
-        info["extra"] = user.extra
-    return info
-
-
-def _reference(target: Target) -> Object:
-    named = {
-        "resource": target.resource,
-        "namespace": target.namespace,
-        "name": target.name,
-        "apiGroup": target.group,
-        "apiVersion": target.version,
-        "subresource": target.subresource,
-    }
-    return {key: value for key, value in named.items() if value}
+def _user(user: User) -> UserInfo:
+    return UserInfo(user.name, user.uid, user.groups, user.extra or None)
