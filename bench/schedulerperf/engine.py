@@ -336,7 +336,7 @@ async def _request(run: _Run, method: str, path: str, body: bytes, content: str)
     headers = {"accept": "application/json", "content-type": content}
     reply = await run.client.transport.request(method, path, "", body, headers)
     if reply.status >= 300:
-        raise RuntimeError(f"{method} {path}: {reply.status} {reply.body!r:.300}")
+        raise RuntimeError(f"{method} {path}: {reply.status} {reply.body!r:.600}")
 
 
 class _Bound:

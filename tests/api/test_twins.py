@@ -70,13 +70,13 @@ async def test_twins_differ_in_name_uid_and_time_alone(api: ApiServer) -> None:
 
 @story
 async def test_a_name_that_is_being_taken_at_this_moment_is_drawn_anew(api: ApiServer) -> None:
-    """Two requests draw the same name before either of them is stored."""
-    await make(api, body())
-    drawn = iter(["aaaaa", "aaaaa", "bbbbb"])
+    """Two requests draw the same name before either of them is stored; at first nothing is known of their like."""
+    drawn = iter(["first", "first", "other", "aaaaa", "aaaaa", "bbbbb"])
     with patch.object(api.api.engine, "random", Mock(choices=lambda *_, **__: next(drawn), getrandbits=getrandbits)):
-        made = await asyncio.gather(make(api, body()), make(api, body()))
-    assert [status for status, _ in made] == [201, 201]
-    assert {pod["metadata"]["name"] for _, pod in made} == {"web-aaaaa", "web-bbbbb"}
+        made = await asyncio.gather(*(make(api, body()) for _ in range(2)))
+        made += await asyncio.gather(*(make(api, body()) for _ in range(2)))
+    assert [status for status, _ in made] == [201] * 4
+    assert [pod["metadata"]["name"][4:] for _, pod in made] == ["first", "other", "aaaaa", "bbbbb"]
 
 
 @story

@@ -175,14 +175,22 @@ class Engine:
         Raises ApiError 400, 403, 409, 422."""
         served, meta = call.served, metadata.check(obj)
         self._place(served, meta, namespace)
-        generated = not meta.get("name") and bool(meta.get("generateName"))
-        if generated:
-            meta["name"] = self._free_name(served, meta["generateName"], namespace)
+        if not meta.get("name") and meta.get("generateName"):
+            return await self._create_named(call, obj, namespace, owned, defaulted)
         try:
             return await self._create(call, obj, namespace, owned, defaulted)
         except Conflict:
-            resource = served.resource
-            raise already_exists(resource.plural, meta["name"], resource.group, int(generated)) from None
+            raise already_exists(served.resource.plural, meta["name"], served.resource.group) from None
+
+    async def _create_named(self, call: Call, obj: Object, namespace: str, owned: bool, defaulted: bool) -> Outcome:
+        """Draw a name, and another one when somebody is about to take that (upstream tries anew, too). Raises ApiError."""
+        served, original = call.served, orjson.dumps(obj)
+        for _ in range(GENERATE_TRIES):
+            name = obj["metadata"]["name"] = self._free_name(served, obj["metadata"]["generateName"], namespace)
+            with suppress(Conflict):
+                return await self._create(call, obj, namespace, owned, defaulted)
+            obj = orjson.loads(original)  # admission may have changed it
+        raise already_exists(served.resource.plural, name, served.resource.group, 1)
 
     async def create_twin(self, call: Call, twin: Twin, name: str) -> Outcome:
         """Store one more of the objects that this request made before; `name`: "" to generate one. Raises ApiError 409."""
