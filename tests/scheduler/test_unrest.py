@@ -204,7 +204,7 @@ def check_accounts(scheduler: Scheduler, pods: list[Object]) -> None:
     assert {uid: placed.node for uid, placed in scheduler._placed.items()} == bound
     assert not scheduler._assumed
     wanted: Counter[str] = Counter()
-    for placed in (*scheduler._placed.values(), *scheduler._nominated.values()):
+    for placed in (*scheduler._placed.values(), *scheduler._nominations.values()):
         wanted[placed.node] += int(placed.shape.requests.get("cpu", 0))
     nodes = scheduler._nodes
     used = {name: int(nodes.used("cpu")[slot]) for name, slot in nodes.slots.items()}

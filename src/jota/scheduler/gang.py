@@ -22,6 +22,7 @@ from jota.meta.errors import ApiError
 from jota.meta.resource import PODGROUPS
 from jota.scheduler.cycle import explanation
 from jota.scheduler.devicebinder import DevicesNotAllocated
+from jota.scheduler.nominations import Nominations
 from jota.scheduler.pod import Pod, Shape
 from jota.scheduler.podgroups import PodGroups, Policy
 from jota.scheduler.preemption import Budget, Candidate, Placed
@@ -63,8 +64,7 @@ class Hands:
     take_back: Callable[[Waiting, Exception], None]
     report: Callable[[Pod, str, Candidate | None], Awaitable[None]]
     keep_room: Callable[[Pod, str], None]
-    unnominate: Callable[[str], None]
-    nominated: Mapping[str, Placed]
+    nominations: Nominations
     on_node: Mapping[str, Mapping[str, Placed]]
     budgets: Callable[[], list[Budget]]
     preempts: Callable[[Pod], bool]
@@ -206,7 +206,7 @@ class Gangs:
         else:
             self._queue.remove(key)
             for waiting in gang.waiting.values():
-                self._hands.unnominate(waiting.pod.metadata.uid)
+                self._hands.nominations.drop(waiting.pod.metadata.uid)
             self._untold[key] = None
             self._told.set()
 
@@ -218,22 +218,16 @@ class Gangs:
             return Outcome()
         members = list(gang.waiting.values())
         least = max(0, policy.least - gang.had)
-        uids = {w.pod.metadata.uid for w in members}
+        uids = dict.fromkeys(w.pod.metadata.uid for w in members)
         priority = members[0].pod.spec.priority if policy.priority is None else policy.priority
-        kept = {uid: n.node for uid, n in self._hands.nominated.items() if uid in uids}
-        lifted = [n for uid, n in self._hands.nominated.items() if uid in uids or n.priority < priority]
-        for n in lifted:
-            self._nodes.remove_pod(n.node, n.shape)
-        try:
+        kept = {uid: n.node for uid in uids if (n := self._hands.nominations.get(uid)) is not None}
+        with self._hands.nominations.lifted(uids, priority):
             domains = self._domains(policy, gang, members)
             trial = self._try_each(domains, members, least, kept)
             room: list[tuple[Waiting, Candidate]] = []
-            waits = any(self._clearing(uid, priority) for uid in kept)
+            waits = any(self._clearing(node, priority) for node in kept.values())
             if len(trial.placed) < least and not waits:
                 room = self._make_room(domains, members, least, policy, gang)
-        finally:
-            for n in lifted:
-                self._nodes.add_pod(n.node, n.shape)
         return self._outcome(key, members, least, trial, room, waits)
 
     def _domains(self, policy: Policy, gang: Gang, members: list[Waiting]) -> list[Mask | None]:
@@ -255,9 +249,8 @@ class Gangs:
         best.plugins = set[str]().union(*(t.plugins for t in trials))
         return best
 
-    def _clearing(self, uid: str, priority: int) -> bool:
-        """Whether victims are still on their way out of the room that is kept for this member."""
-        node = self._hands.nominated[uid].node
+    def _clearing(self, node: str, priority: int) -> bool:
+        """Whether victims are still on their way out of the room that is kept there for a member."""
         return any(p.terminating and p.priority < priority for p in self._hands.on_node.get(node, {}).values())
 
     def _make_room(
@@ -293,12 +286,12 @@ class Gangs:
         rejected = frozenset(trial.plugins)
         if len(trial.placed) >= least:
             for waiting, _ in trial.placed:
-                self._hands.unnominate(waiting.pod.metadata.uid)
+                self._hands.nominations.drop(waiting.pod.metadata.uid)
             placed = [(w, self._nodes.names[slot]) for w, slot in trial.placed]
             return Outcome(placed, trial.refused, text if trial.refused else "", {}, rejected)
         if not waits:
             for waiting in members:
-                self._hands.unnominate(waiting.pod.metadata.uid)
+                self._hands.nominations.drop(waiting.pod.metadata.uid)
         for waiting, candidate in room:
             self._hands.keep_room(waiting.pod, candidate.node)
         count = f"{len(trial.placed)} of the {least} pods" if least > 1 else "none of the pods"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from jota.scheduler.devicebinder import DeviceBinder, DevicesNotAllocated
 from jota.scheduler.devicefeed import HINT, DeviceFeed
 from jota.scheduler.feed import Feed
 from jota.scheduler.gang import Gangs, Hands
+from jota.scheduler.nominations import Nominations, uncount
 from jota.scheduler.places import Places
 from jota.scheduler.pod import Pod, Shape, Shapes
 from jota.scheduler.podgroups import group_of
@@ -80,14 +81,7 @@ class Scheduler:
         self._priorities: Counter[int] = Counter()
         """Of the placed pods."""
         self._assumed: set[str] = set()
-        self._nominated: dict[str, Placed] = {}
-        """Pod uid -> the room that is kept for it; counted in the snapshot as if the pod were there."""
-        self._kept: Counter[int] = Counter()
-        """Priorities of the nominated pods."""
-        self._going: dict[str, list[str]] = {}
-        """Nominated pod's uid -> uids of its victims, until their eviction fails or it is nominated no more."""
-        self._awaited: dict[str, set[str]] = {}
-        """Victim's uid -> those of the pods that it makes room for, until it is gone."""
+        self._nominations = Nominations(self._nodes)
         self._unfit: list[Pod] = []
         """Of gangs that extenders want to judge, and cannot: to be told."""
         self._wake = asyncio.Event()
@@ -114,8 +108,7 @@ class Scheduler:
             take_back=self._take_back,
             report=self._report_when_free,
             keep_room=self._keep_room,
-            unnominate=self._unnominate,
-            nominated=self._nominated,
+            nominations=self._nominations,
             on_node=self._on_node,
             budgets=self._feed.budgets,
             preempts=lambda pod: self._profiles[pod.spec.schedulerName].preempts,
@@ -232,7 +225,8 @@ class Scheduler:
         """(placed with their slots, refused). Pods with volumes or devices are looked at one by one, and where nominations
         count differently."""
         first = group[0]
-        if not first.shape.reserves and not self._alone(group):
+        uids = (waiting.pod.metadata.uid for waiting in group)
+        if not first.shape.reserves and not self._nominations.tell_apart(uids, first.pod.spec.priority):
             slots = self._cycle(first).place(first.shape, len(group))
             return list(zip(group, slots, strict=False)), group[len(slots) :]
         placed: list[tuple[Waiting, int]] = []
@@ -240,7 +234,7 @@ class Scheduler:
         full = False
         """One of them was refused, and nobody was placed since: the same holds for those that no room is kept for."""
         for waiting in group:
-            if full and waiting.pod.metadata.uid not in self._nominated:
+            if full and waiting.pod.metadata.uid not in self._nominations:
                 refused.append(waiting)
                 continue
             slot = self._place_one(waiting)
@@ -253,13 +247,6 @@ class Scheduler:
             placed.append((waiting, slot))
         return placed, refused
 
-    def _alone(self, group: list[Waiting]) -> bool:
-        """Whether room that is kept counts differently for some of them: their own, or that of less important pods."""
-        if not self._nominated:
-            return False
-        priority = group[0].pod.spec.priority
-        return any(p < priority for p in self._kept) or any(w.pod.metadata.uid in self._nominated for w in group)
-
     def _reserve(self, shape: Shape, slot: int) -> None:
         try:
             self._devices.reserve(shape, slot)
@@ -268,28 +255,15 @@ class Scheduler:
             self._nodes.remove_pod(self._nodes.names[slot], shape)
             raise
 
-    @contextmanager
-    def _without_less_important(self, waiting: Waiting) -> Iterator[None]:
-        """Room that is kept for less important pods is not respected, nor the pod's own."""
-        own, priority = waiting.pod.metadata.uid, waiting.pod.spec.priority
-        if any(p < priority for p in self._kept):
-            ignored = [n for uid, n in self._nominated.items() if uid == own or n.priority < priority]
-        else:
-            ignored = [self._nominated[own]] if own in self._nominated else []
-        for n in ignored:
-            self._nodes.remove_pod(n.node, n.shape)
-        try:
-            yield
-        finally:
-            for n in ignored:
-                self._nodes.add_pod(n.node, n.shape)
+    def _without_less_important(self, waiting: Waiting) -> AbstractContextManager[None]:
+        return self._nominations.lifted((waiting.pod.metadata.uid,), waiting.pod.spec.priority)
 
     def _place_one(self, waiting: Waiting, within: Mask | None = None, extra: Column | None = None) -> int | None:
         """Its own nominated node first. `within`, `extra`: as cycle.py has them."""
         own = waiting.pod.metadata.uid
         with self._without_less_important(waiting):
             cycle, shape = self._cycle(waiting), waiting.shape
-            kept = self._nominated.get(own)
+            kept = self._nominations.get(own)
             slots: list[int] = []
             if kept is not None and (slot := self._nodes.slots.get(kept.node)) is not None:
                 there = np.zeros(self._nodes.size, np.bool_)
@@ -297,7 +271,7 @@ class Scheduler:
                 slots = cycle.place(shape, 1, there if within is None else there & within)
             slots = slots or cycle.place(shape, 1, within, extra)
         if slots:
-            self._unnominate(own)
+            self._nominations.drop(own)
         return slots[0] if slots else None
 
     def _refuse(self, refused: list[Waiting], tasks: asyncio.TaskGroup) -> None:
@@ -313,7 +287,7 @@ class Scheduler:
             waiting.rejected = frozenset(refusals)
             self._queue.refuse(waiting, self._clock.monotonic())
             candidate, why = (None, hopeless) if hopeless else self._preempt(waiting, total)
-            if candidate is None and waiting.pod.metadata.uid not in self._nominated:
+            if candidate is None and waiting.pod.metadata.uid not in self._nominations:
                 hopeless = why  # the same for its likes
             message = f"{text} preemption: {why}" if why else text
             tasks.create_task(self._report_when_free(waiting.pod, message, candidate))
@@ -351,15 +325,15 @@ class Scheduler:
         if pod.spec.preemptionPolicy == "Never":
             return "not eligible due to preemptionPolicy=Never."
         uid, priority = pod.metadata.uid, pod.spec.priority
-        kept = self._nominated.get(uid)
+        kept = self._nominations.get(uid)
         if kept is not None and any(
             p.terminating and p.priority < priority for p in self._on_node.get(kept.node, {}).values()
         ):
             return "not eligible due to a terminating pod on the nominated node."
-        if kept is not None and any(v in self._placed for v in self._going.get(uid, ())):
+        if kept is not None and any(v in self._placed for v in self._nominations.going(uid)):
             # Victims on their way out are not seen as terminating yet: to choose others would send away more than needed.
             return "waiting for the preemption for this pod to be finished."
-        self._unnominate(uid)
+        self._nominations.drop(uid)
         if not any(p < priority for p in self._priorities):
             cycle = self._cycle(waiting)
             return preemption.no_victims(total, int((self._nodes.live & cycle.hopeless(waiting.shape)).sum()))
@@ -368,26 +342,11 @@ class Scheduler:
     def _make_room(self, pod: Pod, candidate: Candidate) -> None:
         candidate.victims = with_mates(candidate.victims, self._gangs.mates, [])
         self._keep_room(pod, candidate.node)
-        self._going[pod.metadata.uid] = [v.uid for v in candidate.victims]
-        for victim in candidate.victims:
-            self._awaited.setdefault(victim.uid, set()).add(pod.metadata.uid)
+        self._nominations.expect(pod.metadata.uid, [v.uid for v in candidate.victims])
         self._queue.hold(pod.key)
 
     def _keep_room(self, pod: Pod, node: str) -> None:
-        kept = _placed(pod, node, self._shapes.of(pod))
-        if any(p < kept.priority for p in self._kept):
-            for uid in [u for u, n in self._nominated.items() if n.node == node and n.priority < kept.priority]:
-                self._unnominate(uid)
-        self._nominated[pod.metadata.uid] = kept
-        self._kept[kept.priority] += 1
-        self._nodes.add_pod(node, kept.shape)
-
-    def _unnominate(self, uid: str) -> None:
-        kept = self._nominated.pop(uid, None)
-        self._going.pop(uid, None)
-        if kept is not None:
-            _uncount(self._kept, kept.priority)
-            self._nodes.remove_pod(kept.node, kept.shape)
+        self._nominations.keep(_placed(pod, node, self._shapes.of(pod)))
 
     def _cycle(self, waiting: Waiting) -> Cycle:
         return self._cycles[waiting.pod.spec.schedulerName]
@@ -457,20 +416,20 @@ class Scheduler:
     def pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
             self._drop(old)
-            self._unnominate(old.metadata.uid)
+            self._nominations.drop(old.metadata.uid)
             self._forget(old.metadata.uid)
         if new is None:
             return
         uid = new.metadata.uid
         if new.finished:
             self._drop(new)
-            self._unnominate(uid)
+            self._nominations.drop(uid)
             self._forget(uid)
             if new.status.phase == "Succeeded" and (gang := group_of(new)):
                 self._gangs.succeeded(gang, new)
         elif new.spec.nodeName:
             self._drop(new)
-            self._unnominate(uid)
+            self._nominations.drop(uid)
             self._assumed.discard(uid)
             self._count(new)
             if (gang := group_of(new)) and new.metadata.deletionTimestamp is None:
@@ -481,12 +440,12 @@ class Scheduler:
             if new.spec.resourceClaims and self._device_feed.holds(new.key):
                 return
             self._enqueue(new)
-            if old is None and new.status.nominatedNodeName in self._nodes.slots and uid not in self._nominated:
+            if old is None and new.status.nominatedNodeName in self._nodes.slots and uid not in self._nominations:
                 self._keep_room(new, new.status.nominatedNodeName)  # an earlier scheduler made room for it
             self._wake.set()
         elif uid not in self._assumed:
             self._drop(new)
-            self._unnominate(uid)
+            self._nominations.drop(uid)
 
     def _enqueue(self, pod: Pod) -> None:
         if gang := group_of(pod):
@@ -544,23 +503,16 @@ class Scheduler:
         self._gangs.forget(uid)
         known = self._placed.pop(uid, None)
         if known is not None:
-            _uncount(self._priorities, known.priority)
+            uncount(self._priorities, known.priority)
             self._on_node[known.node].pop(uid, None)
             if not self._on_node[known.node]:
                 del self._on_node[known.node]
             self._nodes.remove_pod(known.node, known.shape)
             if not quietly:
                 self.stir(*WHEN_A_POD_GOES)
-                for waiting in self._awaited.pop(uid, ()):
-                    self._made_room(waiting)
-
-    def _made_room(self, uid: str) -> None:
-        """A victim is gone: the pod that it made room for is tried again when it was the last of those."""
-        kept, going = self._nominated.get(uid), self._going.get(uid)
-        if kept is None or going is None or any(v in self._placed for v in going):
-            return
-        if self._queue.hasten(f"{kept.namespace}/{kept.name}"):
-            self._wake.set()
+                for kept in self._nominations.gone(uid, self._placed):
+                    if self._queue.hasten(f"{kept.namespace}/{kept.name}"):
+                        self._wake.set()
 
     def node_changed(self, old: Node | None, new: Node | None) -> None:
         if new is None:
@@ -571,8 +523,7 @@ class Scheduler:
 
     def _lose_node(self, name: str) -> None:
         """Its pods keep their place in the accounts: the node may come back under its name before they are gone."""
-        for uid in [u for u, n in self._nominated.items() if n.node == name]:
-            self._unnominate(uid)
+        self._nominations.drop_on(name)
         self._nodes.remove_node(name)
         for placed in self._on_node.get(name, {}).values():
             self._nodes.add_pod(name, placed.shape)
@@ -678,13 +629,10 @@ class Scheduler:
         self, pod: Pod, message: str, candidate: Candidate | None, reason: str = "Unschedulable"
     ) -> None:
         await self._binding.acquire()
-        await self._report(pod, message, candidate, reason)
-
-    async def _report(self, pod: Pod, message: str, candidate: Candidate | None, reason: str = "Unschedulable") -> None:
         try:
             await self._reporter.refused(pod, message, candidate, reason)
         except (ApiError, ConnectionError, TimeoutError) as error:
-            self._going.pop(pod.metadata.uid, None)  # the next try chooses anew
+            self._nominations.give_up(pod.metadata.uid)  # the next try chooses anew
             if candidate is not None and self._queue.again(group_of(pod) or pod.key, self._clock.monotonic()):
                 self._wake.set()
             if not (isinstance(error, ApiError) and error.code == 404):
@@ -709,12 +657,6 @@ WHEN_A_POD_GOES = (
     "NodeVolumeLimits",
 )
 """Plugins that a pod's going may satisfy."""
-
-
-def _uncount(counts: Counter[int], priority: int) -> None:
-    counts[priority] -= 1
-    if not counts[priority]:
-        del counts[priority]
 
 
 def _binding(pod: Pod, node: str) -> dict[str, Any]:
