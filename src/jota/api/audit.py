@@ -155,8 +155,7 @@ class Trail:
         """Who asks, and as whom. The policy judges the former, as upstream."""
         self._user, self._acting = user, acting if acting is not user else None
         self._verdict = self._audit.policy.verdict(user, self._target)
-        if "RequestReceived" not in self._verdict.omitted:
-            self._note("RequestReceived")
+        self._note("RequestReceived")
 
     def decided(self, allowed: bool) -> None:
         self.annotations["authorization.k8s.io/decision"] = "allow" if allowed else "forbid"
@@ -169,8 +168,7 @@ class Trail:
         if self._verdict.level == "None":
             return response
         if response.stream is None and response.upgrade is None:
-            asked, answered = self._bodies(response) if self._verdict.level != "Metadata" else (None, None)
-            self._note("ResponseComplete", response.status, asked, answered)
+            self._note("ResponseComplete", response.status, *self._bodies(response))
             return response
         self._note("ResponseStarted", response.status)
         return self._followed(response)
@@ -207,7 +205,9 @@ class Trail:
     def _bodies(self, response: Response) -> tuple[Any, Any]:
         """What was asked and what was answered, as far as they are noted."""
         target, level = self._target, self._verdict.level
-        if (target.group, target.resource, target.subresource) in _CONFIDENTIAL or not target.resource:
+        if level == "Metadata" or not target.resource:
+            return None, None
+        if (target.group, target.resource, target.subresource) in _CONFIDENTIAL:
             return None, None
         asked = self._body(self._request.body) if self._request.body else None
         if level != "RequestResponse":

@@ -100,8 +100,8 @@ class Policy:
         self._known: dict[tuple[object, ...], Verdict] = {}
 
     def verdict(self, user: User, target: Target) -> Verdict:
-        what = (target.resource, target.name if self._named else "") if target.resource else (target.path,)
-        asked = (user.name, user.groups, target.verb, target.group, target.subresource, target.namespace, *what)
+        what = (target.name if self._named else "") if target.resource else target.path
+        asked = (user.name, user.groups, target.kin or target.verb, what)
         found = self._known.get(asked)
         if found is None:
             if len(self._known) >= _REMEMBERED:

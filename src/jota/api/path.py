@@ -7,6 +7,7 @@ path that authorization sees as such. The old `/watch/` prefix still works.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TypeVar
 from urllib.parse import parse_qsl, unquote
 
 from msgspec import Struct
@@ -17,8 +18,7 @@ from jota.meta.errors import ApiError, bad_request
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get", "HEAD": "get"}
 _TRUE = ("1", "true", "True", "TRUE", "t", "T")
 _FALSE = ("0", "false", "False", "FALSE", "f", "F", "")
-
-
+_Key = TypeVar("_Key", bound=tuple[str, ...])
 _MOST_KNOWN = 4096
 _collections: dict[tuple[str, str], Target] = {}
 """(method, path) -> the kin of requests about a whole collection."""
@@ -117,7 +117,7 @@ def parse(method: str, path: str, params: dict[str, str]) -> Target:
     return target
 
 
-def _remember(known: dict[tuple[str, str], Target], key: tuple[str, str], kin: Target) -> None:
+def _remember(known: dict[_Key, Target], key: _Key, kin: Target) -> None:
     if len(known) >= _MOST_KNOWN:
         known.clear()
     known[key] = kin
@@ -130,9 +130,8 @@ def _with_kin(target: Target) -> Target:
         key = (target.verb, target.namespace, form, *what)
         target.kin = _kin.get(key)
         if target.kin is None:
-            if len(_kin) >= _MOST_KNOWN:
-                _kin.clear()
-            target.kin = _kin[key] = replace(target, path="", name="", rest="")
+            target.kin = replace(target, path="", name="", rest="")
+            _remember(_kin, key, target.kin)
     return target
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 
-from jota.meta.duration import parse
+from jota.cli.common import handed_on, seconds
 from jota.run.authorization import AuthorizationFlags, configured
 from jota.run.instance import Refused
 
@@ -61,21 +60,9 @@ def authorization(args: argparse.Namespace) -> AuthorizationFlags:
             flags.modes = tuple(mode.strip() for mode in args.authorization_mode.split(",") if mode.strip())
         flags.webhook = args.authorization_webhook_config_file or ""
         flags.version = args.authorization_webhook_version or flags.version
-        flags.authorized_ttl = _seconds(args, "authorized", flags.authorized_ttl)
-        flags.unauthorized_ttl = _seconds(args, "unauthorized", flags.unauthorized_ttl)
+        flags.authorized_ttl = seconds(args, "authorization_webhook_cache_authorized_ttl", flags.authorized_ttl)
+        flags.unauthorized_ttl = seconds(args, "authorization_webhook_cache_unauthorized_ttl", flags.unauthorized_ttl)
     return given
-
-
-def _seconds(args: argparse.Namespace, what: str, default: float) -> float:
-    """Raises Refused."""
-    text = getattr(args, f"authorization_webhook_cache_{what}_ttl")
-    try:
-        seconds = default if text is None else parse(text)
-    except ValueError as error:
-        raise Refused(f"--authorization-webhook-cache-{what}-ttl: {error}") from None
-    if seconds < 0:
-        raise Refused(f"--authorization-webhook-cache-{what}-ttl: must not be negative")
-    return seconds
 
 
 def passed_on(args: argparse.Namespace) -> list[str]:
@@ -83,9 +70,4 @@ def passed_on(args: argparse.Namespace) -> list[str]:
     given = authorization(args)
     if given != AuthorizationFlags():  # else `jota up` would load the authorizers to learn that they are the usual ones
         configured(given)
-    out = []
-    for name in FLAGS:
-        value = getattr(args, name)
-        if value is not None:
-            out.append(f"--{name.replace('_', '-')}={os.path.abspath(value) if name in FILES and value else value}")
-    return out
+    return handed_on(args, FLAGS, FILES)

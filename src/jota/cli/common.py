@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jota.meta.duration import parse
 from jota.run.instance import DEFAULT_NAME, Instance, Refused, Registry
 
 if TYPE_CHECKING:
@@ -34,6 +36,30 @@ def runtime_config(args: argparse.Namespace) -> dict[str, bool]:
         return parse(args.runtime_config)
     except BadRuntimeConfig as error:
         raise Refused(f"--runtime-config {error}") from None
+
+
+def seconds(args: argparse.Namespace, name: str, default: float) -> float:
+    """Of a flag that is a duration. Raises Refused."""
+    flag, text = f"--{name.replace('_', '-')}", getattr(args, name)
+    try:
+        found = default if text is None else parse(text)
+    except ValueError as error:
+        raise Refused(f"{flag}: {error}") from None
+    if found < 0:
+        raise Refused(f"{flag}: must not be negative")
+    return found
+
+
+def handed_on(args: argparse.Namespace, names: Sequence[str], files: Sequence[str]) -> list[str]:
+    """The flags of these names that were given, as `jota up` passes them to its server, which may run elsewhere: with whole
+    paths of those that are `files`."""
+    out = []
+    for name in names:
+        value = getattr(args, name)
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None:
+                out.append(f"--{name.replace('_', '-')}={os.path.abspath(one) if name in files and one else one}")
+    return out
 
 
 def own_ready_pipe(descriptor: int | None) -> int | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jota.meta.duration import parse
+from jota.cli.common import handed_on, seconds
 from jota.run.audit import AuditFiles, audit_policy
 from jota.run.instance import Refused
 
@@ -44,29 +43,13 @@ def control_plane(args: argparse.Namespace) -> ControlPlane:
     files = AuditFiles(args.audit_policy, args.audit_log)
     if files.policy:
         audit_policy(files)
-    return ControlPlane(files, _scheduling(args.scheduler_config), _delay(args.shutdown_delay_duration))
+    return ControlPlane(files, _scheduling(args.scheduler_config), seconds(args, "shutdown_delay_duration", 0.0))
 
 
 def passed_on(args: argparse.Namespace) -> list[str]:
     """The same flags for the server that `jota up` starts. Raises Refused for all that this server would refuse."""
     control_plane(args)
-    given = [(name, getattr(args, name)) for name in _FLAGS]
-    return [
-        f"--{name.replace('_', '-')}={os.path.abspath(value) if name in _FILES else value}"
-        for name, value in given
-        if value is not None
-    ]
-
-
-def _delay(text: str | None) -> float:
-    """Seconds. Raises Refused."""
-    try:
-        seconds = parse(text) if text is not None else 0.0
-    except ValueError as error:
-        raise Refused(f"--shutdown-delay-duration: {error}") from None
-    if seconds < 0:
-        raise Refused("--shutdown-delay-duration: must not be negative")
-    return seconds
+    return handed_on(args, _FLAGS, _FILES)
 
 
 def _scheduling(name: str | None) -> Settings | None:

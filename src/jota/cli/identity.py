@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 
+from jota.cli.common import handed_on
 from jota.meta.duration import parse
 from jota.run.identity import IdentityFlags, outside
 from jota.run.instance import Refused
@@ -69,10 +69,4 @@ def passed_on(args: argparse.Namespace) -> list[str]:
     names = [f"oidc_{name}" for name in OIDC]
     names += ["authentication_config", "authentication_token_webhook_config_file"]
     names += ["authentication_token_webhook_cache_ttl"]
-    out = []
-    for name in names:
-        value = getattr(args, name)
-        for one in value if isinstance(value, list) else [value]:
-            if one is not None:
-                out.append(f"--{name.replace('_', '-')}={os.path.abspath(one) if name in FILES and one else one}")
-    return out
+    return handed_on(args, names, FILES)

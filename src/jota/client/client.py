@@ -268,9 +268,9 @@ class Client:
 
         Without `answer` no more than metadata is asked for, which is not decoded, and {} comes back."""
         query = _query(fieldManager=manager or self._manager, force="true" if force else "")
-        headers = (
-            {"content-type": PATCH_TYPES[type]} if answer else {"content-type": PATCH_TYPES[type], "accept": METADATA}
-        )
+        headers = {"content-type": PATCH_TYPES[type]}
+        if not answer:
+            headers["accept"] = METADATA
         path = _path(resource, namespace, name, subresource)
         reply = await self._do("PATCH", path, query, orjson.dumps(patch), headers)
         return _decode(reply.body) if answer else {}

@@ -100,7 +100,7 @@ def status_of(
     labels: dict[str, str] = template.get("labels") or {}
     minimum = owner["spec"].get("minReadySeconds") or 0
     ready = [group for group in active if group[0].ready]
-    waits = {id(group): group[0].ready_since + minimum - now if minimum else 0.0 for group in ready}
+    waits = [group[0].ready_since + minimum - now if minimum else 0.0 for group in ready]
     old = owner.get("status") or {}
     conds = old.get("conditions") or []
     if failure is not None:
@@ -113,7 +113,7 @@ def status_of(
         "replicas": _size(active),
         "fullyLabeledReplicas": _size(g for g in active if labels.items() <= (g[0].metadata.labels or {}).items()),
         "readyReplicas": _size(ready),
-        "availableReplicas": _size(g for g in ready if waits[id(g)] <= 0),
+        "availableReplicas": _size(g for g, wait in zip(ready, waits, strict=True) if wait <= 0),
     }
     status: Object = {k: v for k, v in counts.items() if v or k == "replicas"}
     if terminating is not None:
@@ -121,7 +121,7 @@ def status_of(
     status["observedGeneration"] = owner["metadata"].get("generation", 0)
     if conds:
         status["conditions"] = conds
-    pending = [wait for wait in waits.values() if wait > 0]
+    pending = [wait for wait in waits if wait > 0]
     return status, (min(pending) if pending else None)
 
 
@@ -293,10 +293,8 @@ class ReplicaSetController(Controller):
             meta = pod.metadata
             await self.client.delete(PODS, meta.name, meta.namespace, uid=meta.uid, answer=False)
         except ApiError as e:
-            if (
-                e.code != 404
-            ):  # 409, too: others wrote it all the time (of a namesake with another uid, the cache will tell)
-                raise
+            if e.code != 404:
+                raise  # 409, too: others wrote it all the time (of a namesake with another uid, the cache will tell)
         self._deleted.setdefault(key, set()).add(pod.metadata.uid)
         self.events.event(owner, "Normal", "SuccessfulDelete", f"Deleted pod: {pod.metadata.name}")
 

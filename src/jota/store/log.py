@@ -279,9 +279,8 @@ class LogStore:
         try:
             future = asyncio.get_running_loop().run_in_executor(self._thread, work)
         except RuntimeError as error:
-            self._thread = (
-                None  # `work` stays in its queue, and must never be done: the writers are told that it was not
-            )
+            # `work` stays in its queue, and must never be done: the writers are told that it was not
+            self._thread = None
             finish(Unavailable(str(error)))
         else:
             future.add_done_callback(lambda f: finish(f.exception()))

@@ -45,8 +45,6 @@ statement for each row cost five times as many changes between the two threads."
 _INSERT = ["INSERT INTO log VALUES " + ", ".join(["(?, ?, ?, ?)"] * n) for n in range(_AT_ONCE + 1)]
 _SCHEMA = 1
 _REMEDY = "restore a snapshot, or move the file away to begin anew"
-
-
 _Row = tuple[int, str, bytes | None, int]
 """Of the table `log`: revision, key, value, revision that created the key."""
 
@@ -101,8 +99,7 @@ class SqliteStore(LogStore):
         try:
             self._roll_back()
             self._db.execute("BEGIN IMMEDIATE")
-            # one statement: see _AT_ONCE
-            self._db.execute("DELETE FROM log WHERE rev IN (SELECT value FROM json_each(?))", (str(dead),))
+            _remove(self._db, dead)
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('compacted', ?)", (compacted,))
             self._db.execute("COMMIT")
             self._wal_used += (len(dead) + 8) * _PAGE
@@ -190,6 +187,11 @@ def _insert(db: sqlite3.Connection, rows: list[_Row]) -> None:
     db.execute("COMMIT")
 
 
+def _remove(db: sqlite3.Connection, revisions: list[int]) -> None:
+    """In one statement (see _AT_ONCE). Raises sqlite3.Error."""
+    db.execute("DELETE FROM log WHERE rev IN (SELECT value FROM json_each(?))", (str(revisions),))
+
+
 def _open(path: str) -> sqlite3.Connection:
     try:
         _private(path)
@@ -249,7 +251,7 @@ def _load(db: sqlite3.Connection, path: str, cipher: Cipher | None) -> Index:
         raise Damaged(f"{path}: {error}; {_REMEDY}") from error
     # A crash may have cut a compaction short: what it left is unreachable, remove it now.
     db.execute("BEGIN IMMEDIATE")
-    db.executemany("DELETE FROM log WHERE rev = ?", [(r,) for r in leftover])
+    _remove(db, leftover)
     db.execute("COMMIT")
     if cipher is not None and stale:
         _seal_anew(db, stale, cipher)
