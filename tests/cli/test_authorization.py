@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,8 @@ from jota.cli import server, up
 from jota.cli.authorization import authorization, passed_on
 from jota.run.authorization import configured
 from jota.run.instance import Refused
+
+from .flags import parsed
 
 KUBECONFIG = """
 current-context: c
@@ -24,12 +25,6 @@ kind: AuthorizationConfiguration
 authorizers:
 - {type: RBAC, name: rbac}
 """
-
-
-def parsed(module: object, *arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    module.add(parser)  # type: ignore[attr-defined]
-    return parser.parse_args(arguments)
 
 
 def test_up_hands_on_what_its_server_understands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

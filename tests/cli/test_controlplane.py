@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
@@ -11,18 +10,14 @@ from jota.cli import server, up
 from jota.cli.controlplane import control_plane, passed_on
 from jota.run.instance import Refused
 
+from .flags import parsed
+
 POLICY = "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: Metadata}]}"
 SCHEDULER = """
 apiVersion: kubescheduler.config.k8s.io/v1
 kind: KubeSchedulerConfiguration
 profiles: [{schedulerName: default-scheduler}, {schedulerName: packed}]
 """
-
-
-def parsed(module: object, *arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    module.add(parser)  # type: ignore[attr-defined]
-    return parser.parse_args(arguments)
 
 
 def test_up_hands_on_what_its_server_understands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
@@ -12,17 +11,13 @@ from jota.cli.identity import identity, passed_on
 from jota.cli.main import main
 from jota.run.instance import Refused
 
+from .flags import parsed
+
 KUBECONFIG = """
 current-context: c
 contexts: [{name: c, context: {cluster: w}}]
 clusters: [{name: w, cluster: {server: "https://127.0.0.1:1/review"}}]
 """
-
-
-def parsed(module: object, *arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    module.add(parser)  # type: ignore[attr-defined]
-    return parser.parse_args(arguments)
 
 
 def test_up_hands_on_what_its_server_understands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
