@@ -40,6 +40,7 @@ def test_up_hands_on_what_its_server_understands(tmp_path: Path, monkeypatch: py
         (["--authentication-token-webhook-version=v1beta1"], "only v1"),
         (["--authentication-token-webhook-cache-ttl=2m"], "needs"),
         (["--authentication-token-webhook-config-file=x", "--authentication-token-webhook-cache-ttl=soon"], "duration"),
+        (["--authentication-token-webhook-config-file=x", "--authentication-token-webhook-cache-ttl=-1s"], "negative"),
         (["--authentication-token-webhook-config-file=/none"], "/none"),
         (["--authentication-config=/none"], "/none"),
         (["--oidc-client-id=x"], "specified together"),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from jota.cli.common import handed_on
-from jota.meta.duration import parse
+from jota.cli.common import handed_on, seconds
 from jota.run.identity import IdentityFlags, outside
 from jota.run.instance import Refused
 
@@ -49,14 +48,11 @@ def identity(args: argparse.Namespace) -> IdentityFlags:
         raise Refused("--authentication-token-webhook-version: only v1 is supported")
     oidc = {name: getattr(args, f"oidc_{name}") for name in OIDC}
     oidc = {name: tuple(v) if isinstance(v, list) else v for name, v in oidc.items() if v is not None}
-    webhook, ttl = args.authentication_token_webhook_config_file or "", args.authentication_token_webhook_cache_ttl
-    if ttl and not webhook:
+    webhook = args.authentication_token_webhook_config_file or ""
+    if args.authentication_token_webhook_cache_ttl and not webhook:
         raise Refused("--authentication-token-webhook-cache-ttl needs --authentication-token-webhook-config-file")
-    try:
-        seconds = parse(ttl) if ttl else 120.0
-    except ValueError as error:
-        raise Refused(f"--authentication-token-webhook-cache-ttl: {error}") from None
-    return IdentityFlags(oidc, args.authentication_config or "", webhook, seconds)
+    ttl = seconds(args, "authentication_token_webhook_cache_ttl", 120.0)
+    return IdentityFlags(oidc, args.authentication_config or "", webhook, ttl)
 
 
 def passed_on(args: argparse.Namespace) -> list[str]:
