@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.scheduler.test_scheduler import cluster, node, pod, where
 
-from jota.meta.resource import PODS, Resource
+from jota.meta.resource import NODES, PODS, Resource
 from jota.scheduler.resources import CLAIMS, CLASSES, VOLUMES
 from jota.scheduler.storage import Claim, Storage, Volume
 from jota.testing.cluster import ApiServer
@@ -131,6 +131,27 @@ def test_a_provisioner_that_cannot_sends_the_pod_elsewhere() -> None:
             await api.advance(15)
             found = await api.client.get(CLAIMS, "data", "default")
             assert found["metadata"]["annotations"][SELECTED] in ("a", "b"), "it was not tried again"
+
+    asyncio.run(story())
+
+
+def test_a_pod_does_not_wait_for_volumes_on_a_node_that_is_gone() -> None:
+    async def story() -> None:
+        async with cluster(*hosts("a")) as api:
+            await classes(api)
+            await api.client.create(CLAIMS, claim("data", "made"), "default")
+            await api.client.create(PODS, mounting("p", "data"), "default")
+            await api.advance(2)
+            await api.client.delete(NODES, "a")
+            await api.client.create(NODES, hosts("b")[0])
+            await api.advance(5)
+            found = await api.client.get(PODS, "p", "default")
+            told = [c for c in found["status"]["conditions"] if c["type"] == "PodScheduled"]
+            assert [(c["status"], c["reason"]) for c in told] == [("False", "Unschedulable")]
+            await api.client.patch(CLAIMS, "data", "default", {"metadata": {"annotations": {SELECTED: None}}})
+            await api.advance(15)
+            found = await api.client.get(CLAIMS, "data", "default")
+            assert found["metadata"]["annotations"][SELECTED] == "b"
 
     asyncio.run(story())
 

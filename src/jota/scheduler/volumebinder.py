@@ -87,6 +87,8 @@ class VolumeBinder:
         while not done():
             if self._clock.monotonic() - begin > PATIENCE:
                 raise VolumesNotBound(f"binding volumes took longer than {PATIENCE:.0f} s")
+            if node not in self._nodes.slots:
+                raise VolumesNotBound(f"node {node} is gone")
             for claim in self._waiting(shape):
                 # A provisioner that cannot make the volume there takes the annotation away: choose another node.
                 chosen = (claim.metadata.annotations or {}).get(SELECTED_NODE)
