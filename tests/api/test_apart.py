@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jota.api import apart
+from jota.api import apart, relabel
 from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.api.filters.attributes import User
 from jota.kinds.kind import Kind
@@ -226,12 +226,12 @@ def request(
 
 @contextmanager
 def the_long_way() -> Iterator[None]:
-    kept = apart.applies
-    apart.applies = lambda *_: False
+    kept = apart.applies, relabel.applies
+    apart.applies = relabel.applies = lambda *_: False
     try:
         yield
     finally:
-        apart.applies = kept
+        apart.applies, relabel.applies = kept
 
 
 class Pair:
@@ -253,9 +253,9 @@ class Pair:
 
 
 @contextmanager
-def counted() -> Iterator[list[bool]]:
+def counted(way: Any = apart) -> Iterator[list[bool]]:
     """Of each write that was looked at apart, whether it was made so."""
-    kept, made = apart.plan, []
+    kept, made = way.plan, []
 
     def plan(*args: Any) -> Any:
         found = None
@@ -265,11 +265,11 @@ def counted() -> Iterator[list[bool]]:
             made.append(found is not None)
         return found
 
-    apart.plan = plan
+    way.plan = plan
     try:
         yield made
     finally:
-        apart.plan = kept
+        way.plan = kept
 
 
 async def play(seed: int, resource: Resource) -> None:

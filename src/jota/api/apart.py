@@ -18,7 +18,7 @@ import orjson
 from jota.aio.clock import rfc3339
 from jota.api import metadata
 from jota.api import object as at_rest
-from jota.api.admission.plugin import AdmissionAttributes, Plugin
+from jota.api.admission.plugin import AdmissionAttributes, Plugin, never
 from jota.api.call import FIELD_VALIDATION
 from jota.api.shapes import BY_BYTES
 from jota.kinds.kind import Object
@@ -72,6 +72,10 @@ class Voices(NamedTuple):
     release: tuple[Callable[[AdmissionAttributes], None], ...]
     beside: tuple[Callable[[AdmissionAttributes], dict[str, bytes | None]], ...]
     free: bool
+    minds: tuple[Callable[[AdmissionAttributes], bool], ...]
+    """Of each that has a say at all; asked of writes of metadata alone (relabel.py)."""
+    alone: bool
+    """Such writes concern nobody else."""
 
 
 def voices(plugins: tuple[Plugin, ...], *, main: bool) -> Voices:
@@ -79,13 +83,18 @@ def voices(plugins: tuple[Plugin, ...], *, main: bool) -> Voices:
     admit = [p for p in plugins if main and type(p).admit is not Plugin.admit]
     validate = [p for p in plugins if type(p).validate is not Plugin.validate]
     allocate = [p for p in plugins if type(p).allocate is not Plugin.allocate]
+    beside = [p for p in plugins if type(p).beside is not Plugin.beside]
+    heard = {id(p): p for p in (*admit, *validate, *allocate)}.values()
+    asks = any(p.asks for p in plugins)
     return Voices(
         tuple(p.admit for p in admit),
         tuple(p.validate for p in validate),
         tuple(p.allocate for p in allocate),
         tuple(p.release for p in plugins if type(p).release is not Plugin.release),
-        tuple(p.beside for p in plugins if type(p).beside is not Plugin.beside),
-        all(p.apart for p in (*admit, *validate, *allocate)) and not any(p.asks for p in plugins),
+        tuple(p.beside for p in beside),
+        all(p.apart for p in heard) and not asks,
+        tuple(p.minds for p in heard if type(p).minds is not never),
+        not beside and not asks,
     )
 
 

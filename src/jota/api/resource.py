@@ -16,7 +16,7 @@ import orjson
 
 from jota.aio import slices
 from jota.aio.clock import Clock, rfc3339
-from jota.api import apart, metadata, ownership
+from jota.api import apart, metadata, ownership, relabel
 from jota.api import object as at_rest
 from jota.api.admission.plugin import AdmissionAttributes, Operation, Plugin
 from jota.api.admission.webhooks import Webhooks
@@ -329,21 +329,25 @@ class Engine:
         owned: bool = False,
         whole: bool = False,
         pure: bool = False,
-        part: apart.Part | None = None,
+        part: apart.Part | relabel.Wish | None = None,
     ) -> Outcome:
         """Read, `change` (a new object from a copy of the stored one), write; again on a lost race, `tries` times in all.
 
         `finish` replaces the rules of the main endpoint for subresources that write a part of their own. `owned`: the
         managedFields that `change` gives are right already (apply). `whole`: `change` replaces the object and does not look
         at the stored one. `pure`: it leaves its argument as it is, and the result may share parts with it. `part`: the same
-        change, as one of a single field.
+        change, as one of a single field or of metadata alone.
         Raises ApiError 404, 409, 422 and what `change` raises; KeyError never.
         """
         served = call.served
-        if part is not None and apart.applies(self, call, part):
+        written = None
+        if isinstance(part, relabel.Wish):
+            if relabel.applies(self, call):
+                written = await relabel.write(self, call, name, namespace, part)
+        elif part is not None and apart.applies(self, call, part):
             written = await apart.write(self, call, name, namespace, part)
-            if written is not None:
-                return Outcome({}, written)
+        if written is not None:
+            return Outcome({}, written)
         for _ in range(tries):
             found = entry = self.store.get(served.key(namespace, name))
             if found is None or entry is None or entry.value is None:
@@ -357,7 +361,7 @@ class Engine:
                 new = change({**old, "metadata": dict(old["metadata"]), "status": copy(old.get("status") or {})})
             else:
                 new = change({} if whole else served.decode(entry.value, entry.revision))
-            self._check_identity(served, new, old, entry)
+            self.check_identity(served, new, old, entry)
             hooked = self.webhooks.concern(served.kind) and not removable(served, new)
             if hooked:
                 await self._mutate(call, new, old, subresource, finish)
@@ -410,7 +414,7 @@ class Engine:
         call.served.kind.default(obj)
         return meta
 
-    def _check_identity(self, served: Served, new: Object, old: Object, entry: Entry) -> None:
+    def check_identity(self, served: Served, new: Object, old: Object, entry: Entry) -> None:
         """The same object, and not an older state of it. Raises ApiError 400, 409."""
         meta, was = metadata.check(new), old["metadata"]
         resource = served.resource

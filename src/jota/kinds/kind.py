@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from jota.meta.errors import FieldError
 from jota.meta.resource import Resource
@@ -47,6 +47,10 @@ class Scale:
 
 def nothing(*_: Any) -> None:
     """The default for hooks that a kind does not need."""
+
+
+class Nothing(TypedDict):
+    """No field beside metadata."""
 
 
 def no_errors(*_: Any) -> list[FieldError]:
@@ -98,6 +102,10 @@ class Kind:
     """Top-level fields that are written apart from all others (api/apart.py): field -> a TypedDict of what the rules of such
     a write (`default`, `prepare_*`, `validate*`, admission) look at in other fields, metadata left out; None: nothing.
     A field that `generation` counts, or about which `warnings` has something to say, cannot be one."""
+    relabelled_from: Any = None
+    """For kinds whose `default`, `prepare_update` and `validate` neither change nor look at what an update can change in
+    metadata: a TypedDict of what `validate_update`, `warnings` and Plugin.minds look at in other fields when nothing but
+    metadata changes, for writes that do that (api/relabel.py). None: these rules want to see the whole."""
     status: bool = False
     """Has a /status subresource: the main endpoint ignores `.status`, /status ignores all else."""
     scale: Scale | None = None

@@ -93,7 +93,7 @@ def root_of(schema: str | Type | None) -> Type:
     return out
 
 
-def _strip(obj: Object, drop: Collection[str] = ()) -> Object:
+def owned(obj: Object, drop: Collection[str] = ()) -> Object:
     """The object without what nobody owns."""
     out = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind") and key not in drop}
     metadata = out.get("metadata")
@@ -109,7 +109,7 @@ def _strip(obj: Object, drop: Collection[str] = ()) -> Object:
 def extract(obj: Object, schema: str | Type | None) -> FieldSet:
     """The FieldsV1 of everything that `obj` sets, as an apply of it would own. Raises ApiError 400 for lists with items
     that lack their key or repeat it."""
-    stripped = _strip(obj)
+    stripped = owned(obj)
     try:
         return fieldset.ordered(fieldset.extract(stripped, root_of(schema)))
     except fieldset.BadList as e:
@@ -194,9 +194,9 @@ def _noted(managers: list[_Manager], own: _Manager, changed: FieldSet, removed: 
 def _changes(
     live: Object | None, new: Object, root: Type, unchanged: Collection[str]
 ) -> tuple[FieldSet | None, FieldSet | None]:
-    after = _strip(new, unchanged)
+    after = owned(new, unchanged)
     if live is not None:
-        changed, removed = fieldset.compare(_strip(live, unchanged), after, root)
+        changed, removed = fieldset.compare(owned(live, unchanged), after, root)
         return changed and fieldset.ordered(changed), removed
     found = {"f:" + k: fieldset.created_segment(after[k], fieldset.child_type(root, k)) for k in sorted(after)}
     return found or None, None
@@ -266,7 +266,7 @@ def apply(
     if (applied.get("metadata") or {}).get("managedFields"):
         raise bad_request("metadata.managedFields must be nil")
     root = root_of(schema)
-    configuration = _strip(applied, reset)
+    configuration = owned(applied, reset)
     own = _Manager(manager, "Apply", api_version, subresource, time, extract({**configuration}, root))
     if live is None:
         return {k: v for k, v in applied.items() if k not in reset}, _encode([own])
@@ -275,7 +275,7 @@ def apply(
         merged = fieldset.merge(live, _mergeable(applied, configuration), root)
     except fieldset.BadList as e:
         raise _untyped(applied, e) from None
-    changed, _ = fieldset.compare(_strip(live), _strip(merged), root)
+    changed, _ = fieldset.compare(owned(live), owned(merged), root)
     others = _without_conflicts([m for m in managers if m.identity != own.identity], changed or {}, force)
     last = next((m for m in managers if m.identity == own.identity), None)
     if last is not None:
@@ -302,7 +302,7 @@ def hand_over_elsewhere(
     """
     managers = _decode(entries)
     there = [m for m in managers if m.api_version == api_version]
-    changed, removed = fieldset.compare(_strip(live), _strip(new), root_of(schema))
+    changed, removed = fieldset.compare(owned(live), owned(new), root_of(schema))
     if not there or (changed is None and removed is None):
         return entries
     reduced = _without_conflicts(there, changed or {}, force=not judged)

@@ -243,7 +243,8 @@ def created(value: Any, type: Type, required: bool = False) -> FieldSet:
     out = {} if required else {_SELF: LEAF}
     item = type.item or ANY
     for key, child in items.items():
-        out[key] = _created_item(child, item) if shape == _LIST else LEAF
+        below = _created_item(child, item) if shape == _LIST else LEAF
+        out[key] = below if len(below) > 1 else LEAF  # of an item that is owned as one, nothing is below
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from jota.api.admission.default_storage_class import CLAIMS, CLASSES
-from jota.api.admission.plugin import AdmissionAttributes, Plugin
+from jota.api.admission.plugin import AdmissionAttributes, Plugin, never
 from jota.kinds.core.persistentvolume import storage_class
 from jota.kinds.kind import Kind, Object
 from jota.kinds.quantities import nanos
@@ -20,6 +20,7 @@ _FIXED = (
 
 class ClaimResize(Plugin):
     apart: ClassVar[bool] = True  # of a claim only the status is written apart, and here nobody looks at that
+    minds = never
 
     def handles(self, kind: Kind) -> bool:
         return kind.resource == CLAIMS

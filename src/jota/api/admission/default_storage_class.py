@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jota.api.admission.plugin import AdmissionAttributes, Plugin
+from jota.api.admission.plugin import AdmissionAttributes, Plugin, never
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import attach, part, text
 from jota.kinds.storage.storageclass import DEFAULT_ANNOTATIONS
@@ -14,6 +14,8 @@ _OLD_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 
 
 class DefaultStorageClass(Plugin):
+    minds = never
+
     def handles(self, kind: Kind) -> bool:
         return kind.resource == CLAIMS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from jota.api.admission.plugin import AdmissionAttributes, Plugin
+from jota.api.admission.plugin import AdmissionAttributes, Plugin, never
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import part, parts
 from jota.meta.resource import PODS, Resource
@@ -15,6 +15,7 @@ SECONDS = 300
 
 class DefaultTolerations(Plugin):
     looks_at: ClassVar[tuple[Resource, ...] | None] = ()
+    minds = never
 
     def handles(self, kind: Kind) -> bool:
         return kind.resource == PODS

@@ -29,6 +29,9 @@ class LimitRanger(Plugin):
     def handles(self, kind: Kind) -> bool:
         return kind.resource in (PODS, CLAIMS)
 
+    def minds(self, attrs: AdmissionAttributes) -> bool:
+        return attrs.kind.resource != PODS and bool(attrs.registry.count(LIMIT_RANGES, attrs.namespace))
+
     def admit(self, attrs: AdmissionAttributes) -> None:
         pod = attrs.object
         if attrs.kind.resource != PODS or attrs.operation != "CREATE" or pod is None or attrs.subresource:

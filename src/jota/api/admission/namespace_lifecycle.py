@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from jota.api.admission.plugin import AdmissionAttributes, Plugin
+from jota.api.admission.plugin import AdmissionAttributes, Plugin, never
 from jota.kinds.kind import Kind
 from jota.meta.errors import FieldError, forbidden, not_found
 from jota.meta.resource import NAMESPACES, Resource
@@ -15,6 +15,7 @@ IMMORTAL = ("default", "kube-public", "kube-system")
 class NamespaceLifecycle(Plugin):
     looks_at: ClassVar[tuple[Resource, ...] | None] = (NAMESPACES,)
     apart: ClassVar[bool] = True
+    minds = never
 
     def handles(self, kind: Kind) -> bool:
         return kind.resource.namespaced or kind.resource == NAMESPACES

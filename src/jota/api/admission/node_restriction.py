@@ -59,6 +59,9 @@ class NodeRestriction(Plugin):
     def handles(self, kind: Kind) -> bool:
         return kind.resource in self._rules
 
+    def minds(self, attrs: AdmissionAttributes) -> bool:
+        return node_of(attrs.user) is not None
+
     def validate(self, attrs: AdmissionAttributes) -> None:
         node = node_of(attrs.user)
         if node is None:

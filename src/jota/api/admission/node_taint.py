@@ -5,7 +5,7 @@ A node that is created ready (simulated ones) needs nobody to look at it first.
 
 from __future__ import annotations
 
-from jota.api.admission.plugin import AdmissionAttributes, Plugin
+from jota.api.admission.plugin import AdmissionAttributes, Plugin, never
 from jota.kinds.kind import Kind
 from jota.kinds.shape import attach, part, parts
 from jota.meta import conditions
@@ -15,6 +15,8 @@ TAINT = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
 
 
 class TaintNodesByCondition(Plugin):
+    minds = never
+
     def handles(self, kind: Kind) -> bool:
         return kind.resource == NODES
 

@@ -5,7 +5,7 @@ The controllers that bind volumes take it off when the last user is gone.
 
 from __future__ import annotations
 
-from jota.api.admission.plugin import AdmissionAttributes, Plugin
+from jota.api.admission.plugin import AdmissionAttributes, Plugin, never
 from jota.kinds.kind import Kind
 from jota.kinds.shape import attach
 from jota.meta.resource import Resource
@@ -17,6 +17,8 @@ FINALIZERS = {
 
 
 class StorageObjectInUse(Plugin):
+    minds = never
+
     def handles(self, kind: Kind) -> bool:
         return kind.resource in FINALIZERS
 

@@ -64,6 +64,12 @@ class Plugin:
     def validate(self, attrs: AdmissionAttributes) -> None:
         """Refuse it. Raises ApiError."""
 
+    def minds(self, attrs: AdmissionAttributes) -> bool:
+        """Whether it may have something to say to, or note of, this UPDATE of an object itself, which changes metadata and
+        nothing else: of the rest, both objects have what `Kind.relabelled_from` names (api/relabel.py). If so, it is asked
+        in the usual way, with whole objects. Asked of plugins that have a say in such a write. Raises nothing."""
+        return True
+
     asks: ClassVar[bool] = False
     """Whether `judge` has anything to say."""
 
@@ -81,3 +87,8 @@ class Plugin:
         """What is stored (None: removed) in the same commit as this write: objects at rest by storage key. Asked right
         before it, of removals too (DELETE, when nothing holds the object any more), never of dry runs. Raises nothing."""
         return {}
+
+
+def never(_plugin: Plugin, _attrs: AdmissionAttributes) -> bool:
+    """The `minds` of plugins that look at metadata only when an object is made, if at all."""
+    return False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from jota.api.admission.plugin import AdmissionAttributes, Plugin
+from jota.api.admission.plugin import AdmissionAttributes, Plugin, never
 from jota.kinds.core.pod.totals import totals
 from jota.kinds.kind import Kind, Object
 from jota.kinds.quantities import nanos
@@ -23,6 +23,7 @@ _UNITS = (("cpu", NANO // 1000), ("memory", NANO))
 class PodResize(Plugin):
     looks_at: ClassVar[tuple[Resource, ...] | None] = ()
     apart: ClassVar[bool] = True
+    minds = never
 
     def handles(self, kind: Kind) -> bool:
         return kind.resource == PODS

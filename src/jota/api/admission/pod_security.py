@@ -40,6 +40,11 @@ class PodSecurity(Plugin):
         resource = kind.resource
         return resource in (PODS, NAMESPACES) or (resource.group, resource.plural) in TEMPLATES
 
+    def minds(self, attrs: AdmissionAttributes) -> bool:
+        if attrs.kind.resource != PODS:
+            return attrs.kind.resource == NAMESPACES or bool(_chosen(attrs))
+        return bool(_chosen(attrs)) and _annotations(attrs.object) != _annotations(attrs.old)
+
     def validate(self, attrs: AdmissionAttributes) -> None:
         """Raises ApiError 403 (a pod), 422 (a namespace with labels of no level)."""
         obj = attrs.object
@@ -48,9 +53,8 @@ class PodSecurity(Plugin):
         if attrs.kind.resource == NAMESPACES:
             _namespace(attrs, obj)
             return
-        namespace = attrs.registry.look(NAMESPACES, "", attrs.namespace)
-        labels = part(part(namespace or {}, "metadata"), "labels")
-        if not any(PREFIX + mode in labels for mode in MODES):
+        labels = _chosen(attrs)
+        if not labels:
             return
         if attrs.kind.resource == PODS:
             if attrs.old is None or _matters(obj, attrs.old):
@@ -59,6 +63,13 @@ class PodSecurity(Plugin):
         template = deep(obj, *TEMPLATES[(attrs.kind.resource.group, attrs.kind.resource.plural)])
         if part(template, "spec"):
             _judge(attrs, labels, part(template, "metadata"), part(template, "spec"), ("audit", "warn"))
+
+
+def _chosen(attrs: AdmissionAttributes) -> Object:
+    """The labels of the object's namespace, when some of them choose a level."""
+    namespace = attrs.registry.look(NAMESPACES, "", attrs.namespace)
+    labels = part(part(namespace or {}, "metadata"), "labels")
+    return labels if any(PREFIX + mode in labels for mode in MODES) else {}
 
 
 def _level(labels: Object, mode: str) -> str:
@@ -88,9 +99,12 @@ def _judge(attrs: AdmissionAttributes, labels: Object, metadata: Object, spec: O
 
 def _matters(new: Object, old: Object) -> bool:
     """Updates that change nothing but images cannot break a level (and must not hold up what runs)."""
-    return _without_images(part(new, "spec")) != _without_images(part(old, "spec")) or part(
-        part(new, "metadata"), "annotations"
-    ) != part(part(old, "metadata"), "annotations")
+    same = _without_images(part(new, "spec")) == _without_images(part(old, "spec"))
+    return not same or _annotations(new) != _annotations(old)
+
+
+def _annotations(obj: Object | None) -> Object:
+    return part(part(obj or {}, "metadata"), "annotations")
 
 
 def _without_images(spec: Object) -> Object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from jota.api.admission.plugin import AdmissionAttributes, Plugin
+from jota.api.admission.plugin import AdmissionAttributes, Plugin, never
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import number, part, text
 from jota.meta.errors import forbidden
@@ -17,6 +17,7 @@ SYSTEM = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_00
 class Priority(Plugin):
     looks_at: ClassVar[tuple[Resource, ...] | None] = (CLASSES,)
     apart: ClassVar[bool] = True
+    minds = never
 
     def handles(self, kind: Kind) -> bool:
         return kind.resource in (PODS, PODGROUPS, CLASSES)

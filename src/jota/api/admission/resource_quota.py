@@ -71,6 +71,10 @@ class ResourceQuota(Plugin):
     def handles(self, kind: Kind) -> bool:
         return kind.resource.namespaced and not kind.resource.kind.endswith("Review")
 
+    def minds(self, attrs: AdmissionAttributes) -> bool:
+        # the class of a claim, by which it is counted, may stand in an annotation
+        return attrs.kind.stored == CLAIMS and bool(attrs.registry.count(QUOTAS, attrs.namespace))
+
     def allocate(self, attrs: AdmissionAttributes) -> None:
         """Raises ApiError 403."""
         obj, resource = attrs.object, attrs.kind.stored

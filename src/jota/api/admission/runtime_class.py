@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from jota.api.admission.plugin import AdmissionAttributes, Plugin
+from jota.api.admission.plugin import AdmissionAttributes, Plugin, never
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import part, parts, text
 from jota.meta.errors import forbidden
@@ -15,6 +15,7 @@ CLASSES = Resource("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", False)
 
 class RuntimeClass(Plugin):
     looks_at: ClassVar[tuple[Resource, ...] | None] = (CLASSES,)
+    minds = never
 
     def handles(self, kind: Kind) -> bool:
         return kind.resource == PODS

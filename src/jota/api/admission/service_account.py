@@ -12,7 +12,7 @@ from typing import ClassVar
 import orjson
 
 from jota.api import ownnames
-from jota.api.admission.plugin import AdmissionAttributes, Plugin
+from jota.api.admission.plugin import AdmissionAttributes, Plugin, never
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import part, parts, text
 from jota.meta.errors import forbidden
@@ -29,6 +29,7 @@ TOKEN_SECONDS = 3607
 
 class ServiceAccount(Plugin):
     looks_at: ClassVar[tuple[Resource, ...] | None] = (SERVICEACCOUNTS,)
+    minds = never
 
     def handles(self, kind: Kind) -> bool:
         return kind.resource == PODS

@@ -9,6 +9,7 @@ import orjson
 from jota.api import metadata, respond
 from jota.api.apart import Part, part_of
 from jota.api.call import Call
+from jota.api.relabel import NAMING, Wish
 from jota.api.resource import Engine
 from jota.api.verbs.apply import apply
 from jota.kinds.kind import Object
@@ -20,6 +21,7 @@ from jota.meta.patch import merge as merge_patch
 from jota.meta.patch import strategic as strategic_patch
 from jota.wire.message import Response
 
+_OF, _OWNERS = "/metadata/", "managedFields"
 JSON, MERGE = "application/json-patch+json", "application/merge-patch+json"
 STRATEGIC, APPLY = "application/strategic-merge-patch+json", "application/apply-patch+yaml"
 
@@ -79,12 +81,24 @@ class Patch:
         metadata.check(new)
         return new
 
-    def part(self) -> Part | None:
-        """The same, as a change of one field; None when it is more."""
+    def part(self) -> Part | Wish | None:
+        """The same, as a change of one field or of metadata alone; None when it is more."""
         body = self._sent[0]
-        if self._media == JSON or not self._definition or not isinstance(body, dict):
+        if not self._definition:
+            return None
+        if self._of_metadata(body):
+            return Wish(self)
+        if self._media == JSON or not isinstance(body, dict):
             return None
         return part_of(self._call, body, self._change, whole=False)
+
+    def _of_metadata(self, body: Any) -> bool:
+        """Whether nothing but metadata is named, and nothing of who owns what in it."""
+        if self._media == JSON:
+            return isinstance(body, list) and all(isinstance(step, dict) and _in_metadata(step) for step in body)
+        if not isinstance(body, dict) or not isinstance(body.get("metadata"), dict) or not body.keys() <= NAMING:
+            return False
+        return not any(_OWNERS in key for key in body["metadata"])
 
     def _change(self, field: str, old: Object) -> Object | None:
         # what a plain patch brings is all that can be wrong with the result
@@ -99,3 +113,9 @@ class Patch:
     def _body(self) -> Any:
         """Afresh each time: the result shares parts with it and is changed further on."""
         return self._sent.pop() if self._sent else orjson.loads(self._call.request.body)
+
+
+def _in_metadata(step: Object) -> bool:
+    """Whether an operation of a JSON patch stays within metadata."""
+    ends = step.get("path"), step.get("from", _OF)
+    return all(isinstance(end, str) and end.startswith(_OF) and _OWNERS not in end for end in ends)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from jota.api import metadata, respond
-from jota.api.apart import part_of
+from jota.api.apart import Part, part_of
 from jota.api.call import Call
+from jota.api.relabel import NAMING, Wish
 from jota.api.resource import Engine
 from jota.kinds.kind import Object
 from jota.meta.errors import bad_request
@@ -35,6 +36,13 @@ async def update(engine: Engine, call: Call) -> Response:
         metadata.check(new)
         return new
 
+    def relabelled(_: Object) -> Object:
+        new = sent.pop()
+        return {key: new[key] for key in ("kind", "apiVersion", "metadata")}
+
+    part: Part | Wish | None = part_of(call, obj, lambda field, _: sent.pop()[field], whole=True)
+    if part is None and not target.subresource:
+        part = Wish(relabelled, {key: value for key, value in obj.items() if key not in NAMING})
     result = await engine.update(
         call,
         target.name,
@@ -43,6 +51,6 @@ async def update(engine: Engine, call: Call) -> Response:
         subresource=target.subresource,
         tries=tries,
         whole=True,
-        part=part_of(call, obj, lambda field, _: sent.pop()[field], whole=True),
+        part=part,
     )
     return respond.outcome(call, result, engine.clock.now())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jota.kinds.apps.template import validate_selector_and_template, warnings
+from jota.kinds.apps.template import Templated, validate_selector_and_template, warnings
 from jota.kinds.common import AGE, CONTAINERS, IMAGES, NAME, count_cell, labels_text, plain, selector_column
 from jota.kinds.core.pod.defaults import default_template
 from jota.kinds.kind import Kind
@@ -94,4 +94,5 @@ KIND = Kind(
     status=True,
     apart={"status": None},
     generation=True,
+    relabelled_from=Templated,
 )

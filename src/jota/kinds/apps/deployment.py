@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jota.kinds.apps.template import validate_selector_and_template, warnings
+from jota.kinds.apps.template import Templated, validate_selector_and_template, warnings
 from jota.kinds.common import AGE, CONTAINERS, IMAGES, NAME, plain, selector_column
 from jota.kinds.core.pod.defaults import default_template
 from jota.kinds.kind import Kind, Scale
@@ -112,4 +112,5 @@ KIND = Kind(
     apart={"status": None},
     scale=Scale(),
     generation=True,
+    relabelled_from=Templated,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jota.kinds.apps.template import validate_selector_and_template, warnings
+from jota.kinds.apps.template import Templated, validate_selector_and_template, warnings
 from jota.kinds.common import AGE, CONTAINERS, IMAGES, NAME, plain
 from jota.kinds.core.persistentvolumeclaim import default_claim_spec
 from jota.kinds.core.pod.defaults import default_template
@@ -123,4 +123,5 @@ KIND = Kind(
     apart={"status": None},
     scale=Scale(),
     generation=True,
+    relabelled_from=Templated,
 )

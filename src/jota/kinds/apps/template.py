@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from jota.kinds import labels
 from jota.kinds.core.pod.validate import validate_template
 from jota.kinds.core.pod.warnings import template_warnings
 from jota.kinds.shape import Object, part, parts, strings, text
 from jota.meta.errors import FieldError, forbidden_field, invalid, not_supported, required
+
+
+class _Spec(TypedDict, total=False):
+    template: Object
+
+
+class Templated(TypedDict, total=False):
+    """What `warnings` looks at beside metadata."""
+
+    spec: _Spec
 
 
 def validate_selector_and_template(

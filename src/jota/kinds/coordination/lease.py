@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jota.kinds.common import AGE, NAME, path_cell, plain
 from jota.kinds.coordination.strategy import validate_strategy
-from jota.kinds.kind import Kind
+from jota.kinds.kind import Kind, Nothing
 from jota.kinds.numbers import not_negative, positive
 from jota.kinds.shape import Object, part
 from jota.meta.errors import FieldError, forbidden_field
@@ -29,4 +29,5 @@ KIND = Kind(
     create_on_update=True,
     apart={"spec": None},
     unconditional_update=False,
+    relabelled_from=Nothing,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jota.kinds import names
 from jota.kinds.common import AGE, NAME, plain
-from jota.kinds.kind import Kind
+from jota.kinds.kind import Kind, Nothing
 from jota.kinds.shape import Object, part
 from jota.meta.errors import FieldError, forbidden_field, invalid, too_long
 from jota.meta.resource import CONFIGMAPS
@@ -57,4 +57,5 @@ KIND = Kind(
     validate=validate,
     validate_update=validate_update,
     columns=(NAME, plain("Data", _count, about="The number of keys."), AGE),
+    relabelled_from=Nothing,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jota.kinds.common import AGE, NAME, NONE, UNKNOWN, path_cell, plain
-from jota.kinds.kind import Kind
+from jota.kinds.kind import Kind, Nothing
 from jota.kinds.quantities import canonical_resources
 from jota.kinds.shape import Object, meta, part, parts, strings, text
 from jota.meta.errors import FieldError, forbidden_field, invalid, not_supported, required
@@ -102,5 +102,6 @@ KIND = Kind(
     selectable={"spec.unschedulable": lambda n: "true" if part(n, "spec").get("unschedulable") is True else "false"},
     status=True,
     apart={"status": None},
+    relabelled_from=Nothing,
     subresources=("proxy",),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jota.kinds.common import AGE, NAME, path_cell, plain
 from jota.kinds.core.pod.volumes import SOURCE_DEFAULTS
-from jota.kinds.kind import Kind
+from jota.kinds.kind import Kind, Nothing
 from jota.kinds.quantities import canonical_resources, nanos, not_negative_quantity
 from jota.kinds.shape import Object, attach, meta, part, put_missing, strings, text, texts
 from jota.meta.errors import FieldError, forbidden_field, invalid, not_supported, required
@@ -161,4 +161,5 @@ KIND = Kind(
     ),
     status=True,
     apart={"status": None},
+    relabelled_from=Nothing,
 )

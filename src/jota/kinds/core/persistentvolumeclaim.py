@@ -12,7 +12,7 @@ from jota.kinds.core.persistentvolume import (
     storage_class,
     validate_modes,
 )
-from jota.kinds.kind import Kind
+from jota.kinds.kind import Kind, Nothing
 from jota.kinds.quantities import canonical_resources, nanos, not_negative_quantity
 from jota.kinds.shape import Object, attach, deep, part, put_missing, text, texts
 from jota.meta.errors import FieldError, forbidden_field, invalid, required
@@ -110,4 +110,5 @@ KIND = Kind(
     ),
     status=True,
     apart={"status": None},
+    relabelled_from=Nothing,
 )

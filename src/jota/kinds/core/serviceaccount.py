@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jota.kinds.common import AGE, NAME, plain
-from jota.kinds.kind import Kind
+from jota.kinds.kind import Kind, Nothing
 from jota.kinds.shape import parts
 from jota.meta.resource import SERVICEACCOUNTS
 
@@ -22,4 +22,5 @@ KIND = Kind(
         AGE,
     ),
     subresources=("token",),
+    relabelled_from=Nothing,
 )

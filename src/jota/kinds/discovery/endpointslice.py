@@ -7,7 +7,7 @@ import ipaddress
 from jota.kinds import names
 from jota.kinds.common import AGE, NAME, path_cell, plain, some
 from jota.kinds.core.endpoints import endpoint_address
-from jota.kinds.kind import Kind
+from jota.kinds.kind import Kind, Nothing
 from jota.kinds.shape import Object, parts, put_missing, text, texts
 from jota.meta.errors import FieldError, duplicate, invalid, not_supported, required
 from jota.meta.resource import ENDPOINTSLICES
@@ -108,4 +108,5 @@ KIND = Kind(
         AGE,
     ),
     generation=True,
+    relabelled_from=Nothing,
 )

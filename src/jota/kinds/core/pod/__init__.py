@@ -107,6 +107,12 @@ class _JudgedContainer(TypedDict, total=False):
     restartPolicy: str
 
 
+class _Warned(TypedDict, total=False):
+    """What `warnings` looks at beside metadata."""
+
+    spec: Object
+
+
 KIND = Kind(
     PODS,
     schema="io.k8s.api.core.v1.Pod",
@@ -151,4 +157,5 @@ KIND = Kind(
     generation=True,
     grace=grace,
     graced_from=_Ending,
+    relabelled_from=_Warned,
 )

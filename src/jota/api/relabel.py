@@ -1,0 +1,170 @@
+"""Writes that change metadata and nothing else: labels, annotations, finalizers, owners. kubectl label does it, and controllers
+that mark what they see.
+
+The line of metadata alone is decoded, changed, judged, and its owners noted; all else stays the bytes that it is at rest,
+and `managedFields` are bytes throughout (meta/owners.py). What is stored is what resource.py would have stored: whatever
+is not plain (an error to be worded, a last finalizer, somebody who minds) is left to it, with nothing done. `applies` says
+which requests come here; Engine.update asks. In: a Call and its Wish. Out: the new entry, or None for the long way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import orjson
+
+from jota.aio.clock import rfc3339
+from jota.api import metadata
+from jota.api import object as at_rest
+from jota.api.call import FIELD_VALIDATION
+from jota.kinds.kind import Kind, Object
+from jota.meta import apply, fieldset, owners, structs
+from jota.meta.errors import ApiError
+from jota.meta.owners import Writer
+from jota.store.protocol import Conflict, Entry
+
+if TYPE_CHECKING:
+    from jota.api.call import Call
+    from jota.api.resource import Engine
+
+_HELD = [{"manager": ""}]
+"""Stands for managedFields in decoded metadata."""
+_HELD_BYTES = orjson.dumps(_HELD)
+NAMING = {"kind", "apiVersion", "metadata"}
+"""What says which object it is, and all that such a write is about."""
+_FIELD = b'"managedFields":'
+
+
+class Wish(NamedTuple):
+    """What a request wants of metadata, when it wants nothing else."""
+
+    change: Callable[[Object], Object]
+    """An object of kind, apiVersion and stored metadata, which it leaves as it is -> the object as it is wanted, its metadata
+    checked (`metadata.check`). Raises ApiError."""
+    rest: Object | None = None
+    """What was sent beside metadata, kind and apiVersion, when that must be what is stored (PUT)."""
+
+
+class _Owned(msgspec.Struct):
+    managedFields: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decode_owned = msgspec.json.Decoder(_Owned).decode
+
+
+def applies(engine: Engine, call: Call) -> bool:
+    """Whether such a write of this kind can be made without the rest of the object. Changes nothing."""
+    served, params = call.served, call.params
+    return (
+        not call.target.subresource
+        and served.kind.relabelled_from is not None
+        and bool(served.kind.schema)
+        and served.kind.judge is None
+        and not served.converted
+        and not served.foreign
+        and not params.get("dryRun")
+        and params.get("fieldValidation", "") in ("", *FIELD_VALIDATION)
+        and engine.voices(served, "").alone
+        and not engine.webhooks.concern(served.kind)
+    )
+
+
+async def write(engine: Engine, call: Call, name: str, namespace: str, wish: Wish) -> Entry | None:
+    """Store the change; None: nothing is done, and resource.py must look closely. Raises what the store raises."""
+    entry = engine.store.get(call.served.key(namespace, name))
+    if entry is None or entry.value is None:
+        return None
+    try:
+        planned = plan(engine, call, wish, entry)
+    except (ApiError, msgspec.MsgspecError, orjson.JSONDecodeError):
+        return None
+    if planned is None:
+        return None
+    value, said = planned
+    if value is not entry.value:
+        try:
+            entry = await engine.store.put(entry.key, value, expect=entry.revision)
+        except Conflict:
+            return None  # somebody else was first
+    for text in said:
+        call.warn(text)
+    return entry
+
+
+def plan(engine: Engine, call: Call, wish: Wish, entry: Entry) -> tuple[bytes, list[str]] | None:
+    """(what will be stored, the entry's own value when nothing changes; warnings); None for the long way.
+
+    Raises ApiError, DecodeError: the long way, too."""
+    served, kind, value = call.served, call.served.kind, entry.value or b""
+    line = value.index(at_rest.NEWLINE)
+    rest = b"{" + value[line + 2 :] + b"}"
+    head, had = value[:line], bytes(_decode_owned(value[:line]).managedFields)
+    if had:
+        # a label may have this name, too, but no list for its value
+        head = head.replace(_FIELD + had, _FIELD + _HELD_BYTES, 1)
+    stored = b'{"resourceVersion":"%d",%b' % (entry.revision, head[1:])
+    if wish.rest is not None and not _same(kind, wish.rest, orjson.loads(rest)):
+        return None
+    others: Object = _decoder(kind.relabelled_from).decode(rest)
+    typed: Object = {"kind": served.resource.kind, "apiVersion": served.resource.api_version}
+    old: Object = {**typed, "metadata": orjson.loads(stored), **others}
+    was = old["metadata"]
+    new: Object = {**wish.change({**typed, "metadata": dict(was)}), **others}
+    meta = new["metadata"]
+    held = meta.get("managedFields")
+    if held is not None:
+        # a patch that comes here does not speak of them; a PUT repeats what was read
+        if not had or held != (_HELD if wish.rest is None else orjson.loads(had)):
+            return None
+        meta["managedFields"] = _HELD
+    engine.check_identity(served, new, old, entry)
+    metadata.carry(meta, was)
+    meta["resourceVersion"] = was["resourceVersion"]
+    if not structs.clean_value(kind.schema, {"metadata": meta}) or (
+        meta.get("deletionTimestamp") and not meta.get("finalizers")
+    ):
+        return None
+    attrs = engine.attributes(call, "UPDATE", new, old)
+    if any(minds(attrs) for minds in engine.voices(served, "").minds):
+        return None
+    if meta == was:
+        return value, []
+    errors = metadata.validate(kind, meta) + metadata.validate_update(meta, was) + kind.validate_update(new, old)
+    if errors:
+        return None
+    now = _owners(engine, call, meta, was, had)
+    if now == b"[]":
+        return None
+    del meta["resourceVersion"]
+    encoded = orjson.dumps(meta)
+    if now:
+        encoded = encoded.replace(_FIELD + _HELD_BYTES, _FIELD + now, 1)
+    return encoded + value[line:], kind.warnings(new)
+
+
+def _owners(engine: Engine, call: Call, meta: Object, was: Object, had: bytes) -> bytes:
+    """The encoded managedFields after this change; b"" where nobody tracks them."""
+    if not had:
+        return had
+    before, after = (apply.owned({"metadata": one}) for one in (was, meta))
+    changed, removed = fieldset.compare(before, after, apply.root_of(call.served.kind.schema))
+    writer = Writer(call.manager, call.served.resource.api_version)
+    return owners.updated(had, "metadata", changed, removed, writer, rfc3339(engine.clock.now()))
+
+
+def _same(kind: Kind, sent: Object, stored: Object) -> bool:
+    """Equal as JSON (for Python alone, 1 equals true) in all that a PUT may change."""
+    if kind.status:
+        sent, stored = ({k: v for k, v in one.items() if k != "status"} for one in (sent, stored))
+    if sent != stored:
+        return False
+    first, second = (orjson.dumps(one, option=orjson.OPT_SORT_KEYS) for one in (sent, stored))
+    return first == second
+
+
+@cache
+def _decoder(seen: Any) -> msgspec.json.Decoder[Object]:
+    return msgspec.json.Decoder(seen)
