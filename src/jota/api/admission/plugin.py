@@ -89,6 +89,6 @@ class Plugin:
         return {}
 
 
-def never(_plugin: Plugin, _attrs: AdmissionAttributes) -> bool:
+def never(self: Plugin, attrs: AdmissionAttributes) -> bool:
     """The `minds` of plugins that look at metadata only when an object is made, if at all."""
     return False
