@@ -73,6 +73,55 @@ def test_the_second_message_is_not_parsed_and_says_the_same() -> None:
     assert [rest for _, *rest in taker.taken] == [[True, False, False]] * 3
 
 
+BODY = b" HTTP/1.1\r\nHost: a\r\ncontent-LENGTH: %d\r\nAccept: x\r\n\r\n%b"
+
+
+def with_body(line: bytes, body: bytes) -> bytes:
+    return line + BODY % (len(body), body)
+
+
+def test_a_message_with_a_body_is_known_by_all_that_stands_around_its_length() -> None:
+    reader, taker, parser = counted()
+    for line, body in ((b"POST /a", b"x"), (b"POST /b?c=d", b"y" * 120), (b"POST /a", b"POST / HTTP/1.1\r\n\r\n")):
+        assert reader.feed(with_body(line, body)) is None
+        assert reader.idle
+    assert parser.fed == 1
+    _, second, third = (request for request, *_ in taker.taken)
+    assert (second.path, second.query, second.body) == ("/b", "c=d", b"y" * 120)
+    assert second.headers == {"host": "a", "content-length": "120", "accept": "x"}
+    assert (third.body, third.headers["content-length"]) == (b"POST / HTTP/1.1\r\n\r\n", "19")
+    assert second.alike is third.alike is not None
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        with_body(b"PATCH /b", b"y"),
+        with_body(b"POST /b c", b"y"),
+        with_body(b"POST b", b"y"),
+        with_body(b"POST /b", b"y") + b"z",
+        with_body(b"POST /b", b"y") * 2,
+        with_body(b"POST /b", b"yz")[:-1],
+        with_body(b"POST /b", b""),
+        with_body(b"POST /b", b"y").replace(b": 1", b": +1"),
+        with_body(b"POST /b", b"y").replace(b": 1", b":  1"),
+        with_body(b"POST /b", b"y").replace(b": 1", b": 0000000000001"),
+        with_body(b"POST /b", b"y").replace(b"Accept: x", b"Accept: z"),
+        with_body(b"POST /b", b"y" * 201),
+        with_body(b"POST /" + b"b" * 600, b"y"),
+    ],
+)
+def test_a_body_that_is_not_as_long_as_it_says_and_whatever_else_is_different_is_parsed(second: bytes) -> None:
+    reader, _, parser = counted()
+    reader.feed(with_body(b"POST /a", b"x"))
+    assert reader._known is not None
+    try:
+        reader.feed(second)
+    except Refused:
+        pass
+    assert parser.fed == 2
+
+
 def test_what_one_handler_does_to_its_headers_is_its_own_affair() -> None:
     reader, taker, parser = counted()
     for _ in range(4):
@@ -86,7 +135,11 @@ def test_what_one_handler_does_to_its_headers_is_its_own_affair() -> None:
 @pytest.mark.parametrize(
     "first",
     [
-        b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+        b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nxGET",
+        b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx",
+        b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length:\t1\r\n\r\nx",
+        b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx",
+        b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\nx",
         b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"GET /a HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
         b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
@@ -172,6 +225,7 @@ _LINES = st.sampled_from(
         b"GET /a b",
         b"GET /\xc3\xa4",
         b"POST /a",
+        b"POST /b?c",
     ]
 )
 _HEADS = st.sampled_from(
@@ -183,6 +237,12 @@ _HEADS = st.sampled_from(
         b"Host: a\r\nContent-Length: 0\r\n\r\n",
         b"Host: a\r\nContent-Length: 3\r\n\r\n",
         b"Host: a\r\nContent-Length: 3\r\n\r\nabc",
+        b"Host: a\r\nContent-Length: 4\r\n\r\nabcd",
+        b"Host: a\r\nContent-Length: 03\r\n\r\nabc",
+        b"Host: a\r\nContent-Length: 4\r\n\r\nabc",
+        b"Host: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+        b"Host: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"Host: a\r\nContent-Length: 201\r\n\r\n" + b"x" * 201,
         b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         b"Host: a\r\n folded\r\n\r\n",
@@ -206,6 +266,13 @@ _SAME = st.builds(
     _HEADS,
     st.lists(_LINES, min_size=2, max_size=5),
 )
+_BODIES = st.lists(
+    st.builds(
+        with_body, st.sampled_from([b"POST /a", b"POST /b", b"PUT /a"]), st.sampled_from([b"", b"x", b"{}", b"y" * 201])
+    ),
+    min_size=2,
+    max_size=5,
+)
 
 
 def outcome(reads: list[bytes]) -> tuple[list[tuple[Any, ...]], str, bool, bool]:
@@ -225,7 +292,7 @@ def outcome(reads: list[bytes]) -> tuple[list[tuple[Any, ...]], str, bool, bool]
     return shown(taker), end, reader.idle, taker.deadline == NEVER
 
 
-@given(st.one_of(_ANY, _SAME, st.builds(list.__add__, _SAME, _ANY)))
+@given(st.one_of(_ANY, _SAME, _BODIES, st.builds(list.__add__, st.one_of(_SAME, _BODIES), _ANY)))
 @settings(deadline=None, max_examples=400)
 def test_whatever_comes_is_taken_as_without_a_memory(reads: list[bytes]) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -114,7 +114,7 @@ class Https:
 
     # -- connections
 
-    async def _exchange(self, connection: _Connection, message: list[bytes], method: str) -> Reply:
+    async def _exchange(self, connection: _Connection, message: bytes, method: str) -> Reply:
         keep = False
         try:
             connection.send(message, method)
@@ -180,7 +180,8 @@ class Https:
 
     def _message(
         self, method: str, path: str, query: str, body: bytes, headers: Mapping[str, str] | None
-    ) -> list[bytes]:
+    ) -> bytes:
+        """In one piece: what is written in two is encrypted, decrypted and parsed in two."""
         target = f"{self._base}{path}?{query}" if query else self._base + path
         lines = [f"{method} {target} HTTP/1.1", f"host: {self._authority}"]
         if self._token is not None and (token := self._token()):
@@ -188,8 +189,7 @@ class Https:
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         if body or method in ("POST", "PUT", "PATCH"):
             lines.append(f"content-length: {len(body)}")
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-        return [head, body] if body else [head]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
 
 
 class _Connection(asyncio.Protocol):
@@ -221,12 +221,12 @@ class _Connection(asyncio.Protocol):
     def reusable(self) -> bool:
         return self._lost is None and self._keep and self._transport is not None and not self._transport.is_closing()
 
-    def send(self, message: list[bytes], method: str) -> None:
+    def send(self, message: bytes, method: str) -> None:
         if self._transport is None or self._lost is not None:
             raise self._failure()
         self._reset(method)
         self._busy = True
-        self._transport.writelines(message)
+        self._transport.write(message)
 
     async def head(self) -> tuple[int, dict[str, str]]:
         while not self._status:

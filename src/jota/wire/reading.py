@@ -13,7 +13,7 @@ import httptools
 
 from jota.wire.limits import NEVER, Limits
 from jota.wire.message import Peer, Request, Response
-from jota.wire.repeated import Repeated, repeatable
+from jota.wire.repeated import Repeated, RepeatedWithBody, repeatable
 from jota.wire.status import refusal
 
 BAD_REQUEST = refusal(400, "BadRequest", "malformed HTTP request")
@@ -59,13 +59,13 @@ class Reader:
         "_body",
         "_body_size",
         "_fresh",
-        "_had_body",
         "_head_size",
         "_headers",
         "_in_header",
         "_known",
         "_limits",
         "_parser",
+        "_peculiar",
         "_plain",
         "_refusal",
         "_taker",
@@ -78,7 +78,7 @@ class Reader:
         self._taker, self._limits = taker, limits
         self._parser: Any = httptools.HttpRequestParser(self)
         self._refusal: Response | None = None
-        self._in_header = self._had_body = False
+        self._in_header = self._peculiar = False
         self.idle = True
         """No part of a request is there."""
         self._head_size = self._fresh = 0
@@ -86,7 +86,7 @@ class Reader:
         """Messages that began in what is fed; too many when one was at work before."""
         self._plain: tuple[str, bytes, dict[str, str]] | None = None
         """Method, path and headers of a message that may be repeated."""
-        self._known: Repeated | None = None
+        self._known: Repeated | RepeatedWithBody | None = None
         """Only while the parser waits for a message, and was left so by this one."""
         self.peer = Peer()
 
@@ -117,7 +117,7 @@ class Reader:
             elif self._head_size > self._limits.header:
                 raise Refused(HEADER_TOO_LARGE)
         elif self._plain is not None and self._begun == 1:
-            self._known = repeatable(*self._plain, data, self._limits.header)
+            self._known = repeatable(*self._plain, data, self._limits.header, self._limits.body)
         return None
 
     # -- the parser's side --
@@ -127,7 +127,7 @@ class Reader:
         self._headers: dict[str, str] = {}
         self._body: bytes | list[bytes] = b""
         self._body_size = self._head_size = 0
-        self._in_header, self._had_body, self.idle = True, False, False
+        self._in_header, self._peculiar, self.idle = True, False, False
         self._begun += 1
         self._known = self._plain = None
 
@@ -165,7 +165,7 @@ class Reader:
                 self._abort_parse(HEADER_TOO_LARGE)
         length = headers.get("content-length")
         if (length is not None and length != "0") or "transfer-encoding" in headers:
-            self._had_body = True
+            self._peculiar = "transfer-encoding" in headers or "expect" in headers
             self._taker.within(limits.body_time)
             if length is not None and int(length) > limits.body:
                 self._abort_parse(self._too_large())
@@ -204,7 +204,7 @@ class Reader:
         name = parser.get_method()
         method = _METHODS.get(name) or name.decode("latin-1")
         keep, upgrade = parser.should_keep_alive(), parser.should_upgrade()
-        if keep and not upgrade and not self._had_body and version == "1.1":
+        if keep and not upgrade and version == "1.1" and not self._peculiar:
             self._plain = method, raw, self._headers.copy()
         request = Request(
             method, path, query, self._headers, body if isinstance(body, bytes) else b"".join(body), self.peer
