@@ -26,7 +26,8 @@ class Peer:
 
 
 class Alike:
-    """Requests of one peer that have the same method and headers. Nothing of a single one of them belongs here."""
+    """Requests of one peer that have the same method and headers, but for the length of their bodies. Nothing of a single one of
+    them belongs here."""
 
     __slots__ = ("caller",)
 

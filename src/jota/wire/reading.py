@@ -1,7 +1,7 @@
 """Bytes from one connection become Requests. In: what the socket gave. Out: `Taker.take` for each whole request.
 
 httptools parses; what is here is what a client may cost (limits.py), which of the many forms of HTTP are refused, and how
-headers that are repeated are joined. A message that differs from the last one in its path alone is not parsed again
+headers that are repeated are joined. A message that differs from the last one in its path and body alone is not parsed again
 (repeated.py). Next: connection.py.
 """
 
