@@ -178,9 +178,7 @@ class Https:
 
     # -- messages
 
-    def _message(
-        self, method: str, path: str, query: str, body: bytes, headers: Mapping[str, str] | None
-    ) -> bytes:
+    def _message(self, method: str, path: str, query: str, body: bytes, headers: Mapping[str, str] | None) -> bytes:
         """In one piece: what is written in two is encrypted, decrypted and parsed in two."""
         target = f"{self._base}{path}?{query}" if query else self._base + path
         lines = [f"{method} {target} HTTP/1.1", f"host: {self._authority}"]
