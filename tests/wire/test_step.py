@@ -176,3 +176,74 @@ def test_the_current_task_is_the_same_to_whoever_asks_later():
         return first.get_name() == asyncio.current_task().get_name() and not first.done()
 
     assert run(step(asking())) is True
+
+
+@LOOPS
+def test_what_is_there_when_the_task_begins_is_not_waited_for(loop):
+    async def main():
+        turns, there = [], asyncio.get_running_loop().create_future()
+
+        async def waiting():
+            return await there
+
+        def callback():
+            first_step(waiting(), asyncio.get_running_loop(), turns.append)
+            there.set_result("answer")
+            asyncio.get_running_loop().call_soon(turns.append, "next")
+
+        asyncio.get_running_loop().call_soon(callback)
+        for _ in range(4):
+            await asyncio.sleep(0)
+        return turns
+
+    assert run(main(), loop) == ["answer", "next"]
+
+
+@LOOPS
+@pytest.mark.parametrize("error", [None, ValueError("late")])
+def test_the_end_is_told_in_the_last_step_itself(loop, error):
+    async def main():
+        turns, there = [], asyncio.get_running_loop().create_future()
+
+        async def waiting():
+            try:
+                return await there
+            except ValueError as problem:
+                return str(problem)
+
+        def begin():
+            task = first_step(waiting(), asyncio.get_running_loop(), turns.append)
+            task.add_done_callback(lambda _: turns.append("done"))
+
+        def end():
+            there.set_exception(error) if error else there.set_result("answer")
+            asyncio.get_running_loop().call_soon(turns.append, "next")
+
+        asyncio.get_running_loop().call_soon(begin)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(end)
+        for _ in range(4):
+            await asyncio.sleep(0)
+        return turns
+
+    assert run(main(), loop) == ["late" if error else "answer", "next", "done"]
+
+
+@LOOPS
+def test_what_fails_in_the_task_is_not_told_as_an_answer(loop):
+    told = []
+
+    async def failing():
+        await asyncio.sleep(0)
+        raise LookupError
+
+    async def main():
+        loop_ = asyncio.get_running_loop()
+        begun = loop_.create_future()
+        loop_.call_soon(lambda: begun.set_result(first_step(failing(), loop_, told.append)))
+        with pytest.raises(LookupError):
+            await (await begun)
+
+    run(main(), loop)
+    assert told == []

@@ -276,14 +276,23 @@ class LogStore:
         """`finish` is told on the loop, also when there is no thread to be had: the log goes on in any case."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        loop = asyncio.get_running_loop()
+
+        def run() -> None:
+            error: BaseException | None = None
+            try:
+                work()
+            except BaseException as problem:
+                error = problem
+            # not by a future, which would tell a turn of the loop later
+            loop.call_soon_threadsafe(finish, error)
+
         try:
-            future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+            self._thread.submit(run)
         except RuntimeError as error:
             # `work` stays in its queue, and must never be done: the writers are told that it was not
             self._thread = None
             finish(Unavailable(str(error)))
-        else:
-            future.add_done_callback(lambda f: finish(f.exception()))
 
     # -- upkeep
 

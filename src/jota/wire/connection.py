@@ -281,7 +281,7 @@ class Connection(asyncio.Protocol):
             coro = server.handler(item)
             if not isinstance(coro, CoroutineType):
                 coro = _as_coroutine(coro)
-            result = first_step(coro, server.loop)
+            result = first_step(coro, server.loop, self._answer)
         except Exception:
             log.exception("%s %s: the handler failed", item.method, item.path)
             self._keep = False
@@ -294,14 +294,21 @@ class Connection(asyncio.Protocol):
             server.tasks.add(result)
             result.add_done_callback(self._handled)
 
-    def _handled(self, task: asyncio.Task[Response]) -> None:
-        self._server.tasks.discard(task)
+    def _answer(self, response: Response) -> None:
+        """In the last step of a handler that had to wait."""
         self._task = None
-        error = None if task.cancelled() else task.exception()
-        if self.gone:
+        if not self.gone:
+            self._respond(response)
+
+    def _handled(self, task: asyncio.Task[Response]) -> None:
+        """The handler has ended: with an answer, which is written then, or without one."""
+        self._server.tasks.discard(task)
+        answered, error = self._task is not task, None if task.cancelled() else task.exception()
+        if answered or self.gone:
             if error is not None:
-                log.warning("the handler failed after its client had gone: %r", error)
+                log.warning("a handler failed after it had answered, or its client had gone: %r", error)
             return
+        self._task = None
         if task.cancelled():
             self._transport.abort()
         elif error is not None:
@@ -309,8 +316,6 @@ class Connection(asyncio.Protocol):
             log.error("%s %s: the handler failed", request.method, request.path, exc_info=error)
             self._keep = False
             self._respond(FAILED)
-        else:
-            self._respond(task.result())
 
     def _respond(self, response: Response) -> None:
         server = self._server

@@ -8,13 +8,16 @@ Three things make the first step look like any other step of a Task:
 - `asyncio.current_task()` gives a stand-in, because `asyncio.timeout` and `TaskGroup` keep hold of it; it passes on
   `cancel`, `uncancel` and the rest to the Task once there is one;
 - the future that the first step yielded is handed to the Task as if the Task had just received it.
+
+What ends in the Task is told at once (`finished`), and what the first step waits for may be there before the Task begins: a turn
+of the loop less each, in which others would be read and begun first.
 """
 
 from __future__ import annotations
 
 import asyncio
 from asyncio.tasks import _enter_task, _leave_task
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
 from typing import Any, TypeVar
 
@@ -55,17 +58,24 @@ class _StandIn:
 class _Rest(Coroutine[Any, Any, T]):
     """A coroutine that was stepped once, as a coroutine whose first step yields what that step yielded."""
 
-    __slots__ = ("_coro", "_pending", "_yielded")
+    __slots__ = ("_coro", "_finished", "_pending", "_yielded")
 
-    def __init__(self, coro: Coroutine[Any, Any, T], yielded: Any) -> None:
+    def __init__(self, coro: Coroutine[Any, Any, T], yielded: Any, finished: Callable[[T], None]) -> None:
         self._coro, self._yielded, self._pending = coro, yielded, True
+        self._finished = finished
 
     def send(self, value: Any) -> Any:
         if self._pending:
             self._pending = False
             yielded, self._yielded = self._yielded, None
-            return yielded
-        return self._coro.send(value)
+            if yielded is None or not yielded.done():
+                return yielded
+            yielded._asyncio_future_blocking = False
+        try:
+            return self._coro.send(value)
+        except StopIteration as stop:
+            self._finished(stop.value)
+            raise
 
     def throw(self, *args: Any) -> Any:
         """A Task cancelled before its first step throws here: cancel what is waited for first, as a Task does."""
@@ -77,7 +87,11 @@ class _Rest(Coroutine[Any, Any, T]):
                 return yielded
             if yielded is not None:
                 yielded._asyncio_future_blocking = False
-        return self._coro.throw(*args)
+        try:
+            return self._coro.throw(*args)
+        except StopIteration as stop:
+            self._finished(stop.value)
+            raise
 
     def close(self) -> None:
         self._coro.close()
@@ -86,8 +100,15 @@ class _Rest(Coroutine[Any, Any, T]):
         raise TypeError("a stepped coroutine belongs to its Task")
 
 
-def first_step(coro: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T | asyncio.Task[T]:
-    """Step `coro` once. Returns its result if it finished, else the Task that runs the rest.
+def _nothing(_: Any) -> None:
+    pass
+
+
+def first_step(
+    coro: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, finished: Callable[[T], None] = _nothing
+) -> T | asyncio.Task[T]:
+    """Step `coro` once. Returns its result if it finished, else the Task that runs the rest; `finished` is called with the
+    result of that, in its last step.
 
     Must be called from a loop callback, not from within a Task. Raises what the coroutine raises.
     """
@@ -101,7 +122,7 @@ def first_step(coro: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) ->
         return result
     finally:
         _leave_task(loop, stand_in)
-    task = loop.create_task(_Rest(coro, yielded), context=context)
+    task = loop.create_task(_Rest(coro, yielded, finished), context=context)
     stand_in.task = task
     for _ in range(stand_in.cancels):
         task.cancel()
