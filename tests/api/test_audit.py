@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import re
 import stat
 from pathlib import Path
@@ -11,8 +12,13 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jota.api.audit import Audit, AuditFile
+from jota.aio.clock import rfc3339_micro
+from jota.api import auditline
+from jota.api.audit import Audit, AuditFile, Trail
+from jota.api.auditline import NOTHING, Lines, Outcome, Status
 from jota.api.auditpolicy import EVERYTHING, BadPolicy, Policy, read_policy
 from jota.api.filters.attributes import User
 from jota.api.path import parse
@@ -20,7 +26,7 @@ from jota.api.security import secure, write_roles
 from jota.meta.resource import CONFIGMAPS, SECRETS, SERVICEACCOUNTS
 from jota.pki.jwt import TokenSigner
 from jota.testing.cluster import ApiServer
-from jota.wire.message import Response
+from jota.wire.message import Request, Response
 
 Object = dict[str, Any]
 ALL = {"rules": [{"level": "RequestResponse"}]}
@@ -31,8 +37,8 @@ class Kept:
     def __init__(self) -> None:
         self.lines: list[bytes] = []
 
-    def write(self, line: bytes) -> None:
-        self.lines.append(line)
+    def write(self, found: list[bytes]) -> None:
+        self.lines += found
 
     @property
     def events(self) -> list[Object]:
@@ -201,13 +207,8 @@ def test_the_file_is_private_and_turns_over(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     file = AuditFile(path, largest=100)
 
-    async def story() -> None:
-        for n in range(30):
-            file.write(b"%040d\n" % n)
-            file.write(b"%040d\n" % n)
-            await asyncio.sleep(0)
-
-    asyncio.run(story())
+    for n in range(30):
+        file.write([b"%040d\n" % n] * 2)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     names = sorted(p.name for p in tmp_path.iterdir())
     assert names == ["audit.log", *(f"audit.log.{n}" for n in range(1, 6))]
@@ -239,3 +240,133 @@ def test_a_verdict_that_is_remembered_is_that_of_the_first_rule_that_matches() -
         assert level("/api/v1/namespaces/other/pods/q", user=admin) == "Metadata"
         assert level("/healthz/ping", user=admin) == "None"
         assert level("/version", user=admin) == "Metadata"
+
+
+# -- lines whose common parts are encoded once
+
+_TEXTS = st.text(max_size=8).filter(lambda text: text.isprintable()) | st.sampled_from(
+    ["%b", "%", '"', "\\", "\0", "é"]
+)
+_USERS = st.builds(
+    User,
+    _TEXTS,
+    st.sampled_from(["", "u1", "u2"]),
+    st.sampled_from([(), ("system:authenticated",), ("a", "b%b")]),
+    st.sampled_from([{}, {"k": ["v", '"']}]),
+)
+_PATHS = st.sampled_from(
+    [
+        "/version",
+        "/api/v1/nodes",
+        "/api/v1/nodes/n",
+        "/api/v1/namespaces/ns/pods",
+        "/api/v1/namespaces/ns/pods/p%20x",
+        '/api/v1/namespaces/ns/pods/"',
+        "/api/v1/namespaces/ns/pods/p/log",
+        "/apis/apps/v1/namespaces/ns/deployments/d/status",
+        "/apis/apps/v1/namespaces/ns/deployments/%25b",
+    ]
+)
+_OUTCOMES = st.builds(
+    Outcome,
+    st.builds(Status, st.sampled_from([200, 404])),
+    st.sampled_from([None, {"a": [1]}]),
+    st.sampled_from([None, {}]),
+    st.sampled_from([None, {"authorization.k8s.io/decision": "allow"}, {"%b": "%"}]),
+) | st.just(NOTHING)
+_EVENTS = st.tuples(
+    st.sampled_from(["Metadata", "Request"]),
+    st.sampled_from(["RequestReceived", "ResponseComplete"]),
+    _USERS,
+    st.none() | _USERS,
+    st.sampled_from(["GET", "POST"]),
+    _PATHS,
+    st.sampled_from(["", "10.0.0.1"]),
+    _TEXTS,
+    st.floats(0, 4e9),
+    _OUTCOMES,
+)
+
+
+def user_info(user: User) -> Object:
+    found = {"username": user.name, "uid": user.uid, "groups": list(user.groups), "extra": user.extra}
+    return {key: value for key, value in found.items() if value or key == "username"}
+
+
+@given(st.lists(_EVENTS, min_size=1, max_size=6))
+def test_a_line_says_what_the_whole_event_would_whatever_lines_were_made_before(events: list[Any]) -> None:
+    lines = Lines()
+    for level, stage, user, acting, method, path, address, agent, time, outcome in events * 2:
+        target = parse(method, path, {})
+        form = lines.form(level, stage, user, acting, target, address, agent)
+        line = lines.fill(form, "an-id", path, target.name, time, time + 0.25, outcome)
+        reference = {
+            "resource": target.resource,
+            "namespace": target.namespace,
+            "name": target.name,
+            "apiGroup": target.group,
+            "apiVersion": target.version,
+            "subresource": target.subresource,
+        }
+        whole = {
+            "kind": "Event",
+            "apiVersion": "audit.k8s.io/v1",
+            "level": level,
+            "auditID": "an-id",
+            "stage": stage,
+            "requestURI": path,
+            "verb": target.verb,
+            "user": user_info(user),
+            "requestReceivedTimestamp": rfc3339_micro(time),
+            "stageTimestamp": rfc3339_micro(time + 0.25),
+            "impersonatedUser": user_info(acting) if acting is not None else None,
+            "sourceIPs": [address] if address else None,
+            "userAgent": agent or None,
+            "objectRef": {k: v for k, v in reference.items() if v} if target.resource else None,
+            "responseStatus": None,
+            "requestObject": outcome.requestObject,
+            "responseObject": outcome.responseObject,
+            "annotations": outcome.annotations,
+        }
+        if outcome.responseStatus is not None:
+            whole["responseStatus"] = {"code": outcome.responseStatus.code, "metadata": {}}
+        assert line == orjson.dumps({k: v for k, v in whole.items() if v is not None}) + b"\n"
+
+
+def test_what_is_remembered_of_lines_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auditline, "_REMEMBERED", 10)
+    lines, target = Lines(), parse("GET", "/api/v1/nodes/n", {})
+    for n in range(100):
+        lines.form("Metadata", "ResponseComplete", EVE, None, target, f"10.0.0.{n}", "")
+    assert len(lines._forms) <= 10
+
+
+def test_an_event_that_cannot_be_written_does_not_take_others_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    async def story(server: ApiServer) -> None:
+        await server.request("GET", "/healthz/\ud800")
+        await server.request("GET", "/version")
+
+    assert [event["requestURI"] for event in audited(EVERYTHING, story).events] == ["/version"]
+    assert "an audit event is lost" in caplog.text
+
+
+def test_a_request_and_its_trail_do_not_hold_each_other() -> None:
+    """Or each would stay until the collector looks, which is seldom under load."""
+
+    async def story(server: ApiServer) -> None:
+        await server.request("GET", "/api/v1/nodes", user=EVE)
+        await asyncio.sleep(0)
+        gc.collect()
+        for path in ("/api/v1/nodes", "/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=1"):
+            await server.request("GET", path)
+        await asyncio.sleep(0)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            gc.collect()
+            found = [type(each) for each in gc.garbage]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+        assert not {Request, Trail} & set(found)
+
+    audited(ALL, story)

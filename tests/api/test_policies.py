@@ -193,8 +193,8 @@ def test_audit_annotations() -> None:
         lines: list[bytes] = []
 
         class Sink:
-            def write(self, line: bytes) -> None:
-                lines.append(line)
+            def write(self, found: list[bytes]) -> None:
+                lines.extend(found)
 
         api.api.audit = Audit(EVERYTHING, Sink(), api.clock)
         annotations = [
@@ -203,6 +203,7 @@ def test_audit_annotations() -> None:
         ]
         await enforce(api, auditAnnotations=annotations, binding={"validationActions": ["Audit"]})
         await deploy(api, "x", 1)
+        await api.settle()
         noted = orjson.loads(lines[-1])["annotations"]
         assert noted["p/who"] == "by system:apiserver"
         assert "p/nobody" not in noted

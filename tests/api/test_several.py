@@ -34,8 +34,8 @@ class Sink:
     def __init__(self) -> None:
         self.lines: list[Object] = []
 
-    def write(self, line: bytes) -> None:
-        self.lines.append(orjson.loads(line))
+    def write(self, found: list[bytes]) -> None:
+        self.lines.extend(map(orjson.loads, found))
 
 
 async def alike(client: Client, times: int) -> list[Made]:

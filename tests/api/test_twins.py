@@ -177,14 +177,15 @@ async def test_what_the_audit_trail_notes_is_noted_of_each(api: ApiServer) -> No
     lines: list[bytes] = []
 
     class Sink:
-        def write(self, line: bytes) -> None:
-            lines.append(line)
+        def write(self, found: list[bytes]) -> None:
+            lines.extend(found)
 
     api.api.audit = Audit(EVERYTHING, Sink(), api.clock)
     level = {"pod-security.kubernetes.io/audit": "baseline"}
     await api.client.patch(NAMESPACES, "default", "", {"metadata": {"labels": level}})
     lines.clear()
     await make_several(api, body(hostNetwork=True))
+    await api.settle()
     noted = [orjson.loads(line).get("annotations", {}) for line in lines]
     assert sum("pod-security.kubernetes.io/audit-violations" in found for found in noted) == 3
 

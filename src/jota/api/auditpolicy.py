@@ -97,6 +97,8 @@ class Policy:
         rules, omitted, bare = parts(given, "rules"), texts(given, "omitStages"), given.get("omitManagedFields")
         self._rules = [(_matcher(rule), _verdict(rule, omitted, bare)) for rule in rules]
         self._named = any(texts(resource, "resourceNames") for rule in rules for resource in parts(rule, "resources"))
+        self.receives = any(v.level != "None" and "RequestReceived" not in v.omitted for _, v in self._rules)
+        """Whether it may want to know of requests before they are judged."""
         self._known: dict[tuple[object, ...], Verdict] = {}
 
     def verdict(self, user: User, target: Target) -> Verdict:

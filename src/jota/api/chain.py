@@ -59,7 +59,8 @@ async def handle(api: Api, request: Request) -> Response:
         params = parameters(request.query) if request.query else {}
         target = parse(request.method, request.path, params)
         if api.audit is not None:
-            trail = request.extra["audit"] = api.audit.begin(request, target, audit_id)
+            trail = api.audit.begin(request, target, audit_id)
+            request.extra["audit"] = trail.annotations  # not the trail, which holds the request: nothing may go round
         response = await _filtered(api, request, target, params, trail)
     except ApiError as problem:
         response = respond.error(problem, problem.warnings)
@@ -71,7 +72,7 @@ async def handle(api: Api, request: Request) -> Response:
         log.exception("%s %s failed", request.method, request.path)
         response = respond.error(internal(f"{type(problem).__name__}: {problem}"))
     if trail is not None:
-        response = trail.finish(response)
+        trail.finish(response)
     if target is not None and negotiate.only_protobuf(headers.get("accept", "")):
         response = await _in_protobuf(api, target, response)
     if "accept-encoding" in headers and compress.wanted(request, response):
@@ -126,8 +127,10 @@ async def _filtered(
         flow.counts.dispatched += 1
         level.executing += 1
         try:
-            if not lane.allowed or params or trail is not None:
+            if not lane.allowed or params:
                 await _permit(api, user, target, params, trail, lane)
+            elif trail is not None:
+                trail.decided(True)
             work = _dispatch(api, request, target, params, user, lane)
             return await (within(seconds, work) if target.verb != "watch" else work)
         finally:
@@ -140,21 +143,30 @@ async def _filtered(
         began = api.clock.monotonic()
         lane = api.lanes.find(user, target, api.authorizer)  # what it follows from may have changed
     if target.verb == "watch":
-        return await _watch(api, request, target, params, user, lane, Seat(flows, flow, width, began))
+        return await _watch(api, request, target, params, user, trail, lane, Seat(flows, flow, width, began))
     try:
-        if not lane.allowed or params or trail is not None:
+        if not lane.allowed or params:
             await _permit(api, user, target, params, trail, lane)
+        elif trail is not None:
+            trail.decided(True)
         return await within(seconds, _dispatch(api, request, target, params, user, lane))
     finally:
         flows.leave(flow, width, began)
 
 
 async def _watch(
-    api: Api, request: Request, target: Target, params: dict[str, str], user: User, lane: Lane, seat: Seat
+    api: Api,
+    request: Request,
+    target: Target,
+    params: dict[str, str],
+    user: User,
+    trail: Trail | None,
+    lane: Lane,
+    seat: Seat,
 ) -> Response:
     """A watch keeps its seats until it has sent what it begins with. It has no deadline but its own `timeoutSeconds`."""
     try:
-        await _permit(api, user, target, params, request.extra.get("audit"), lane)
+        await _permit(api, user, target, params, trail, lane)
         return seated(await _dispatch(api, request, target, params, user, lane, seat), seat)
     except BaseException:
         seat.leave()
@@ -293,7 +305,7 @@ async def _dispatch(
             raise not_acceptable(negotiate.WITHOUT_PROTOBUF)
     call = Call(request, target, params, user, served, accepted, seat=seat)
     if "audit" in request.extra:
-        call.audit = request.extra["audit"].annotations
+        call.audit = request.extra["audit"]
     if verb is None:
         verb = find_verb(served, target)
     if long_running:
