@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from jota.client.client import Client
 from jota.client.inprocess import InProcess
 from jota.controllers.replicaset import (
+    DeletionRank,
     ReplicaSetController,
-    deletion_rank,
     plan,
     pod_from,
     status_of,
@@ -33,7 +33,7 @@ from .stories import Kubelet, running
 )
 def test_the_number_of_pods(wanted: int, have: int, create: int, delete: int) -> None:
     active = [pod(f"p{n}") for n in range(have)]
-    decided = plan(replica_set(replicas=wanted), active, active, NOW)
+    decided = plan(replica_set(replicas=wanted), grouped(active), active, NOW)
     assert (decided.create, len(decided.delete)) == (create, delete)
 
 
@@ -57,23 +57,24 @@ def test_a_set_that_is_being_deleted_changes_nothing() -> None:
 )
 def test_who_goes_first(first: dict[str, Any], second: dict[str, Any]) -> None:
     a, b = pod("z", **first), pod("a", **second)
-    decided = plan(replica_set(replicas=1), [b, a], [a, b], NOW)
+    decided = plan(replica_set(replicas=1), grouped([b, a]), [a, b], NOW)
     assert decided.delete == [a]
 
 
 def test_the_crowded_node_loses_first() -> None:
     pods = [pod("a", node="n1", ready=50), pod("b", node="n2", ready=50), pod("c", node="n2", ready=50)]
-    assert plan(replica_set(replicas=2), pods, pods, NOW).delete[0].spec.nodeName == "n2"
+    assert plan(replica_set(replicas=2), grouped(pods), pods, NOW).delete[0].spec.nodeName == "n2"
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9999), st.integers(0, 3)), max_size=8), st.integers(0, 8))
 def test_deletes_are_always_the_least_by_rank(shape: list[tuple[bool, int, int]], wanted: int) -> None:
     pods = [pod(f"p{n}", ready=(age if ready else False), restarts=r) for n, (ready, age, r) in enumerate(shape)]
-    decided = plan(replica_set(replicas=wanted), pods, [], NOW)
+    decided = plan(replica_set(replicas=wanted), grouped(pods), [], NOW)
     assert len(pods) - len(decided.delete) + decided.create == wanted
     kept = [p for p in pods if p not in decided.delete]
     if kept and decided.delete:
-        assert max(deletion_rank(p, 0, NOW) for p in decided.delete) <= min(deletion_rank(p, 0, NOW) for p in kept)
+        rank = DeletionRank([], NOW)
+        assert max(map(rank, decided.delete)) <= min(map(rank, kept))
 
 
 def test_status_counts_and_min_ready_seconds() -> None:
@@ -130,7 +131,7 @@ def test_a_look_at_groups_counts_as_a_look_at_each_pod(shapes: list[tuple[str, A
     groups = grouped(pods)
     assert sorted(p.metadata.name for group in groups for p in group) == sorted(p.metadata.name for p in pods)
     active = [p for p in pods if p.active]
-    status, again = status_of(owner, [g for g in groups if g[0].active], None, NOW)
+    status, again = status_of(owner, [g for g in groups if g.first.active], None, NOW)
     ready = [p for p in active if p.ready]
     assert status["replicas"] == len(active)
     assert status.get("readyReplicas", 0) == len(ready)

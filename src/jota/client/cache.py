@@ -6,61 +6,27 @@ they look at are not called for the others. Worked example, for a type whose bit
     cache.add_handler(f)               is called for every change
     cache.add_handler(g, on=LABELS)    for what comes, for what goes, and when labels changed
 
-Next: informer.py, which feeds it.
+Next: indexes.py; informer.py, which feeds it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
+from jota.client.indexes import Alike, Grouped, Index, IndexFunction
 from jota.client.reader import tells_identity
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Handler = Callable[[T | None, T | None], None]
-IndexFunction = Callable[[T], Iterable[str]]
 Route = Callable[[T], Hashable]
 
 ALL = -1
 """Every bit: the change of what comes or goes, and the interest of who names none."""
 _ANY, _COMES_OR_GOES = 1, 2
 """Bits that stand in every change, and in that of what comes or goes. Those of types begin at 4."""
-
-
-class _Index(Generic[T]):
-    __slots__ = ("function", "name", "on", "table")
-
-    def __init__(self, name: str, function: IndexFunction[T], on: int) -> None:
-        self.name, self.function, self.on = name, function, on
-        self.table: dict[str, dict[str, None]] = {}
-        """Value -> the keys of those that have it."""
-
-    def move(self, key: str, old: T | None, new: T | None) -> None:
-        try:
-            was = self.function(old) if old is not None else ()
-            now = self.function(new) if new is not None else ()
-            if was == now:
-                return
-            was, now = tuple(was), tuple(now)  # whatever they are: also read only once
-        except Exception:  # an object that one reader did not think of must not stop the cache for the others
-            log.exception("index %s failed", self.name)
-            was, now = (() if old is None else self._values(old)), (() if new is None else self._values(new))
-        for value in was:
-            keys = self.table.get(value)
-            if keys is not None:
-                keys.pop(key, None)
-                if not keys:
-                    del self.table[value]
-        for value in now:
-            self.table.setdefault(value, {})[key] = None
-
-    def _values(self, obj: T) -> tuple[str, ...]:
-        try:
-            return tuple(self.function(obj))
-        except Exception:
-            return ()
 
 
 class Cache(Generic[T]):
@@ -74,7 +40,7 @@ class Cache(Generic[T]):
         self._namespaces: dict[str, dict[str, None]] | None = None
         """Namespace -> its keys; from when somebody first asks."""
         self._changes: Callable[[T, T], int] | None = getattr(type, "changes", None)
-        self._indexes: dict[str, _Index[T]] = {}
+        self._indexes: dict[str, Index[T]] = {}
         self._handlers: list[tuple[int, Handler[T]]] = []
         self._chosen: dict[int, tuple[Handler[T], ...]] = {}
         """Bits of a change -> the handlers that look at any of them."""
@@ -111,22 +77,32 @@ class Cache(Generic[T]):
 
     def by_index(self, name: str, value: str) -> Iterable[T]:
         """The objects for which index `name` gave `value`. Raises KeyError for an index that was not added."""
-        return [self._objects[key] for key in self._indexes[name].table.get(value, ())]
+        return [self._objects[key] for key in self._indexes[name].keys(value)]
+
+    def groups(self, name: str, value: str) -> Sequence[Alike[T]]:
+        """The same, those together that index `name` says are alike: ten thousand pods of one set are some tens of groups."""
+        index = self._indexes[name]
+        assert isinstance(index, Grouped)
+        return [Alike(self._objects, kind, keys) for kind, keys in index.groups(value)]
 
     def index_values(self, name: str) -> Iterable[str]:
-        return self._indexes[name].table.keys()
+        return self._indexes[name].values()
 
     def __len__(self) -> int:
         return len(self._objects)
 
     # -- set-up
 
-    def add_index(self, name: str, function: IndexFunction[T], on: int = ALL) -> None:
+    def add_index(
+        self, name: str, function: IndexFunction[T], on: int = ALL, kind: Callable[[T], Hashable] | None = None
+    ) -> None:
         """`function(object)` gives the values under which `by_index(name, value)` finds it; they differ only after changes with
-        a bit of `on`. Adding it twice is fine."""
+        a bit of `on`. Adding it twice is fine. `kind`: `groups` keeps apart what it gives other values, which differ only after
+        such changes too."""
         if name in self._indexes:
             return
-        index = self._indexes[name] = _Index(name, function, on | _COMES_OR_GOES)
+        on |= _COMES_OR_GOES
+        index = self._indexes[name] = Index(name, function, on) if kind is None else Grouped(name, function, on, kind)
         for key, obj in self._objects.items():
             index.move(key, None, obj)
 

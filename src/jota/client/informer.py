@@ -28,8 +28,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from jota.aio.clock import Clock, SystemClock
-from jota.client.cache import Cache, IndexFunction
+from jota.client.cache import Cache
 from jota.client.client import Client
+from jota.client.indexes import IndexFunction
 from jota.client.reader import Read, Reader, Unreadable
 from jota.client.reader import key_of as key_of
 from jota.client.transport import EventBatch

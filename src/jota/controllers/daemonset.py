@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from jota.client.pods import OWNERS
 from jota.controllers import history, podclaim
 from jota.controllers.controller import Context, Controller, own, owned_by
 from jota.controllers.daemonset_plan import DAEMONSETS, FAILED_BASE, FAILED_MAX, Plan, build, plan
@@ -33,7 +32,7 @@ class DaemonSetController(Controller):
         self.pods = self.watch(
             PODS, self._keys_of_pod, type=Pod, alike=alike, route=mine_or_nobodys("DaemonSet", "apps")
         )
-        self.pods.add_index("controller", podclaim.by_controller, on=OWNERS)
+        podclaim.index(self.pods)
         self.revisions = self.watch(CONTROLLERREVISIONS, owned_by("DaemonSet", "apps"))
         self.revisions.add_index("controller", by_owner)
         self.nodes = self.watch(NODES, lambda _: list(self.sets.keys()), when=_changes_fit)

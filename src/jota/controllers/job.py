@@ -35,7 +35,7 @@ class JobController(Controller):
         super().__init__(context)
         self.jobs = self.watch(JOBS, own)
         self.pods = self.watch(PODS, self._keys_of_pod, type=Pod, route=mine_or_nobodys("Job", "batch"))
-        self.pods.add_index("controller", podclaim.by_controller, on=OWNERS)
+        podclaim.index(self.pods)
         self.pods.add_index("job", _job_of, on=OWNERS)
         self.events = context.recorder("job-controller")
         self._records: dict[str, job_plan.Record] = {}

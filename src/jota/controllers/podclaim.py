@@ -9,10 +9,13 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
+from jota.client.cache import Cache
 from jota.client.client import Client
+from jota.client.indexes import Alike
 from jota.client.informer import Informer
+from jota.client.pods import OWNERS
 from jota.controllers import claim
-from jota.controllers.views import Pod, grouped
+from jota.controllers.views import KIND, Pod, grouped, kind_of
 from jota.meta.resource import PODS, Resource
 from jota.meta.selectors import LabelSelector
 
@@ -21,8 +24,15 @@ Object = dict[str, Any]
 
 def by_controller(pod: Pod) -> list[str]:
     """Values of the index "controller": the owner's uid, or for an orphan the words "orphans of <namespace>"."""
-    owner = pod.metadata.controller
-    return [owner.uid if owner is not None else f"orphans of {pod.metadata.namespace}"]
+    for owner in pod.metadata.ownerReferences or ():
+        if owner.controller:
+            return [owner.uid]
+    return [f"orphans of {pod.metadata.namespace}"]
+
+
+def index(pods: Cache[Pod]) -> None:
+    """Keep the index "controller"; `groups` tells apart in it what controllers tell apart."""
+    pods.add_index("controller", by_controller, on=OWNERS | KIND, kind=kind_of)
 
 
 def of(pods: Informer[Pod], owner: Object) -> list[Pod]:
@@ -30,13 +40,13 @@ def of(pods: Informer[Pod], owner: Object) -> list[Pod]:
     return list(pods.by_index("controller", owner["metadata"]["uid"]))
 
 
-def living(groups: Iterable[list[Pod]]) -> tuple[list[list[Pod]], int]:
-    """Of pods that are `grouped`: (the active ones, how many more have not finished but are on their way out)."""
+def living(groups: Iterable[Alike[Pod]]) -> tuple[list[Alike[Pod]], int]:
+    """(the active pods, how many more have not finished but are on their way out)."""
     active, leaving = [], 0
     for group in groups:
-        if group[0].active:
+        if group.first.active:
             active.append(group)
-        elif not group[0].finished:
+        elif not group.first.finished:
             leaving += len(group)
     return active, leaving
 
@@ -58,14 +68,14 @@ def plan(owner: Object, selector: LabelSelector, pods: list[Pod]) -> claim.Claim
     return found
 
 
-def sift(owner: Object, selector: LabelSelector, groups: Iterable[list[Pod]]) -> tuple[list[list[Pod]], claim.Claims]:
-    """`claim.plan` for pods that are `grouped`: (those that are owned and match, what is to be done about all others). Of ten
-    thousand nearly all belong to the first: they need no closer look."""
+def sift(owner: Object, selector: LabelSelector, groups: Iterable[Alike[Pod]]) -> tuple[list[Alike[Pod]], claim.Claims]:
+    """`claim.plan` for groups: (those that are owned and match, what is to be done about all others). Of ten thousand pods
+    nearly all belong to the first: they need no closer look."""
     uid = owner["metadata"]["uid"]
-    settled: list[list[Pod]] = []
+    settled: list[Alike[Pod]] = []
     others: list[Pod] = []
     for group in groups:
-        meta = group[0].metadata
+        meta = group.first.metadata
         controller = meta.controller
         if controller is not None and controller.uid == uid and selector.matches(meta.labels):
             settled.append(group)

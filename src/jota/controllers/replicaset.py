@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from itertools import chain
 from typing import Any, ClassVar
 
 import msgspec
 import orjson
 
-from jota.client.pods import OWNERS
+from jota.client.indexes import Alike
 from jota.controllers import claim, conditions, podclaim
 from jota.controllers.controller import Context, Controller, own
-from jota.controllers.views import Pod, alike, controlled_by, grouped, mine_or_nobodys
+from jota.controllers.views import Pod, alike, controlled_by, grouped, kind_of, mine_or_nobodys
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODS, REPLICASETS, Resource
 from jota.meta.selectors import LabelSelector, from_map, from_object
@@ -45,35 +46,56 @@ class Plan:
     delete: list[Pod] = field(default_factory=list)
 
 
-def plan(owner: Object, active: list[Pod], related: Iterable[Pod], now: float) -> Plan:
+def plan(owner: Object, active: list[Alike[Pod]], related: Iterable[Pod], now: float) -> Plan:
     """How many pods to add, or which to remove. `related`: active pods of sibling sets, for spreading over nodes."""
     if "deletionTimestamp" in owner["metadata"]:
         return Plan()
-    wanted = owner["spec"].get("replicas", 1)
-    missing = wanted - len(active)
+    missing = owner["spec"].get("replicas", 1) - _size(active)
     if missing >= 0:
         return Plan(create=min(missing, BURST))
-    per_node = Counter(p.spec.nodeName for p in related)
-    ranked = sorted(active, key=lambda p: deletion_rank(p, per_node[p.spec.nodeName], now))
-    return Plan(delete=ranked[: min(-missing, BURST)])
+    rank = DeletionRank(related, now)
+    return Plan(delete=nsmallest(min(-missing, BURST), chain.from_iterable(active), key=rank))
 
 
-def deletion_rank(pod: Pod, on_node: int, now: float) -> tuple[Any, ...]:
+class DeletionRank:
     """Sorts the pods to lose first: unassigned, pending, unready, cheap, crowded, young, restarted (upstream's order).
 
-    Ages are compared by their order of magnitude, so that equal pods are chosen by uid, that is, at random.
+    Ages are compared by their order of magnitude, so that equal pods are chosen by uid, that is, at random. What pods share is
+    looked at once.
     """
-    return (
-        bool(pod.spec.nodeName),
-        {"Pending": 0, "Unknown": 1, "": 1}.get(pod.status.phase, 2),
-        pod.ready,
-        _cost(pod),
-        -on_node,
-        _magnitude(now - pod.ready_since) if pod.ready_since else 0,
-        -pod.restarts,
-        _magnitude(now - pod.created),
-        pod.metadata.uid,
-    )
+
+    def __init__(self, related: Iterable[Pod], now: float) -> None:
+        self._on_node = Counter([p.spec.nodeName for p in related])
+        self._now = now
+        self._ready: dict[int, tuple[bool, int]] = {}
+        """Identity of the conditions (which the pods keep) -> (whether they say ready, how long)."""
+        self._ages: dict[str, int] = {}
+        """Time of creation -> how long ago that is."""
+
+    def __call__(self, pod: Pod) -> tuple[Any, ...]:
+        meta, node = pod.metadata, pod.spec.nodeName
+        ready = self._ready.get(id(pod.status.conditions))
+        if ready is None:
+            ready = pod.ready, _magnitude(self._now - pod.ready_since) if pod.ready_since else 0
+            self._ready[id(pod.status.conditions)] = ready
+        stamp = meta.creationTimestamp or ""
+        age = self._ages.get(stamp)
+        if age is None:
+            age = self._ages[stamp] = _magnitude(self._now - pod.created)
+        return (
+            node != "",
+            _PHASES.get(pod.status.phase, 2),
+            ready[0],
+            _cost(pod) if meta.annotations else 0,
+            -self._on_node[node],
+            ready[1],
+            -pod.restarts,
+            age,
+            meta.uid,
+        )
+
+
+_PHASES = {"Pending": 0, "Unknown": 1, "": 1}
 
 
 def _cost(pod: Pod) -> int:
@@ -89,18 +111,18 @@ def _magnitude(age: float) -> int:
 
 
 def status_of(
-    owner: Object, active: list[list[Pod]], failure: tuple[str, str] | None, now: float, terminating: int | None = None
+    owner: Object, active: list[Alike[Pod]], failure: tuple[str, str] | None, now: float, terminating: int | None = None
 ) -> tuple[Object, float | None]:
     """(the status as it should be, seconds until a ready pod becomes available or None).
 
-    `active` are `grouped`. `failure` is (reason, message) of a create or delete that failed just now; None clears the condition.
+    `failure` is (reason, message) of a create or delete that failed just now; None clears the condition.
     `terminating`: pods on their way out; None for kinds that do not tell.
     """
     template = (owner["spec"].get("template") or {}).get("metadata") or {}
     labels: dict[str, str] = template.get("labels") or {}
     minimum = owner["spec"].get("minReadySeconds") or 0
-    ready = [group for group in active if group[0].ready]
-    waits = [group[0].ready_since + minimum - now if minimum else 0.0 for group in ready]
+    ready = [group for group in active if group.first.ready]
+    waits = [group.first.ready_since + minimum - now if minimum else 0.0 for group in ready]
     old = owner.get("status") or {}
     conds = old.get("conditions") or []
     if failure is not None:
@@ -111,7 +133,7 @@ def status_of(
         conds = conditions.without(conds, "ReplicaFailure")
     counts = {
         "replicas": _size(active),
-        "fullyLabeledReplicas": _size(g for g in active if labels.items() <= (g[0].metadata.labels or {}).items()),
+        "fullyLabeledReplicas": _size(g for g in active if labels.items() <= (g.first.metadata.labels or {}).items()),
         "readyReplicas": _size(ready),
         "availableReplicas": _size(g for g, wait in zip(ready, waits, strict=True) if wait <= 0),
     }
@@ -125,8 +147,21 @@ def status_of(
     return status, (min(pending) if pending else None)
 
 
-def _size(groups: Iterable[list[Pod]]) -> int:
+def _size(groups: Iterable[Alike[Pod]]) -> int:
     return sum(map(len, groups))
+
+
+def _without(groups: Iterable[Alike[Pod]], gone: list[Pod]) -> Iterator[Alike[Pod]]:
+    """`gone` are among them."""
+    keys: dict[Hashable, set[str]] = {}
+    for pod in gone:
+        keys.setdefault(kind_of(pod), set()).add(pod.key)
+    for group in groups:
+        less = keys.get(group.kind)
+        if less is None:
+            yield group
+        elif len(less) < len(group):
+            yield group.without(less)
 
 
 def pod_from(owner: Object, resource: Resource) -> Object:
@@ -168,10 +203,10 @@ class ReplicaSetController(Controller):
             route=mine_or_nobodys(self.resource.kind, self.resource.group),
         )
         self._of_mine = controlled_by(self.resource.kind, self.resource.group)
-        self.pods.add_index("controller", podclaim.by_controller, on=OWNERS)
+        podclaim.index(self.pods)
         self.events = context.recorder(f"{self.name}-controller")
-        self._deleted: dict[str, set[str]] = {}
-        """Per key: uids of pods whose delete was accepted and which the cache may still show as living."""
+        self._deleted: dict[str, dict[str, str]] = {}
+        """Per key: pods whose delete was accepted and which the cache may still show as living: their uids, by their keys."""
         self._ending: dict[str, str] = {}
         """Per key: the uid of a set whose namespace takes no pods any more."""
 
@@ -195,9 +230,7 @@ class ReplicaSetController(Controller):
             self._ending.pop(key, None)
             return None
         groups, leaving = await self._claim(key, owner)
-        active = [*chain.from_iterable(groups)]
-        shrinks = len(active) > owner["spec"].get("replicas", 1)
-        decided = plan(owner, active, self._related(owner) if shrinks else (), self.clock.now())
+        decided = plan(owner, groups, self._related(owner), self.clock.now())
         if self._ending.get(key) == owner["metadata"]["uid"]:
             decided = Plan(delete=decided.delete)
         failure = await self._create(key, owner, decided.create) or await self._delete(key, owner, decided.delete)
@@ -216,22 +249,39 @@ class ReplicaSetController(Controller):
         rest = REST_PER_POD * owner["spec"].get("replicas", 1) if owner is not None else 0.0
         return max(super().rest(key, took), rest if rest > self.cheap else 0.0)
 
-    async def _claim(self, key: str, owner: Object) -> tuple[list[list[Pod]], int]:
-        """(the active pods, `grouped`, with those adopted just now; how many more are on their way out)."""
+    async def _claim(self, key: str, owner: Object) -> tuple[list[Alike[Pod]], int]:
+        """(the active pods, with those adopted just now; how many more are on their way out)."""
         namespace, uid = owner["metadata"]["namespace"], owner["metadata"]["uid"]
-        here, leaving = podclaim.living(grouped(self.pods.by_index("controller", uid)))
-        if gone := self._deleted.get(key):
-            gone &= {p.metadata.uid for group in here for p in group}
-            here = grouped(p for group in here for p in group if p.metadata.uid not in gone)
+        here, leaving = podclaim.living(self.pods.groups("controller", uid))
+        if gone := self._gone(key, uid):
+            here = [*_without(here, gone)]
             leaving += len(gone)
-        here += podclaim.living(grouped(self.pods.by_index("controller", f"orphans of {namespace}")))[0]
+        here += podclaim.living(self.pods.groups("controller", f"orphans of {namespace}"))[0]
         settled, found = podclaim.sift(owner, self.selector(owner), here)
+        if not found.adopt and not found.release:
+            return settled + grouped(found.owned), leaving
+        settled = grouped(chain.from_iterable(settled))  # as they are now: the cache goes on while we wait
         for patched in await claim.apply(self.client, PODS, self.resource, owner, found):
             self.wrote(key, self.pods, patched)
         # after `apply`, which takes out of `adopt` what must not be adopted
         return settled + grouped([*found.owned, *(c.item for c in found.adopt)]), leaving
 
-    def _related(self, owner: Object) -> list[Pod]:
+    def _gone(self, key: str, owner: str) -> list[Pod]:
+        """Pods that the cache still shows as living, though their delete was accepted."""
+        known = self._deleted.get(key)
+        if not known:
+            return []
+        gone = []
+        for name, uid in known.items():
+            pod = self.pods.get(name)
+            if pod is None or pod.metadata.uid != uid or not pod.active:
+                continue
+            if (controller := pod.metadata.controller) is not None and controller.uid == owner:
+                gone.append(pod)
+        self._deleted[key] = {pod.key: pod.metadata.uid for pod in gone}
+        return gone
+
+    def _related(self, owner: Object) -> Iterator[Pod]:
         """Active pods of all sets that have this one's controller (a deployment's other revisions), or of this one alone."""
         meta = owner["metadata"]
         above = {r["uid"] for r in meta.get("ownerReferences") or () if r.get("controller")}
@@ -239,7 +289,10 @@ class ReplicaSetController(Controller):
         for other in self.sets.list(meta["namespace"]) if above else ():
             if any(r["uid"] in above for r in other["metadata"].get("ownerReferences") or () if r.get("controller")):
                 uids.add(other["metadata"]["uid"])
-        return [p for uid in uids for p in self.pods.by_index("controller", uid) if p.active]
+        for uid in uids:
+            for group in self.pods.groups("controller", uid):
+                if group.first.active:
+                    yield from group
 
     async def _create(self, key: str, owner: Object, count: int) -> tuple[str, str, Exception] | None:
         """In one go those of which the server knows what becomes of them; as long as it does not, in batches of 1, 2, 4, ...:
@@ -295,7 +348,7 @@ class ReplicaSetController(Controller):
         except ApiError as e:
             if e.code != 404:
                 raise  # 409, too: others wrote it all the time (of a namesake with another uid, the cache will tell)
-        self._deleted.setdefault(key, set()).add(pod.metadata.uid)
+        self._deleted.setdefault(key, {})[pod.key] = pod.metadata.uid
         self.events.event(owner, "Normal", "SuccessfulDelete", f"Deleted pod: {pod.metadata.name}")
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from jota.client.informer import key_of
-from jota.client.pods import OWNERS
 from jota.controllers import claim, history, podclaim
 from jota.controllers.controller import Context, Controller, controller_of, own, owned_by
 from jota.controllers.history import CONTROLLERREVISIONS, STATEFUL_HASH
@@ -51,7 +50,7 @@ class StatefulSetController(Controller):
         self.pods = self.watch(
             PODS, self._keys_of_pod, type=Pod, alike=alike, route=mine_or_nobodys("StatefulSet", "apps")
         )
-        self.pods.add_index("controller", podclaim.by_controller, on=OWNERS)
+        podclaim.index(self.pods)
         self.revisions = self.watch(CONTROLLERREVISIONS, owned_by("StatefulSet", "apps"))
         self.revisions.add_index("controller", by_owner)
         self.claims = self.watch(PVCS, self._keys_of_claim, when=lambda _, new: new is None)

@@ -9,13 +9,14 @@ from collections.abc import Callable, Hashable, Iterable
 
 import msgspec
 
+from jota.client.indexes import Alike
 from jota.client.informer import key_of
 from jota.client.podparts import ObjectMeta as ObjectMeta
 from jota.client.podparts import OwnerReference as OwnerReference
 from jota.client.podparts import PodClaim as PodClaim
 from jota.client.podparts import PodStatus as PodStatus
 from jota.client.podparts import Toleration as Toleration
-from jota.client.pods import OWNERS
+from jota.client.pods import CONDITIONS, DELETION, ENDED, FINISHED, LABELS, OWNERS
 from jota.client.pods import Pod as Pod
 
 
@@ -38,25 +39,29 @@ class Lease(msgspec.Struct, gc=False):
     spec: LeaseSpec | None = None
 
 
-def grouped(pods: Iterable[Pod]) -> list[list[Pod]]:
-    """The same pods; those stand together that share labels, owners, conditions and phase and whether they are being deleted.
-    Ten thousand pods of one set are some tens of groups, and a look at the first of a group is one at all of them."""
-    groups: dict[tuple[int, int, int, str, bool], list[Pod]] = {}
+KIND = LABELS | OWNERS | CONDITIONS | DELETION | FINISHED
+"""The changes of a pod by which `kind_of` it may become another one."""
+
+
+def kind_of(pod: Pod) -> tuple[int, int, int, bool, bool]:
+    """Pods of one kind share labels, owners and conditions, and whether they have ended and are being deleted: the first of
+    them tells of all. Good as long as there is a pod of the kind."""
+    meta, status = pod.metadata, pod.status
+    return (
+        id(meta.labels),
+        id(meta.ownerReferences),
+        id(status.conditions),
+        status.phase in ENDED,
+        meta.deletionTimestamp is None,
+    )
+
+
+def grouped(pods: Iterable[Pod]) -> list[Alike[Pod]]:
+    """The same pods, those together that are of one kind."""
+    groups: dict[tuple[int, int, int, bool, bool], dict[str, Pod]] = {}
     for pod in pods:
-        meta, status = pod.metadata, pod.status
-        alike = (
-            id(meta.labels),
-            id(meta.ownerReferences),
-            id(status.conditions),
-            status.phase,
-            meta.deletionTimestamp is None,
-        )
-        group = groups.get(alike)
-        if group is None:
-            groups[alike] = [pod]
-        else:
-            group.append(pod)
-    return [*groups.values()]
+        groups.setdefault(kind_of(pod), {})[pod.metadata.uid] = pod
+    return [Alike(found, kind, found) for kind, found in groups.items()]
 
 
 def owner_of(pod: Pod) -> tuple[str, str] | None:
