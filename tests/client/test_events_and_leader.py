@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
+from jota.api.filters.attributes import COMPONENT
+from jota.client.client import Client
 from jota.client.events import EventRecorder
+from jota.client.inprocess import InProcess
 from jota.client.leader import LeaderElector
 from jota.meta.resource import CONFIGMAPS, EVENTS, LEASES, NAMESPACES
 from jota.testing.cluster import ApiServer
+from jota.wire.message import Request, Response
 
 
 def test_repeats_are_counted_and_bursts_are_cut() -> None:
@@ -34,6 +38,34 @@ def test_repeats_are_counted_and_bursts_are_cut() -> None:
             await recorder.flush()
 
     asyncio.run(story())
+
+
+def test_of_a_closing_namespace_no_more_is_told_than_is_refused() -> None:
+    async def story() -> None:
+        async with ApiServer() as api:
+            for name in ("closing", "open"):
+                await api.client.create(NAMESPACES, {"metadata": {"name": name}})
+            await api.client.delete(NAMESPACES, "closing")
+            asked: list[str] = []
+            recorder = EventRecorder(counted(api, asked), api.clock, "tester")
+            for n in range(40):
+                for namespace in ("closing", "open"):
+                    one = {"kind": "Pod", "name": f"p{n}", "namespace": namespace}
+                    recorder.event(one, "Normal", "Scheduled", "somewhere")
+            await recorder.flush()
+            assert len((await api.client.list(EVENTS, "open"))["items"]) == 40
+            assert not (await api.client.list(EVENTS, "closing"))["items"]
+            assert sum("/closing/" in path for path in asked) == 1
+
+    asyncio.run(story())
+
+
+def counted(api: ApiServer, asked: list[str]) -> Client:
+    async def handle(request: Request) -> Response:
+        asked.append(request.path)
+        return await api.api.handle(request)
+
+    return Client(InProcess(handle, COMPONENT))
 
 
 def test_one_leads_and_another_takes_over() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jota.scheduler.cycle import Cycle
-from jota.scheduler.pod import Container, Pod, Requests, Shapes, Spec, shape_of
+from jota.scheduler.pod import Container, Pod, Requests, Shape, Shapes, Spec, shape_of
 from jota.scheduler.profile import default_profile
 from jota.scheduler.snapshot import Node, NodeMeta, NodeSpec, NodeStatus, Snapshot, Taint
 
@@ -137,15 +139,17 @@ def test_pods_decode_from_the_wire() -> None:
     assert shape_of(pod.spec).requests == {"pods": 1.0}
 
 
-def counted(spec: str, allocated: str, actual: str, *, reason: str = "", seen: int = 2) -> float:
-    """The cpu that a pod counts as, of generation 2."""
+def counted(spec: str, allocated: str, actual: str, *, reason: str = "", seen: int = 2, deleted: bool = False) -> float:
+    """The cpu that a pod counts as, of generation 2, or 3 when its deletion was asked for."""
     shown = {"name": "c", "allocatedResources": {"cpu": allocated}, "resources": {"requests": {"cpu": actual}}}
     conditions = [{"type": "PodResizePending", "status": "True", "reason": reason}] if reason else []
-    pod = {
-        "metadata": {"name": "p", "namespace": "d", "generation": 2},
+    pod: dict[str, Any] = {
+        "metadata": {"name": "p", "namespace": "d", "generation": 2 + deleted},
         "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": spec}}}]},
         "status": {"observedGeneration": seen, "containerStatuses": [shown], "conditions": conditions},
     }
+    if deleted:
+        pod["metadata"]["deletionTimestamp"] = "2027-01-01T00:00:00Z"
     return Shapes().of(Pod.from_json(json.dumps(pod).encode())).requests["cpu"]
 
 
@@ -154,6 +158,44 @@ def test_a_pod_that_is_resized_counts_as_the_largest() -> None:
     assert counted("400m", "300m", "200m", reason="Deferred") == 400
     assert counted("400m", "300m", "350m", reason="Infeasible") == 350
     assert counted("100m", "100m", "100m") == 100
+    assert counted("100m", "300m", "200m", seen=1, deleted=True) == 300
+    assert counted("100m", "300m", "200m", seen=2, deleted=True) == 100  # its node has seen all but the deletion
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deletionTimestamp": "2027-01-01T00:00:00Z"},
+        {"labels": {"app": "other"}},
+        {"cpu": "300m"},
+        {"claim": "other"},
+        {"port": 81},
+    ],
+)
+@pytest.mark.parametrize("claim", ["", "data"])
+def test_a_pod_that_changes_is_counted_as_if_it_had_come_so(change: dict[str, Any], claim: str) -> None:
+    shapes = Shapes()
+
+    def one(cpu: str = "100m", claim: str = claim, port: int = 80, **meta: Any) -> Shape:
+        container = {"name": "c", "resources": {"requests": {"cpu": cpu}}, "ports": [{"hostPort": port}]}
+        volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}] if claim else []
+        metadata = {"name": "p", "namespace": "d", "labels": {"app": "web"}, **meta}
+        pod = {"metadata": metadata, "spec": {"containers": [container], "volumes": volumes}}
+        return shapes.of(Pod.from_json(json.dumps(pod).encode()))
+
+    def accounts(*what: Callable[[Snapshot], None]) -> list[Any]:
+        nodes = Snapshot()
+        nodes.put_node(make(name="a"))
+        for step in what:
+            step(nodes)
+        counts = nodes.pods
+        used = {name: nodes.used_at(name, 0) for name in ("cpu", "pods")}
+        kept = [(c.total, c.slots.tolist()) for c in counts._selected.values()]
+        return [used, nodes.used_cpu[0], nodes.ports, nodes.claims, counts._groups, kept]
+
+    was, now = one(), one(**change)
+    changed = accounts(lambda n: n.add_pod("a", was), lambda n: n.change_pod("a", was, now))
+    assert changed == accounts(lambda n: n.add_pod("a", now))
 
 
 def test_what_a_pod_asks_for_as_a_whole_takes_the_place_of_the_sum() -> None:

@@ -108,7 +108,9 @@ class EventRecorder:
             except ApiError as e:
                 if e.code == 404 or (400 <= e.code < 500 and e.code not in (409, 429)):
                     log.debug("event %s of %s refused: %s", reason, reference.get("name"), e)
-                    return None  # its namespace is gone or closing: nobody can read it any more
+                    if e.code == 404 or any(c.reason == "NamespaceTerminating" for c in e.causes):
+                        self._forget(reference.get("namespace", ""))
+                    return None
                 failure: Exception = e
             except (ConnectionError, TimeoutError) as e:
                 failure = e
@@ -117,6 +119,10 @@ class EventRecorder:
         self.dropped += 1
         log.warning("event %s of %s was not written: %s", reason, reference.get("name"), failure)
         return None
+
+    def _forget(self, namespace: str) -> None:
+        """It is gone or closing: what waits to be told there would be refused, too, and nobody could read it."""
+        self._queue = deque(queued for queued in self._queue if queued[0].get("namespace", "") != namespace)
 
     async def _send(
         self, identity: tuple[str, ...], reference: dict[str, Any], type: str, reason: str, message: str, now: float

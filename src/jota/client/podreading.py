@@ -127,10 +127,11 @@ def status_of(raw: _RawStatus) -> PodStatus:
     )
 
 
-def resizing(status: PodStatus, raw: _RawStatus, generation: int, data: bytes) -> PodStatus:
+def resizing(status: PodStatus, raw: _RawStatus, meta: _RawMeta, data: bytes) -> PodStatus:
     """The status with what the pod's containers have, read anew from `data`, where that may not be what the spec asks for: the
     node has not seen the spec, or says that it has not come so far. Rare, so that others pay for no more than this look."""
-    behind = 0 < raw.observedGeneration < generation
+    # a deletion is a generation of its own, and asks for nothing else
+    behind = 0 < raw.observedGeneration < meta.generation - (meta.deletionTimestamp is not None)
     if raw.containerStatuses is None or not (behind or _CONDITION in bytes(raw.conditions)):
         return status
     found = copy(status)

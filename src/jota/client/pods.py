@@ -34,14 +34,14 @@ class Pod(msgspec.Struct, gc=False):
     def from_json(cls, data: bytes) -> Pod:
         """Raises msgspec.DecodeError, ValidationError."""
         raw = decode_pod(data)
-        status = resizing(status_of(raw.status), raw.status, raw.metadata.generation, data)
+        status = resizing(status_of(raw.status), raw.status, raw.metadata, data)
         return cls(metadata_of(raw.metadata, raw.metadata.resourceVersion), spec_of(raw.spec), status)
 
     @classmethod
     def from_parts(cls, metadata: bytes, rest: bytes, version: str) -> Pod:
         """The same from what meta/watchevent.py calls parts. Raises msgspec.DecodeError, ValidationError."""
         raw, meta = decode_rest(rest), decode_metadata(metadata)
-        status = resizing(status_of(raw.status), raw.status, meta.generation, rest)
+        status = resizing(status_of(raw.status), raw.status, meta, rest)
         return cls(metadata_of(meta, version), spec_of(raw.spec), status)
 
     @staticmethod

@@ -56,6 +56,10 @@ class Volumes:
     exclusive: frozenset[tuple[str, ...]] = frozenset()
     """Disks that one node at a time may write: (type, identity, "ro" or "rw")."""
 
+    @property
+    def any(self) -> bool:
+        return bool(self.claims or self.exclusive)
+
 
 _NO_VOLUMES = Volumes()
 

@@ -482,10 +482,13 @@ class Scheduler:
                 self._hold(_placed(pod, pod.spec.nodeName, shape))
                 self._nodes.pods_changed(pod.spec.nodeName)
             return
-        if known is not None:
+        if known is not None and known.node == pod.spec.nodeName:
+            self._gangs.forget(pod.metadata.uid)
+            self._nodes.change_pod(known.node, known.shape, shape)
+        else:
             self._forget(pod.metadata.uid, quietly=True)
+            self._nodes.add_pod(pod.spec.nodeName, shape)
         self._hold(_placed(pod, pod.spec.nodeName, shape))
-        self._nodes.add_pod(pod.spec.nodeName, shape)
         # A new pod may be the one to be near to; one that is going no longer counts for spreading.
         self.stir("InterPodAffinity", "PodTopologySpread")
         if known is not None and any(shape.requests.get(r, 0.0) < a for r, a in known.shape.requests.items()):

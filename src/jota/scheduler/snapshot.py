@@ -359,6 +359,17 @@ class Snapshot:
         elif shape in self._pending.get(node, ()):
             self._pending[node].remove(shape)
 
+    def change_pod(self, node: str, was: Shape, now: Shape) -> None:
+        """A pod there has another shape now: most often it is being deleted, which is told by its group alone."""
+        slot = self.slots.get(node)
+        if slot is None or was.own is not now.own or was.volumes.any or now.volumes.any:
+            self.remove_pod(node, was)
+            self.add_pod(node, now)
+            return
+        self._versions[slot] += 1
+        self.pods.add(slot, was.group, was.terms, -1)
+        self.pods.add(slot, now.group, now.terms, 1)
+
     def _account(self, slot: int, shape: Shape, sign: int) -> None:
         self.touch(slot)
         used = self._used
