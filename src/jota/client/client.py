@@ -289,7 +289,7 @@ class Client:
         """DELETE. `uid` and `resource_version` are preconditions (409 otherwise); `grace` in seconds.
 
         `propagation`: Background | Foreground | Orphan. Returns the object while it lingers, else a Status; without `answer`
-        that is not decoded, and {} comes back.
+        no more than metadata is asked for, which is not decoded, and {} comes back.
         """
         body: Object = {"kind": "DeleteOptions", "apiVersion": "v1"}
         if grace is not None:
@@ -300,7 +300,7 @@ class Client:
         if propagation:
             body["propagationPolicy"] = propagation
         query = _query(fieldManager=self._manager) if self._manager else ""
-        content = {"content-type": "application/json"}
+        content = _JSON if answer else _MADE
         reply = await self._do("DELETE", _path(resource, namespace, name), query, orjson.dumps(body), content)
         left: Object = _decode(reply.body) if answer else {}
         return left

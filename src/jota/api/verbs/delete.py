@@ -148,7 +148,7 @@ async def remove(engine: Engine, call: Call, namespace: str, name: str, options:
                 beside = engine.beside(call, "DELETE", None, obj)
                 tombstone = await engine.store.delete(entry.key, expect=entry.revision, beside=beside)
                 obj["metadata"]["resourceVersion"] = str(tombstone.revision)
-                last = _last(entry, obj, tombstone) if part is not None else None
+                last = _last(entry, obj if changed else None, tombstone) if part is not None else None
                 return Outcome(obj, last, removed=True)
             if changed and part is not None:
                 value = at_rest.with_metadata(obj["metadata"], entry.value or b"")
@@ -161,9 +161,11 @@ async def remove(engine: Engine, call: Call, namespace: str, name: str, options:
     raise conflict(served.resource.plural, name, MODIFIED, served.resource.group)
 
 
-def _last(entry: Entry, obj: Object, tombstone: Entry) -> Entry:
+def _last(entry: Entry, changed: Object | None, tombstone: Entry) -> Entry:
     """The object as it went, for the answer: stored nowhere."""
-    value = at_rest.with_metadata(obj["metadata"], entry.value or b"")
+    value = entry.value or b""
+    if changed is not None:
+        value = at_rest.with_metadata(changed["metadata"], value)
     return Entry(entry.key, value, tombstone.revision, entry.created)
 
 
