@@ -1,40 +1,60 @@
-"""The names that set a pod apart from its like: those of its claims, and its hostname. A StatefulSet's pods differ in these alone.
+"""The names that set an object apart from its like: those of a pod's claims, and its hostname (a StatefulSet's pods differ in
+these alone); what a volume belongs to.
 
-In: the JSON bytes of a spec. Out: the same without those names, which many pods share, and the names. Whatever is known of the
-one is true of all: no rule looks at such a name but for its form, and only names of one form that is right everywhere (labels
-of DNS that begin with a letter) are cut out. Next: shapes.py, which remembers what is without names.
+In: the JSON bytes of a spec. Out: the same without those names, which many objects share, and the names. Whatever is known of
+the one is true of all: no rule looks at such a name but for its form, and only names of a form that is right everywhere are cut
+out (`Kind.own_names`). Next: shapes.py and twins.py, which remember what is without names.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+
+from jota.kinds.core import pod
 
 Names = list[bytes]
-_KEYS = (b'"claimName":"', b"\0"), (b'"hostname":"', b"\1")
-"""What stands before such a name, and what takes its place: bytes that are never in JSON."""
-_of_the_form = re.compile(rb"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?").fullmatch
+_FORMS = {
+    "label": re.compile(rb"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?"),
+    "text": re.compile(rb"[ !#-\[\]-~]{1,253}"),
+}
 
 
-def cut(data: bytes) -> tuple[bytes, Names]:
-    """(the bytes without the names, the names: those of claims first). `data`: compact."""
-    names: Names = []
-    for key, hole in _KEYS:
-        if key not in data:
-            continue
-        parts = data.split(key)
-        for place, part in enumerate(parts[1:], 1):
-            name, quote, rest = part.partition(b'"')
-            if _of_the_form(name):
-                names.append(name)
-                parts[place] = hole + quote + rest
-        data = key.join(parts)
-    return data, names
+class OwnNames:
+    """Of one kind."""
+
+    def __init__(self, forms: Mapping[str, str]) -> None:
+        """`forms`: as `Kind.own_names` has them."""
+        self._keys = tuple(
+            (b'"%b":"' % key.encode(), bytes([hole]), _FORMS[form].fullmatch)
+            for hole, (key, form) in enumerate(forms.items())
+        )
+        """What stands before such a name, what takes its place (bytes that are never in JSON), and whether it is of the form."""
+
+    def cut(self, data: bytes) -> tuple[bytes, Names]:
+        """(the bytes without the names, the names: those of the first key first). `data`: compact."""
+        names: Names = []
+        for key, hole, of_the_form in self._keys:
+            if key not in data:
+                continue
+            parts = data.split(key)
+            for place, part in enumerate(parts[1:], 1):
+                name, quote, rest = part.partition(b'"')
+                if of_the_form(name):
+                    names.append(name)
+                    parts[place] = hole + quote + rest
+            data = key.join(parts)
+        return data, names
+
+    def fill(self, data: bytes, names: Names) -> bytes:
+        """What `cut` was given."""
+        left = iter(names)
+        for _, hole, _ in self._keys if names else ():
+            first, *rest = data.split(hole)
+            if rest:
+                data = first + b"".join([next(left) + part for part in rest])
+        return data
 
 
-def fill(data: bytes, names: Names) -> bytes:
-    """What `cut` was given."""
-    left = iter(names)
-    for _, hole in _KEYS if names else ():
-        first, *rest = data.split(hole)
-        data = first + b"".join([next(left) + part for part in rest])
-    return data
+_OF_PODS = OwnNames(pod.OWN_NAMES)
+cut, fill = _OF_PODS.cut, _OF_PODS.fill

@@ -28,7 +28,7 @@ from jota.api.path import flag
 from jota.api.registry import Registry
 from jota.api.served import Served
 from jota.api.shapes import BY_BYTES, Shape, Shapes, Templates
-from jota.api.twins import Twin, Twins
+from jota.api.twins import Twin, Twins, Wish
 from jota.kinds.kind import Kind, Object
 from jota.kinds.status import initial
 from jota.meta import decode, names
@@ -192,24 +192,24 @@ class Engine:
             obj = orjson.loads(original)  # admission may have changed it
         raise already_exists(served.resource.plural, name, served.resource.group, 1)
 
-    async def create_twin(self, call: Call, twin: Twin, name: str) -> Outcome:
-        """Store one more of the objects that this request made before; `name`: "" to generate one. Raises ApiError 409."""
-        served, namespace, given = call.served, call.target.namespace, name
+    async def create_twin(self, call: Call, twin: Twin, wish: Wish) -> Outcome:
+        """Store one more of the objects that this request made before. Raises ApiError 409."""
+        served, namespace, given = call.served, call.target.namespace, wish.name
         for _ in range(1 if given else GENERATE_TRIES):
             name = given or self._free_name(served, twin.base, namespace)
-            value = twin.value(name, self.new_uid(), rfc3339(self.clock.now()))
+            value = twin.value(name, self.new_uid(), rfc3339(self.clock.now()), wish.names)
             # somebody is about to take a name that was drawn: another is as good (upstream tries anew, too)
             with suppress(Conflict):
                 return Outcome({}, await self.store.put(served.key(namespace, name), value, expect=0), created=True)
         raise already_exists(served.resource.plural, name, served.resource.group, int(not given))
 
-    async def create_twins(self, call: Call, twin: Twin, times: int) -> list[Entry]:
+    async def create_twins(self, call: Call, twin: Twin, wish: Wish, times: int) -> list[Entry]:
         """The same, several in one go; fewer when a name was not free."""
         served, namespace, now = call.served, call.target.namespace, rfc3339(self.clock.now())
         writes = []
         for _ in range(times):
             name = self._free_name(served, twin.base, namespace)
-            writes.append((served.key(namespace, name), twin.value(name, self.new_uid(), now), 0))
+            writes.append((served.key(namespace, name), twin.value(name, self.new_uid(), now, wish.names), 0))
         return [entry for entry in await self.store.put_many(writes) if entry is not None]
 
     def _free_name(self, served: Served, base: str, namespace: str) -> str:

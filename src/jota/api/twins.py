@@ -1,8 +1,8 @@
-"""New objects that differ in nothing but their name: a ReplicaSet sends the same bytes for each of its pods, an operator's
-pods carry names of their own.
+"""New objects that differ in nothing but names: a ReplicaSet sends the same bytes for each of its pods, an operator's pods carry
+names of their own, a StatefulSet's claims and a provisioner's volumes, too, and volumes say whose they are (ownnames.py).
 
 The first passes the whole engine; what became of it is kept with a stamp of all that admission looked at. While the stamp
-holds, the next request of the same bytes (but for the name) by the same user takes the same outcome with a name, a uid and a
+holds, the next request of the same bytes (but for the names) by the same user takes the same outcome with names, a uid and a
 time of its own; what it refers to is looked for each time. Anything that was not plain (webhooks, quotas, other warnings, audit
 annotations, a dry run) is never kept. In: a Call. Out: the value to store.
 """
@@ -20,10 +20,11 @@ import orjson
 from jota.api import object as at_rest
 from jota.api.hints import references
 from jota.api.hints.lookup import Reference
+from jota.api.ownnames import Names, OwnNames
 from jota.api.registry import prefix
-from jota.api.shapes import BY_BYTES, LARGEST, MOST
+from jota.api.shapes import LARGEST, MOST
 from jota.kinds.core.quota import QUOTAS
-from jota.kinds.kind import Object
+from jota.kinds.kind import Kind, Object
 from jota.meta import names
 from jota.meta.resource import Resource
 
@@ -47,6 +48,7 @@ class _Metadata(msgspec.Struct):
 
 class _Sent(msgspec.Struct):
     metadata: _Metadata
+    spec: msgspec.Raw = msgspec.Raw(b"")
 
 
 _decode = msgspec.json.Decoder(_Sent).decode
@@ -58,28 +60,38 @@ class Wish(NamedTuple):
     key: Key
     name: str
     """"": one is generated."""
+    names: Names
+    """Those in its spec."""
 
 
 class Twin:
-    """The bytes at rest around what is an object's own: name, uid and time."""
+    """The bytes at rest around what is an object's own: names, uid and time."""
 
-    __slots__ = ("_middle", "_tail", "base", "refers", "stamp")
+    __slots__ = ("_middle", "_own", "_owners", "_tail", "base", "refers", "stamp")
 
     def __init__(
-        self, base: str, middle: bytes, tail: bytes, stamp: Stamp, refers: tuple[Reference, ...] | None
+        self,
+        base: str,
+        parts: tuple[bytes, bytes, bytes],
+        own: OwnNames,
+        stamp: Stamp,
+        refers: tuple[Reference, ...],
     ) -> None:
-        """`base`: of generated names, "" for named ones. `refers`: what they need; None: nobody is told what is missing."""
-        self.base, self._middle, self._tail, self.stamp, self.refers = base, middle, tail, stamp, refers
+        """`base`: of generated names, "" for named ones. `parts`: metadata up to the time in its managedFields, the rest of
+        it, all other fields without their `own` names. `refers`: what they need and whoever sends them is told to be missing."""
+        self._middle, self._owners, self._tail = parts
+        self.base, self._own, self.stamp, self.refers = base, own, stamp, refers
 
-    def value(self, name: str, uid: str, now: str) -> bytes:
+    def value(self, name: str, uid: str, now: str, names: Names) -> bytes:
         stamp = now.encode()
-        return b'{"name":"%b","uid":"%b","creationTimestamp":"%b",%b%b%b' % (
+        return b'{"name":"%b","uid":"%b","creationTimestamp":"%b",%b%b%b%b' % (
             name.encode(),
             uid.encode(),
             stamp,
             self._middle,
             stamp,
-            self._tail,
+            self._owners,
+            self._own.fill(self._tail, names) if names else self._tail,
         )
 
 
@@ -90,10 +102,12 @@ class Twins:
         self._seen: OrderedDict[int, None] = OrderedDict()
         """Hashes of named ones that came once: most are the only one of their kind."""
         self._stamps: dict[Resource, Callable[[], Stamp] | None] = {}
+        self._own: dict[Resource, OwnNames] = {}
 
     def forget(self) -> None:
         """The set of kinds or plugins changed."""
         self._stamps.clear()
+        self._own.clear()
         self._kept.clear()
 
     def find(self, call: Call, wish: Wish) -> Twin | None:
@@ -112,15 +126,17 @@ class Twins:
             call.warnings += references.missing(self._engine.registry, twin.refers, call.target.namespace)
         return twin
 
-    def keep(self, call: Call, wish: Wish, made: Outcome, stamp: Stamp) -> None:
+    def keep(self, call: Call, wish: Wish, made: Outcome, stamp: Stamp | None) -> None:
         """Remember a creation under the stamp that was taken before it; what is not plain is not kept."""
-        if made.entry is None or not stamp or stamp != self._stamp(call):
+        if made.entry is None or stamp is None or stamp != self._stamp(call):
             return
-        registry, namespace = self._engine.registry, call.target.namespace
-        if registry.count(QUOTAS, namespace):
+        registry, namespace, resource = self._engine.registry, call.target.namespace, call.served.resource
+        if resource.namespaced and registry.count(QUOTAS, namespace):
             return
-        refers = references.needed(call.served.resource, made.object) if references.outside(call.user) else None
-        if call.warnings != (references.missing(registry, refers, namespace) if refers else []):
+        refers = references.needed(resource, made.object) if references.outside(call.user) else ()
+        if refers is None or (refers and wish.names):
+            return  # unknown, or those of another one are others
+        if call.warnings != references.missing(registry, refers, namespace):
             return
         value = made.entry.value or b""
         line = value.index(at_rest.NEWLINE)
@@ -131,9 +147,13 @@ class Twins:
         rest = {name: part for name, part in meta.items() if name not in _OWN}
         before, _, after = orjson.dumps(owners).partition(_TIME)
         middle = orjson.dumps(rest)[1:-1] + b',"managedFields":' + before + _TIME
-        tail = after[after.index(b'"') :] + b"}" + value[line:]
+        own = self._names(call.served.kind)
+        tail, names = own.cut(value[line:]) if wish.names else (value[line:], wish.names)
+        if names != wish.names:
+            return
         base = "" if wish.name else meta["generateName"]
-        self._kept[wish.key] = Twin(base, middle, tail, stamp, refers)
+        parts = middle, after[after.index(b'"') :] + b"}", tail
+        self._kept[wish.key] = Twin(base, parts, own, stamp, refers)
         if len(self._kept) > MOST:
             self._kept.popitem(last=False)
 
@@ -147,18 +167,18 @@ class Twins:
             self._seen.popitem(last=False)
         return False
 
-    def stamp(self, call: Call, wish: Wish | None) -> Stamp:
-        """The state of what admission looks at, to be taken before a creation; () when that is not known, or when it is not
+    def stamp(self, call: Call, wish: Wish | None) -> Stamp | None:
+        """The state of what admission looks at, to be taken before a creation; None when that is not known, or when it is not
         to be kept: a named one that comes for the first time."""
-        return () if wish is None or (wish.name and not self._again(wish.key)) else self._stamp(call)
+        return None if wish is None or (wish.name and not self._again(wish.key)) else self._stamp(call)
 
-    def _stamp(self, call: Call) -> Stamp:
+    def _stamp(self, call: Call) -> Stamp | None:
         resource = call.served.resource
         if resource not in self._stamps:
             self._stamps[resource] = self._stamper(call)
         take = self._stamps[resource]
         if take is None or self._engine.webhooks.concern(call.served.kind):
-            return ()
+            return None
         return take()
 
     def _stamper(self, call: Call) -> Callable[[], Stamp] | None:
@@ -171,22 +191,33 @@ class Twins:
         touched = self._engine.store.touched
         return lambda: tuple([touched(table) for table in tables])
 
-    @staticmethod
-    def wish(call: Call) -> Wish | None:
+    def _names(self, kind: Kind) -> OwnNames:
+        found = self._own.get(kind.resource)
+        if found is None:
+            found = self._own[kind.resource] = OwnNames(kind.own_names or {})
+        return found
+
+    def wish(self, call: Call) -> Wish | None:
         """None for what can have no twins. Raises ApiError 422 (dryRun)."""
         request, body = call.request, call.request.body
         if (
-            call.served.resource not in BY_BYTES
+            call.served.kind.own_names is None
             or len(body) > LARGEST
             or request.headers.get("content-type", "") != "application/json"
             or call.dry_run
         ):
             return None
         try:
-            sent = _decode(body).metadata
+            sent = _decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        name, raw = "", bytes(sent.name)
+        spec = bytes(sent.spec)
+        without, names = self._names(call.served.kind).cut(spec)
+        if names:
+            if body.count(spec) > 1:
+                return None  # which of them is the spec?
+            body = body.replace(spec, without)
+        name, raw = "", bytes(sent.metadata.name)
         if raw:
             # Only what stands around the name is compared. Should another "name" of the same value be cut out of it, the
             # name itself is part of what is compared.
@@ -195,8 +226,8 @@ class Twins:
             if plain is None or not before or call.times > 1:
                 return None
             name, body = plain[1].decode(), body.replace(before + raw, before + b"\0", 1)
-        elif not bytes(sent.generateName):
+        elif not bytes(sent.metadata.generateName):
             return None
         user = call.user
         agent = request.headers.get("user-agent", "")
-        return Wish((body, request.path, request.query, agent, user.name, user.groups), name)
+        return Wish((body, request.path, request.query, agent, user.name, user.groups), name, names)

@@ -106,6 +106,10 @@ class Kind:
     """For kinds whose `default`, `prepare_update` and `validate` neither change nor look at what an update can change in
     metadata: a TypedDict of what `validate_update`, `warnings` and Plugin.minds look at in other fields when nothing but
     metadata changes, for writes that do that (api/relabel.py). None: these rules want to see the whole."""
+    own_names: dict[str, str] | None = None
+    """Keys within spec whose texts set an object apart from its like, and the form of those texts that are so: "label" (of DNS,
+    beginning with a letter) or "text"; no rule, default or plugin tells one of that form from another. Not None: what becomes of
+    a new object follows from its bytes without its name and these, and from what admission looks at (api/twins.py)."""
     status: bool = False
     """Has a /status subresource: the main endpoint ignores `.status`, /status ignores all else."""
     scale: Scale | None = None

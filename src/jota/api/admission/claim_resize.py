@@ -11,6 +11,7 @@ from jota.kinds.kind import Kind, Object
 from jota.kinds.quantities import nanos
 from jota.kinds.shape import deep, part, text
 from jota.meta.errors import forbidden
+from jota.meta.resource import Resource
 
 _NOT_BOUND = "only bound persistent volume claims can be expanded"
 _FIXED = (
@@ -19,6 +20,7 @@ _FIXED = (
 
 
 class ClaimResize(Plugin):
+    looks_at: ClassVar[tuple[Resource, ...] | None] = ()
     apart: ClassVar[bool] = True  # of a claim only the status is written apart, and here nobody looks at that
     minds = never
 

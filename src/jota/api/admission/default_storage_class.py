@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from jota.api.admission.plugin import AdmissionAttributes, Plugin, never
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import attach, part, text
@@ -14,6 +16,7 @@ _OLD_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 
 
 class DefaultStorageClass(Plugin):
+    looks_at: ClassVar[tuple[Resource, ...] | None] = (CLASSES,)
     minds = never
 
     def handles(self, kind: Kind) -> bool:

@@ -5,6 +5,8 @@ The controllers that bind volumes take it off when the last user is gone.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from jota.api.admission.plugin import AdmissionAttributes, Plugin, never
 from jota.kinds.kind import Kind
 from jota.kinds.shape import attach
@@ -17,6 +19,7 @@ FINALIZERS = {
 
 
 class StorageObjectInUse(Plugin):
+    looks_at: ClassVar[tuple[Resource, ...] | None] = ()
     minds = never
 
     def handles(self, kind: Kind) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jota.api.hints.lookup import INGRESS_CLASSES, STORAGE_CLASSES, Lookup
+from jota.api.hints.lookup import INGRESS_CLASSES, STORAGE_CLASSES, Lookup, Reference
 from jota.kinds.kind import Object
 from jota.kinds.shape import deep, meta, number, part, parts, text
 from jota.meta.resource import DEPLOYMENTS, REPLICASETS, SECRETS, SERVICEACCOUNTS, SERVICES, Resource
@@ -22,11 +22,12 @@ _ROLES = {
 }
 
 
-def claim(obj: Object, lookup: Lookup) -> Iterator[str]:
+def claim(obj: Object) -> Iterator[Reference]:
     spec = part(obj, "spec")
-    if not text(spec, "volumeName"):
-        name, consequence = text(spec, "storageClassName"), "the claim stays Pending until it does"
-        yield from lookup.missing("spec.storageClassName", STORAGE_CLASSES, name, consequence)
+    name = text(spec, "storageClassName")
+    if name and not text(spec, "volumeName"):
+        consequence = "the claim stays Pending until it does"
+        yield Reference("spec.storageClassName", STORAGE_CLASSES, name, consequence)
 
 
 def ingress(obj: Object, lookup: Lookup) -> Iterator[str]:

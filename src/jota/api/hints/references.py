@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from jota.api.filters.attributes import COMPONENT, User
 from jota.api.hints import others, pods, services
-from jota.api.hints.lookup import Lookup, Reference
+from jota.api.hints.lookup import CLAIMS, Lookup, Reference
 from jota.api.registry import Registry
 from jota.api.shapes import Shape
 from jota.kinds.kind import Object
@@ -30,7 +30,7 @@ _CHECKS: dict[tuple[str, str], Check] = {
     ("batch", "jobs"): pods.workload,
     ("batch", "cronjobs"): pods.cron_job,
     ("", "services"): services.service,
-    ("", "persistentvolumeclaims"): others.claim,
+    ("", "persistentvolumeclaims"): lambda claim, lookup: lookup.all_missing(others.claim(claim)),
     ("networking.k8s.io", "ingresses"): others.ingress,
     ("autoscaling", "horizontalpodautoscalers"): others.autoscaler,
     ("rbac.authorization.k8s.io", "rolebindings"): others.role_binding,
@@ -67,7 +67,11 @@ def warnings(
 
 def needed(resource: Resource, new: Object) -> tuple[Reference, ...] | None:
     """What an object refers to; None for kinds of which that is not known."""
-    return tuple(pods.pod(new)) if resource == PODS else None
+    if resource == PODS:
+        return tuple(pods.pod(new))
+    if resource == CLAIMS:
+        return tuple(others.claim(new))
+    return None if (resource.group, resource.plural) in _CHECKS else ()
 
 
 def missing(registry: Registry, refers: tuple[Reference, ...], namespace: str) -> list[str]:

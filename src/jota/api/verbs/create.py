@@ -18,10 +18,10 @@ async def create(engine: Engine, call: Call) -> Response:
     twins = engine.twins
     wish = twins.wish(call)
     twin = twins.find(call, wish) if wish is not None else None
-    if twin is not None and call.times > 1:
-        return respond.entries(call, await engine.create_twins(call, twin, call.times), 201)
     if wish is not None and twin is not None:
-        return respond.outcome(call, await engine.create_twin(call, twin, wish.name), engine.clock.now())
+        if call.times > 1:
+            return respond.entries(call, await engine.create_twins(call, twin, wish, call.times), 201)
+        return respond.outcome(call, await engine.create_twin(call, twin, wish), engine.clock.now())
     stamp, noted = twins.stamp(call, wish), len(call.audit)
     obj = engine.new_object_from(call)
     defaulted = call.served.resource in BY_BYTES

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jota.api import metadata, respond
-from jota.api.apart import Part, part_of
+from jota.api import apart, metadata, respond, returned
+from jota.api.apart import Part
 from jota.api.call import Call
 from jota.api.relabel import NAMING, Wish
 from jota.api.resource import Engine
@@ -15,6 +15,11 @@ from jota.wire.message import Response
 async def update(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 403, 404, 409, 415, 422."""
     target = call.target
+    returns = returned.part_of(engine, call)
+    if returns is not None:
+        written = await apart.write(engine, call, target.name, target.namespace, returns)
+        if written is not None:
+            return respond.entry(call, written, engine.clock.now())
     obj = engine.object_from(call)
     given = metadata.check(obj).get("name")
     if given and given != target.name:
@@ -40,7 +45,7 @@ async def update(engine: Engine, call: Call) -> Response:
         new = sent.pop()
         return {key: new[key] for key in ("kind", "apiVersion", "metadata")}
 
-    part: Part | Wish | None = part_of(call, obj, lambda field, _: sent.pop()[field], whole=True)
+    part: Part | Wish | None = apart.part_of(call, obj, lambda field, _: sent.pop()[field], whole=True)
     if part is None and not target.subresource:
         part = Wish(relabelled, {key: value for key, value in obj.items() if key not in NAMING})
     result = await engine.update(

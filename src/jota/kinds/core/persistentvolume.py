@@ -162,4 +162,5 @@ KIND = Kind(
     status=True,
     apart={"status": None},
     relabelled_from=Nothing,
+    own_names={"name": "label", "uid": "text", "resourceVersion": "text", "volumeHandle": "text", "volumeID": "text"},
 )

@@ -111,4 +111,5 @@ KIND = Kind(
     status=True,
     apart={"status": None},
     relabelled_from=Nothing,
+    own_names={"volumeName": "label"},
 )

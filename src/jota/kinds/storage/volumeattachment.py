@@ -39,5 +39,6 @@ KIND = Kind(
         AGE,
     ),
     status=True,
+    own_names={"persistentVolumeName": "label", "nodeName": "label"},
     unconditional_update=False,
 )

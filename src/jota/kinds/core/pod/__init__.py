@@ -16,6 +16,8 @@ from jota.kinds.shape import Object, number, part, parts, text
 from jota.meta.errors import FieldError, forbidden_field
 from jota.meta.resource import PODS
 
+OWN_NAMES = {"claimName": "label", "hostname": "label"}
+
 
 def prepare_create(pod: Object) -> None:
     """A new pod is Pending, with its class of service; nothing else of status is taken from the client."""
@@ -142,6 +144,7 @@ KIND = Kind(
     },
     selected_from=_Selected,
     apart={"status": _Judged},
+    own_names=OWN_NAMES,
     status=True,
     subresources=(
         "attach",
