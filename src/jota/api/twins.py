@@ -146,7 +146,8 @@ class Twins:
             return
         rest = {name: part for name, part in meta.items() if name not in _OWN}
         before, _, after = orjson.dumps(owners).partition(_TIME)
-        middle = orjson.dumps(rest)[1:-1] + b',"managedFields":' + before + _TIME
+        middle = b"".join([orjson.dumps({key: part})[1:-1] + b"," for key, part in rest.items()])
+        middle += b'"managedFields":' + before + _TIME
         own = self._names(call.served.kind)
         tail, names = own.cut(value[line:]) if wish.names else (value[line:], wish.names)
         if names != wish.names:
