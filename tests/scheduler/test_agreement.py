@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.scheduler.naive import HOSTNAME, ZONE, NaiveClaim, NaiveCluster, NaiveNode, NaivePod
 
+from jota.aio.clock import SystemClock
 from jota.scheduler.cycle import Cycle
 from jota.scheduler.pod import (
     ClaimSource,
@@ -29,10 +32,12 @@ from jota.scheduler.pod import (
 )
 from jota.scheduler.preemption import Budget, Placed, find
 from jota.scheduler.profile import default_profile
+from jota.scheduler.queue import Waiting
 from jota.scheduler.snapshot import Node, NodeImage, NodeMeta, NodeSpec, NodeStatus, Snapshot, Taint
 from jota.scheduler.storage import Claim
 from jota.scheduler.storage import Volume as PersistentVolume
 from jota.scheduler.terms import Group
+from jota.scheduler.volumebinder import VolumeBinder
 from jota.scheduler.workloads import Selecting
 
 GPU, DRIVER = "example.com/gpu", "disks.example.com"
@@ -95,6 +100,8 @@ CLAIMS = {
     "local": NaiveClaim(only_on=("n0", "n1", "n3")),
     "single": NaiveClaim(single=True),
     "zonal": NaiveClaim(zone="1"),
+    **{f"own-{n}": NaiveClaim(driver=DRIVER) for n in range(5)},
+    **{f"free-{n}": NaiveClaim() for n in range(5)},
 }
 """In namespace "one"; pods elsewhere look in vain."""
 
@@ -120,8 +127,6 @@ def add_volumes(snapshot: Snapshot) -> None:
 
 
 def convert(given: Any, kind: Any) -> Any:
-    import msgspec
-
     return msgspec.convert(given, kind)
 
 
@@ -305,6 +310,27 @@ class World:
     def named(self, slot: int) -> NaiveNode:
         return next(n for n in self.naive.nodes if n.name == self.snapshot.names[slot])
 
+    def schedule_each(self, pods: list[NaivePod]) -> list[int]:
+        """Pods of one kin, in the parts of which one decision serves each; how many are in each. Whoever is placed must be where
+        it is feasible and best then, and whoever is not must fit nowhere then."""
+        waiting = [Waiting(Pod(Meta(str(n), pod.namespace)), pod.shape, (0, 0.0, n)) for n, pod in enumerate(pods)]
+        assert all(one.alike(waiting[0]) for one in waiting)
+        parts, left = [], list(pods)
+        for part in VolumeBinder(Mock(), self.snapshot, SystemClock()).alike(waiting):
+            slots = self.cycle.place_each([one.shape for one in part])
+            parts.append(len(part))
+            for n in range(len(part)):
+                pod = left.pop(0)
+                assert pod.shape is part[n].shape
+                if n < len(slots):
+                    chosen, scores = self.named(slots[n]), self.naive.scores(pod)
+                    assert self.naive.refusals(pod, chosen) == []
+                    assert scores[chosen.name] >= max(scores.values()) - 0.01, scores
+                    self.hold(pod, chosen)
+                else:
+                    assert all(self.naive.refusals(pod, node) for node in self.naive.nodes)
+        return parts
+
     def schedule(self, pod: NaivePod, count: int) -> int:
         """How many found a place; each must be feasible and best."""
         slots = self.cycle.place(pod.shape, count)
@@ -376,6 +402,44 @@ def test_every_placement_is_feasible_and_best_by_the_naive_definition(
     for _ in range(data.draw(st.integers(2, 7), label="steps")):
         world.schedule(data.draw(st.sampled_from(pods), label="pod"), data.draw(st.integers(1, 7), label="count"))
         _something_happens(world, data)
+
+
+@given(clusters, limits, services, spec(("node", "with", "against", "spread")), labels, st.data())
+@settings(max_examples=150, deadline=None)
+def test_pods_that_differ_in_their_volumes_are_placed_as_one_by_one(
+    nodes: tuple[Node, ...],
+    limits: list[int],
+    services: list[tuple[str, dict[str, str]]],
+    wanted: Spec,
+    labels: dict[str, str],
+    data: st.DataObject,
+) -> None:
+    world = World(nodes, limits, services)
+    claims = st.lists(st.sampled_from([*CLAIMS, "missing"]), max_size=2, unique=True)
+    alone = st.sampled_from([name for name in CLAIMS if "-" in name]).map(lambda name: [name])
+    for _ in range(data.draw(st.integers(1, 4), label="steps")):
+        pods = []
+        for names in data.draw(st.lists(alone | alone | alone | claims, min_size=1, max_size=8), label="claims"):
+            volumes = [Volume(n, persistentVolumeClaim=ClaimSource(n)) for n in names]
+            pods.append(world.pod(msgspec.structs.replace(wanted, volumes=volumes), "one", labels, False))
+        world.schedule_each(pods)
+        _something_happens(world, data)
+
+
+def test_of_pods_that_differ_in_their_volumes_those_that_can_are_placed_by_one_decision() -> None:
+    room: dict[str, str | int | float] = {"cpu": "4", "memory": "4Gi", "pods": "10"}
+    nodes = tuple(Node(NodeMeta(f"n{n}", {HOSTNAME: f"n{n}"}), NodeSpec(), NodeStatus(room)) for n in range(3))
+    world = World(nodes, [2], [])
+
+    def pods(*claims: str) -> list[NaivePod]:
+        made = [[Volume(n, persistentVolumeClaim=ClaimSource(n))] for n in claims]
+        return [world.pod(Spec(containers=[Container()], volumes=volumes), "one", {}, False) for volumes in made]
+
+    assert world.schedule_each(pods("own-0", "own-1", "free-0", "free-1", "own-2")) == [2, 2, 1]
+    assert world.schedule_each(pods("own-3", "local", "own-4", "missing", "zonal", "single")) == [1] * 6
+    assert world.schedule_each(pods("own-0", "own-1")) == [1, 1], "they are in use already"
+    assert world.schedule_each(pods("free-2", "free-2", "free-3")) == [2, 1], "they share one"
+    assert world.schedule_each(pods("csi-0", "csi-1", "csi-2")) == [3], "one more than there is room for"
 
 
 @st.composite

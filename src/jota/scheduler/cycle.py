@@ -12,6 +12,7 @@ The result is always that of placing the pods one by one with every node looked 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -69,31 +70,37 @@ class Cycle:
 
         `within`: only there, if given. `extra`: added to the scores, for one pod.
         """
+        return self.place_each([shape] * count, within, extra)
+
+    def place_each(self, shapes: Sequence[Shape], within: Mask | None = None, extra: Column | None = None) -> list[int]:
+        """The same for pods of one kin, of whose volumes nothing matters but their number (VolumeBinder.alike)."""
         chosen: list[int] = []
         try:
-            if shape.placement.node and within is None:
-                self._place_named(shape, count, chosen)
+            if shapes[0].placement.node and within is None:
+                self._place_named(shapes, chosen)
             else:
-                self._place_best(shape, count, within, extra, chosen)
+                self._place_best(shapes, within, extra, chosen)
         except BaseException:  # a plugin's mistake must not leave pods in the accounts that nobody will bind
-            for slot in chosen:
+            for slot, shape in zip(chosen, shapes, strict=False):
                 self._nodes.remove_pod(self._nodes.names[slot], shape)
             raise
         return chosen
 
-    def _place_named(self, shape: Shape, count: int, chosen: list[int]) -> None:
-        nodes = self._nodes
+    def _place_named(self, shapes: Sequence[Shape], chosen: list[int]) -> None:
+        nodes, shape = self._nodes, shapes[0]
         slot = nodes.slots.get(shape.placement.node)
         if slot is None or not self._fits_static(shape, slot):
             return
-        while len(chosen) < count and self._fits_moving(shape, slot):
-            nodes.add_pod(nodes.names[slot], shape)
+        for each in shapes:
+            if not self._fits_moving(each, slot):
+                return
+            nodes.add_pod(nodes.names[slot], each)
             chosen.append(slot)
 
     def _place_best(
-        self, shape: Shape, count: int, within: Mask | None, extra: Column | None, chosen: list[int]
+        self, shapes: Sequence[Shape], within: Mask | None, extra: Column | None, chosen: list[int]
     ) -> None:
-        nodes = self._nodes
+        nodes, shape, count = self._nodes, shapes[0], len(shapes)
         standing = self._standings.of(shape)
         fixed, moving = self._fixed(shape, within)
         alone, related = self._shared_scores(shape)
@@ -104,7 +111,8 @@ class Cycle:
         masked, nowhere = False, np.full(value.size, -np.inf) if moving else value
         apart = not moving and not related
         while value.size:
-            masks = [mask for p in moving if (mask := p.mask(nodes, shape)) is not None]
+            each = shapes[len(chosen)]
+            masks = [mask for p in moving if (mask := p.mask(nodes, each)) is not None]
             row = np.where(masks[0] if len(masks) == 1 else all_of(masks), value, nowhere) if masks else value
             for score in related:
                 if masks or masked:
@@ -114,14 +122,14 @@ class Cycle:
             slot = int(row.argmax())
             if row[slot] == -np.inf:
                 return
-            nodes.add_pod(nodes.names[slot], shape)
+            nodes.add_pod(nodes.names[slot], each)
             chosen.append(slot)
             if len(chosen) == count:
                 return
             value = self._followed(standing, shape, [slot], fixed, alone, value)
             if apart and count - len(chosen) > self.few and value[slot] < value.max():
                 apart = False  # tried once: where nodes are packed it comes to nothing
-                value = self._place_apart(standing, shape, count, fixed, alone, value, chosen)
+                value = self._place_apart(standing, shapes, fixed, alone, value, chosen)
                 if len(chosen) == count:
                     return
             for score in related:
@@ -170,8 +178,7 @@ class Cycle:
     def _place_apart(
         self,
         standing: Standing,
-        shape: Shape,
-        count: int,
+        shapes: Sequence[Shape],
         fixed: Mask | None,
         alone: list[tuple[Score, float]],
         value: Column,
@@ -181,10 +188,10 @@ class Cycle:
 
         A pod changes what its own node is worth, and nothing else: so the next best node is next, until one that has its pod is
         worth more still."""
-        nodes, best = self._nodes, _best(value, count - len(chosen))
+        nodes, shape, best = self._nodes, shapes[0], _best(value, len(shapes) - len(chosen))
         was = value[best]
         for slot in best.tolist():
-            nodes.add_pod(nodes.names[slot], shape)
+            nodes.add_pod(nodes.names[slot], shapes[len(chosen)])
             chosen.append(slot)
         value = self._followed(standing, shape, best.tolist(), fixed, alone, value)
         better = np.flatnonzero(np.maximum.accumulate(value[best])[:-1] > was[1:])
@@ -192,8 +199,8 @@ class Cycle:
             return value
         back = best[better[0] + 1 :].tolist()
         for slot in reversed(back):
-            nodes.remove_pod(nodes.names[slot], shape)
             chosen.pop()
+            nodes.remove_pod(nodes.names[slot], shapes[len(chosen)])
         return self._followed(standing, shape, back, fixed, alone, value)
 
     def _followed(

@@ -86,6 +86,8 @@ class Shape:
     """Its resource claims: (entry in the pod, name of the ResourceClaim or "" while that does not exist)."""
     own: object = field(default_factory=object)
     """The same for shapes with equal placement, requests, ports and images: a node's own accounts treat them alike."""
+    kin: object = field(default_factory=object)
+    """The same for shapes that differ in nothing but volumes."""
 
     @property
     def reserves(self) -> bool:
@@ -115,6 +117,8 @@ class Shapes:
 
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, Shape] = OrderedDict()
+        self._bare: OrderedDict[bytes, Shape] = OrderedDict()
+        """Without volumes."""
         self._placements: OrderedDict[bytes, Placement] = OrderedDict()
         self._groups: OrderedDict[bytes, Group] = OrderedDict()
         self._owns: OrderedDict[tuple[Any, ...], object] = OrderedDict()
@@ -144,7 +148,7 @@ class Shapes:
         claims = [_claim(pod, v) for v in spec.volumes or ()]
         devices = _devices(pod) if spec.resourceClaims else ()
         group_key = (meta.namespace, meta.labels, meta.deletionTimestamp is not None)
-        key = self._encode(
+        bare_key = self._encode(
             (
                 spec.containers,
                 spec.initContainers,
@@ -156,19 +160,23 @@ class Shapes:
                 spec.affinity,
                 spec.tolerations,
                 spec.topologySpreadConstraints,
-                spec.volumes,
                 devices,
-                claims,
                 group_key,
                 owner,
             )
         )
+        key = bare_key + self._encode((spec.volumes, claims))
         shape = self._known.get(key)
         if shape is None:
-            specs = counted(pod)
-            bound, there = tuple(c for c in claims if c), self._placement(spec)
-            shape = self._with_own(shape_of(spec, self._group(group_key), there, bound, owner, devices, specs))
-            self._known[key] = shape
+            bare = self._bare.get(bare_key)
+            if bare is None:
+                group, there = self._group(group_key), self._placement(spec)
+                bare = self._with_own(shape_of(spec, group, there, (), owner, devices, counted(pod)))
+                bare = self._bare[bare_key] = replace(bare, volumes=_NO_VOLUMES)
+                if len(self._bare) > self._MOST:
+                    self._bare.popitem(last=False)
+            volumes = volumes_of(spec, tuple(c for c in claims if c))
+            shape = self._known[key] = bare if volumes is _NO_VOLUMES else replace(bare, volumes=volumes)
             if len(self._known) > self._MOST:
                 self._known.popitem(last=False)
         return shape
@@ -260,7 +268,6 @@ def shape_of(
         _raise(scored, _effective(each, nonzero=True))
     requests["pods"] = 1.0
     group = group or Group("")
-    disks = _disks(spec)
     return Shape(
         requests={k: v for k, v in requests.items() if v > 0},
         score_cpu=scored.get("cpu", 0.0),
@@ -270,10 +277,15 @@ def shape_of(
         group=group,
         terms=terms_of(group, spec.affinity or {}, spec.topologySpreadConstraints),
         images=tuple(tagged(c.image) for c in (*spec.containers, *(spec.initContainers or ())) if c.image),
-        volumes=Volumes(claims, disks) if claims or disks else _NO_VOLUMES,
+        volumes=volumes_of(spec, claims),
         owner=owner,
         devices=devices,
     )
+
+
+def volumes_of(spec: Spec, claims: tuple[str, ...]) -> Volumes:
+    disks = _disks(spec)
+    return Volumes(claims, disks) if claims or disks else _NO_VOLUMES
 
 
 def infeasible(pod: Pod) -> bool:

@@ -3,7 +3,7 @@
 Three places (upstream's names): active, backoff, unschedulable. `move` is called when the cluster changed in a way that may
 help pods which certain plugins refused (queueing hints); such a pod is tried again, but not before its backoff (1 s doubling
 to 10 s) has passed, unless the room that others were sent away for is there (`hasten`). Pods come out grouped: all
-neighbours in order that share a shape, a priority and a profile.
+neighbours in order that share a shape but for its volumes, a priority and a profile.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Waiting:
         return self.gang or self.pod.key
 
     def alike(self, other: Waiting) -> bool:
-        """Whether one decision serves both."""
+        """Whether one decision serves both, or may do so (VolumeBinder.alike says of pods that differ in their volumes)."""
         if self.gang or other.gang:
             return False
         mine, theirs = self.pod.spec, other.pod.spec
-        return (self.shape, mine.priority, mine.schedulerName, mine.preemptionPolicy) == (
-            other.shape,
+        return (self.shape.kin, mine.priority, mine.schedulerName, mine.preemptionPolicy) == (
+            other.shape.kin,
             theirs.priority,
             theirs.schedulerName,
             theirs.preemptionPolicy,

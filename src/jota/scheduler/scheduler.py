@@ -162,7 +162,8 @@ class Scheduler:
             together: dict[str, list[tuple[Waiting, str]]] = {}
             while left and (group := self._queue.next_group(self._clock.monotonic(), left)):
                 left -= len(group)
-                self._schedule(group, together, tasks)
+                for alike in self._volumes.alike(group):
+                    self._schedule(alike, together, tasks)
                 if self._clock.monotonic() - begin > _TURN:
                     break
             for namespace, several in together.items():
@@ -222,12 +223,13 @@ class Scheduler:
     # -- deciding
 
     def _decide(self, group: list[Waiting]) -> tuple[list[tuple[Waiting, int]], list[Waiting]]:
-        """(placed with their slots, refused). Pods with volumes or devices are looked at one by one, and where nominations
+        """(placed with their slots, refused). Pods that share volumes or devices are looked at one by one, and where nominations
         count differently."""
         first = group[0]
         uids = (waiting.pod.metadata.uid for waiting in group)
-        if not first.shape.reserves and not self._nominations.tell_apart(uids, first.pod.spec.priority):
-            slots = self._cycle(first).place(first.shape, len(group))
+        apart = not first.shape.reserves or first.shape is not group[-1].shape
+        if apart and not self._nominations.tell_apart(uids, first.pod.spec.priority):
+            slots = self._cycle(first).place_each([waiting.shape for waiting in group])
             return list(zip(group, slots, strict=False)), group[len(slots) :]
         placed: list[tuple[Waiting, int]] = []
         refused: list[Waiting] = []

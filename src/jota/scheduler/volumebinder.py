@@ -5,12 +5,15 @@ reserve (at the decision, no I/O) -> bind (API writes, then waits) -> the pod is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import groupby
 
 from jota.aio.clock import Clock
 from jota.client.client import Client
 from jota.scheduler.nodeselector import term_fits
+from jota.scheduler.plugins.volume_zone import ZONE_KEYS
 from jota.scheduler.pod import Shape
+from jota.scheduler.queue import Waiting
 from jota.scheduler.resources import CLAIMS, VOLUMES
 from jota.scheduler.snapshot import Snapshot
 from jota.scheduler.storage import SELECTED_NODE, Claim, Volume
@@ -33,6 +36,40 @@ class VolumeBinder:
         storage, namespace = self._nodes.storage, shape.group.namespace
         claims = (storage.claims.get((namespace, name)) for name in shape.volumes.claims)
         return all(claim is not None and claim.bound for claim in claims)
+
+    def alike(self, group: list[Waiting]) -> Iterator[list[Waiting]]:
+        """Pods that differ in nothing but volumes, in order, in parts of which one decision serves each: those of one shape, and
+        those of whose volumes nothing matters but how many they are of which driver."""
+        first = group[0].shape
+        if all(waiting.shape is first for waiting in group):
+            yield group
+            return
+        claims = [name for waiting in group for name in set(waiting.shape.volumes.claims)]
+        shared = len(set(claims)) < len(claims)
+        for _, some in groupby(group, lambda waiting: waiting.shape if shared else self._counting(waiting.shape)):
+            yield list(some)
+
+    def _counting(self, shape: Shape) -> object:
+        """The same for shapes of one kin of whose volumes no plugin asks more than this; else the shape."""
+        storage, namespace, drivers = self._nodes.storage, shape.group.namespace, []
+        if shape.volumes.exclusive or shape.devices:
+            return shape
+        for name in shape.volumes.claims:
+            claim = storage.claims.get((namespace, name))
+            if (
+                claim is None
+                or not claim.bound
+                or claim.metadata.deletionTimestamp
+                or (namespace, name) in self._nodes.claims
+            ):
+                return shape
+            volume = storage.volumes.get(claim.spec.volumeName)
+            if volume is None or volume.spec.nodeAffinity or "ReadWriteOncePod" in (claim.spec.accessModes or ()):
+                return shape
+            if any(key in ZONE_KEYS for key in volume.metadata.labels or ()):
+                return shape
+            drivers.append(volume.spec.driver)
+        return tuple(sorted(drivers))
 
     def reserve(self, shape: Shape, slot: int) -> None:
         """Assume a volume, or the node, for each claim that waits."""

@@ -36,7 +36,7 @@ class NodeVolumeLimits:
         return passed
 
     def couples(self, nodes: Snapshot, shape: Shape) -> bool:
-        return bool(shape.volumes.claims)
+        return bool(shape.volumes.claims and nodes.storage.limits)
 
     def eases(self, nodes: Snapshot, shape: Shape) -> bool:
         return True

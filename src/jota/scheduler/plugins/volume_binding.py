@@ -37,7 +37,8 @@ class VolumeBinding:
         return masks[0] if len(masks) == 1 else np.logical_and.reduce(masks)
 
     def couples(self, nodes: Snapshot, shape: Shape) -> bool:
-        return bool(shape.volumes.claims)
+        claims = (nodes.storage.claims.get((shape.group.namespace, name)) for name in shape.volumes.claims)
+        return any(claim is None or not claim.spec.volumeName for claim in claims)
 
     def eases(self, nodes: Snapshot, shape: Shape) -> bool:
         return True

@@ -7,7 +7,7 @@ import numpy as np
 from jota.scheduler.pod import Shape
 from jota.scheduler.snapshot import Mask, Snapshot
 
-_KEYS = (
+ZONE_KEYS = (
     "topology.kubernetes.io/zone",
     "topology.kubernetes.io/region",
     "failure-domain.beta.kubernetes.io/zone",
@@ -27,7 +27,7 @@ class VolumeZone:
             claim = nodes.storage.claims.get((shape.group.namespace, name))
             volume = nodes.storage.volumes.get(claim.spec.volumeName) if claim is not None else None
             for key, text in ((volume.metadata.labels if volume else None) or {}).items():
-                if key in _KEYS:
+                if key in ZONE_KEYS:
                     codes, values = nodes.label(key)
                     wanted = [values[v] for v in text.split(_SEPARATOR) if v in values]
                     # Nodes that know no zones at all are let through, as upstream does.
@@ -36,7 +36,7 @@ class VolumeZone:
         return out
 
     def couples(self, nodes: Snapshot, shape: Shape) -> bool:
-        return bool(shape.volumes.claims)
+        return False
 
     def eases(self, nodes: Snapshot, shape: Shape) -> bool:
         return True
@@ -50,6 +50,6 @@ class VolumeZone:
 
     def _zoned(self, nodes: Snapshot) -> Mask:
         out = np.zeros(nodes.size, np.bool_)
-        for key in _KEYS:
+        for key in ZONE_KEYS:
             out |= nodes.label(key)[0] >= 0
         return out
