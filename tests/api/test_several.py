@@ -6,13 +6,17 @@ from typing import Any
 
 import msgspec
 import orjson
+import pytest
 
+from jota.api import several
 from jota.api.audit import Audit
 from jota.api.auditpolicy import EVERYTHING
+from jota.api.filters.attributes import Attributes, Decision, User
 from jota.client.client import Client
 from jota.client.inprocess import InProcess
 from jota.meta.errors import ApiError
-from jota.meta.resource import BINDINGS, PODS, Resource
+from jota.meta.resource import BINDINGS, CONFIGMAPS, PODS, SERVICES, Resource
+from jota.store.protocol import Unavailable
 from jota.testing.cluster import ApiServer, story
 
 Object = dict[str, Any]
@@ -153,6 +157,182 @@ async def test_each_binding_fails_alone_and_tells_why_when_it_is_sent_by_itself(
     assert nodes == ["n9", None, None, "n1"]
 
 
+# -- patches and deletions
+
+
+def mark(uid: str = "", **status: Any) -> Object:
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+    meta = {"metadata": {"uid": uid}} if uid else {}
+    return {**meta, "status": {"conditions": [condition], **status}}
+
+
+async def marked(api: ApiServer, sent: list[tuple[str, Object]]) -> list[bool]:
+    return [*await api.client.patch_each(PODS, sent, "default", type="strategic", subresource="status")]
+
+
+async def uid_of(api: ApiServer, name: str) -> str:
+    uid: str = (await api.client.get(PODS, name, "default"))["metadata"]["uid"]
+    return uid
+
+
+@story
+async def test_a_patch_among_many_leaves_what_it_would_have_left_alone(api: ApiServer) -> None:
+    alone, *names = await some_pods(api, 4)
+    await api.client.patch(PODS, alone, "default", mark(), type="strategic", subresource="status")
+    assert await marked(api, [(name, mark(await uid_of(api, name))) for name in names]) == [True] * 3
+    wanted = await api.client.get(PODS, alone, "default")
+    for name in names:
+        pod = await api.client.get(PODS, name, "default")
+        assert pod["status"] == wanted["status"]
+        assert pod["metadata"]["managedFields"] == wanted["metadata"]["managedFields"]
+        assert int(pod["metadata"]["resourceVersion"]) > int(wanted["metadata"]["resourceVersion"])
+
+
+@story
+async def test_each_patch_fails_alone_and_tells_why_when_it_is_sent_by_itself(api: ApiServer) -> None:
+    gone, other, wrong, strange, same, twice, good = names = await some_pods(api, 7)
+    await api.client.delete(PODS, gone, "default", grace=0)
+    await api.client.patch(PODS, same, "default", mark(), type="strategic", subresource="status")
+    sent = [
+        *(
+            (gone, mark()),
+            (other, mark("another")),
+            (wrong, {"status": {"phase": 7}}),
+            (strange, {"spec": {}, "status": {}}),
+        ),
+        *((same, mark()), (twice, mark()), (twice, mark(message="again")), (good, mark())),
+    ]
+    assert await marked(api, sent) == [False] * 5 + [True, False, True]
+    for (name, body), code in zip(sent[:3], (404, 409, 400), strict=True):
+        try:
+            await api.client.patch(PODS, name, "default", body, type="strategic", subresource="status")
+        except ApiError as refused:
+            assert refused.code == code
+        else:
+            raise AssertionError(f"{name} was patched")
+    found = [(await api.client.get(PODS, n, "default"))["status"].get("conditions") for n in names if n != gone]
+    assert [bool(conditions) for conditions in found] == [False, False, False, True, True, True]
+
+
+@story
+async def test_deletions_are_made_in_one_go_each_by_its_own_pods_rules(api: ApiServer) -> None:
+    _, held, *bound = names = await some_pods(api, 5)
+    for name in bound:
+        await api.client.create(PODS, binding(name), "default", subresource="binding", name=name)
+    await api.client.patch(PODS, held, "default", {"metadata": {"finalizers": ["example.com/f"]}})
+    uids = [(name, await uid_of(api, name)) for name in names]
+    assert list(await api.client.delete_each(PODS, uids, "default")) == [True] * 5
+    left = {p["metadata"]["name"]: p["metadata"] for p in (await api.client.list(PODS, "default"))["items"]}
+    assert {n: m["deletionGracePeriodSeconds"] for n, m in left.items()} == {held: 0, **dict.fromkeys(bound, 30)}
+    assert all(m["deletionTimestamp"] for m in left.values())
+    assert list(await api.client.delete_each(PODS, uids[2:], "default", grace=0)) == [True] * 3
+    assert [p["metadata"]["name"] for p in (await api.client.list(PODS, "default"))["items"]] == [held]
+
+
+@story
+async def test_each_deletion_fails_alone(api: ApiServer) -> None:
+    gone, other, twice, held, good = names = await some_pods(api, 5)
+    await api.client.patch(PODS, held, "default", {"metadata": {"finalizers": ["example.com/f"]}})
+    await api.client.delete(PODS, held, "default")
+    uids = {name: await uid_of(api, name) for name in names}
+    await api.client.delete(PODS, gone, "default", grace=0)
+    sent = [(gone, uids[gone]), (other, "another"), (twice, uids[twice]), (twice, ""), (held, ""), (good, "")]
+    answers = await api.client.delete_each(PODS, sent, "default")
+    assert list(answers) == [False, False, True, False, False, True]
+    left = [p["metadata"]["name"] for p in (await api.client.list(PODS, "default"))["items"]]
+    assert sorted(left) == sorted([other, held])
+
+
+@story
+async def test_who_must_see_each_patch_and_deletion_sees_them_by_themselves(api: ApiServer) -> None:
+    """Webhooks, an audit trail, an authorizer that asks for names; and kinds of which more is written than the object."""
+    names = await some_pods(api, 2)
+    uids = [(name, "") for name in names]
+    sent = [(name, mark()) for name in names]
+    hook = {
+        "metadata": {"name": "h"},
+        "webhooks": [
+            {
+                "name": "h.example.com",
+                "clientConfig": {"url": "https://127.0.0.1:1/"},
+                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": ["pods"]}],
+                "sideEffects": "None",
+                "failurePolicy": "Ignore",
+                "admissionReviewVersions": ["v1"],
+            }
+        ],
+    }
+    hooks = Resource("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", "x", False)
+    await api.client.create(hooks, hook)
+    assert [*await api.client.delete_each(PODS, uids, "default"), *await marked(api, sent)] == [False] * 4
+    await api.client.delete(hooks, "h")
+
+    api.api.audit = Audit(EVERYTHING, sink := Sink(), api.clock)
+    assert [*await api.client.delete_each(PODS, uids, "default"), *await marked(api, sent)] == [False] * 4
+    assert sink.lines == [], "nothing was asked of the server yet"
+    api.api.audit = None
+
+    api.api.authorizer = OnlyNames(set(names))
+    assert [*await api.client.delete_each(PODS, uids, "default"), *await marked(api, sent)] == [False] * 4
+    api.api.authorizer = OnlyNames({"*", *names})
+    assert [*await api.client.delete_each(PODS, uids, "default"), *await marked(api, sent)] == [False] * 4
+    api.api.authorizer = None
+
+    services = [
+        {"metadata": {"name": f"s{n}"}, "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}} for n in range(2)
+    ]
+    for one in services:
+        await api.client.create(SERVICES, one, "default")
+    assert list(await api.client.delete_each(SERVICES, [("s0", ""), ("s1", "")], "default")) == [False] * 2
+    assert list(await api.client.delete_each(PODS, uids, "default")) == [True] * 2
+
+
+class OnlyNames:
+    """An Authorizer that looks at names."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._names = names
+
+    def authorize(self, user: User, attributes: Attributes) -> Decision:
+        return Decision(attributes.name in self._names)
+
+
+@story
+async def test_other_kinds_are_deleted_in_one_go_too(api: ApiServer) -> None:
+    for n in range(3):
+        await api.client.create(CONFIGMAPS, {"metadata": {"name": f"c{n}"}, "data": {"a": "b"}}, "default")
+    await api.client.patch(CONFIGMAPS, "c2", "default", {"metadata": {"finalizers": ["example.com/f"]}})
+    names = [(f"c{n}", "") for n in range(3)]
+    assert list(await api.client.delete_each(CONFIGMAPS, names, "default", propagation="Foreground")) == [True] * 3
+    left = {c["metadata"]["name"]: c for c in (await api.client.list(CONFIGMAPS, "default"))["items"]}
+    assert {n: c["metadata"]["finalizers"] for n, c in left.items()} == {
+        **{name: ["foregroundDeletion"] for name in ("c0", "c1")},
+        "c2": ["example.com/f", "foregroundDeletion"],
+    }
+    assert all(c["data"] == {"a": "b"} for c in left.values())
+
+
+@story
+async def test_a_store_that_fails_midway_leaves_the_rest_undone(api: ApiServer) -> None:
+    names = await some_pods(api, 6)
+    put_many, calls = api.store.put_many, 0
+
+    async def fails(writes: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise Unavailable("the disk is full")
+        return await put_many(writes)
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(ApiError) as refused:
+        patched.setattr(several, "_TURN", -1.0)  # each is a piece of its own
+        patched.setattr(api.store, "put_many", fails)
+        await api.client.delete_each(PODS, [(name, "") for name in names], "default", grace=0)
+    assert refused.value.code == 503
+    left = [p["metadata"]["name"] for p in (await api.client.list(PODS, "default"))["items"]]
+    assert sorted(left) == sorted(names[3:])
+
+
 @story
 async def test_other_transports_send_each_by_itself(api: ApiServer) -> None:
     class Wire:
@@ -170,3 +350,5 @@ async def test_other_transports_send_each_by_itself(api: ApiServer) -> None:
     client = Client(Wire(api.client.transport))  # type: ignore[arg-type]
     assert [len(await alike(client, 5)) for _ in range(3)] == [1, 1, 1]
     assert await client.create_each(BINDINGS, [binding("a"), binding("b")], "default") == [None, None]
+    assert await client.patch_each(PODS, [("a", {}), ("b", {})], "default") == [False, False]
+    assert await client.delete_each(PODS, [("a", ""), ("b", "")], "default") == [False, False]

@@ -146,6 +146,28 @@ def test_many_at_once_conflict_one_by_one_and_fail_together() -> None:
     asyncio.run(story())
 
 
+def test_among_many_writes_some_may_be_deletions() -> None:
+    async def story() -> None:
+        store = Moody(blocking=True)
+        first, second = [await store.put(f"/core/pods/a/{name}", b"1") for name in "xy"]
+        found = await store.put_many(
+            [
+                (first.key, None, first.revision),
+                (first.key, None, first.revision),
+                (second.key, None, first.revision),
+                ("/core/pods/a/z", None, 0),
+                ("/core/pods/a/new", b"2", 0),
+            ]
+        )
+        assert [entry is not None for entry in found] == [True, False, False, False, True]
+        assert found[0] is not None
+        assert (found[0].value, found[0].previous) == (None, first)
+        assert [store.get(key) is not None for key in (first.key, second.key)] == [False, True]
+        await store.close()
+
+    asyncio.run(story())
+
+
 def test_others_are_served_while_much_is_forgotten() -> None:
     async def story() -> None:
         store = MemoryStore()

@@ -18,6 +18,7 @@ import orjson
 
 from jota.client.caches import Caches
 from jota.client.transport import EventBatch, Reply, Transport, error_from
+from jota.meta.errors import ApiError
 from jota.meta.resource import Resource
 from jota.wire.message import Response
 
@@ -246,6 +247,51 @@ class Client:
         answers: Sequence[Object | None] = orjson.loads(reply.body)
         return answers
 
+    async def patch_each(
+        self,
+        resource: Resource,
+        patches: Sequence[tuple[str, Any]],
+        namespace: str = "",
+        type: Literal["merge", "strategic", "json"] = "merge",
+        subresource: str = "",
+    ) -> Sequence[bool]:
+        """PATCH those of these names, each with a document of its own, in one go where the server is in this process. False:
+        nothing was begun, `patch` it."""
+        return await self._each("PATCH", resource, patches, namespace, subresource, {"content-type": PATCH_TYPES[type]})
+
+    async def delete_each(
+        self,
+        resource: Resource,
+        names: Sequence[tuple[str, str]],
+        namespace: str = "",
+        grace: int | None = None,
+        propagation: str = "",
+    ) -> Sequence[bool]:
+        """DELETE those of these names and uids ("": any) in one go, where the server is in this process. False: nothing was
+        begun, `delete` it."""
+        bodies = [(name, _delete_options(grace, uid, "", propagation)) for name, uid in names]
+        return await self._each("DELETE", resource, bodies, namespace, "", _JSON)
+
+    async def _each(
+        self,
+        method: str,
+        resource: Resource,
+        bodies: Sequence[tuple[str, Any]],
+        namespace: str,
+        subresource: str,
+        headers: Mapping[str, str],
+    ) -> Sequence[bool]:
+        if len(bodies) < 2 or not self.transport.several:
+            return [False] * len(bodies)
+        path, query = resource.path(namespace, "*", subresource), _query(fieldManager=self._manager)
+        try:
+            reply = await self._do(method, path, query, orjson.dumps(bodies), headers, len(bodies))
+        except ApiError as refused:
+            if refused.code != 403:  # who may not do so whatever the name may still do it to some
+                raise
+            return [False] * len(bodies)
+        return [bool(done) for done in orjson.loads(reply.body)]
+
     async def update(self, resource: Resource, obj: Object, subresource: str = "") -> Object:
         meta = obj["metadata"]
         path = _path(resource, meta.get("namespace", ""), meta["name"], subresource)
@@ -291,14 +337,7 @@ class Client:
         `propagation`: Background | Foreground | Orphan. Returns the object while it lingers, else a Status; without `answer`
         no more than metadata is asked for, which is not decoded, and {} comes back.
         """
-        body: Object = {"kind": "DeleteOptions", "apiVersion": "v1"}
-        if grace is not None:
-            body["gracePeriodSeconds"] = grace
-        conditions = {k: v for k, v in (("uid", uid), ("resourceVersion", resource_version)) if v}
-        if conditions:
-            body["preconditions"] = conditions
-        if propagation:
-            body["propagationPolicy"] = propagation
+        body = _delete_options(grace, uid, resource_version, propagation)
         query = _query(fieldManager=self._manager) if self._manager else ""
         content = _JSON if answer else _MADE
         reply = await self._do("DELETE", _path(resource, namespace, name), query, orjson.dumps(body), content)
@@ -344,11 +383,7 @@ class Client:
         token: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        body: Object = {"kind": "DeleteOptions", "apiVersion": "v1"}
-        if grace is not None:
-            body["gracePeriodSeconds"] = grace
-        if propagation:
-            body["propagationPolicy"] = propagation
+        body = _delete_options(grace, "", "", propagation)
         query = _query(labelSelector=labels, fieldSelector=fields, limit=limit, **{"continue": token})
         content = {"content-type": "application/json", **(headers or {})}
         return await self._do("DELETE", _path(resource, namespace), query, orjson.dumps(body), content)
@@ -391,6 +426,18 @@ class Client:
 _JSON = {"content-type": "application/json"}
 _MADE = {**_JSON, "accept": METADATA}
 _is_safe = re.compile(r"[A-Za-z0-9.:_~-]*").fullmatch
+
+
+def _delete_options(grace: int | None, uid: str, resource_version: str, propagation: str) -> Object:
+    body: Object = {"kind": "DeleteOptions", "apiVersion": "v1"}
+    if grace is not None:
+        body["gracePeriodSeconds"] = grace
+    conditions = {k: v for k, v in (("uid", uid), ("resourceVersion", resource_version)) if v}
+    if conditions:
+        body["preconditions"] = conditions
+    if propagation:
+        body["propagationPolicy"] = propagation
+    return body
 
 
 def _path(resource: Resource, namespace: str = "", name: str = "", subresource: str = "") -> str:

@@ -5,8 +5,9 @@ In: a pod and why it was refused, or what was done with it. Out: writes through 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from jota.aio.clock import Clock, rfc3339
 from jota.client.client import Client
@@ -14,7 +15,35 @@ from jota.client.events import EventRecorder
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODS
 from jota.scheduler.pod import Pod
-from jota.scheduler.preemption import Candidate
+from jota.scheduler.preemption import Candidate, Placed
+
+T = TypeVar("T")
+Object = dict[str, Any]
+
+
+@dataclass(slots=True, eq=False)
+class Report:
+    """That a pod was refused and who must go for it, and how far this has been carried out."""
+
+    pod: Pod
+    message: str
+    candidate: Candidate | None = None
+    reason: str = "Unschedulable"
+    begun: bool = False
+    """There is an event."""
+    told: bool = False
+    """The pod's condition says it."""
+    marked: set[str] = field(default_factory=set)
+    """Uids of victims whose condition says that they must go."""
+    left: list[Placed] = field(init=False)
+    """Victims that are still to be sent away."""
+
+    def __post_init__(self) -> None:
+        self.left = [] if self.candidate is None else [v for v in self.candidate.victims if not v.terminating]
+
+    @property
+    def done(self) -> bool:
+        return self.told and not self.left
 
 
 class Reporter:
@@ -25,68 +54,116 @@ class Reporter:
     def tell(self, pod: Pod, kind: str, reason: str, message: str) -> None:
         self._events[pod.spec.schedulerName].event(_reference(pod), kind, reason, message)
 
-    async def refused(self, pod: Pod, message: str, candidate: Candidate | None, reason: str) -> None:
+    async def refused(self, report: Report) -> None:
         """Say why in the pod's own condition and in an event, so that every client shows it; quiet when nothing changed.
 
         With a candidate, its victims are sent away once the pod is nominated. Raises ApiError, ConnectionError, TimeoutError.
         """
-        known = next((c for c in pod.status.conditions or () if c.type == "PodScheduled"), None)
-        same = known is not None and known.status == "False" and known.message == message
-        nominated = candidate.node if candidate is not None else ""
-        if not same or (nominated and pod.status.nominatedNodeName != nominated):
-            self.tell(pod, "Warning", "FailedScheduling", message)
-            await self._write_condition(pod, message, nominated, reason)
-        if candidate is not None:
-            await self._evict(pod, candidate)  # also when all was told: whoever told it may not have come so far
+        patch = self._begin(report)
+        if patch is not None:
+            await self._patch(report.pod.metadata.name, report.pod.metadata.namespace, patch)
+        report.told = True
+        while report.left:  # also when all was told: whoever told it may not have come so far
+            await self._evict(report, report.left[0])
+            report.left.pop(0)
 
-    async def _write_condition(self, pod: Pod, message: str, nominated: str, reason: str) -> None:
-        condition = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": reason,
-            "message": message,
-            "lastTransitionTime": rfc3339(self._clock.now()),
-        }
-        status: dict[str, Any] = {"conditions": [condition]}
+    async def refused_together(self, reports: Sequence[Report]) -> None:
+        """The same for many, in one request each for all that is done alike, as far as the server can. How far that is, the
+        reports say; `refused` does the rest. Raises ApiError, ConnectionError, TimeoutError.
+
+        Victims of one pod are sent away together or one by one: who cannot be marked spares those behind it."""
+        begun = [(report, self._begin(report)) for report in reports]
+        news = [(r.pod.metadata.namespace, r.pod.metadata.name, patch) for r, patch in begun if patch is not None]
+        told = await self._patch_each(news)
+        for report, patch in begun:
+            meta = report.pod.metadata
+            report.told = patch is None or (meta.namespace, meta.name) in told
+        going = {v.uid: (v, report) for report in reversed(reports) if report.told for v in report.left}
+        marks = [(v.namespace, v.name, self._mark(report, v)) for v, report in going.values()]
+        marked = await self._patch_each(marks)
+        for report in reports:
+            report.marked.update(v.uid for v in report.left if (v.namespace, v.name) in marked)
+        going = {u: (v, r) for u, (v, r) in going.items() if all(other.uid in r.marked for other in r.left)}
+        gone = set[str]()
+        for namespace, victims in _by(lambda going: going[0].namespace, going.values()):
+            wanted = [(v.name, v.uid) for v, _ in victims]
+            answers = await self._client.delete_each(PODS, wanted, namespace)
+            for (victim, report), done in zip(victims, answers, strict=True):
+                if done:
+                    gone.add(victim.uid)
+                    self._preempted(report, victim)
+        for report in reports:
+            report.left = [v for v in report.left if v.uid not in gone]
+
+    def _begin(self, report: Report) -> Object | None:
+        """The patch that says it; None when that was said. Tells it in an event, once."""
+        pod, nominated = report.pod, report.candidate.node if report.candidate is not None else ""
+        if report.told:
+            return None
+        known = next((c for c in pod.status.conditions or () if c.type == "PodScheduled"), None)
+        same = known is not None and known.status == "False" and known.message == report.message
+        if same and (not nominated or pod.status.nominatedNodeName == nominated):
+            return None
+        if not report.begun:
+            report.begun = True
+            self.tell(pod, "Warning", "FailedScheduling", report.message)
+        status: Object = {"conditions": [self._condition("PodScheduled", "False", report.reason, report.message)]}
         if nominated:
             status["nominatedNodeName"] = nominated
-        meta = pod.metadata
-        patch = {"status": status}
-        await self._client.patch(
-            PODS, meta.name, meta.namespace, patch, type="strategic", subresource="status", answer=False
-        )
+        return {"status": status}
 
-    async def _evict(self, pod: Pod, candidate: Candidate) -> None:
-        """Mark and delete the victims; they get their own grace period."""
-        for victim in candidate.victims:
-            if victim.terminating:
-                continue
-            condition = {
-                "type": "DisruptionTarget",
-                "status": "True",
-                "reason": "PreemptionByScheduler",
-                "message": f"{pod.spec.schedulerName}: preempting to accommodate a higher priority pod",
-                "lastTransitionTime": rfc3339(self._clock.now()),
-            }
-            patch = {"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}
-            try:
-                await self._client.patch(
-                    PODS, victim.name, victim.namespace, patch, type="strategic", subresource="status", answer=False
-                )
-                await self._client.delete(PODS, victim.name, victim.namespace, uid=victim.uid, answer=False)
-            except ApiError as error:
-                if error.code not in (404, 409):  # gone, or another pod by now
-                    raise
-                continue
-            reference = {
-                "kind": "Pod",
-                "apiVersion": "v1",
-                "namespace": victim.namespace,
-                "name": victim.name,
-                "uid": victim.uid,
-            }
-            text = f"Preempted by pod {pod.metadata.uid} on node {candidate.node}"
-            self._events[pod.spec.schedulerName].event(reference, "Normal", "Preempted", text)
+    async def _evict(self, report: Report, victim: Placed) -> None:
+        """Mark and delete a victim; it gets its own grace period."""
+        try:
+            if victim.uid not in report.marked:
+                await self._patch(victim.name, victim.namespace, self._mark(report, victim))
+                report.marked.add(victim.uid)
+            await self._client.delete(PODS, victim.name, victim.namespace, uid=victim.uid, answer=False)
+        except ApiError as error:
+            if error.code not in (404, 409):  # gone, or another pod by now
+                raise
+            return
+        self._preempted(report, victim)
+
+    def _mark(self, report: Report, victim: Placed) -> Object:
+        text = f"{report.pod.spec.schedulerName}: preempting to accommodate a higher priority pod"
+        condition = self._condition("DisruptionTarget", "True", "PreemptionByScheduler", text)
+        return {"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}
+
+    def _preempted(self, report: Report, victim: Placed) -> None:
+        assert report.candidate is not None
+        reference = {
+            "kind": "Pod",
+            "apiVersion": "v1",
+            "namespace": victim.namespace,
+            "name": victim.name,
+            "uid": victim.uid,
+        }
+        text = f"Preempted by pod {report.pod.metadata.uid} on node {report.candidate.node}"
+        self._events[report.pod.spec.schedulerName].event(reference, "Normal", "Preempted", text)
+
+    def _condition(self, type: str, status: str, reason: str, message: str) -> Object:
+        now = rfc3339(self._clock.now())
+        return {"type": type, "status": status, "reason": reason, "message": message, "lastTransitionTime": now}
+
+    async def _patch(self, name: str, namespace: str, patch: Object) -> None:
+        await self._client.patch(PODS, name, namespace, patch, type="strategic", subresource="status", answer=False)
+
+    async def _patch_each(self, patches: Iterable[tuple[str, str, Object]]) -> set[tuple[str, str]]:
+        """Of pods by namespace and name; those for which it is done."""
+        done = set()
+        for namespace, several in _by(lambda one: one[0], patches):
+            bodies = [(name, patch) for _, name, patch in several]
+            answers = await self._client.patch_each(PODS, bodies, namespace, "strategic", "status")
+            done.update((namespace, name) for (name, _), answer in zip(bodies, answers, strict=True) if answer)
+        return done
+
+
+def _by(namespace: Callable[[T], str], items: Iterable[T]) -> Iterable[tuple[str, list[T]]]:
+    found: dict[str, list[T]] = {}
+    for item in items:
+        found.setdefault(namespace(item), []).append(item)
+    return found.items()
 
 
 def _reference(pod: Pod) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ from jota.scheduler.podgroups import group_of
 from jota.scheduler.preemption import Budget, Candidate, Placed
 from jota.scheduler.profile import Settings
 from jota.scheduler.queue import SchedulingQueue, Waiting
-from jota.scheduler.reporter import Reporter
+from jota.scheduler.reporter import Report, Reporter
 from jota.scheduler.snapshot import Column, Mask, Node, Snapshot
 from jota.scheduler.together import Together, with_mates
 from jota.scheduler.volumebinder import VolumeBinder, VolumesNotBound
@@ -106,7 +107,7 @@ class Scheduler:
             failures=_UNPREPARED,
             bind=self._bind_when_free,
             take_back=self._take_back,
-            report=self._report_when_free,
+            report=lambda *told: self._report_when_free(Report(*told)),
             keep_room=self._keep_room,
             nominations=self._nominations,
             on_node=self._on_node,
@@ -154,29 +155,26 @@ class Scheduler:
 
     async def _schedule_ready(self, tasks: asyncio.TaskGroup) -> None:
         while self._unfit:
-            tasks.create_task(self._report_when_free(self._unfit.pop(), _NO_EXTENDERS, None))
+            tasks.create_task(self._report_when_free(Report(self._unfit.pop(), _NO_EXTENDERS)))
         left = 0
         while left < _GROUP:
             await self._binding.room()
-            left, begin = _GROUP, self._clock.monotonic()
-            together: dict[str, list[tuple[Waiting, str]]] = {}
+            left, turn = _GROUP, _Turn(self._clock.monotonic() + _TURN)
             while left and (group := self._queue.next_group(self._clock.monotonic(), left)):
                 left -= len(group)
                 for alike in self._volumes.alike(group):
-                    self._schedule(alike, together, tasks)
-                if self._clock.monotonic() - begin > _TURN:
+                    self._schedule(alike, turn, tasks)
+                if self._clock.monotonic() > turn.until:
                     break
-            for namespace, several in together.items():
+            for namespace, several in turn.bindings.items():
                 tasks.create_task(self._bind_together(namespace, several))
+            if turn.reports:
+                tasks.create_task(self._report_together(turn.reports))
             await asyncio.sleep(0)
 
-    def _schedule(
-        self, group: list[Waiting], together: dict[str, list[tuple[Waiting, str]]], tasks: asyncio.TaskGroup
-    ) -> None:
+    def _schedule(self, group: list[Waiting], turn: _Turn, tasks: asyncio.TaskGroup) -> None:
         """Decide, and put each pod where it is found by whatever happens next. Nothing here may wait: a pod that is in no
-        queue and not assumed would be missed by the event that helps, changes or removes it.
-
-        `together`: by namespace, those that can be bound at once are added to it."""
+        queue and not assumed would be missed by the event that helps, changes or removes it."""
         try:
             if group[0].gang:
                 self._schedule_gang(group[0], tasks)
@@ -195,10 +193,10 @@ class Scheduler:
                 tasks.create_task(self._bind_prepared(waiting, node))
                 continue
             self._binding.take()
-            together.setdefault(waiting.pod.metadata.namespace, []).append((waiting, node))
+            turn.bindings.setdefault(waiting.pod.metadata.namespace, []).append((waiting, node))
         if refused:
             try:
-                self._refuse(refused, tasks)
+                self._refuse(refused, turn, tasks)
             except Exception:
                 self.put_off(refused)
         if placed:
@@ -276,7 +274,7 @@ class Scheduler:
             self._nominations.drop(own)
         return slots[0] if slots else None
 
-    def _refuse(self, refused: list[Waiting], tasks: asyncio.TaskGroup) -> None:
+    def _refuse(self, refused: list[Waiting], turn: _Turn, tasks: asyncio.TaskGroup) -> None:
         first = refused[0]
         cycle = self._cycle(first)
         refusals = cycle.refusals(first.shape)
@@ -292,7 +290,7 @@ class Scheduler:
             if candidate is None and waiting.pod.metadata.uid not in self._nominations:
                 hopeless = why  # the same for its likes
             message = f"{text} preemption: {why}" if why else text
-            tasks.create_task(self._report_when_free(waiting.pod, message, candidate))
+            turn.reports.append(Report(waiting.pod, message, candidate))
 
     async def _loosen(self, refused: list[Waiting]) -> None:
         """Claims that are allocated where their only pod cannot go are allocated anew."""
@@ -403,14 +401,15 @@ class Scheduler:
             room = None
         text = explanation(found, int(self._nodes.live.sum()))
         message = f"{text} preemption: {why}" if why else text
-        self._tasks.create_task(self._report_when_free(waiting.pod, message, room))
+        self._tasks.create_task(self._report_when_free(Report(waiting.pod, message, room)))
         self._wake.set()
 
     def fail(self, waiting: Waiting, error: Exception) -> None:
         log.warning("no decision about %s: %s", waiting.pod.key, error)
         waiting.rejected = frozenset()
         self._queue.retry(waiting, self._clock.monotonic())
-        self._tasks.create_task(self._report_when_free(waiting.pod, str(error), None, "SchedulerError"))
+        report = Report(waiting.pod, str(error), reason="SchedulerError")
+        self._tasks.create_task(self._report_when_free(report))
         self._wake.set()
 
     # -- what happens outside (called by the feed)
@@ -630,22 +629,54 @@ class Scheduler:
             self._queue.retry(waiting, self._clock.monotonic())
         self._wake.set()
 
-    async def _report_when_free(
-        self, pod: Pod, message: str, candidate: Candidate | None, reason: str = "Unschedulable"
-    ) -> None:
+    async def _report_when_free(self, report: Report) -> None:
         await self._binding.acquire()
+        await self._report(report)
+
+    async def _report_together(self, reports: list[Report]) -> None:
+        """In one request as far as the server can, what is left of each in its own."""
+        await self._binding.acquire()
+        for _ in reports[1:]:
+            self._binding.take()
         try:
-            await self._reporter.refused(pod, message, candidate, reason)
+            await self._reporter.refused_together(reports)
+        except (ApiError, ConnectionError, TimeoutError) as error:
+            log.debug("%d refusals are told one by one: %s", len(reports), error)
+        for report in reports:
+            if report.done:
+                self._reported(report)
+            else:
+                self._tasks.create_task(self._report(report))
+
+    async def _report(self, report: Report) -> None:
+        """A place for it is held."""
+        pod = report.pod
+        try:
+            await self._reporter.refused(report)
         except (ApiError, ConnectionError, TimeoutError) as error:
             self._nominations.give_up(pod.metadata.uid)  # the next try chooses anew
-            if candidate is not None and self._queue.again(group_of(pod) or pod.key, self._clock.monotonic()):
+            if report.candidate is not None and self._queue.again(group_of(pod) or pod.key, self._clock.monotonic()):
                 self._wake.set()
             if not (isinstance(error, ApiError) and error.code == 404):
                 log.warning("condition of %s was not written: %s", pod.key, error)
         finally:
-            self._binding.release()
-            if candidate is not None and self._queue.release(pod.key, self._clock.monotonic()):
-                self._wake.set()
+            self._reported(report)
+
+    def _reported(self, report: Report) -> None:
+        self._binding.release()
+        if report.candidate is not None and self._queue.release(report.pod.key, self._clock.monotonic()):
+            self._wake.set()
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What is decided between two looks at the event loop, and written together."""
+
+    until: float
+    """Monotonic seconds."""
+    bindings: dict[str, list[tuple[Waiting, str]]] = field(default_factory=dict)
+    """By namespace."""
+    reports: list[Report] = field(default_factory=list)
 
 
 _UNPREPARED = (ApiError, VolumesNotBound, DevicesNotAllocated, ConnectionError, TimeoutError)

@@ -142,13 +142,14 @@ class LogStore:
     async def put(self, key: str, value: bytes, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:
         return await self._write(key, value, expect, beside)
 
-    async def put_many(self, writes: Sequence[tuple[str, bytes, int]]) -> list[Entry | None]:
+    async def put_many(self, writes: Sequence[tuple[str, bytes | None, int]]) -> list[Entry | None]:
         if self._closed:
             raise Unavailable("the store is closed")
         begun: list[asyncio.Future[Entry] | None] = []
         for key, value, expect in writes:
             current = self._index.get(key)
             free = key not in self._in_flight and expect == (current.revision if current else 0)
+            free = free and (value is not None or current is not None)
             begun.append(self._begin(key, value, current) if free else None)
         return [None if done is None else await done for done in begun]
 

@@ -145,9 +145,9 @@ class Store(Protocol):
         """
         ...
 
-    async def put_many(self, writes: Sequence[tuple[str, bytes, int]]) -> list[Entry | None]:
-        """`put` each (key, value, expect) and wait until all are durable. None: a conflict, or another write of the key is on
-        its way; nothing was done. Raises Unavailable: some may have been written."""
+    async def put_many(self, writes: Sequence[tuple[str, bytes | None, int]]) -> list[Entry | None]:
+        """`put` each (key, value, expect), or `delete` it where the value is None, and wait until all are durable. None: a
+        conflict, or another write of the key is on its way; nothing was done. Raises Unavailable: some may have been written."""
         ...
 
     async def delete(self, key: str, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:

@@ -58,6 +58,9 @@ class _Body(msgspec.Struct):
     dryRun: list[str] | None = None
 
 
+_decode_body = msgspec.json.Decoder(_Body).decode
+
+
 @dataclass(slots=True)
 class Options:
     grace: int | None = None
@@ -116,6 +119,16 @@ def read_options(call: Call) -> Options:
     return options
 
 
+def plain_options(body: msgspec.Raw) -> Options | None:
+    """DeleteOptions in JSON with nothing unusual in them; None: `read_options`. Raises msgspec.MsgspecError."""
+    found = _decode_body(body)
+    plain = found.kind == "DeleteOptions" and not found.dryRun and found.orphanDependents is None
+    if not plain or found.propagationPolicy not in (None, *POLICIES):
+        return None
+    pre = found.preconditions or _Preconditions()
+    return Options(found.gracePeriodSeconds, found.propagationPolicy or "", pre.uid or "", pre.resourceVersion or "")
+
+
 async def remove(engine: Engine, call: Call, namespace: str, name: str, options: Options) -> Outcome:
     """Delete one object as far as it may be deleted now. Raises ApiError 403, 404, 409.
 
@@ -130,13 +143,9 @@ async def remove(engine: Engine, call: Call, namespace: str, name: str, options:
             raise served.not_found(name)
         if served.foreign:
             (entry,) = await served.readable((entry,))
-        part = at_rest.excerpt(entry.value or b"", entry.revision, small) if small is not None else None
-        obj = part if part is not None else served.decode(entry.value or b"", entry.revision)
-        check_preconditions(served, obj, options)
-        attrs = engine.attributes(call, "DELETE", None, obj)
-        for plugin in engine.plugins(served):
-            plugin.validate(attrs)
+        obj, whole = looked_at(engine, call, entry, options, small)
         if hooked:
+            attrs = engine.attributes(call, "DELETE", None, obj)
             await engine.webhooks.mutate(attrs, call.warn)
             await engine.webhooks.validate(attrs, call.warn)
         changed = plan(served, obj, options, engine.clock.now())
@@ -148,9 +157,9 @@ async def remove(engine: Engine, call: Call, namespace: str, name: str, options:
                 beside = engine.beside(call, "DELETE", None, obj)
                 tombstone = await engine.store.delete(entry.key, expect=entry.revision, beside=beside)
                 obj["metadata"]["resourceVersion"] = str(tombstone.revision)
-                last = _last(entry, obj if changed else None, tombstone) if part is not None else None
+                last = None if whole else _last(entry, obj if changed else None, tombstone)
                 return Outcome(obj, last, removed=True)
-            if changed and part is not None:
+            if changed and not whole:
                 value = at_rest.with_metadata(obj["metadata"], entry.value or b"")
                 entry = await engine.store.put(entry.key, value, expect=entry.revision)
             elif changed:
@@ -159,6 +168,19 @@ async def remove(engine: Engine, call: Call, namespace: str, name: str, options:
         except Conflict:
             continue
     raise conflict(served.resource.plural, name, MODIFIED, served.resource.group)
+
+
+def looked_at(engine: Engine, call: Call, entry: Entry, options: Options, small: Any) -> tuple[Object, bool]:
+    """The stored object, when nothing here speaks against its deletion; whether it is whole, or metadata and what `small` (a
+    TypedDict; None: all) names. Raises ApiError 403, 409."""
+    served, value = call.served, entry.value or b""
+    part = at_rest.excerpt(value, entry.revision, small) if small is not None else None
+    obj = part if part is not None else served.decode(value, entry.revision)
+    check_preconditions(served, obj, options)
+    attrs = engine.attributes(call, "DELETE", None, obj)
+    for validate in engine.voices(served, "").validate:
+        validate(attrs)
+    return obj, part is None
 
 
 def _last(entry: Entry, changed: Object | None, tombstone: Entry) -> Entry:

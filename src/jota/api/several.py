@@ -1,0 +1,116 @@
+"""Many patches or deletions by one request of this process: each as if it had come alone, but they pass the chain once, and the
+store is written once for all.
+
+In: a Call about `ANY` whose body is an array of [name, body]. Out: an array of as many: true for what is done, null for what has
+to be sent by itself, of which nothing was begun: what is no common case, and what would be refused, so that it is told why.
+Whoever has to see each (an audit trail, webhooks, an authorizer that asks for names) sees all of them sent by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import msgspec
+import orjson
+from msgspec.structs import replace
+
+from jota.api import apart, respond
+from jota.api import object as at_rest
+from jota.api.call import Call
+from jota.api.resource import Engine
+from jota.api.verbs import delete as deletion
+from jota.api.verbs.patch import APPLY, change_for, media_of
+from jota.meta.errors import ApiError
+from jota.store.protocol import Entry
+from jota.wire.message import Request, Response
+
+ANY = "*"
+"""Stands for the names in the path; no object is called so."""
+_TURN = 0.005
+"""Seconds of the one loop after which what is worked out is written, and others are served."""
+_Write = tuple[str, bytes | None, int]
+_decode_sent = msgspec.json.Decoder(list[tuple[str, msgspec.Raw]]).decode
+
+
+def asked(request: Request) -> bool:
+    return request.times > 1 and request.body[:1] == b"["
+
+
+def nothing_begun(request: Request) -> Response:
+    return Response(200, respond.headers(), orjson.dumps([None] * request.times))
+
+
+async def serve(engine: Engine, call: Call, *, allowed: bool) -> Response:
+    """`allowed`: this caller may do so whatever the name. Raises StoreError: some may be done, in order."""
+    if not allowed or call.params.get("dryRun") or engine.webhooks.concern(call.served.kind):
+        return nothing_begun(call.request)
+    sent = _decode_sent(call.request.body)
+    plans = map(_plan_for(engine, call), sent)
+    done: list[bool | None] = []
+    while len(done) < len(sent):
+        done += await _some(engine, plans)
+    return respond.json(call, done)
+
+
+async def _some(engine: Engine, plans: Iterator[_Write | None]) -> list[bool | None]:
+    """The next of them, as many as a turn has time for."""
+    until, writes = engine.clock.monotonic() + _TURN, list[_Write | None]()
+    for write in plans:
+        writes.append(write)
+        if engine.clock.monotonic() > until:
+            break
+    written = iter(await engine.store.put_many([write for write in writes if write is not None]))
+    return [True if write is not None and next(written) is not None else None for write in writes]
+
+
+def _plan_for(engine: Engine, call: Call) -> Callable[[tuple[str, msgspec.Raw]], _Write | None]:
+    """What works out the write of one of them, and changes nothing."""
+    target, served = call.target, call.served
+    if target.verb == "patch":
+        return partial(_patched, engine, call, media_of(call))
+    plain = not (target.subresource or served.foreign or served.converted or engine.voices(served, "").beside)
+    return partial(_deleted, engine, call) if target.verb == "delete" and plain else lambda _: None
+
+
+def _patched(engine: Engine, call: Call, media: str, one: tuple[str, msgspec.Raw]) -> _Write | None:
+    name, body = one
+    target, entry = call.target, _stored(engine, call, name)
+    if entry is None or media == APPLY:
+        return None
+    alone = replace(call, request=replace(call.request, body=bytes(body)), target=replace(target, name=name))
+    try:
+        part = change_for(alone, media).part()
+        if part is None or not apart.applies(engine, alone, part):
+            return None
+        # no plugin that leaves such a write apart has reserved anything that would have to be given back
+        planned = apart.plan(engine, alone, name, target.namespace, part, entry)
+    except (ApiError, msgspec.MsgspecError, orjson.JSONDecodeError):
+        return None
+    return None if planned is None else (entry.key, planned[0], entry.revision)
+
+
+def _deleted(engine: Engine, call: Call, one: tuple[str, msgspec.Raw]) -> _Write | None:
+    name, body = one
+    entry = _stored(engine, call, name)
+    if entry is None:
+        return None
+    try:
+        options = deletion.plain_options(body)
+        if options is None:
+            return None
+        obj, whole = deletion.looked_at(engine, call, entry, options, call.served.kind.graced_from)
+    except (ApiError, msgspec.MsgspecError):
+        return None
+    changed = deletion.plan(call.served, obj, options, engine.clock.now())
+    if deletion.may_go(call.served, obj, changed):
+        return entry.key, None, entry.revision
+    if not changed:
+        return None
+    value = call.served.encode(obj) if whole else at_rest.with_metadata(obj["metadata"], entry.value or b"")
+    return entry.key, value, entry.revision
+
+
+def _stored(engine: Engine, call: Call, name: str) -> Entry | None:
+    entry = engine.store.get(call.served.key(call.target.namespace, name))
+    return entry if entry is not None and entry.value is not None else None
