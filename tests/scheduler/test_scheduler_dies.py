@@ -1,4 +1,5 @@
-"""The scheduler dies at its n-th write while it places a gang, or pods with claims; the next one ends the work, and nothing twice."""
+"""The scheduler dies at its n-th write while it places a gang, pods with claims, or pods that displace others; the next one ends
+the work, and nothing twice."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from jota.testing.cluster import ApiServer
 
 from .dra import claim, device, device_class, slice_, uses
 from .test_gang import SERVED, gang
+from .test_preemption import PRIORITIES
 from .test_scheduler import ACCOUNT, add_node, node, pod, where
 
 Object = dict[str, Any]
@@ -61,8 +63,19 @@ async def pods_with_claims(api: ApiServer) -> None:
         await api.client.create(PODS, pod(f"p{n}", **uses(f"c{n}")), "default")
 
 
+async def pods_that_displace_others(api: ApiServer) -> None:
+    """Both nodes are full of less important pods."""
+    high = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"}, "value": 9}
+    await api.client.create(PRIORITIES, high)
+    for n, home in enumerate("aabb"):
+        low = pod(f"low-{n}", "1", nodeName=home, terminationGracePeriodSeconds=0)
+        await api.client.create(PODS, low, "default")
+    for n in range(2):
+        await api.client.create(PODS, pod(f"top-{n}", "2", priorityClassName="high"), "default")
+
+
 @pytest.mark.fault
-@pytest.mark.parametrize(("story", "writes"), [(a_gang, 4), (pods_with_claims, 9)])
+@pytest.mark.parametrize(("story", "writes"), [(a_gang, 4), (pods_with_claims, 9), (pods_that_displace_others, 4)])
 @pytest.mark.parametrize("after", [False, True])
 def test_the_next_scheduler_ends_what_a_dead_one_began(
     story: Callable[[ApiServer], Awaitable[None]], writes: int, after: bool

@@ -43,14 +43,14 @@ def nothing_begun(request: Request) -> Response:
 
 async def serve(engine: Engine, call: Call, *, allowed: bool) -> Response:
     """`allowed`: this caller may do so whatever the name. Raises StoreError: some may be done, in order."""
-    if not allowed or call.params.get("dryRun") or engine.webhooks.concern(call.served.kind):
+    if not allowed or call.params.get("dryRun"):
         return nothing_begun(call.request)
     sent = _decode_sent(call.request.body)
     plans = map(_plan_for(engine, call), sent)
     done: list[bool | None] = []
-    while len(done) < len(sent):
+    while len(done) < len(sent) and not engine.webhooks.concern(call.served.kind):
         done += await _some(engine, plans)
-    return respond.json(call, done)
+    return respond.json(call, done + [None] * (len(sent) - len(done)))
 
 
 async def _some(engine: Engine, plans: Iterator[_Write | None]) -> list[bool | None]:
@@ -67,8 +67,8 @@ async def _some(engine: Engine, plans: Iterator[_Write | None]) -> list[bool | N
 def _plan_for(engine: Engine, call: Call) -> Callable[[tuple[str, msgspec.Raw]], _Write | None]:
     """What works out the write of one of them, and changes nothing."""
     target, served = call.target, call.served
-    if target.verb == "patch":
-        return partial(_patched, engine, call, media_of(call))
+    if target.verb == "patch" and (media := media_of(call)) != APPLY:
+        return partial(_patched, engine, call, media)
     plain = not (target.subresource or served.foreign or served.converted or engine.voices(served, "").beside)
     return partial(_deleted, engine, call) if target.verb == "delete" and plain else lambda _: None
 
@@ -76,7 +76,7 @@ def _plan_for(engine: Engine, call: Call) -> Callable[[tuple[str, msgspec.Raw]],
 def _patched(engine: Engine, call: Call, media: str, one: tuple[str, msgspec.Raw]) -> _Write | None:
     name, body = one
     target, entry = call.target, _stored(engine, call, name)
-    if entry is None or media == APPLY:
+    if entry is None:
         return None
     alone = replace(call, request=replace(call.request, body=bytes(body)), target=replace(target, name=name))
     try:

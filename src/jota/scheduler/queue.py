@@ -123,6 +123,12 @@ class SchedulingQueue:
             group.append(waiting)
         return group
 
+    def put_back(self, group: Iterable[Waiting]) -> None:
+        """They were taken out and nothing has happened since, nor was anything tried: they are the next again."""
+        for waiting in group:
+            self._waiting[waiting.key] = waiting
+            self._activate(waiting.key, waiting)
+
     def refuse(self, waiting: Waiting, now: float) -> None:
         """Put back a pod that fits nowhere. One that has changed since it was taken out is tried as it is now instead."""
         waiting.attempts += 1

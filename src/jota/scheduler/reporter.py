@@ -151,7 +151,7 @@ class Reporter:
 
     async def _patch_each(self, patches: Iterable[tuple[str, str, Object]]) -> set[tuple[str, str]]:
         """Of pods by namespace and name; those for which it is done."""
-        done = set()
+        done = set[tuple[str, str]]()
         for namespace, several in _by(lambda one: one[0], patches):
             bodies = [(name, patch) for _, name, patch in several]
             answers = await self._client.patch_each(PODS, bodies, namespace, "strategic", "status")

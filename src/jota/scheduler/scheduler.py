@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from jota.aio.clock import Clock
 from jota.aio.waiting import wait_event
 from jota.client.client import Client
@@ -264,15 +262,14 @@ class Scheduler:
         with self._without_less_important(waiting):
             cycle, shape = self._cycle(waiting), waiting.shape
             kept = self._nominations.get(own)
-            slots: list[int] = []
-            if kept is not None and (slot := self._nodes.slots.get(kept.node)) is not None:
-                there = np.zeros(self._nodes.size, np.bool_)
-                there[slot] = True
-                slots = cycle.place(shape, 1, there if within is None else there & within)
-            slots = slots or cycle.place(shape, 1, within, extra)
-        if slots:
+            slot = self._nodes.slots.get(kept.node) if kept is not None else None
+            if slot is not None and (within is None or within[slot]) and cycle.fits(shape, slot):
+                self._nodes.add_pod(self._nodes.names[slot], shape)
+            else:
+                slot = next(iter(cycle.place(shape, 1, within, extra)), None)
+        if slot is not None:
             self._nominations.drop(own)
-        return slots[0] if slots else None
+        return slot
 
     def _refuse(self, refused: list[Waiting], turn: _Turn, tasks: asyncio.TaskGroup) -> None:
         first = refused[0]
@@ -283,7 +280,10 @@ class Scheduler:
         hopeless = ""
         if HINT in refusals:
             tasks.create_task(self._loosen(refused))
-        for waiting in refused:
+        for place, waiting in enumerate(refused):
+            if place and not hopeless and self._clock.monotonic() > turn.until:
+                self._queue.put_back(refused[place:])  # to choose victims takes a while
+                break
             waiting.rejected = frozenset(refusals)
             self._queue.refuse(waiting, self._clock.monotonic())
             candidate, why = (None, hopeless) if hopeless else self._preempt(waiting, total)
