@@ -48,6 +48,8 @@ log = logging.getLogger("jota.scheduler")
 
 _GROUP = 256
 """Pods that are placed between two looks at the event loop."""
+_PREEMPTING = 32
+"""The same, while pods are such that others must go for each: to choose whom takes as long as to place dozens."""
 _TURN = 0.005
 """Seconds after which the event loop is looked at even so."""
 _BINDS_IN_FLIGHT = 512
@@ -84,6 +86,8 @@ class Scheduler:
         self._unfit: list[Pod] = []
         """Of gangs that extenders want to judge, and cannot: to be told."""
         self._wake = asyncio.Event()
+        self._at_a_time = _GROUP
+        """Pods that are taken from the queue for one decision."""
         self._binding = Places(_BINDS_IN_FLIGHT)
         self._events = {p.name: EventRecorder(client, clock, p.name) for p in settings.profiles}
         self._reporter = Reporter(client, clock, self._events)
@@ -157,12 +161,13 @@ class Scheduler:
         left = 0
         while left < _GROUP:
             await self._binding.room()
-            left, turn = _GROUP, _Turn(self._clock.monotonic() + _TURN)
-            while left and (group := self._queue.next_group(self._clock.monotonic(), left)):
+            left, turn, begin = _GROUP, _Turn(), self._clock.monotonic()
+            while left and (group := self._queue.next_group(self._clock.monotonic(), min(left, self._at_a_time))):
                 left -= len(group)
+                self._at_a_time = _GROUP
                 for alike in self._volumes.alike(group):
                     self._schedule(alike, turn, tasks)
-                if self._clock.monotonic() > turn.until:
+                if self._clock.monotonic() - begin > _TURN:
                     break
             for namespace, several in turn.bindings.items():
                 tasks.create_task(self._bind_together(namespace, several))
@@ -280,14 +285,17 @@ class Scheduler:
         hopeless = ""
         if HINT in refusals:
             tasks.create_task(self._loosen(refused))
+        until = self._clock.monotonic() + _TURN
         for place, waiting in enumerate(refused):
-            if place and not hopeless and self._clock.monotonic() > turn.until:
+            if place and not hopeless and self._clock.monotonic() > until:
                 self._queue.put_back(refused[place:])  # to choose victims takes a while
                 break
             waiting.rejected = frozenset(refusals)
             self._queue.refuse(waiting, self._clock.monotonic())
             candidate, why = (None, hopeless) if hopeless else self._preempt(waiting, total)
-            if candidate is None and waiting.pod.metadata.uid not in self._nominations:
+            if candidate is not None:
+                self._at_a_time = min(_GROUP, _PREEMPTING)
+            elif waiting.pod.metadata.uid not in self._nominations:
                 hopeless = why  # the same for its likes
             message = f"{text} preemption: {why}" if why else text
             turn.reports.append(Report(waiting.pod, message, candidate))
@@ -672,8 +680,6 @@ class Scheduler:
 class _Turn:
     """What is decided between two looks at the event loop, and written together."""
 
-    until: float
-    """Monotonic seconds."""
     bindings: dict[str, list[tuple[Waiting, str]]] = field(default_factory=dict)
     """By namespace."""
     reports: list[Report] = field(default_factory=list)
