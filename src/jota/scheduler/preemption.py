@@ -109,12 +109,11 @@ def find(
 
     `within`: only there, if given.
     """
-    total = int(nodes.live.sum())
-    helpful = _helpful(cycle, nodes, shape, within)
     table, budgets = cycle.victims, list(budgets)
     table.follow(on_node)
     wanted = cycle.wanted(shape)
-    some = helpful & table.having_lower(shape, priority, wanted)
+    verdicts = table.verdicts(shape, priority, wanted)
+    some = verdicts.lower if within is None else verdicts.lower & within
     plain = cycle.lacks_only_room(shape)
     easy = some & plain if plain is not None else np.zeros(nodes.size, np.bool_)
     if budgets:
@@ -122,17 +121,22 @@ def find(
         for slot in np.flatnonzero(easy).tolist():
             easy[slot] = not any(guarded.has(p) for p in table.row(slot) if p.priority < priority)
     chosen: Candidate | None = None
-    best = table.best(easy, shape, priority, wanted, start)
+    best = table.best(easy, verdicts, priority, wanted, start)
     if best is not None:
         row = table.row(best.slot)
         chosen = Candidate(nodes.names[best.slot], [row[place] for place in best.places])
-    hard = np.flatnonzero(some & ~easy)
-    if not len(hard):
-        return chosen, "" if chosen else no_victims(total, total - int(helpful.sum()))
+    others = some & ~easy
+    if chosen is not None and not others.any():
+        return chosen, ""  # most often; where room is all that is missing, it helps
+    helpful = _helpful(cycle, nodes, shape, within)
+    hard = np.flatnonzero(others & helpful)
     tried = _best_of(cycle, nodes, shape, priority, on_node, budgets, np.roll(hard, -int(np.searchsorted(hard, start))))
     if tried is not None and (chosen is None or tried.cost() < chosen.cost()):
         chosen = tried
-    return chosen, "" if chosen else no_victims(total, total - int(helpful.sum()))
+    if chosen is not None:
+        return chosen, ""
+    total = int(nodes.live.sum())
+    return None, no_victims(total, total - int(helpful.sum()))
 
 
 def every(

@@ -8,7 +8,7 @@ the second cannot, the third can: the second is the victim. Next: preemption.py,
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
@@ -54,7 +54,7 @@ class Best:
     """Of the victims in the row."""
 
 
-class _Verdicts:
+class Verdicts:
     """For one kind of pod at one priority: what each node would cost. Rows are made anew as `seen` falls behind."""
 
     __slots__ = ("costs", "helps", "lower", "own", "seen")
@@ -79,7 +79,7 @@ class Victims:
         self._priorities: NDArray[np.int64] = np.full((0, 4), _NEVER, np.int64)
         self._started: Column = np.full((0, 4), _UNSTARTED)
         self._amounts: dict[str, Column] = {}
-        self._known: OrderedDict[tuple[int, int], _Verdicts] = OrderedDict()
+        self._known: OrderedDict[tuple[int, int], Verdicts] = OrderedDict()
 
     def row(self, slot: int) -> list[Any]:
         """The node's pods, as they were followed last."""
@@ -98,19 +98,13 @@ class Victims:
             self._set_row(slot, sorted(pods, key=importance))
         self._seen[changed] = versions[changed]
 
-    def having_lower(self, shape: Shape, priority: int, wanted: Iterable[tuple[str, float]]) -> Mask:
-        """Where there are less important pods at all."""
-        return self._verdicts(shape, priority, wanted).lower
-
     def best(
-        self, among: Mask, shape: Shape, priority: int, wanted: Iterable[tuple[str, float]], start: int
+        self, among: Mask, verdicts: Verdicts, priority: int, wanted: list[tuple[str, float]], start: int
     ) -> Best | None:
         """The node that gives room with the least important, then the fewest victims, then the youngest.
 
         `among`: nodes where nothing but room is missing. `start`: where the round over the nodes begins, for ties.
         """
-        wanted = list(wanted)
-        verdicts = self._verdicts(shape, priority, wanted)
         left = np.flatnonzero(among & verdicts.helps)
         if not len(left):
             return None
@@ -120,23 +114,25 @@ class Victims:
         slot = int(left[((left - start) % self._nodes.size).argmin()])
         return Best(slot, self._trial_of(slot, priority, wanted)[0])
 
-    def _verdicts(self, shape: Shape, priority: int, wanted: Iterable[tuple[str, float]]) -> _Verdicts:
+    def verdicts(self, shape: Shape, priority: int, wanted: list[tuple[str, float]]) -> Verdicts:
+        """What each node would cost a pod of this shape and priority, as the rows were followed last. `wanted`: what it needs,
+        by resource."""
         key, versions = (id(shape.own), priority), self._nodes.versions
         known = self._known.get(key)
         if known is None or known.own is not shape.own or len(known.seen) != len(versions):
-            known = self._known[key] = _Verdicts(shape.own, len(versions))
+            known = self._known[key] = Verdicts(shape.own, len(versions))
             if len(self._known) > _MOST_KEPT:
                 self._known.popitem(last=False)
         changed = np.flatnonzero(known.seen != versions)
         if len(changed) > _FEW:
-            self._judge(known, changed, priority, list(wanted))
+            self._judge(known, changed, priority, wanted)
         else:
             for slot in changed.tolist():
-                self._judge_one(known, slot, priority, list(wanted))
+                self._judge_one(known, slot, priority, wanted)
         known.seen[changed] = versions[changed]
         return known
 
-    def _judge_one(self, verdicts: _Verdicts, slot: int, priority: int, wanted: list[tuple[str, float]]) -> None:
+    def _judge_one(self, verdicts: Verdicts, slot: int, priority: int, wanted: list[tuple[str, float]]) -> None:
         """As `_judge`, for one row."""
         places, verdicts.lower[slot], enough = self._trial_of(slot, priority, wanted)
         verdicts.helps[slot] = enough and bool(places)
@@ -164,7 +160,7 @@ class Victims:
                 victims.append(place)
         return victims, bool(lower), enough
 
-    def _judge(self, verdicts: _Verdicts, slots: Slots, priority: int, wanted: list[tuple[str, float]]) -> None:
+    def _judge(self, verdicts: Verdicts, slots: Slots, priority: int, wanted: list[tuple[str, float]]) -> None:
         victims, lower, enough = self._trial(slots, priority, wanted)
         priorities = self._priorities[slots]
         highest = np.where(victims, priorities, np.iinfo(np.int64).min).max(axis=1)
