@@ -215,6 +215,21 @@ async def test_each_patch_fails_alone_and_tells_why_when_it_is_sent_by_itself(ap
 
 
 @story
+async def test_patches_of_more_than_one_field_and_of_metadata_are_sent_by_themselves(api: ApiServer) -> None:
+    names = await some_pods(api, 2)
+    label: Object = {"metadata": {"labels": {"a": "b"}}}
+    both: Object = {**label, "spec": {"activeDeadlineSeconds": 5}}
+    for body in (label, both):
+        answers = await api.client.patch_each(PODS, [(name, body) for name in names], "default", "strategic")
+        assert list(answers) == [False] * 2
+    assert "labels" not in (await api.client.get(PODS, names[0], "default"))["metadata"]
+    deadlines = [(name, {"spec": {"activeDeadlineSeconds": 5}}) for name in names]
+    assert list(await api.client.patch_each(PODS, deadlines, "default")) == [False] * 2, (
+        "a pod's spec is no field apart"
+    )
+
+
+@story
 async def test_deletions_are_made_in_one_go_each_by_its_own_pods_rules(api: ApiServer) -> None:
     _, held, *bound = names = await some_pods(api, 5)
     for name in bound:

@@ -81,7 +81,7 @@ def _patched(engine: Engine, call: Call, media: str, one: tuple[str, msgspec.Raw
     alone = replace(call, request=replace(call.request, body=bytes(body)), target=replace(target, name=name))
     try:
         part = change_for(alone, media).part()
-        if part is None or not apart.applies(engine, alone, part):
+        if not isinstance(part, apart.Part) or not apart.applies(engine, alone, part):
             return None
         # no plugin that leaves such a write apart has reserved anything that would have to be given back
         planned = apart.plan(engine, alone, name, target.namespace, part, entry)
