@@ -332,13 +332,21 @@ class ReplicaSetController(Controller):
         return "FailedCreate", str(error), error
 
     async def _delete(self, key: str, owner: Object, pods: list[Pod]) -> tuple[str, str, Exception] | None:
-        results = await asyncio.gather(*(self._delete_one(key, owner, p) for p in pods), return_exceptions=True)
-        for error in results:
-            if isinstance(error, Exception):
-                self.events.event(owner, "Warning", "FailedDelete", f"Error deleting: {error}")
-                return "FailedDelete", str(error), error
-            if error is not None:
-                raise error
+        """In one go as far as the server can, the others one by one."""
+        try:
+            wanted = [(p.metadata.name, p.metadata.uid) for p in pods]
+            done = await self.client.delete_each(PODS, wanted, owner["metadata"]["namespace"])
+        except (ApiError, ConnectionError, TimeoutError) as error:
+            return self._delete_failed(owner, error)
+        for pod, is_done in zip(pods, done, strict=True):
+            if is_done:
+                self._is_deleted(key, owner, pod)
+        each = [self._delete_one(key, owner, p) for p, is_done in zip(pods, done, strict=True) if not is_done]
+        for failure in await asyncio.gather(*each, return_exceptions=True):
+            if isinstance(failure, Exception):
+                return self._delete_failed(owner, failure)
+            if failure is not None:
+                raise failure
         return None
 
     async def _delete_one(self, key: str, owner: Object, pod: Pod) -> None:
@@ -348,8 +356,15 @@ class ReplicaSetController(Controller):
         except ApiError as e:
             if e.code != 404:
                 raise  # 409, too: others wrote it all the time (of a namesake with another uid, the cache will tell)
+        self._is_deleted(key, owner, pod)
+
+    def _is_deleted(self, key: str, owner: Object, pod: Pod) -> None:
         self._deleted.setdefault(key, {})[pod.key] = pod.metadata.uid
         self.events.event(owner, "Normal", "SuccessfulDelete", f"Deleted pod: {pod.metadata.name}")
+
+    def _delete_failed(self, owner: Object, error: Exception) -> tuple[str, str, Exception]:
+        self.events.event(owner, "Warning", "FailedDelete", f"Error deleting: {error}")
+        return "FailedDelete", str(error), error
 
 
 class ReplicationControllerController(ReplicaSetController):
