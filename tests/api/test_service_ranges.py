@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jota.api.admission.service_ranges import Ranges, candidates, offset
@@ -319,6 +319,7 @@ async def test_two_at_once_never_get_the_same_address(api: ApiServer) -> None:
 @given(
     st.lists(st.tuples(st.sampled_from(["new", "go", "out", "in", "range", "unrange"]), st.integers(0, 5)), max_size=30)
 )
+@example([("new", 0)] * 10 + [("go", 0), ("new", 0)])  # made again while its deletion is on its way
 def test_ipaddresses_are_what_services_have(steps: list[tuple[str, int]]) -> None:
     """Property: after whatever was done, at once or one after the other, each address of a Service has its IPAddress, and
     there are no others."""

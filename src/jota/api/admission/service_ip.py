@@ -128,7 +128,9 @@ class ServiceAddresses(Plugin):
         for address in {*had, *has}:
             current = registry.look(IP_ADDRESSES, "", address)
             ours = current is not None and service_of(current) == f"{namespace}/{name}"
-            if address in has and not (ours and current is not None and labelled(current)):
+            # of a new Service's own there can be none but that of a namesake, whose removal is not visible yet
+            kept = attrs.old is not None and ours and current is not None and labelled(current)
+            if address in has and not kept:
                 out[storage_key(IP_ADDRESSES, "", address)] = _stored(attrs, of_service(address, namespace, name))
             elif address not in has and ours:
                 out[storage_key(IP_ADDRESSES, "", address)] = None
