@@ -348,6 +348,8 @@ class _Bound:
         self.placed: Counter[str] = Counter()
         """By namespace."""
         self._seen: set[str] = set()
+        self._held: dict[str, Pod] = {}
+        """As an informer does: of what is held a change is enough (meta/change.py)."""
         self._awaited: dict[str, int] = {}
         self._done = asyncio.Event()
 
@@ -358,11 +360,13 @@ class _Bound:
         reader = Reader(Pod)
         async for batch in self._client.watch_batches(PODS, resource_version=version, bookmarks=False):
             for event in batch:
-                if event.type == "MODIFIED":  # nobody is made with a node
-                    key, pod, uid, _ = reader.read(event)
-                    if pod.spec.nodeName and uid not in self._seen:
-                        self._seen.add(uid)
-                        self._count(split_key(key)[0])
+                if event.type not in ("ADDED", "MODIFIED"):
+                    continue
+                key, pod, uid, _ = reader.read(event, self._held.get(event.key))
+                self._held[key] = pod
+                if pod.spec.nodeName and uid not in self._seen:
+                    self._seen.add(uid)
+                    self._count(split_key(key)[0])
         raise RuntimeError("the watch that counts bindings has ended")
 
     def _count(self, namespace: str) -> None:

@@ -130,18 +130,18 @@ def test_many_at_once_conflict_one_by_one_and_fail_together() -> None:
         slow = asyncio.ensure_future(store.put("/core/pods/a/y", b"1"))
         await asyncio.sleep(0)  # it is on its way
         writes = [("x", first.revision), ("x", first.revision), ("y", 0), ("z", 0), ("z", 7), ("w", 9)]
-        found = await store.put_many([(f"/core/pods/a/{name}", b"2", expect) for name, expect in writes])
+        found = await store.put_many([(f"/core/pods/a/{name}", b"2", expect, name) for name, expect in writes])
         assert [entry is not None for entry in found] == [True, False, False, True, False, False]
-        assert (found[0] is not None and found[0].previous) == first
+        assert (found[0] is not None and (found[0].previous, found[0].memo)) == (first, "x")
         assert (await slow).value == b"1"
         store.mood = [OSError(5)]
         with pytest.raises(Unavailable):
-            await store.put_many([(f"/core/pods/a/{n}", b"3", 0) for n in range(3)])
+            await store.put_many([(f"/core/pods/a/{n}", b"3", 0, None) for n in range(3)])
         assert store.get("/core/pods/a/0") is None
-        assert await store.put_many([("/core/pods/a/0", b"3", 0)]) == [store.get("/core/pods/a/0")]
+        assert await store.put_many([("/core/pods/a/0", b"3", 0, None)]) == [store.get("/core/pods/a/0")]
         await store.close()
         with pytest.raises(Unavailable):
-            await store.put_many([("/core/pods/a/1", b"3", 0)])
+            await store.put_many([("/core/pods/a/1", b"3", 0, None)])
 
     asyncio.run(story())
 
@@ -152,11 +152,11 @@ def test_among_many_writes_some_may_be_deletions() -> None:
         first, second = [await store.put(f"/core/pods/a/{name}", b"1") for name in "xy"]
         found = await store.put_many(
             [
-                (first.key, None, first.revision),
-                (first.key, None, first.revision),
-                (second.key, None, first.revision),
-                ("/core/pods/a/z", None, 0),
-                ("/core/pods/a/new", b"2", 0),
+                (first.key, None, first.revision, None),
+                (first.key, None, first.revision, None),
+                (second.key, None, first.revision, None),
+                ("/core/pods/a/z", None, 0, None),
+                ("/core/pods/a/new", b"2", 0, None),
             ]
         )
         assert [entry is not None for entry in found] == [True, False, False, False, True]
@@ -172,7 +172,7 @@ def test_others_are_served_while_much_is_forgotten() -> None:
     async def story() -> None:
         store = MemoryStore()
         for n in range(100):
-            await store.put_many([(f"/core/pods/a/{n}-{m}", b"x", 0) for m in range(200)])
+            await store.put_many([(f"/core/pods/a/{n}-{m}", b"x", 0, None) for m in range(200)])
         compaction = asyncio.ensure_future(store.compact(store.revision))
         turns = 0
         while not compaction.done():

@@ -24,6 +24,7 @@ from jota.api.shapes import BY_BYTES
 from jota.kinds.kind import Object
 from jota.meta import fieldset, owners
 from jota.meta.apply import root_of
+from jota.meta.change import Change
 from jota.meta.errors import ApiError
 from jota.meta.owners import Writer
 from jota.store.protocol import Conflict, Entry
@@ -150,9 +151,9 @@ async def write(engine: Engine, call: Call, name: str, namespace: str, part: Par
         return None
     if planned is None:
         return None
-    value, attrs = planned
+    value, attrs, memo = planned
     try:
-        return await engine.store.put(entry.key, value, expect=entry.revision)
+        return await engine.store.put(entry.key, value, expect=entry.revision, memo=memo)
     except BaseException as problem:
         for release in engine.voices(call.served, call.target.subresource).release:
             release(attrs)
@@ -163,8 +164,9 @@ async def write(engine: Engine, call: Call, name: str, namespace: str, part: Par
 
 def plan(
     engine: Engine, call: Call, name: str, namespace: str, part: Part, entry: Entry
-) -> tuple[bytes, AdmissionAttributes] | None:
-    """(what will be stored, what plugins saw); None for the long way. Raises ApiError, DecodeError: the long way, too."""
+) -> tuple[bytes, AdmissionAttributes, at_rest.Memo | None] | None:
+    """(what will be stored, what plugins saw, what is known of it); None for the long way. Raises ApiError, DecodeError: the
+    long way, too."""
     served, kind, field = call.served, call.served.kind, part.field
     value = entry.value or b""
     line = value.index(at_rest.NEWLINE)
@@ -204,8 +206,10 @@ def plan(
         # a label may have this name, too, but no list for its value
         start = head.index(_OWNERS) + len(_OWNERS) - 1
         head = head[:start] + now + head[start + len(was) :]
-    segments[field] = msgspec.Raw(orjson.dumps(new[field]))
-    return at_rest.with_segments(head, segments), attrs
+    segments[field] = msgspec.Raw(written := orjson.dumps(new[field]))
+    change = Change(str(entry.revision), status=written) if field == "status" else None
+    memo = at_rest.after(entry, change, f"{field}.")
+    return at_rest.with_segments(head, segments), attrs, memo
 
 
 def _judge(engine: Engine, call: Call, new: Object, old: Object, attrs: AdmissionAttributes) -> bool:

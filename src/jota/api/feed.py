@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from jota.aio.clock import Clock
+from jota.api import object as at_rest
 from jota.api.slow import SlowWatchers
 from jota.store.protocol import Compacted, Entry, Store
 
@@ -259,6 +260,8 @@ class Feed:
                 self._deliver(channel, entries)
             else:
                 channel.held += entries
+        for entry in batch:
+            at_rest.told(entry)
         self._forget_frames()
 
     def _deliver(self, channel: Channel, entries: list[Entry]) -> None:

@@ -19,6 +19,7 @@ import msgspec
 import orjson
 
 from jota.kinds.kind import Kind, Object
+from jota.meta.change import Change
 from jota.meta.errors import bad_request
 from jota.meta.resource import Resource
 from jota.store.protocol import Entry
@@ -39,6 +40,8 @@ class Memo(msgspec.Struct, gc=False):
     labels: dict[str, str] | None = None
     fields: dict[str, str] | None = None
     """Those that were asked for."""
+    change: Change | None = None
+    """Until all have been told who are told at once."""
 
 
 class _Labelled(msgspec.Struct):
@@ -140,6 +143,26 @@ def memo(entry: Entry) -> Memo:
     if found is None:
         found = entry.memo = Memo()
     return found
+
+
+def after(entry: Entry, change: Change | None, written: str) -> Memo | None:
+    """The memo of what a write makes of an entry whose labels it leaves alone. `written`: how those of its selectable fields
+    begin that may be others now."""
+    known: Memo | None = entry.memo
+    if known is None:
+        return Memo(change=change) if change is not None else None
+    fields = known.fields and {name: value for name, value in known.fields.items() if not name.startswith(written)}
+    return Memo(labels=known.labels, fields=fields, change=change)
+
+
+def told(entry: Entry) -> None:
+    """Forget what serves nobody any more: how the entry came about."""
+    known: Memo | None = entry.memo
+    if known is not None and known.change is not None:
+        if known.labels is None and not known.fields and known.object is None:
+            entry.memo = None
+        else:
+            known.change = None
 
 
 def labels(entry: Entry) -> dict[str, str]:

@@ -197,10 +197,11 @@ class Engine:
         served, namespace, given = call.served, call.target.namespace, wish.name
         for _ in range(1 if given else GENERATE_TRIES):
             name = given or self._free_name(served, twin.base, namespace)
-            value = twin.value(name, self.new_uid(), rfc3339(self.clock.now()), wish.names)
+            own = name, self.new_uid(), rfc3339(self.clock.now()), wish.names
+            key, value = served.key(namespace, name), twin.value(*own)
             # somebody is about to take a name that was drawn: another is as good (upstream tries anew, too)
             with suppress(Conflict):
-                return Outcome({}, await self.store.put(served.key(namespace, name), value, expect=0), created=True)
+                return Outcome({}, await self.store.put(key, value, expect=0, memo=twin.memo(*own)), created=True)
         raise already_exists(served.resource.plural, name, served.resource.group, int(not given))
 
     async def create_twins(self, call: Call, twin: Twin, wish: Wish, times: int) -> list[Entry]:
@@ -208,8 +209,8 @@ class Engine:
         served, namespace, now = call.served, call.target.namespace, rfc3339(self.clock.now())
         writes = []
         for _ in range(times):
-            name = self._free_name(served, twin.base, namespace)
-            writes.append((served.key(namespace, name), twin.value(name, self.new_uid(), now, wish.names), 0))
+            own = self._free_name(served, twin.base, namespace), self.new_uid(), now, wish.names
+            writes.append((served.key(namespace, own[0]), twin.value(*own), 0, twin.memo(*own)))
         return [entry for entry in await self.store.put_many(writes) if entry is not None]
 
     def _free_name(self, served: Served, base: str, namespace: str) -> str:

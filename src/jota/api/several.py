@@ -22,14 +22,13 @@ from jota.api.resource import Engine
 from jota.api.verbs import delete as deletion
 from jota.api.verbs.patch import APPLY, change_for, media_of
 from jota.meta.errors import ApiError
-from jota.store.protocol import Entry
+from jota.store.protocol import Entry, Write
 from jota.wire.message import Request, Response
 
 ANY = "*"
 """Stands for the names in the path; no object is called so."""
 _TURN = 0.005
 """Seconds of the one loop after which what is worked out is written, and others are served."""
-_Write = tuple[str, bytes | None, int]
 _decode_sent = msgspec.json.Decoder(list[tuple[str, msgspec.Raw]]).decode
 
 
@@ -53,9 +52,9 @@ async def serve(engine: Engine, call: Call, *, allowed: bool) -> Response:
     return respond.json(call, done + [None] * (len(sent) - len(done)))
 
 
-async def _some(engine: Engine, plans: Iterator[_Write | None]) -> list[bool | None]:
+async def _some(engine: Engine, plans: Iterator[Write | None]) -> list[bool | None]:
     """The next of them, as many as a turn has time for."""
-    until, writes = engine.clock.monotonic() + _TURN, list[_Write | None]()
+    until, writes = engine.clock.monotonic() + _TURN, list[Write | None]()
     for write in plans:
         writes.append(write)
         if engine.clock.monotonic() > until:
@@ -64,7 +63,7 @@ async def _some(engine: Engine, plans: Iterator[_Write | None]) -> list[bool | N
     return [True if write is not None and next(written) is not None else None for write in writes]
 
 
-def _plan_for(engine: Engine, call: Call) -> Callable[[tuple[str, msgspec.Raw]], _Write | None]:
+def _plan_for(engine: Engine, call: Call) -> Callable[[tuple[str, msgspec.Raw]], Write | None]:
     """What works out the write of one of them, and changes nothing."""
     target, served = call.target, call.served
     if target.verb == "patch" and (media := media_of(call)) != APPLY:
@@ -73,7 +72,7 @@ def _plan_for(engine: Engine, call: Call) -> Callable[[tuple[str, msgspec.Raw]],
     return partial(_deleted, engine, call) if target.verb == "delete" and plain else lambda _: None
 
 
-def _patched(engine: Engine, call: Call, media: str, one: tuple[str, msgspec.Raw]) -> _Write | None:
+def _patched(engine: Engine, call: Call, media: str, one: tuple[str, msgspec.Raw]) -> Write | None:
     name, body = one
     target, entry = call.target, _stored(engine, call, name)
     if entry is None:
@@ -87,10 +86,10 @@ def _patched(engine: Engine, call: Call, media: str, one: tuple[str, msgspec.Raw
         planned = apart.plan(engine, alone, name, target.namespace, part, entry)
     except (ApiError, msgspec.MsgspecError, orjson.JSONDecodeError):
         return None
-    return None if planned is None else (entry.key, planned[0], entry.revision)
+    return None if planned is None else (entry.key, planned[0], entry.revision, planned[2])
 
 
-def _deleted(engine: Engine, call: Call, one: tuple[str, msgspec.Raw]) -> _Write | None:
+def _deleted(engine: Engine, call: Call, one: tuple[str, msgspec.Raw]) -> Write | None:
     name, body = one
     entry = _stored(engine, call, name)
     if entry is None:
@@ -104,11 +103,11 @@ def _deleted(engine: Engine, call: Call, one: tuple[str, msgspec.Raw]) -> _Write
         return None
     changed = deletion.plan(call.served, obj, options, engine.clock.now())
     if deletion.may_go(call.served, obj, changed):
-        return entry.key, None, entry.revision
+        return entry.key, None, entry.revision, None
     if not changed:
         return None
     value = call.served.encode(obj) if whole else at_rest.with_metadata(obj["metadata"], entry.value or b"")
-    return entry.key, value, entry.revision
+    return entry.key, value, entry.revision, None
 
 
 def _stored(engine: Engine, call: Call, name: str) -> Entry | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import orjson
@@ -26,6 +26,7 @@ from jota.api.shapes import LARGEST, MOST
 from jota.kinds.core.quota import QUOTAS
 from jota.kinds.kind import Kind, Object
 from jota.meta import names
+from jota.meta.change import Change
 from jota.meta.resource import Resource
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Wish(NamedTuple):
 class Twin:
     """The bytes at rest around what is an object's own: names, uid and time."""
 
-    __slots__ = ("_middle", "_own", "_owners", "_tail", "base", "refers", "stamp")
+    __slots__ = ("_fields", "_middle", "_own", "_owners", "_tail", "_views", "base", "refers", "stamp")
 
     def __init__(
         self,
@@ -81,6 +82,15 @@ class Twin:
         it, all other fields without their `own` names. `refers`: what they need and whoever sends them is told to be missing."""
         self._middle, self._owners, self._tail = parts
         self.base, self._own, self.stamp, self.refers = base, own, stamp, refers
+        self._fields: dict[str, str] = {}
+        self._views: dict[Any, Any] = {}
+
+    def memo(self, name: str, uid: str, now: str, names: Names) -> at_rest.Memo | None:
+        """What is known of a `value`, when it has no further names of its own: it is what all are."""
+        if names:
+            return None
+        own = {"name": name, "uid": uid, "creationTimestamp": now}
+        return at_rest.Memo(fields=self._fields, change=Change(twins=self._views, metadata=own))
 
     def value(self, name: str, uid: str, now: str, names: Names) -> bytes:
         stamp = now.encode()

@@ -302,7 +302,7 @@ class Informer(Cache[T]):
                     reached = _bookmark.decode(event.body).metadata.resourceVersion
                     continue
                 try:
-                    key, obj, uid, version = self._reader.read(event)
+                    key, obj, uid, version = self._reader.read(event, self._objects.get(event.key))
                 except Unreadable as it:
                     version = it.version
                     if event.type == "DELETED":

@@ -68,6 +68,7 @@ class _RawPod(_RawRest, gc=False, kw_only=True):
 decode_pod = msgspec.json.Decoder(_RawPod).decode
 decode_metadata = msgspec.json.Decoder(_RawMeta).decode
 decode_rest = msgspec.json.Decoder(_RawRest).decode
+_decode_status = msgspec.json.Decoder(_RawStatus).decode
 _decode_resizing = msgspec.json.Decoder(_Resizing).decode
 _labels = Shared[dict[str, str] | None](dict[str, str] | None)
 _owners = Shared[list[OwnerReference] | None](list[OwnerReference] | None)
@@ -75,6 +76,8 @@ _conditions = Shared[list[Condition] | None](list[Condition] | None)
 _spec_of = SharedSpecs[PodSpec](PodSpec).of_pod
 _waiting: dict[tuple[str, str, int], PodStatus] = {}
 """Phase, start time and identity of the conditions (which the status keeps) -> the status of pods with nothing else."""
+_placed: dict[bytes, PodStatus] = {}
+"""The same by its bytes: those of pods that were bound by one request are one object."""
 
 
 def metadata_of(raw: _RawMeta, version: str) -> ObjectMeta:
@@ -127,7 +130,21 @@ def status_of(raw: _RawStatus) -> PodStatus:
     )
 
 
-def resizing(status: PodStatus, raw: _RawStatus, meta: _RawMeta, data: bytes) -> PodStatus:
+def status_from(data: bytes, meta: ObjectMeta) -> PodStatus:
+    """The status of a pod with this metadata. Raises msgspec.DecodeError, ValidationError."""
+    found = _placed.get(data)
+    if found is not None:
+        return found
+    raw = _decode_status(data)
+    found = resizing(status_of(raw), raw, meta, b'{"status":%b}' % data)
+    if raw.containerStatuses is None and raw.podIP is None:
+        if len(_placed) >= MOST:
+            _placed.clear()
+        _placed[data] = found
+    return found
+
+
+def resizing(status: PodStatus, raw: _RawStatus, meta: _RawMeta | ObjectMeta, data: bytes) -> PodStatus:
     """The status with what the pod's containers have, read anew from `data`, where that may not be what the spec asks for: the
     node has not seen the spec, or says that it has not come so far. Rare, so that others pay for no more than this look."""
     # a deletion is a generation of its own, and asks for nothing else

@@ -6,12 +6,25 @@ and scheduler/pod.py, which say what they make of it.
 
 from __future__ import annotations
 
+from sys import intern
+
 import msgspec
+from msgspec.structs import replace
 
 from jota.aio.clock import parse_rfc3339
 from jota.client.podparts import Condition, ObjectMeta, PodSpec, PodStatus
-from jota.client.podreading import decode_metadata, decode_pod, decode_rest, metadata_of, resizing, spec_of, status_of
+from jota.client.podreading import (
+    decode_metadata,
+    decode_pod,
+    decode_rest,
+    metadata_of,
+    resizing,
+    spec_of,
+    status_from,
+    status_of,
+)
 from jota.client.reader import key_of
+from jota.meta.change import Change
 
 ENDED = ("Succeeded", "Failed")
 """Phases of pods that run no more."""
@@ -43,6 +56,17 @@ class Pod(msgspec.Struct, gc=False):
         raw, meta = decode_rest(rest), decode_metadata(metadata)
         status = resizing(status_of(raw.status), raw.status, meta, rest)
         return cls(metadata_of(meta, version), spec_of(raw.spec), status)
+
+    @classmethod
+    def changed(cls, pod: Pod, change: Change, version: str) -> Pod:
+        """What became of a pod, or another pod of its kind. Raises msgspec.DecodeError, ValidationError."""
+        meta = replace(pod.metadata, resourceVersion=version, **change.metadata)
+        spec, status = pod.spec, pod.status
+        if change.node:
+            spec = replace(spec, nodeName=intern(change.node))
+        if change.status:
+            status = status_from(change.status, meta)
+        return cls(meta, spec, status)
 
     @staticmethod
     def changes(old: Pod, new: Pod) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from jota.meta.change import Change
 from jota.meta.watchevent import WatchEvent
 
 T = TypeVar("T")
@@ -75,7 +76,8 @@ def _is_struct(type: Any) -> bool:
 
 class Reader(Generic[T]):
     """`type`: a msgspec Struct, or None for plain dicts; one with a class method `from_json(bytes)` decodes itself, and one with
-    `from_parts(metadata, rest, resourceVersion)` does so from parts (meta/watchevent.py) when there are any."""
+    `from_parts(metadata, rest, resourceVersion)` does so from parts (meta/watchevent.py) when there are any. One with
+    `changed(object, change, resourceVersion)` makes the object that came of another (meta/change.py), which it leaves alone."""
 
     def __init__(self, type: type[T] | None) -> None:
         self.type = type
@@ -85,19 +87,15 @@ class Reader(Generic[T]):
         names = vars(own)
         self._decode: Callable[[bytes], Any] = own.from_json if "from_json" in names else self._plain
         self._from_parts: Callable[[bytes, bytes, str], Any] | None = own.from_parts if "from_parts" in names else None
+        self._changed: Callable[[Any, Change, str], Any] | None = own.changed if "changed" in names else None
         self._identified = tells_identity(type)
 
-    def read(self, event: WatchEvent) -> Read[T]:
-        """Raises Unreadable; msgspec.DecodeError for what is no object at all."""
+    def read(self, event: WatchEvent, held: T | None = None) -> Read[T]:
+        """`held`: the object as it is known. Raises Unreadable; msgspec.DecodeError for what is no object at all."""
         obj = event.views.get(self.type)
         try:
             if obj is None:
-                parts = event.parts() if self._from_parts is not None else None
-                if parts is not None and self._from_parts is not None:
-                    obj = self._from_parts(*parts, str(event.revision))
-                else:
-                    obj = self._decode(event.body)
-                event.views[self.type] = obj
+                obj = event.views[self.type] = self._made(event, held)
             if self._identified:
                 meta = obj.metadata
                 return event.key or key_of(meta.namespace, meta.name), obj, meta.uid, meta.resourceVersion
@@ -111,6 +109,27 @@ class Reader(Generic[T]):
             raise msgspec.DecodeError("not an object: it has no metadata with a name") from None
         head = _head(event.body).metadata
         return event.key or key_of(head.namespace, head.name), obj, head.uid, head.resourceVersion
+
+    def _made(self, event: WatchEvent, held: Any) -> Any:
+        change = event.change
+        if change is None or self._changed is None:
+            return self._decoded(event)
+        twins = change.twins
+        if twins is not None:
+            held = twins.get(self.type)
+        elif held is not None and held.metadata.resourceVersion != change.since:
+            held = None
+        if held is not None:
+            return self._changed(held, change, str(event.revision))
+        made = self._decoded(event)
+        if twins is not None:
+            twins[self.type] = made
+        return made
+
+    def _decoded(self, event: WatchEvent) -> Any:
+        if self._from_parts is not None and (parts := event.parts()) is not None:
+            return self._from_parts(*parts, str(event.revision))
+        return self._decode(event.body)
 
     def _unreadable(self, event: WatchEvent, error: Exception) -> Unreadable:
         """Raises msgspec.DecodeError when nothing tells which object it is."""

@@ -9,29 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import msgspec
+
+from jota.meta.change import Change
+
 Render = Callable[[bytes, int, bytes], bytes]
 """(what is stored, its resourceVersion, the opening of the object) -> the whole object as JSON."""
 Parts = Callable[[bytes], tuple[bytes, bytes]]
 """What is stored -> metadata without its resourceVersion, and an object of the other fields but kind and apiVersion; as JSON."""
 
 
-class WatchEvent:
+class WatchEvent(msgspec.Struct, eq=False):
     """`type`: ADDED | MODIFIED | DELETED | BOOKMARK | ERROR."""
 
-    __slots__ = ("_body", "_opening", "_parts", "_render", "key", "revision", "type", "views")
-
-    def __init__(self, type_: str, body: bytes) -> None:
-        self.type = type_
-        self._body = body
-        self._render: Render | None = None
-        self._parts: Parts | None = None
-        self._opening = b""
-        self.key = ""
-        """ "namespace/name" or "name"; "" when only the body tells."""
-        self.revision = 0
-        """The resourceVersion; 0 when only the body tells."""
-        self.views: dict[Any, Any] = {}
-        """Type of a reader -> the object as that type, decoded once. What is here is shared: never change it."""
+    type: str
+    _body: bytes
+    key: str = ""
+    """ "namespace/name" or "name"; "" when only the body tells."""
+    revision: int = 0
+    """The resourceVersion; 0 when only the body tells."""
+    _opening: bytes = b""
+    _render: Render | None = None
+    _parts: Parts | None = None
+    change: Change | None = None
+    """What happened to the object, when that is known (change.py)."""
+    views: dict[Any, Any] = {}
+    """Type of a reader -> the object as that type, decoded once. What is here is shared: never change it."""
 
     @classmethod
     def stored(
@@ -43,12 +46,10 @@ class WatchEvent:
         opening: bytes,
         render: Render,
         parts: Parts | None = None,
+        change: Change | None = None,
     ) -> WatchEvent:
         """One whose body is made from stored bytes when it is asked for. `parts`: when these are bytes of the body."""
-        event = cls(type_, value)
-        event.key, event.revision = key, revision
-        event._opening, event._render, event._parts = opening, render, parts
-        return event
+        return cls(type_, value, key, revision, opening, render, parts, change)
 
     def parts(self) -> tuple[bytes, bytes] | None:
         """The parts of the body (`Parts`) for who reads it in pieces: what is not joined need not be cut again. None when there

@@ -13,9 +13,10 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from jota.store.index import Index, IndexWatch
-from jota.store.protocol import ALONE, Beside, Conflict, Entry, Unavailable
+from jota.store.protocol import ALONE, Beside, Conflict, Entry, Unavailable, Write
 
 log = logging.getLogger("jota.store")
 
@@ -139,24 +140,28 @@ class LogStore:
 
     # -- writes
 
-    async def put(self, key: str, value: bytes, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:
-        return await self._write(key, value, expect, beside)
+    async def put(
+        self, key: str, value: bytes, *, expect: int | None = None, beside: Beside = ALONE, memo: Any = None
+    ) -> Entry:
+        return await self._write(key, value, expect, beside, memo)
 
-    async def put_many(self, writes: Sequence[tuple[str, bytes | None, int]]) -> list[Entry | None]:
+    async def put_many(self, writes: Sequence[Write]) -> list[Entry | None]:
         if self._closed:
             raise Unavailable("the store is closed")
         begun: list[asyncio.Future[Entry] | None] = []
-        for key, value, expect in writes:
+        for key, value, expect, memo in writes:
             current = self._index.get(key)
             free = key not in self._in_flight and expect == (current.revision if current else 0)
             free = free and (value is not None or current is not None)
-            begun.append(self._begin(key, value, current) if free else None)
+            begun.append(self._begin(key, value, current, memo=memo) if free else None)
         return [None if done is None else await done for done in begun]
 
     async def delete(self, key: str, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:
         return await self._write(key, None, expect, beside)
 
-    async def _write(self, key: str, value: bytes | None, expect: int | None, beside: Beside) -> Entry:
+    async def _write(
+        self, key: str, value: bytes | None, expect: int | None, beside: Beside, memo: Any = None
+    ) -> Entry:
         while (other := self._in_flight.get(key)) is not None or (beside and (other := self._any(beside)) is not None):
             await other.settled()
         if self._closed:
@@ -166,13 +171,13 @@ class LogStore:
             raise Conflict(key, None)
         if expect is not None and expect != (current.revision if current else 0):
             raise Conflict(key, current)
-        return await self._begin(key, value, current, beside)
+        return await self._begin(key, value, current, beside, memo)
 
     def _begin(
-        self, key: str, value: bytes | None, current: Entry | None, beside: Beside = ALONE
+        self, key: str, value: bytes | None, current: Entry | None, beside: Beside = ALONE, memo: Any = None
     ) -> asyncio.Future[Entry]:
         """Queue a write that nothing speaks against; done when it is durable."""
-        entry = Entry(key, value, 0, current.created if current else 0, current)
+        entry = Entry(key, value, 0, current.created if current else 0, current, memo)
         done: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
         self._in_flight[key] = write = _Write(entry, done)
         if beside:

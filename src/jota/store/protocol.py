@@ -22,7 +22,7 @@ import msgspec
 
 
 class Entry(msgspec.Struct, eq=False):
-    """One key at one revision. Immutable but for `memo`, where the reader above keeps what it made of the value.
+    """One key at one revision. Immutable but for `memo`, where those above keep what they know or made of the value.
 
     A Struct, since there is one for each object: Python's cyclic collector looks at those alone that hold what it must look at."""
 
@@ -40,6 +40,10 @@ class Entry(msgspec.Struct, eq=False):
 Beside = Mapping[str, bytes | None]
 """Other keys that are written (None: removed, if there) in the same commit, whatever they hold by then."""
 ALONE: Beside = MappingProxyType({})
+
+
+Write = tuple[str, bytes | None, int, Any]
+"""(key, value, expect, memo), as `Store.put` has them."""
 
 
 class Cipher(Protocol):
@@ -137,17 +141,20 @@ class Store(Protocol):
         Two equal answers mean that nothing there has changed in between."""
         ...
 
-    async def put(self, key: str, value: bytes, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:
-        """Write and wait until durable. `expect`: the key's last revision, 0 for "must not exist", None for any.
+    async def put(
+        self, key: str, value: bytes, *, expect: int | None = None, beside: Beside = ALONE, memo: Any = None
+    ) -> Entry:
+        """Write and wait until durable. `expect`: the key's last revision, 0 for "must not exist", None for any. `memo`: the
+        entry's.
 
         What is `beside` becomes durable and visible together with it, or neither does; no key is in there twice.
         Raises Conflict, Unavailable. Visible to readers and watchers only once durable.
         """
         ...
 
-    async def put_many(self, writes: Sequence[tuple[str, bytes | None, int]]) -> list[Entry | None]:
-        """`put` each (key, value, expect), or `delete` it where the value is None, and wait until all are durable. None: a
-        conflict, or another write of the key is on its way; nothing was done. Raises Unavailable: some may have been written."""
+    async def put_many(self, writes: Sequence[Write]) -> list[Entry | None]:
+        """`put` each, or `delete` it where the value is None, and wait until all are durable. None: a conflict, or another write
+        of the key is on its way; nothing was done. Raises Unavailable: some may have been written."""
         ...
 
     async def delete(self, key: str, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:

@@ -30,6 +30,7 @@ from jota.api.slow import NOTICED
 from jota.api.verbs import freshness
 from jota.api.verbs.list import select
 from jota.kinds.kind import Object
+from jota.meta.change import Change
 from jota.meta.errors import ApiError, expired
 from jota.meta.watchevent import Receiver, WatchEvent
 from jota.store.protocol import Compacted, Entry
@@ -311,7 +312,8 @@ class WatchStream:
                 opening = respond.metadata_head(call.accepted.version)
                 return WatchEvent.stored(type_, key, revision, value, opening, at_rest.render_metadata)
             if not served.converted and not served.custom:
-                return WatchEvent.stored(type_, key, revision, value, served.head, served.render, at_rest.parts)
+                parts, change = at_rest.parts, _change(type_, entry)
+                return WatchEvent.stored(type_, key, revision, value, served.head, served.render, parts, change)
             event = WatchEvent.stored(type_, key, revision, value, served.head, served.render)
             event.render()  # what may fail, fails here
             return event
@@ -388,3 +390,10 @@ class WatchStream:
             head = respond.metadata_head(version) if form == "Metadata" else served.head
             body = head + b'"metadata":' + orjson.dumps(metadata) + b"}"
         self._writer.write((b'{"type":"BOOKMARK","object":%b}\n' % body,))
+
+
+def _change(type_: str, entry: Entry) -> Change | None:
+    """What the event of an entry changed, when that is known."""
+    if type_ == "DELETED":
+        return None if entry.previous is None else Change(str(entry.previous.revision))
+    return None if entry.memo is None else at_rest.memo(entry).change
