@@ -71,7 +71,7 @@ def volume(random: Random, name: str, other: str) -> Object:
     spec: Object = {"accessModes": MODES, "capacity": {"storage": random.choice(["1Gi", "1024Mi"])}}
     reference = {
         "kind": "PersistentVolumeClaim",
-        "namespace": GIVEN,
+        "namespace": random.choice([GIVEN, "b", "B"]),
         "name": name,
         "uid": other,
         "resourceVersion": "7",
@@ -205,7 +205,7 @@ async def test_provisioned_volumes_are_made_as_one(api: ApiServer) -> None:
         uid = f"{n}f2a-9c1b"
         holder = {
             "kind": "PersistentVolumeClaim",
-            "namespace": GIVEN,
+            "namespace": ("a", "b")[n % 2],
             "name": f"data-{n}",
             "uid": uid,
             "resourceVersion": f"{n}7",

@@ -162,5 +162,12 @@ KIND = Kind(
     status=True,
     apart={"status": None},
     relabelled_from=Nothing,
-    own_names={"name": "label", "uid": "text", "resourceVersion": "text", "volumeHandle": "text", "volumeID": "text"},
+    own_names={
+        "name": "label",
+        "namespace": "label",
+        "uid": "text",
+        "resourceVersion": "text",
+        "volumeHandle": "text",
+        "volumeID": "text",
+    },
 )
