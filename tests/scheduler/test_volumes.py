@@ -188,6 +188,26 @@ def test_a_bound_claim_ties_the_pod_to_its_volume_and_two_pods_share_it() -> Non
     asyncio.run(story())
 
 
+def test_pods_that_are_not_decided_within_a_turn_are_decided_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is tied to a node by a volume of its own: no decision serves two."""
+    monkeypatch.setattr("jota.scheduler.scheduler._TURN", -1.0)
+
+    async def story() -> None:
+        async with cluster(*hosts("a", "b")) as api:
+            await classes(api)
+            names = {f"data-{n}": "ab"[n % 2] for n in range(6)}
+            for name, node in names.items():
+                await offer(api, volume(f"v-{name}", node))
+                await api.client.create(CLAIMS, claim(name, "disks"), "default")
+                await bound(api, name, f"v-{name}")
+            await api.advance(1)
+            await asyncio.gather(*(api.client.create(PODS, mounting(n, n), "default") for n in names))
+            await api.advance(1)
+            assert await where(api) == names
+
+    asyncio.run(story())
+
+
 def test_pods_with_bound_claims_are_bound_together(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with cluster(*hosts("a", "b")) as api:

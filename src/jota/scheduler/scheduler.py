@@ -165,8 +165,13 @@ class Scheduler:
             while left and (group := self._queue.next_group(self._clock.monotonic(), min(left, self._at_a_time))):
                 left -= len(group)
                 self._at_a_time = _GROUP
+                done = 0
                 for alike in self._volumes.alike(group):
+                    if done and self._clock.monotonic() - begin > _TURN:
+                        self._queue.put_back(group[done:])
+                        break
                     self._schedule(alike, turn, tasks)
+                    done += len(alike)
                 if self._clock.monotonic() - begin > _TURN:
                     break
             for namespace, several in turn.bindings.items():
