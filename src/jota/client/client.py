@@ -266,10 +266,12 @@ class Client:
         namespace: str = "",
         grace: int | None = None,
         propagation: str = "",
+        resource_versions: Sequence[str] = (),
     ) -> Sequence[bool]:
-        """DELETE those of these names and uids ("": any) in one go, where the server is in this process. False: nothing was
-        begun, `delete` it."""
-        bodies = [(name, _delete_options(grace, uid, "", propagation)) for name, uid in names]
+        """DELETE those of these names and uids ("": any), and versions if given, in one go where the server is in this process.
+        False: nothing was begun, `delete` it."""
+        several = zip(names, resource_versions or [""] * len(names), strict=True)
+        bodies = [(name, _delete_options(grace, uid, version, propagation)) for (name, uid), version in several]
         return await self._each("DELETE", resource, bodies, namespace, "", _JSON)
 
     async def _each(

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from jota.client.deletions import Deletions
 from jota.client.informer import Informer
 from jota.controllers.controller import Context, Controller
 from jota.controllers.discovery import Discovery, discover
@@ -86,6 +87,7 @@ class GarbageCollector(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.graph = OwnerGraph()
+        self._deletions = Deletions(self.client)
         self._caches: dict[Resource, Informer[Any]] = {}
         self._found = Discovery()
         self._absent: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -260,14 +262,13 @@ class GarbageCollector(Controller):
     async def _delete(self, node: Node, policy: str) -> None:
         meta = node.meta
         try:
-            await self.client.delete(
+            await self._deletions.delete(
                 node.resource,
                 meta.name,
                 meta.namespace,
                 uid=meta.uid,
                 resource_version=meta.resourceVersion,
                 propagation=policy,
-                answer=False,
             )
         except ApiError as e:
             if e.code != 404:
