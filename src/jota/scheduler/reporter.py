@@ -78,14 +78,15 @@ class Reporter:
         for report, patch in begun:
             meta = report.pod.metadata
             report.told = patch is None or (meta.namespace, meta.name) in told
-        going = {v.uid: (v, report) for report in reversed(reports) if report.told for v in report.left}
-        marks = [(v.namespace, v.name, self._mark(report, v)) for v, report in going.values()]
+        marks = [(v.namespace, v.name, self._mark(report, v)) for v, report in _victims(r for r in reports if r.told)]
         marked = await self._patch_each(marks)
+        ready = []
         for report in reports:
-            report.marked.update(v.uid for v in report.left if (v.namespace, v.name) in marked)
-        going = {u: (v, r) for u, (v, r) in going.items() if all(other.uid in r.marked for other in r.left)}
+            report.marked = {v.uid for v in report.left if (v.namespace, v.name) in marked}
+            if report.told and len(report.marked) == len(report.left):
+                ready.append(report)
         gone = set[str]()
-        for namespace, victims in _by(lambda going: going[0].namespace, going.values()):
+        for namespace, victims in _by(lambda going: going[0].namespace, _victims(ready)):
             wanted = [(v.name, v.uid) for v, _ in victims]
             answers = await self._client.delete_each(PODS, wanted, namespace)
             for (victim, report), done in zip(victims, answers, strict=True):
@@ -157,6 +158,11 @@ class Reporter:
             answers = await self._client.patch_each(PODS, bodies, namespace, "strategic", "status")
             done.update((namespace, name) for (name, _), answer in zip(bodies, answers, strict=True) if answer)
         return done
+
+
+def _victims(reports: Iterable[Report]) -> Iterable[tuple[Placed, Report]]:
+    """Each once, whoever needs its room, too."""
+    return {v.uid: (v, report) for report in reports for v in report.left}.values()
 
 
 def _by(namespace: Callable[[T], str], items: Iterable[T]) -> Iterable[tuple[str, list[T]]]:
