@@ -5,7 +5,7 @@ The result is always that of placing the pods one by one with every node looked 
 - masks that depend on other nodes (spread, affinity) are computed for each pod, from counts that are kept (counts.py), and
   only for shapes that they concern; such scores follow the pods of a batch (related.py);
 - pods that change what their own node is worth, and nothing else, are placed many at a time, and those that would have gone
-  elsewhere are taken back;
+  elsewhere are taken back; those that are spread softly are placed by classes of nodes (classes.py);
 - a pod that names its node is judged on that node alone.
 """
 
@@ -110,6 +110,7 @@ class Cycle:
         value, alone = self._with_scores(value, shape, alone)
         masked, nowhere = False, np.full(value.size, -np.inf) if moving else value
         apart = not moving and not related
+        by_class = not moving and len(related) == 1
         while value.size:
             each = shapes[len(chosen)]
             masks = [mask for p in moving if (mask := p.mask(nodes, each)) is not None]
@@ -136,6 +137,11 @@ class Cycle:
                 score.placed(slot)
                 if value[slot] == -np.inf:  # the node is full: others are the best and the worst now
                     score.forget()
+            if by_class and count - len(chosen) > self.few:
+                by_class = False
+                value = self._place_by_class(standing, shape, count, fixed, alone, related[0], value, chosen)
+                if len(chosen) == count:
+                    return
 
     def _fixed(self, shape: Shape, within: Mask | None) -> tuple[Mask | None, list[Filter]]:
         """(what holds for the whole batch, filters that must be asked for each pod)."""
@@ -202,6 +208,33 @@ class Cycle:
             chosen.pop()
             nodes.remove_pod(nodes.names[slot], shapes[len(chosen)])
         return self._followed(standing, shape, back, fixed, alone, value)
+
+    def _place_by_class(
+        self,
+        standing: Standing,
+        shape: Shape,
+        count: int,
+        fixed: Mask | None,
+        alone: list[tuple[Score, float]],
+        score: Following | Asked,
+        value: Column,
+        chosen: list[int],
+    ) -> Column:
+        """As many as the nodes' classes tell of; what nodes are worth then, but for the score."""
+        classes = score.classes(value, count - len(chosen))
+        if classes is None:
+            return value
+        score.forget()
+        while (slot := classes.best()) is not None:
+            self._nodes.add_pod(self._nodes.names[slot], shape)
+            chosen.append(slot)
+            if len(chosen) == count:
+                break
+            value = self._followed(standing, shape, [slot], fixed, alone, value)
+            if value[slot] == -np.inf:  # the node is full: what is said of the others changes
+                break
+            classes.placed(float(value[slot]))
+        return value
 
     def _followed(
         self,

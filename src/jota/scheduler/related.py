@@ -6,11 +6,12 @@ batch few raw numbers change; what they change of the line's ends is looked up a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from jota.scheduler.classes import Classes, Part, classes_of
 from jota.scheduler.columns import extremes
 from jota.scheduler.framework import Related, Score
 from jota.scheduler.pod import Shape
@@ -25,6 +26,8 @@ class Raw:
     """The nodes that it is about; all others have no score."""
     follow: Callable[[int], bool]
     """Brings the column up to date after one more pod of the shape came to a slot; False: it must be made anew."""
+    parts: Sequence[Part] = ()
+    """What it is the sum of, if that is known."""
 
 
 def cannot_follow(_slot: int) -> bool:
@@ -86,6 +89,15 @@ class Following:
         column += row
         return column
 
+    def classes(self, row: Column, most: int) -> Classes | None:
+        """The nodes in classes, for up to `most` pods that are placed in no other way; None: they do not fall into a few."""
+        if not self._known:
+            self._make(row)
+        raw = self._raw
+        if raw is None or not raw.parts or self._outside is not None:
+            return None
+        return classes_of(raw.column, raw.parts, row, self._plugin.line, self._weight, most)
+
     def _make(self, row: Column) -> None:
         feasible = row != -np.inf
         raw = self._raw = self._plugin.raw(self._nodes, self._shape, feasible)
@@ -107,6 +119,10 @@ class Asked:
 
     def forget(self) -> None:
         """Nothing is kept."""
+
+    def classes(self, _row: Column, _most: int) -> Classes | None:
+        """Nothing is known of it."""
+        return None
 
     def added_to(self, row: Column) -> Column:
         """The row with the weighted score."""

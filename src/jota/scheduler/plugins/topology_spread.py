@@ -57,21 +57,27 @@ class _Costs:
         self, column: Column, each: float, topology: Topology, counted: Mask | None, alone: bool = False
     ) -> None:
         """`each`: what one more pod costs, if it is on one of the `counted` nodes; on its own node alone, or all of its domain."""
-        self.column, self.each = column, each
-        self._topology, self._counted, self._alone = topology, counted, alone
+        self.column, self.each, self.alone, self.codes = column, each, alone, topology.codes
+        self._counted = counted
         self._members: dict[int, NDArray[np.intp]] = {}
 
     def counts(self, slot: int) -> bool:
         return self._counted is not None and bool(self._counted[slot])
 
+    def counts_on(self, nodes: Mask) -> bool | None:
+        if self._counted is None:
+            return False
+        some = self._counted[nodes]
+        return True if some.all() else None
+
     def beside(self, slot: int) -> int | NDArray[np.intp]:
         """The nodes for which a pod there costs."""
-        if self._alone:
+        if self.alone:
             return slot
-        code = int(self._topology.codes[slot])
+        code = int(self.codes[slot])
         known = self._members.get(code)
         if known is None:
-            known = self._members[code] = np.flatnonzero(self._topology.codes == code)
+            known = self._members[code] = np.flatnonzero(self.codes == code)
         return known
 
 
@@ -215,7 +221,7 @@ class TopologySpread:
                     column[part.beside(slot)] += part.each
             return True
 
-        return Raw(column, among, follow)
+        return Raw(column, among, follow, parts)
 
     def line(self, low: float, high: float) -> tuple[float, float] | None:
         return (-BEST / high, (high + low) * (BEST / high)) if high else (0.0, BEST)
