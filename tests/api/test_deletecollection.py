@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import orjson
@@ -13,7 +13,7 @@ from jota.api.admission.plugin import AdmissionAttributes, Plugin
 from jota.kinds.kind import Kind
 from jota.meta.errors import ApiError, forbidden
 from jota.meta.resource import CONFIGMAPS, PODS
-from jota.store.protocol import Unavailable
+from jota.store.protocol import Unavailable, Write
 from jota.testing.cluster import ApiServer, story
 
 POD_PATH = "/api/v1/namespaces/default/pods"
@@ -76,19 +76,21 @@ Put = Callable[..., Coroutine[Any, Any, Any]]
 
 def durable_for(api: ApiServer, writes: int) -> tuple[list[str], Callable[[], None]]:
     """After so many writes nothing becomes durable any more. (the keys written, how to mend it)"""
-    real: Put = api.api.engine.store.put
+    real: Put = api.api.engine.store.put_many
     written: list[str] = []
 
-    async def put(key: str, value: bytes, *, expect: int | None = None, **more: Any) -> Any:
-        if len(written) >= writes:
+    async def put_many(batch: Sequence[Write]) -> Any:
+        some = batch[: writes - len(written)]
+        written.extend(key for key, *_ in some)
+        done = await real(some)
+        if len(some) < len(batch):
             await asyncio.Event().wait()
-        written.append(key)
-        return await real(key, value, expect=expect, **more)
+        return done
 
     def mend() -> None:
-        api.api.engine.store.put = real  # type: ignore[method-assign]
+        api.api.engine.store.put_many = real  # type: ignore[method-assign]
 
-    api.api.engine.store.put = put  # type: ignore[method-assign]
+    api.api.engine.store.put_many = put_many  # type: ignore[method-assign]
     return written, mend
 
 
@@ -135,7 +137,7 @@ async def test_others_have_their_turn_while_a_collection_is_gone_through(api: Ap
 @story
 async def test_a_store_that_fails_is_told_when_nobody_is_at_work_any_more(api: ApiServer) -> None:
     await running_pods(api, 200)
-    real, failing = api.api.engine.store.put, [True]
+    real, put_many, failing = api.api.engine.store.put, api.api.engine.store.put_many, [True]
 
     async def put(key: str, value: bytes, *, expect: int | None = None, **more: Any) -> Any:
         await asyncio.sleep(0)
@@ -143,7 +145,10 @@ async def test_a_store_that_fails_is_told_when_nobody_is_at_work_any_more(api: A
             raise Unavailable("the disk is full")
         return await real(key, value, expect=expect, **more)
 
-    api.api.engine.store.put = put  # type: ignore[method-assign]
+    async def none_of_them(batch: Sequence[Write]) -> Any:
+        return [None] * len(batch) if failing else await put_many(batch)
+
+    api.api.engine.store.put, api.api.engine.store.put_many = put, none_of_them  # type: ignore[method-assign]
     assert (await api.request("DELETE", POD_PATH)).status == 503
     at = api.store.revision
     await api.settle()
@@ -175,3 +180,24 @@ async def test_what_may_not_go_does_not_keep_the_rest(api: ApiServer) -> None:
     assert refused.value.code == 403
     left = [c["metadata"]["name"] for c in (await api.client.list(CONFIGMAPS, "default"))["items"]]
     assert left == names[:300]
+
+
+@story
+async def test_what_others_write_meanwhile_is_deleted_by_itself(api: ApiServer) -> None:
+    await running_pods(api, 40)
+    real: Put = api.api.engine.store.put_many
+    batches: list[int] = []
+
+    async def put_many(batch: Sequence[Write]) -> Any:
+        batches.append(len(batch))
+        for n in (3, 7):
+            await api.client.patch(PODS, f"p{n:04}", "default", {"metadata": {"labels": {"a": "b"}}})
+        await api.client.delete(PODS, "p0009", "default", grace=0)
+        return await real(batch)
+
+    api.api.engine.store.put_many = put_many  # type: ignore[method-assign]
+    assert (await api.request("DELETE", POD_PATH)).status == 200
+    assert sum(batches) == 40
+    pods = (await api.client.list(PODS, "default"))["items"]
+    assert len(pods) == 39 == len(await marked(api))
+    assert [p["metadata"]["name"] for p in pods if p["metadata"].get("labels")] == ["p0003", "p0007"]

@@ -16,7 +16,6 @@ import orjson
 from msgspec.structs import replace
 
 from jota.api import apart, respond
-from jota.api import object as at_rest
 from jota.api.call import Call
 from jota.api.resource import Engine
 from jota.api.verbs import delete as deletion
@@ -65,11 +64,11 @@ async def _some(engine: Engine, plans: Iterator[Write | None]) -> list[bool | No
 
 def _plan_for(engine: Engine, call: Call) -> Callable[[tuple[str, msgspec.Raw]], Write | None]:
     """What works out the write of one of them, and changes nothing."""
-    target, served = call.target, call.served
+    target = call.target
     if target.verb == "patch" and (media := media_of(call)) != APPLY:
         return partial(_patched, engine, call, media)
-    plain = not (target.subresource or served.foreign or served.converted or engine.voices(served, "").beside)
-    return partial(_deleted, engine, call) if target.verb == "delete" and plain else lambda _: None
+    plain = target.verb == "delete" and deletion.plain(engine, call)
+    return partial(_deleted, engine, call) if plain else lambda _: None
 
 
 def _patched(engine: Engine, call: Call, media: str, one: tuple[str, msgspec.Raw]) -> Write | None:
@@ -98,16 +97,9 @@ def _deleted(engine: Engine, call: Call, one: tuple[str, msgspec.Raw]) -> Write 
         options = deletion.plain_options(body)
         if options is None:
             return None
-        obj, whole = deletion.looked_at(engine, call, entry, options, call.served.kind.graced_from)
+        return deletion.planned(engine, call, entry, options)
     except (ApiError, msgspec.MsgspecError):
         return None
-    changed = deletion.plan(call.served, obj, options, engine.clock.now())
-    if deletion.may_go(call.served, obj, changed):
-        return entry.key, None, entry.revision, None
-    if not changed:
-        return None
-    value = call.served.encode(obj) if whole else at_rest.with_metadata(obj["metadata"], entry.value or b"")
-    return entry.key, value, entry.revision, None
 
 
 def _stored(engine: Engine, call: Call, name: str) -> Entry | None:

@@ -23,7 +23,7 @@ from jota.kinds.kind import Object
 from jota.meta import decode
 from jota.meta.errors import MODIFIED, ApiError, bad_request, conflict
 from jota.meta.resource import NAMESPACES
-from jota.store.protocol import Conflict, Entry
+from jota.store.protocol import Conflict, Entry, Write
 from jota.wire.message import Response
 
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
@@ -168,6 +168,27 @@ async def remove(engine: Engine, call: Call, namespace: str, name: str, options:
         except Conflict:
             continue
     raise conflict(served.resource.plural, name, MODIFIED, served.resource.group)
+
+
+def plain(engine: Engine, call: Call) -> bool:
+    """Nobody but plugins has a say in a deletion of this kind, and nothing is written beside it: `planned` says it all."""
+    served = call.served
+    alone = not (call.target.subresource or served.foreign or served.converted or engine.voices(served, "").beside)
+    return alone and not call.dry_run and not engine.webhooks.concern(served.kind)
+
+
+def planned(engine: Engine, call: Call, entry: Entry, options: Options) -> Write | None:
+    """The write that deletes the object as far as it may be deleted now; None: there is nothing to do. Changes nothing.
+
+    Raises ApiError 403, 409."""
+    obj, whole = looked_at(engine, call, entry, options, call.served.kind.graced_from)
+    changed = plan(call.served, obj, options, engine.clock.now())
+    if may_go(call.served, obj, changed):
+        return entry.key, None, entry.revision, None
+    if not changed:
+        return None
+    value = call.served.encode(obj) if whole else at_rest.with_metadata(obj["metadata"], entry.value or b"")
+    return entry.key, value, entry.revision, None
 
 
 def looked_at(engine: Engine, call: Call, entry: Entry, options: Options, small: Any) -> tuple[Object, bool]:

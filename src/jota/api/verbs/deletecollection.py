@@ -1,5 +1,5 @@
-"""DELETE of a collection: every selected object, each as if it were deleted alone, many at once so that they share the
-store's commits. Answers with the list of them.
+"""DELETE of a collection: every selected object, each as if it were deleted alone. Those of the common case are written
+together, the others many at once, so that they share the store's commits. Answers with the list of them.
 
 A large collection may outlive the request's deadline. What was done until then stays done, and what is marked already costs
 the next attempt no write, so that repeating always comes further. Who would rather take it in pieces asks with `limit` and
@@ -15,10 +15,11 @@ from jota.aio.clock import Clock
 from jota.api import respond
 from jota.api.call import Call
 from jota.api.resource import Engine
+from jota.api.verbs import delete as deletion
 from jota.api.verbs import list as listing
 from jota.api.verbs.delete import Options, read_options, remove
 from jota.meta.errors import ApiError
-from jota.store.protocol import Entry
+from jota.store.protocol import Entry, Write
 from jota.wire.message import Response
 
 CONCURRENT = 128
@@ -31,8 +32,9 @@ async def deletecollection(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 403, 409, 410, 422; the first refusal, after all others were tried."""
     options = read_options(call)
     page = await listing.find(engine, call, listing.select(call))
-    entries, turns = iter(page.entries), _Turns(engine.clock)
-    workers = [_remove(engine, call, entries, options, turns) for _ in range(min(CONCURRENT, len(page.entries)))]
+    left = await _together(engine, call, page.entries, options)
+    entries, turns = iter(left), _Turns(engine.clock)
+    workers = [_remove(engine, call, entries, options, turns) for _ in range(min(CONCURRENT, len(left)))]
     refused = [error for error in await asyncio.gather(*workers, return_exceptions=True) if error is not None]
     if refused:
         raise refused[0]
@@ -40,6 +42,32 @@ async def deletecollection(engine: Engine, call: Call) -> Response:
     if page.next:
         metadata["continue"] = listing.encode_token(listing.LATEST, listing.decode_token(page.next).start)
     return respond.encoded(call, listing.render(call, page.entries, metadata))
+
+
+async def _together(engine: Engine, call: Call, entries: list[Entry], options: Options) -> list[Entry]:
+    """Delete those that nobody but plugins has a say in, each turn's in one write of the store; the others are left: what is
+    refused, so that it is told why, and what somebody else writes at this moment. Raises StoreError."""
+    left: list[Entry] = []
+    clock, at = engine.clock, 0
+    while at < len(entries) and deletion.plain(engine, call):
+        until, wanted, writes = clock.monotonic() + TURN, list[Entry](), list[Write]()
+        while at < len(entries) and clock.monotonic() <= until:
+            entry, at = entries[at], at + 1
+            now = engine.store.get(entry.key)
+            try:
+                write = (
+                    deletion.planned(engine, call, now, options) if now is not None and now.value is not None else None
+                )
+            except ApiError:
+                left.append(entry)
+                continue
+            if write is not None:
+                wanted.append(entry)
+                writes.append(write)
+        done = await engine.store.put_many(writes)
+        left += [entry for entry, one in zip(wanted, done, strict=True) if one is None]
+        await asyncio.sleep(0)
+    return left + entries[at:]
 
 
 class _Turns:
