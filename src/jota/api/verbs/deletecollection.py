@@ -54,10 +54,10 @@ async def _together(engine: Engine, call: Call, entries: list[Entry], options: O
         while at < len(entries) and clock.monotonic() <= until:
             entry, at = entries[at], at + 1
             now = engine.store.get(entry.key)
+            if now is None or now.value is None:
+                continue  # somebody else was faster
             try:
-                write = (
-                    deletion.planned(engine, call, now, options) if now is not None and now.value is not None else None
-                )
+                write = deletion.planned(engine, call, now, options)
             except ApiError:
                 left.append(entry)
                 continue
