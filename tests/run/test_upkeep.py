@@ -33,8 +33,12 @@ def test_new_connections_see_a_renewed_certificate(tmp_path: Path) -> None:
 
     async def served(port: int, ca: bytes) -> bytes:
         context = ssl.create_default_context(cadata=ca.decode())
-        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
-        der: bytes = writer.get_extra_info("ssl_object").getpeercert(True)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"200 OK" in await reader.readline()
+        tls = writer.get_extra_info("ssl_object")
+        assert not tls.session.has_ticket, "nobody comes back with one"
+        der: bytes = tls.getpeercert(True)
         writer.close()
         return der
 
