@@ -24,6 +24,7 @@ from jota.kinds.kind import Kind, Object
 from jota.meta import apply, fieldset, owners, structs
 from jota.meta.errors import ApiError
 from jota.meta.owners import Writer
+from jota.meta.resource import Resource
 from jota.store.protocol import Conflict, Entry
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ def plan(engine: Engine, call: Call, wish: Wish, entry: Entry) -> tuple[bytes, l
         if not had or held != (_HELD if wish.rest is None else orjson.loads(had)):
             return None
         meta["managedFields"] = _HELD
-    engine.check_identity(served, new, old, entry)
+    if not _names(new, was, served.resource, entry.revision):
+        return None
     metadata.carry(meta, was)
     meta["resourceVersion"] = was["resourceVersion"]
     if not structs.clean_value(kind.schema, {"metadata": meta}) or (
@@ -143,6 +145,21 @@ def plan(engine: Engine, call: Call, wish: Wish, entry: Entry) -> tuple[bytes, l
     if now:
         encoded = encoded.replace(_FIELD + _HELD_BYTES, _FIELD + now, 1)
     return encoded + value[line:], kind.warnings(new)
+
+
+def _names(new: Object, was: Object, resource: Resource, revision: int) -> bool:
+    """What is wanted is still that object, and not an older state of it; a name that was left out is filled in.
+
+    Raises ApiError."""
+    meta = new["metadata"]
+    for key in ("name", "namespace"):
+        if key in was and meta.setdefault(key, was[key]) != was[key]:
+            return False
+    return (
+        meta.get("uid", was["uid"]) == was["uid"]
+        and metadata.revision_of(meta) in (0, revision)
+        and (new["kind"], new["apiVersion"]) == (resource.kind, resource.api_version)
+    )
 
 
 def _owners(engine: Engine, call: Call, meta: Object, was: Object, had: bytes) -> bytes:

@@ -362,7 +362,7 @@ class Engine:
                 new = change({**old, "metadata": dict(old["metadata"]), "status": copy(old.get("status") or {})})
             else:
                 new = change({} if whole else served.decode(entry.value, entry.revision))
-            self.check_identity(served, new, old, entry)
+            self._check_identity(served, new, old, entry)
             hooked = self.webhooks.concern(served.kind) and not removable(served, new)
             if hooked:
                 await self._mutate(call, new, old, subresource, finish)
@@ -415,7 +415,7 @@ class Engine:
         call.served.kind.default(obj)
         return meta
 
-    def check_identity(self, served: Served, new: Object, old: Object, entry: Entry) -> None:
+    def _check_identity(self, served: Served, new: Object, old: Object, entry: Entry) -> None:
         """The same object, and not an older state of it. Raises ApiError 400, 409."""
         meta, was = metadata.check(new), old["metadata"]
         resource = served.resource

@@ -43,7 +43,7 @@ class PodSecurity(Plugin):
     def minds(self, attrs: AdmissionAttributes) -> bool:
         if attrs.kind.resource != PODS:
             return attrs.kind.resource == NAMESPACES or bool(_chosen(attrs))
-        return bool(_chosen(attrs)) and _annotations(attrs.object) != _annotations(attrs.old)
+        return _annotations(attrs.object) != _annotations(attrs.old) and bool(_chosen(attrs))
 
     def validate(self, attrs: AdmissionAttributes) -> None:
         """Raises ApiError 403 (a pod), 422 (a namespace with labels of no level)."""
