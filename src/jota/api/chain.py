@@ -131,8 +131,11 @@ async def _filtered(
         try:
             if not lane.allowed or params:
                 await _permit(api, user, target, params, trail, lane)
-            elif trail is not None:
-                trail.decided(True)
+            else:
+                if trail is not None:
+                    trail.decided(True)
+                if lane.at_once is not None and (answer := _at_once(api, request, target, user, lane)) is not None:
+                    return answer
             work = _dispatch(api, request, target, params, user, lane)
             return await (within(seconds, work) if target.verb != "watch" else work)
         finally:
@@ -149,11 +152,24 @@ async def _filtered(
     try:
         if not lane.allowed or params:
             await _permit(api, user, target, params, trail, lane)
-        elif trail is not None:
-            trail.decided(True)
+        else:
+            if trail is not None:
+                trail.decided(True)
+            if lane.at_once is not None and (answer := _at_once(api, request, target, user, lane)) is not None:
+                return answer
         return await within(seconds, _dispatch(api, request, target, params, user, lane))
     finally:
         flows.leave(flow, width, began)
+
+
+def _at_once(api: Api, request: Request, target: Target, user: User, lane: Lane) -> Response | None:
+    """What `_dispatch` gives, when that needs no waiting and is asked for in the plain form; else None. Raises ApiError 404, 406."""
+    served = lane.served
+    if served is None or lane.at_once is None or api.aggregation.route(target) is not None:
+        return None
+    if negotiate.accept(request.headers.get("accept", "")) is not negotiate.PLAIN:
+        return None
+    return lane.at_once(api.engine, Call(request, target, {}, user, served, negotiate.PLAIN))
 
 
 async def _watch(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 
+from jota.api.call import Call
 from jota.api.path import Target
+from jota.api.resource import Engine
 from jota.api.served import Served, Verb
 from jota.api.verbs.create import create
 from jota.api.verbs.delete import delete
 from jota.api.verbs.deletecollection import deletecollection
-from jota.api.verbs.get import get
+from jota.api.verbs.get import get, get_at_once
 from jota.api.verbs.list import list_
 from jota.api.verbs.patch import patch
 from jota.api.verbs.update import update
 from jota.api.verbs.watch import watch
 from jota.meta.errors import bad_request, method_not_allowed, path_not_found
+from jota.wire.message import Response
 
 VERBS: dict[str, Verb] = {
     "create": create,
@@ -28,6 +32,9 @@ VERBS: dict[str, Verb] = {
     "watch": watch,
 }
 STATUS = {"get": get, "patch": patch, "update": update}
+AtOnce = Callable[[Engine, Call], Response | None]
+AT_ONCE: dict[Verb, AtOnce] = {get: get_at_once}
+"""Verbs that can answer without waiting, most often: the function that does, or gives None. For requests without parameters."""
 
 
 def find_verb(served: Served, target: Target) -> Verb:

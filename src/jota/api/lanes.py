@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jota.api.dispatch import find_verb
+from jota.api.dispatch import AT_ONCE, AtOnce, find_verb
 from jota.api.filters.attributes import Attributes, Authorizer, User
 from jota.api.flowcontrol.flows import Flows
 from jota.api.flowcontrol.level import Flow
@@ -28,7 +28,7 @@ _MOST_KNOWN = 8192
 
 
 class Lane:
-    __slots__ = ("allowed", "authorizer", "flow", "served", "verb")
+    __slots__ = ("allowed", "at_once", "authorizer", "flow", "served", "verb")
 
     def __init__(self, flow: Flow, authorizer: Authorizer | None) -> None:
         self.flow = flow
@@ -39,6 +39,8 @@ class Lane:
         self.served: Served | None = None
         self.verb: Verb | None = None
         """None: nothing is served there, or it has no such verb; `find_verb` says how that is told."""
+        self.at_once: AtOnce | None = None
+        """What the verb does without waiting, if it can; only where each request is allowed."""
 
 
 class Lanes:
@@ -69,6 +71,7 @@ class Lanes:
         if served is not None:
             try:
                 lane.verb = find_verb(served, target)
+                lane.at_once = AT_ONCE.get(lane.verb) if lane.allowed else None
             except ApiError:
                 pass  # as each request will be told
         return lane

@@ -135,6 +135,9 @@ class LogStore:
     def watch(self, prefix: str, *, after: int, limit: int = 10_000) -> IndexWatch:
         return self._index.watch(prefix, after=after, limit=limit)
 
+    behind = False
+    """Nobody else writes here."""
+
     async def sync(self) -> int:
         return self._index.revision
 

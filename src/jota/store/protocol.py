@@ -172,6 +172,11 @@ class Store(Protocol):
         """Make reads linearizable: returns once every write acknowledged anywhere is visible here; the revision."""
         ...
 
+    @property
+    def behind(self) -> bool:
+        """Whether `sync` may have to wait."""
+        ...
+
     async def compact(self, revision: int) -> None:
         """Forget history up to `revision` (live entries stay)."""
         ...

@@ -6,6 +6,7 @@ from jota.api import respond
 from jota.api.call import Call
 from jota.api.resource import Engine
 from jota.api.verbs import freshness
+from jota.store.protocol import Entry
 from jota.wire.message import Response
 
 
@@ -16,10 +17,22 @@ async def get(engine: Engine, call: Call) -> Response:
         await freshness.not_older_than(engine, freshness.parse(version))
     else:
         await engine.store.sync()
+    entry = _find(engine, call)
+    if call.served.foreign:
+        (entry,) = await call.served.readable((entry,))
+    return respond.entry(call, entry, engine.clock.now())
+
+
+def get_at_once(engine: Engine, call: Call) -> Response | None:
+    """The same where nothing must be waited for, of a request without parameters; else None. Raises ApiError 404."""
+    if engine.store.behind or call.served.foreign:
+        return None
+    return respond.entry(call, _find(engine, call), engine.clock.now())
+
+
+def _find(engine: Engine, call: Call) -> Entry:
     target = call.target
     entry = engine.store.get(call.served.key(target.namespace, target.name))
     if entry is None:
         raise call.served.not_found(target.name)
-    if call.served.foreign:
-        (entry,) = await call.served.readable((entry,))
-    return respond.entry(call, entry, engine.clock.now())
+    return entry
