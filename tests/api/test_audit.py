@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jota.aio.clock import rfc3339_micro
 from jota.api import auditline
 from jota.api.audit import Audit, AuditFile, Trail
-from jota.api.auditline import NOTHING, Lines, Outcome, Status
+from jota.api.auditline import Lines, Outcome, Status
 from jota.api.auditpolicy import EVERYTHING, BadPolicy, Policy, read_policy
 from jota.api.filters.attributes import User
 from jota.api.path import parse
@@ -242,6 +242,26 @@ def test_a_verdict_that_is_remembered_is_that_of_the_first_rule_that_matches() -
         assert level("/version", user=admin) == "Metadata"
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"users": ["eve"]},
+        {"userGroups": ["g"]},
+        {"verbs": ["get"]},
+        {"namespaces": ["ns"]},
+        {"resources": [{}]},
+        {"nonResourceURLs": ["*"]},
+    ],
+)
+def test_a_first_rule_without_conditions_is_the_verdict_about_everything(condition: Object) -> None:
+    asked = [parse(*one, {}) for one in (("GET", "/version"), ("PUT", "/api/v1/nodes/n"))]
+    for nothing in ({}, {name: [] for name in condition}):
+        policy = Policy({"rules": [{"level": "Request", **nothing}, {"level": "None"}]})
+        assert [policy.verdict(EVE, target).level for target in asked] == ["Request"] * 2
+    policy = Policy({"rules": [{"level": "Request", **condition}, {"level": "None"}]})
+    assert "None" in {policy.verdict(User("bob"), target).level for target in asked}
+
+
 # -- lines whose common parts are encoded once
 
 _TEXTS = st.text(max_size=8).filter(lambda text: text.isprintable()) | st.sampled_from(
@@ -267,13 +287,16 @@ _PATHS = st.sampled_from(
         "/apis/apps/v1/namespaces/ns/deployments/%25b",
     ]
 )
-_OUTCOMES = st.builds(
-    Outcome,
-    st.builds(Status, st.sampled_from([200, 404])),
-    st.sampled_from([None, {"a": [1]}]),
-    st.sampled_from([None, {}]),
-    st.sampled_from([None, {"authorization.k8s.io/decision": "allow"}, {"%b": "%"}]),
-) | st.just(NOTHING)
+_OUTCOMES = (
+    st.builds(
+        Outcome,
+        st.builds(Status, st.sampled_from([200, 404])),
+        st.sampled_from([None, {"a": [1]}]),
+        st.sampled_from([None, {}]),
+        st.sampled_from([None, {"authorization.k8s.io/decision": "allow"}, {"%b": "%"}]),
+    )
+    | st.none()
+)
 _EVENTS = st.tuples(
     st.sampled_from(["Metadata", "Request"]),
     st.sampled_from(["RequestReceived", "ResponseComplete"]),
@@ -323,13 +346,11 @@ def test_a_line_says_what_the_whole_event_would_whatever_lines_were_made_before(
             "sourceIPs": [address] if address else None,
             "userAgent": agent or None,
             "objectRef": {k: v for k, v in reference.items() if v} if target.resource else None,
-            "responseStatus": None,
-            "requestObject": outcome.requestObject,
-            "responseObject": outcome.responseObject,
-            "annotations": outcome.annotations,
         }
-        if outcome.responseStatus is not None:
+        if outcome is not None:
             whole["responseStatus"] = {"code": outcome.responseStatus.code, "metadata": {}}
+            whole["requestObject"], whole["responseObject"] = outcome.requestObject, outcome.responseObject
+            whole["annotations"] = outcome.annotations
         assert line == orjson.dumps({k: v for k, v in whole.items() if v is not None}) + b"\n"
 
 

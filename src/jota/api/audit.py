@@ -18,7 +18,7 @@ import orjson
 from msgspec import Struct
 
 from jota.aio.clock import Clock
-from jota.api.auditline import NOTHING, Lines, Outcome, Status
+from jota.api.auditline import Lines, Outcome, Status
 from jota.api.auditpolicy import Policy, Verdict
 from jota.api.filters.attributes import User
 from jota.api.path import Target
@@ -188,8 +188,8 @@ class Trail(Struct, eq=False):
         user = self.user or User("")
         form = lines.form(verdict.level, noted.stage, user, self.acting, target, request.peer.address, agent)
         uri = f"{request.path}?{request.query}" if request.query else request.path
-        outcome = NOTHING  # nobody has decided when it was received
-        if noted.code:
+        outcome = None
+        if noted.code:  # else it was received just now, and nobody has decided anything
             outcome = Outcome(Status(noted.code), asked, answered, self.annotations or None)
         return lines.fill(form, self.id, uri, target.name, self.received, noted.time, outcome)
 

@@ -63,15 +63,12 @@ class Status(Struct):
 
 
 class Outcome(Struct, omit_defaults=True):
-    """The rest of an Event."""
+    """The rest of an Event that tells of an answer."""
 
-    responseStatus: Status | None = None
+    responseStatus: Status
     requestObject: Any = None
     responseObject: Any = None
     annotations: dict[str, str] | None = None
-
-
-NOTHING = Outcome()
 
 
 class Lines:
@@ -97,13 +94,12 @@ class Lines:
         return known[1]
 
     def fill(
-        self, form: bytes, audit_id: str, uri: str, name: str, received: float, now: float, outcome: Outcome
+        self, form: bytes, audit_id: str, uri: str, name: str, received: float, now: float, outcome: Outcome | None
     ) -> bytes:
         """The line, with its end. `received`, `now`: epoch seconds, of the request and of its stage."""
-        own = (_encode(audit_id), _encode(uri), self._time(received), self._time(now))
-        start = form % ((*own, _encode(name)) if name else own)
-        rest = _encode(outcome)
-        return b"%b,%b\n" % (start, rest[1:]) if len(rest) > 2 else start + b"}\n"
+        rest = b"}" if outcome is None else b"," + _encode(outcome)[1:]
+        own = _encode(audit_id), _encode(uri), self._time(received), self._time(now)
+        return form % ((*own, _encode(name), rest) if name else (*own, rest))
 
     def _time(self, seconds: float) -> bytes:
         """metav1.MicroTime, as `rfc3339_micro` has it."""
@@ -136,7 +132,7 @@ def _form(level: str, stage: str, user: User, acting: User | None, target: Targe
         agent,
         reference,
     )
-    return _encode(event)[:-1].replace(b"%", b"%%").replace(b"\0", b"%b")
+    return _encode(event)[:-1].replace(b"%", b"%%").replace(b"\0", b"%b") + b"%b\n"
 
 
 def _user(user: User) -> UserInfo:

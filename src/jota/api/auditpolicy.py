@@ -19,6 +19,7 @@ LEVELS = ("None", "Metadata", "Request", "RequestResponse")
 STAGES = ("RequestReceived", "ResponseStarted", "ResponseComplete", "Panic")
 EVERYTHING: Object = {"rules": [{"level": "Metadata"}], "omitStages": ["RequestReceived"]}
 """The policy of a server that was given a log and no policy."""
+CONDITIONS = ("users", "userGroups", "verbs", "namespaces", "resources", "nonResourceURLs")
 _REMEMBERED = 4096
 
 
@@ -99,9 +100,13 @@ class Policy:
         self._named = any(texts(resource, "resourceNames") for rule in rules for resource in parts(rule, "resources"))
         self.receives = any(v.level != "None" and "RequestReceived" not in v.omitted for _, v in self._rules)
         """Whether it may want to know of requests before they are judged."""
+        self._always = self._rules[0][1] if rules and _unconditional(rules[0]) else None
+        """The verdict about everything, where the first rule asks for nothing."""
         self._known: dict[tuple[object, ...], Verdict] = {}
 
     def verdict(self, user: User, target: Target) -> Verdict:
+        if self._always is not None:
+            return self._always
         what = (target.name if self._named else "") if target.resource else target.path
         asked = (user.name, user.groups, target.kin or target.verb, what)
         found = self._known.get(asked)
@@ -117,6 +122,10 @@ def _verdict(rule: Object, omitted: list[str], bare: object) -> Verdict:
     own = rule.get("omitManagedFields")
     stages = frozenset((*omitted, *texts(rule, "omitStages")))
     return Verdict(text(rule, "level"), stages, (bare if own is None else own) is True)
+
+
+def _unconditional(rule: Object) -> bool:
+    return not any(rule.get(name) for name in CONDITIONS)
 
 
 def _matcher(rule: Object) -> Callable[[User, Target], bool]:
