@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jota.api import path
@@ -473,6 +473,7 @@ def read(parse: Callable[[str, str, dict[str, str]], path.Target], asked: tuple[
 
 
 @given(_ASKED)
+@example([("GET", "/api/v1/pods/a//a", {})])
 def test_a_path_is_read_the_same_whatever_was_read_before(asked: list[tuple[str, str, dict[str, str]]]) -> None:
     near = [
         (method, url.rpartition("/")[0] + "/" + last, params)

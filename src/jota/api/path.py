@@ -108,7 +108,8 @@ def parse(method: str, path: str, params: dict[str, str]) -> Target:
     if known is not None:
         return known.named(path, "")
     target = _with_kin(_parse(method, path, params))
-    plain = method in VERBS and not target.subresource and "%" not in path and target.verb != "watch"
+    beyond = target.subresource or target.rest  # "/pods/a//a" has a rest, of no subresource
+    plain = method in VERBS and not beyond and "%" not in path and target.verb != "watch"
     if target.kin is not None and plain:
         if not target.name:
             _remember(_collections, (method, path), target.kin)
