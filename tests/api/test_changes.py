@@ -67,6 +67,8 @@ _STEPS = st.one_of(
     st.tuples(st.just("patch"), _WHO, _STATUS),
     st.tuples(st.just("put"), _WHO, _STATUS),
     st.tuples(st.just("label"), _WHO, st.sampled_from(["x", "y", None])),
+    st.tuples(st.just("finalizers"), _WHO, st.sampled_from([["example.com/a"], [], None])),
+    st.tuples(st.just("several gone"), _WHO, _WHO),
     st.tuples(st.just("image"), _WHO, st.sampled_from(["i:1", "i:2"])),
     st.tuples(st.just("resize"), _WHO, st.sampled_from(["1", "2"])),
     st.tuples(st.just("delete"), _WHO, st.sampled_from([None, 0])),
@@ -119,6 +121,9 @@ class _Play:
             await client.create_alike(PODS, orjson.dumps(_template(more[0])), "default", 2, type=msgspec.Raw)
             return
         name, what = self.name(more[0]), more[1]
+        if verb == "several gone":
+            await client.delete_each(PODS, [(name, ""), (self.name(what), "")], "default")
+            return
         if verb == "bind":
             meta = {"name": name, "annotations": {"bound": "so"}} if more[2] else {"name": name}
             binding = {"metadata": meta, "target": {"name": what}}
@@ -130,6 +135,8 @@ class _Play:
             await client.update(PODS, {**pod, "status": {**(pod.get("status") or {}), **what}}, "status")
         elif verb == "label":
             await client.patch(PODS, name, "default", {"metadata": {"labels": {"app": what}}})
+        elif verb == "finalizers":
+            await client.patch(PODS, name, "default", {"metadata": {"finalizers": what}})
         elif verb == "image":
             patch: Any = {"spec": {"containers": [{"name": "c", "image": what}]}}
             await client.patch(PODS, name, "default", patch, type="strategic")
@@ -217,18 +224,20 @@ def test_the_common_life_of_a_pod_is_never_decoded(monkeypatch: pytest.MonkeyPat
             for _ in range(4):
                 await play.step("make", "web")
                 await api.settle()
-            first, _, third, fourth = (e.key.rpartition("/")[2] for e in sorted(_pods(api), key=lambda e: e.created))
+            *_, third, fourth = (e.key.rpartition("/")[2] for e in sorted(_pods(api), key=lambda e: e.created))
             decoded.clear()
-            for number, verb in ((2, "bind"), (2, "patch"), (3, "bind"), (3, "delete")):
-                more: Any = {"bind": ("n1", False), "patch": ({"phase": "Running"},), "delete": (0,)}[verb]
-                names = [e.key.rpartition("/")[2] for e in _pods(api)]
-                await play.step(verb, names.index((first, "", third, fourth)[number]), *more)
-                await api.settle()
+            bound: tuple[Any, ...] = ("bind", "n1", False)
+            ran: tuple[Any, ...] = ("patch", {"phase": "Running", "observedGeneration": 1})
+            for name, steps in ((third, (bound, ran, ("delete", None))), (fourth, (bound, ("delete", 0)))):
+                for verb, *more in steps:
+                    names = [e.key.rpartition("/")[2] for e in _pods(api)]
+                    await play.step(verb, names.index(name), *more)
+                    await api.settle()
             assert decoded == []
             assert informer.get(f"default/{fourth}") is None
             left = informer.get(f"default/{third}")
             assert left is not None
-            assert (left.spec.nodeName, left.status.phase) == ("n1", "Running")
+            assert (left.spec.nodeName, left.status.phase, left.terminating) == ("n1", "Running", True)
             assert left == Pod.from_json(orjson.dumps(await api.client.get(PODS, third, "default")))
             running.cancel()
             await asyncio.wait({running})

@@ -145,9 +145,9 @@ def memo(entry: Entry) -> Memo:
     return found
 
 
-def after(entry: Entry, change: Change | None, written: str) -> Memo | None:
+def after(entry: Entry, change: Change | None, written: str = "metadata.") -> Memo | None:
     """The memo of what a write makes of an entry whose labels it leaves alone. `written`: how those of its selectable fields
-    begin that may be others now."""
+    begin that may be others now (of metadata, none is remembered)."""
     known: Memo | None = entry.memo
     if known is None:
         return Memo(change=change) if change is not None else None

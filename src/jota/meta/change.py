@@ -2,8 +2,8 @@
 
 A pod that was bound is the pod that it was, on a node; the next of a thousand twins is the first under another name. Within one
 process an event of a watch brings this along, for readers that keep objects (client/reader.py). Whoever does not hold the state
-that is meant decodes the new one. Made by api/twins.py, subresources/binding.py, apart.py and verbs/watch.py; taken by
-client/pods.py. Next: watchevent.py.
+that is meant decodes the new one. Made by api/twins.py, subresources/binding.py, apart.py, verbs/delete.py and (for what is
+gone) verbs/watch.py; taken by client/pods.py. Next: watchevent.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Change(msgspec.Struct, gc=False):
     """The resourceVersion of the state that was changed; "": the object is new."""
     twins: dict[Any, Any] | None = None
     """Of a new object: type of a reader -> any other one, as that type, of the same bytes but for `metadata`."""
-    metadata: dict[str, str] = {}
+    metadata: dict[str, Any] = {}
     """Fields of metadata and their new values."""
     node: str = ""
     """The new spec.nodeName."""

@@ -21,6 +21,7 @@ from jota.api.resource import Engine, Outcome, removable
 from jota.api.served import Served
 from jota.kinds.kind import Object
 from jota.meta import decode
+from jota.meta.change import Change
 from jota.meta.errors import MODIFIED, ApiError, bad_request, conflict
 from jota.meta.resource import NAMESPACES
 from jota.store.protocol import Conflict, Entry, Write
@@ -59,6 +60,10 @@ class _Body(msgspec.Struct):
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
+
+
+_MARKS = ("deletionTimestamp", "generation", "finalizers")
+"""What a deletion that waits may change of metadata, and readers look at."""
 
 
 @dataclass(slots=True)
@@ -160,8 +165,8 @@ async def remove(engine: Engine, call: Call, namespace: str, name: str, options:
                 last = None if whole else _last(entry, obj if changed else None, tombstone)
                 return Outcome(obj, last, removed=True)
             if changed and not whole:
-                value = at_rest.with_metadata(obj["metadata"], entry.value or b"")
-                entry = await engine.store.put(entry.key, value, expect=entry.revision)
+                value, memo = marked(entry, obj["metadata"])
+                entry = await engine.store.put(entry.key, value, expect=entry.revision, memo=memo)
             elif changed:
                 entry = await engine.put(served, entry.key, obj, expect=entry.revision)
             return Outcome(obj, entry)
@@ -187,8 +192,8 @@ def planned(engine: Engine, call: Call, entry: Entry, options: Options) -> Write
         return entry.key, None, entry.revision, None
     if not changed:
         return None
-    value = call.served.encode(obj) if whole else at_rest.with_metadata(obj["metadata"], entry.value or b"")
-    return entry.key, value, entry.revision, None
+    value, memo = (call.served.encode(obj), None) if whole else marked(entry, obj["metadata"])
+    return entry.key, value, entry.revision, memo
 
 
 def looked_at(engine: Engine, call: Call, entry: Entry, options: Options, small: Any) -> tuple[Object, bool]:
@@ -202,6 +207,14 @@ def looked_at(engine: Engine, call: Call, entry: Entry, options: Options, small:
     for validate in engine.voices(served, "").validate:
         validate(attrs)
     return obj, part is None
+
+
+def marked(entry: Entry, metadata: Object) -> tuple[bytes, at_rest.Memo | None]:
+    """What is stored of an object whose deletion waits, metadata alone being as `plan` left it; what is known of that."""
+    own = {name: metadata[name] for name in _MARKS if name in metadata}
+    own.setdefault("finalizers", None)
+    change = Change(str(entry.revision), metadata=own)
+    return at_rest.with_metadata(metadata, entry.value or b""), at_rest.after(entry, change)
 
 
 def _last(entry: Entry, changed: Object | None, tombstone: Entry) -> Entry:
