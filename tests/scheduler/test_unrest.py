@@ -209,7 +209,7 @@ def check_accounts(scheduler: Scheduler, pods: list[Object]) -> None:
     nodes = scheduler._nodes
     used = {name: int(nodes.used("cpu")[slot]) for name, slot in nodes.slots.items()}
     assert used == {name: wanted[name] for name in nodes.slots}
-    assert scheduler._binding.free == engine._BINDS_IN_FLIGHT, "a place was not given back"
+    assert scheduler._places.free == engine._BINDS_IN_FLIGHT, "a place was not given back"
 
 
 async def play(seed: int, store: Store | None = None) -> None:

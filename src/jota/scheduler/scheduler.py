@@ -1,4 +1,4 @@
-"""The scheduler: watches pods and nodes, decides with `cycle.py`, binds through the API. Safe to kill at any line.
+"""The scheduler: watches pods and nodes, decides with `cycle.py`, binds through binder.py. Safe to kill at any line.
 
 Pods that it has placed but not yet seen bound are assumed in the snapshot; a failed binding takes the assumption back. A
 new scheduler needs nothing of the old one: bound pods are in the API, all others are simply scheduled again. What happens
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from random import Random
@@ -22,10 +22,10 @@ from jota.client.client import Client
 from jota.client.events import EventRecorder
 from jota.client.informers import Informers
 from jota.meta.errors import ApiError
-from jota.meta.resource import BINDINGS, PODS
 from jota.scheduler import preemption
+from jota.scheduler.binder import UNPREPARED, Binder
 from jota.scheduler.cycle import Cycle, explanation
-from jota.scheduler.devicebinder import DeviceBinder, DevicesNotAllocated
+from jota.scheduler.devicebinder import DeviceBinder
 from jota.scheduler.devicefeed import HINT, DeviceFeed
 from jota.scheduler.feed import Feed
 from jota.scheduler.gang import Gangs, Hands
@@ -39,7 +39,7 @@ from jota.scheduler.queue import SchedulingQueue, Waiting
 from jota.scheduler.reporter import Report, Reporter
 from jota.scheduler.snapshot import Column, Mask, Node, Snapshot
 from jota.scheduler.together import Together, with_mates
-from jota.scheduler.volumebinder import VolumeBinder, VolumesNotBound
+from jota.scheduler.volumebinder import VolumeBinder
 
 if TYPE_CHECKING:
     from jota.scheduler.consult import Consultations
@@ -88,26 +88,29 @@ class Scheduler:
         self._wake = asyncio.Event()
         self._at_a_time = _GROUP
         """Pods that are taken from the queue for one decision."""
-        self._binding = Places(_BINDS_IN_FLIGHT)
+        self._places = Places(_BINDS_IN_FLIGHT)
         self._events = {p.name: EventRecorder(client, clock, p.name) for p in settings.profiles}
         self._reporter = Reporter(client, clock, self._events)
         self._volumes = VolumeBinder(client, self._nodes, clock)
         self._feed = Feed(client, self._nodes, self, clock=clock, random=random, shared=informers)
         self._devices = DeviceBinder(client, self._nodes)
+        self._binder = Binder(
+            client, self._places, self._volumes, self._devices, bound=self._bound, take_back=self._take_back
+        )
         self._device_feed = DeviceFeed(
             client, self._nodes.devices, stir=self.stir, admit=self._admit, clock=clock, random=random
         )
         self._gangs = self._make_gangs(settings)
-        self._consultations = self._make_consultations(settings)
+        self._consultations = self._binder.consultations = self._make_consultations(settings)
         self._tasks = asyncio.TaskGroup()
         """While `run` is at work."""
 
     def _make_gangs(self, settings: Settings) -> Gangs:
         hands = Hands(
             assume=self._assume,
-            prepare=self._prepare,
-            failures=_UNPREPARED,
-            bind=self._bind_when_free,
+            prepare=self._binder.prepare,
+            failures=UNPREPARED,
+            bind=self._binder.bind_when_free,
             take_back=self._take_back,
             report=lambda *told: self._report_when_free(Report(*told)),
             keep_room=self._keep_room,
@@ -160,7 +163,7 @@ class Scheduler:
             tasks.create_task(self._report_when_free(Report(self._unfit.pop(), _NO_EXTENDERS)))
         left = 0
         while left < _GROUP:
-            await self._binding.room()
+            await self._places.room()
             left, turn, begin = _GROUP, _Turn(), self._clock.monotonic()
             while left and (group := self._queue.next_group(self._clock.monotonic(), min(left, self._at_a_time))):
                 left -= len(group)
@@ -175,7 +178,7 @@ class Scheduler:
                 if self._clock.monotonic() - begin > _TURN:
                     break
             for namespace, several in turn.bindings.items():
-                tasks.create_task(self._bind_together(namespace, several))
+                tasks.create_task(self._binder.bind_together(namespace, several, tasks))
             if turn.reports:
                 tasks.create_task(self._report_together(turn.reports))
             await asyncio.sleep(0)
@@ -197,10 +200,10 @@ class Scheduler:
         for waiting, slot in placed:
             node = self._nodes.names[slot]
             self._assume(waiting, node)
-            if waiting.shape.reserves and (waiting.shape.devices or not self._volumes.bound(waiting.shape)):
-                tasks.create_task(self._bind_prepared(waiting, node))
+            if not self._binder.ready(waiting):
+                tasks.create_task(self._binder.bind_prepared(waiting, node))
                 continue
-            self._binding.take()
+            self._places.take()
             turn.bindings.setdefault(waiting.pod.metadata.namespace, []).append((waiting, node))
         if refused:
             try:
@@ -311,7 +314,7 @@ class Scheduler:
             for waiting in refused:
                 if await self._devices.loosen(waiting.shape, waiting.pod.metadata.uid):
                     self.stir(HINT)
-        except _UNPREPARED as error:
+        except UNPREPARED as error:
             log.warning("claims of %s stay allocated: %s", refused[0].pod.key, error)
 
     def _preempt(self, waiting: Waiting, total: int) -> tuple[Candidate | None, str]:
@@ -382,7 +385,8 @@ class Scheduler:
         return node
 
     async def carry_out(self, waiting: Waiting, node: str) -> None:
-        await (self._bind_prepared if waiting.shape.reserves else self._bind_when_free)(waiting, node)
+        binder = self._binder
+        await (binder.bind_prepared if waiting.shape.reserves else binder.bind_when_free)(waiting, node)
 
     def candidates(self, waiting: Waiting, within: Mask, *, every: bool) -> tuple[list[Candidate], str]:
         why = self._ineligible(waiting, int(self._nodes.live.sum()))
@@ -564,63 +568,8 @@ class Scheduler:
         self._assumed.add(waiting.pod.metadata.uid)
         self._hold(_placed(waiting.pod, node, waiting.shape))
 
-    async def _bind_prepared(self, waiting: Waiting, node: str) -> None:
-        try:
-            await self._prepare(waiting, node)
-        except _UNPREPARED as error:
-            self._take_back(waiting, error)
-        else:
-            await self._bind_when_free(waiting, node)
-
-    async def _prepare(self, waiting: Waiting, node: str) -> None:
-        """Volumes first; that may take long, so it holds none of the places for bindings. Raises what _UNPREPARED names."""
-        try:
-            await self._volumes.bind(waiting.shape, node)
-            if waiting.shape.devices:
-                await self._devices.bind(waiting.shape, waiting.pod)
-        finally:
-            self._volumes.release(waiting.shape)
-            self._devices.release(waiting.shape)
-
-    async def _bind_when_free(self, waiting: Waiting, node: str) -> None:
-        await self._binding.acquire()
-        await self._bind(waiting, node)
-
-    async def _bind_together(self, namespace: str, placed: list[tuple[Waiting, str]]) -> None:
-        """In one request as far as the server can, the others each in its own. For each, a place for bindings is held."""
-        answers: Sequence[dict[str, Any] | None] = [None] * len(placed)
-        if self._consultations is None:
-            try:
-                bodies = [_binding(waiting.pod, node) for waiting, node in placed]
-                answers = await self._client.create_each(BINDINGS, bodies, namespace)
-            except (ApiError, ConnectionError, TimeoutError) as error:
-                for waiting, _ in placed:
-                    self._binding.release()
-                    self._take_back(waiting, error)
-                return
-        for (waiting, node), answer in zip(placed, answers, strict=True):
-            if answer is None:
-                self._tasks.create_task(self._bind(waiting, node))
-                continue
-            self._binding.release()
-            self._bound(waiting.pod, node)
-
     def _bound(self, pod: Pod, node: str) -> None:
         self._reporter.tell(pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
-
-    async def _bind(self, waiting: Waiting, node: str) -> None:
-        pod, body = waiting.pod, _binding(waiting.pod, node)
-        try:
-            if self._consultations is None or not await self._consultations.bind(pod, waiting.shape, node):
-                await self._client.create(
-                    PODS, body, pod.metadata.namespace, subresource="binding", name=pod.metadata.name
-                )
-        except (ApiError, ConnectionError, TimeoutError) as error:
-            self._take_back(waiting, error)
-        else:
-            self._bound(pod, node)
-        finally:
-            self._binding.release()
 
     def _take_back(self, waiting: Waiting, error: Exception) -> None:
         uid, current = waiting.pod.metadata.uid, self._feed.pod(waiting.pod.key)
@@ -643,14 +592,14 @@ class Scheduler:
         self._wake.set()
 
     async def _report_when_free(self, report: Report) -> None:
-        await self._binding.acquire()
+        await self._places.acquire()
         await self._report(report)
 
     async def _report_together(self, reports: list[Report]) -> None:
         """In one request as far as the server can, what is left of each in its own."""
-        await self._binding.acquire()
+        await self._places.acquire()
         for _ in reports[1:]:
-            self._binding.take()
+            self._places.take()
         try:
             await self._reporter.refused_together(reports)
         except (ApiError, ConnectionError, TimeoutError) as error:
@@ -676,7 +625,7 @@ class Scheduler:
             self._reported(report)
 
     def _reported(self, report: Report) -> None:
-        self._binding.release()
+        self._places.release()
         if report.candidate is not None and self._queue.release(report.pod.key, self._clock.monotonic()):
             self._wake.set()
 
@@ -690,8 +639,6 @@ class _Turn:
     reports: list[Report] = field(default_factory=list)
 
 
-_UNPREPARED = (ApiError, VolumesNotBound, DevicesNotAllocated, ConnectionError, TimeoutError)
-"""What preparing a pod's volumes and devices may fail with."""
 _NO_EXTENDERS = (
     "pods of a PodGroup are placed in one go, which scheduler extenders cannot judge: an extender wants this pod"
 )
@@ -704,16 +651,6 @@ WHEN_A_POD_GOES = (
     "NodeVolumeLimits",
 )
 """Plugins that a pod's going may satisfy."""
-
-
-def _binding(pod: Pod, node: str) -> dict[str, Any]:
-    meta = pod.metadata
-    return {
-        "apiVersion": "v1",
-        "kind": "Binding",
-        "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
-        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-    }
 
 
 def _placed(pod: Pod, node: str, shape: Shape) -> Placed:

@@ -1,7 +1,7 @@
 """Claims, volumes and classes as the scheduler sees them, and which volume a claim could take where. Fed from informers.
 
 Decisions that are made but not yet in the API are assumed here: the node that a claim's volume will be made on, the claim
-that a volume will be bound to. Next: plugins/volume_binding.py asks, binding.py carries out.
+that a volume will be bound to. Next: plugins/volume_binding.py asks, volumebinder.py carries out.
 """
 
 from __future__ import annotations
