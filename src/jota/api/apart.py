@@ -126,16 +126,20 @@ def part_of(call: Call, body: Object, change: Callable[[str, Object], Any], *, w
 def applies(engine: Engine, call: Call, part: Part) -> bool:
     """Whether a write of this part can be made apart: nobody has to see the whole object, and it is kept in the form in
     which it is shown. Changes nothing."""
+    free = engine.voices(call.served, call.target.subresource).free
+    return part.field in call.served.kind.apart and free and plain(engine, call)
+
+
+def plain(engine: Engine, call: Call) -> bool:
+    """Whether a write of a part of an object needs no more than that part, but for what plugins want to see."""
     served, params = call.served, call.params
     return (
-        part.field in served.kind.apart
-        and bool(served.kind.schema)
+        bool(served.kind.schema)
         and served.kind.judge is None
         and not served.converted
         and not served.foreign
         and not params.get("dryRun")
         and params.get("fieldValidation", "") in ("", *FIELD_VALIDATION)
-        and engine.voices(served, call.target.subresource).free
         and not engine.webhooks.concern(served.kind)
     )
 

@@ -17,9 +17,8 @@ import msgspec
 import orjson
 
 from jota.aio.clock import rfc3339
-from jota.api import metadata
+from jota.api import apart, metadata
 from jota.api import object as at_rest
-from jota.api.call import FIELD_VALIDATION
 from jota.kinds.kind import Kind, Object
 from jota.meta import apply, fieldset, owners, structs
 from jota.meta.errors import ApiError
@@ -58,18 +57,12 @@ _decode_owned = msgspec.json.Decoder(_Owned).decode
 
 def applies(engine: Engine, call: Call) -> bool:
     """Whether such a write of this kind can be made without the rest of the object. Changes nothing."""
-    served, params = call.served, call.params
+    served = call.served
     return (
         not call.target.subresource
         and served.kind.relabelled_from is not None
-        and bool(served.kind.schema)
-        and served.kind.judge is None
-        and not served.converted
-        and not served.foreign
-        and not params.get("dryRun")
-        and params.get("fieldValidation", "") in ("", *FIELD_VALIDATION)
         and engine.voices(served, "").alone
-        and not engine.webhooks.concern(served.kind)
+        and apart.plain(engine, call)
     )
 
 
