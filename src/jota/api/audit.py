@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from jota.aio.clock import Clock
 from jota.api.auditline import Lines, Outcome, Status
-from jota.api.auditpolicy import Policy, Verdict
+from jota.api.auditpolicy import NOTHING, Policy, Verdict
 from jota.api.filters.attributes import User
 from jota.api.path import Target
 from jota.kinds.kind import Object
@@ -130,10 +130,13 @@ class Trail(Struct, eq=False):
     annotations: dict[str, str] = {}
     user: User | None = None
     acting: User | None = None
+    verdict: Verdict = NOTHING
+    """The policy's, from when the user is known."""
 
     def known(self, user: User, acting: User) -> None:
         """Who asks, and as whom. The policy judges the former, as upstream."""
         self.user, self.acting = user, acting if acting is not user else None
+        self.verdict = self.audit.policy.verdict(user, self.target)
         if self.audit.policy.receives:
             self._note("RequestReceived")
 
@@ -145,14 +148,13 @@ class Trail(Struct, eq=False):
         if self.user is None:  # nobody was let in: who it was is not known
             self.known(User("system:unauthenticated"), User("system:unauthenticated"))
             self.acting = None
+        if self.verdict.level == "None":
+            return
         if response.stream is None and response.upgrade is None:
             self._note("ResponseComplete", response.status, response.body)
-        elif self._verdict().level != "None":
+        else:
             self._note("ResponseStarted", response.status)
             self._follow(response)
-
-    def _verdict(self) -> Verdict:
-        return self.audit.policy.verdict(self.user or User(""), self.target)
 
     def _note(self, stage: str, code: int = 0, answer: bytes | Sequence[Part] | None = None) -> None:
         self.audit.note(Noted(self, stage, self.audit.clock.now(), code, answer))
@@ -180,7 +182,7 @@ class Trail(Struct, eq=False):
 
     def line(self, noted: Noted) -> bytes:
         """b"" when the policy does not want it."""
-        verdict, request, target, lines = self._verdict(), self.request, self.target, self.audit.lines
+        verdict, request, target, lines = self.verdict, self.request, self.target, self.audit.lines
         if verdict.level == "None" or noted.stage in verdict.omitted:
             return b""
         asked, answered = self._bodies(verdict, noted)

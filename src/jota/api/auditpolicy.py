@@ -91,6 +91,9 @@ class Verdict:
     """Bodies are noted without managedFields."""
 
 
+NOTHING = Verdict("None")
+
+
 class Policy:
     """A policy that `read_policy` let pass. It never changes while it is in use."""
 
@@ -113,7 +116,7 @@ class Policy:
         if found is None:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            found = next((verdict for matches, verdict in self._rules if matches(user, target)), Verdict("None"))
+            found = next((verdict for matches, verdict in self._rules if matches(user, target)), NOTHING)
             self._known[asked] = found
         return found
 
