@@ -83,6 +83,14 @@ async def bound(api: ApiServer, name: str, volume_name: str) -> None:
     await api.client.update(CLAIMS, found, subresource="status")
 
 
+async def waits_for_a_volume(api: ApiServer) -> None:
+    """Pod p is decided, and its claim's volume must be made."""
+    await classes(api)
+    await api.client.create(CLAIMS, claim("data", "made"), "default")
+    await api.client.create(PODS, mounting("p", "data"), "default")
+    await api.advance(2)
+
+
 def test_a_waiting_claim_takes_the_volume_of_the_only_node_that_has_one() -> None:
     async def story() -> None:
         async with cluster(*hosts("a", "b", "c")) as api:
@@ -104,10 +112,7 @@ def test_a_waiting_claim_takes_the_volume_of_the_only_node_that_has_one() -> Non
 def test_a_claim_whose_volume_must_be_made_is_told_the_node() -> None:
     async def story() -> None:
         async with cluster(*hosts("a")) as api:
-            await classes(api)
-            await api.client.create(CLAIMS, claim("data", "made"), "default")
-            await api.client.create(PODS, mounting("p", "data"), "default")
-            await api.advance(2)
+            await waits_for_a_volume(api)
             found = await api.client.get(CLAIMS, "data", "default")
             assert found["metadata"]["annotations"][SELECTED] == "a"
             made = volume("v", "a")
@@ -123,10 +128,7 @@ def test_a_claim_whose_volume_must_be_made_is_told_the_node() -> None:
 def test_a_provisioner_that_cannot_sends_the_pod_elsewhere() -> None:
     async def story() -> None:
         async with cluster(*hosts("a", "b")) as api:
-            await classes(api)
-            await api.client.create(CLAIMS, claim("data", "made"), "default")
-            await api.client.create(PODS, mounting("p", "data"), "default")
-            await api.advance(2)
+            await waits_for_a_volume(api)
             await api.client.patch(CLAIMS, "data", "default", {"metadata": {"annotations": {SELECTED: None}}})
             await api.advance(15)
             found = await api.client.get(CLAIMS, "data", "default")
@@ -138,10 +140,7 @@ def test_a_provisioner_that_cannot_sends_the_pod_elsewhere() -> None:
 def test_a_pod_does_not_wait_for_volumes_on_a_node_that_is_gone() -> None:
     async def story() -> None:
         async with cluster(*hosts("a")) as api:
-            await classes(api)
-            await api.client.create(CLAIMS, claim("data", "made"), "default")
-            await api.client.create(PODS, mounting("p", "data"), "default")
-            await api.advance(2)
+            await waits_for_a_volume(api)
             await api.client.delete(NODES, "a")
             await api.client.create(NODES, hosts("b")[0])
             await api.advance(5)

@@ -55,6 +55,18 @@ def counted(limits: Limits = LIMITS) -> tuple[Reader, Taker, Counting]:
     return reader, taker, counting
 
 
+def is_parsed_anew(first: bytes, second: bytes) -> None:
+    """Though the first could be repeated; the second may be refused."""
+    reader, _, parser = counted()
+    reader.feed(first)
+    assert reader._known is not None
+    try:
+        reader.feed(second)
+    except Refused:
+        pass
+    assert parser.fed == 2
+
+
 def shown(taker: Taker) -> list[tuple[Any, ...]]:
     return [(r.method, r.path, r.query, r.headers, r.body, r.peer, *rest) for r, *rest in taker.taken]
 
@@ -112,14 +124,7 @@ def test_a_message_with_a_body_is_known_by_all_that_stands_around_its_length() -
     ],
 )
 def test_a_body_that_is_not_as_long_as_it_says_and_whatever_else_is_different_is_parsed(second: bytes) -> None:
-    reader, _, parser = counted()
-    reader.feed(with_body(b"POST /a", b"x"))
-    assert reader._known is not None
-    try:
-        reader.feed(second)
-    except Refused:
-        pass
-    assert parser.fed == 2
+    is_parsed_anew(with_body(b"POST /a", b"x"), second)
 
 
 def test_what_one_handler_does_to_its_headers_is_its_own_affair() -> None:
@@ -192,14 +197,7 @@ def test_a_message_in_pieces_is_not_remembered_even_if_a_piece_looks_whole() -> 
     ],
 )
 def test_whatever_is_different_is_parsed(second: bytes) -> None:
-    reader, _, parser = counted()
-    reader.feed(b"GET /a HTTP/1.1\r\n" + HEAD)
-    assert reader._known is not None
-    try:
-        reader.feed(second)
-    except Refused:
-        pass
-    assert parser.fed == 2
+    is_parsed_anew(b"GET /a HTTP/1.1\r\n" + HEAD, second)
 
 
 def test_after_a_piece_of_a_message_nothing_is_taken_for_a_repetition() -> None:
