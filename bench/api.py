@@ -12,17 +12,13 @@ gives.
 from __future__ import annotations
 
 import json
-import os
-import ssl
 import time
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from bench import load
 from bench.bare import NAME as BARE
 from bench.bare import bare
-from bench.cluster import Cluster, directory, jota, pair, tls
+from bench.cluster import Cluster, directory, jota
 from bench.figure import Figure, median
 from jota.wire.answer import PIECE
 
@@ -109,24 +105,26 @@ def _at_half_load(made: Cluster, most: float) -> Figure:
 
 
 def _list(made: Cluster) -> list[Figure]:
+    whole, page = _path("pods"), _path("pods") + "?limit=500"
+    found = _ask(made, mode="drain", paths=[whole, page], times=15)
+    took = [seconds for _, seconds in found[whole]]
+    size = found[whole][0][0]
+    encrypting = median(_ask(made, mode="encrypt", size=size, piece=PIECE, times=15)["seconds"])
     with made.http() as api:
-        found = [api.drain(_path("pods")) for _ in range(15)]
-        limited = [api.drain(_path("pods") + "?limit=500") for _ in range(15)]
-        _, everything = api.send("GET", _path("pods"))
-    size = found[0][0]
-    with bare(made.directory, everything) as other, other.http() as api:
-        least = [api.drain(_path("pods"))[1] for _ in range(15)]
+        _, everything = api.send("GET", whole)
+    with bare(made.directory, everything) as other:
+        least = [seconds for _, seconds in _ask(other, mode="drain", paths=[whole], times=15)[whole]]
     return [
         Figure(
             name=f"LIST of {PODS:,} pods",
-            value=1000 * median([took for _, took in found]),
+            value=1000 * median(took),
             unit="ms",
             target=15,
             peer=BARE,
             peer_value=1000 * median(least),
             note=(
-                f"{size / 1e6:.1f} MB, best of 15: {1000 * min(took for _, took in found):.1f} ms; to encrypt as much and "
-                f"do nothing else takes OpenSSL {1000 * median([_encrypt(made, size) for _ in range(5)]):.1f} ms on one core"
+                f"{size / 1e6:.1f} MB, best of 15: {1000 * min(took):.1f} ms; to encrypt as much and do nothing else takes "
+                f"OpenSSL {1000 * encrypting:.1f} ms on one core"
             ),
             why=(
                 "one core encrypts the answer and copies it to the kernel, which is most of the time (see the note); the "
@@ -134,27 +132,10 @@ def _list(made: Cluster) -> list[Figure]:
                 "more cores would mend it; clients that page (limit=500) wait a tenth of it for their first objects"
             ),
         ),
-        Figure(name="LIST of 500 pods (limit=500)", value=1000 * median([t for _, t in limited]), unit="ms"),
+        Figure(
+            name="LIST of 500 pods (limit=500)", value=1000 * median([seconds for _, seconds in found[page]]), unit="ms"
+        ),
     ]
-
-
-def _encrypt(made: Cluster, size: int) -> float:
-    """Seconds that TLS alone takes for so many bytes, in pieces of the size that the server sends."""
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    tls(Path(made.config), made.directory)
-    server.load_cert_chain(*pair(made.directory))
-    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)]
-    for end in ends * 3:
-        with suppress(ssl.SSLWantReadError):
-            end.do_handshake()
-    piece = os.urandom(PIECE)
-    begin = time.perf_counter()
-    for _ in range(0, size, PIECE):
-        ends[1].write(piece)
-        to_client.read()
-    return time.perf_counter() - begin
 
 
 def _get(made: Cluster) -> list[Figure]:
@@ -204,8 +185,11 @@ def _rate(name: str, found: dict[str, Any], target: float | None = None, peer: d
 
 
 def _load(made: Cluster, method: str, path: str, **options: Any) -> dict[str, Any]:
-    where = {"config": made.config, "work": str(made.directory)}
-    return load.run(mode="rate", method=method, path=path, **where, **options)
+    return _ask(made, mode="rate", method=method, path=path, **options)
+
+
+def _ask(made: Cluster, **options: Any) -> dict[str, Any]:
+    return load.run(config=made.config, work=str(made.directory), **options)
 
 
 def _path(plural: str) -> str:

@@ -85,6 +85,7 @@ def bare(place: Path, answer: bytes) -> Iterator[Cluster]:
 
 async def _serve(directory: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE  # as our server
     context.load_cert_chain(directory / "server.crt", directory / "server.key")
     answer, watchers = (directory / "answer").read_bytes(), set[asyncio.Transport]()
     server = await asyncio.get_running_loop().create_server(

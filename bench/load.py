@@ -4,6 +4,9 @@
 
 `rate` prints how many answers came and how long they took; in path and body "#" becomes a number that never repeats, in the body "@" the
 nanoseconds at which it is sent.
+`drain` asks for each of `paths` `times` times, one after the other on one connection, and prints for each how many bytes came and in
+how many seconds.
+`encrypt` prints the seconds that TLS alone takes to encrypt `size` bytes, in pieces of `piece`.
 `watch` opens watches, prints "ready", then what `events` events per watcher took to arrive (from the nanoseconds that their
 writer put into `"sent":"..."`). Answers are only told apart, not decoded: the less the client costs, the truer the figure.
 """
@@ -15,22 +18,29 @@ import itertools
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any, cast
 
 import uvloop
 
-from bench.cluster import header, request, tls
+from bench.cluster import Http, header, pair, request, tls
 from bench.figure import percentile
 
-ENVIRONMENT = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "4000000", "MALLOC_TRIM_THRESHOLD_": "16000000"}
+ENVIRONMENT = {
+    **os.environ,
+    "MALLOC_MMAP_THRESHOLD_": "4000000",
+    "MALLOC_TRIM_THRESHOLD_": "16000000",
+    "OPENSSL_CONF": str(Path(__file__).with_name("openssl.cnf")),
+}
 """For processes that use uvloop's own TLS: each of its reads allocates a quarter of a megabyte, which the C library otherwise
-gets from the kernel and gives back every time, at twice the cost of all the rest."""
+gets from the kernel and gives back every time, at twice the cost of all the rest. They offer the ciphers of client-go."""
 _SENT = re.compile(rb'"sent":"(\d+)"')
 _EVENT = b'"sent":"'
 """Once in each event of the load's own; what else happens in the namespace does not count."""
@@ -200,6 +210,32 @@ class Watch:
         }
 
 
+def _drain(options: dict[str, Any]) -> dict[str, Any]:
+    with Http(Path(options["config"]), Path(options["work"])) as api:
+        return {path: [api.drain(path) for _ in range(options["times"])] for path in options["paths"]}
+
+
+def _encrypt(options: dict[str, Any]) -> dict[str, Any]:
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls(Path(options["config"]), Path(options["work"]))
+    server.load_cert_chain(*pair(Path(options["work"])))
+    server.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE  # as the real one
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)]
+    for end in ends * 3:
+        with suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    piece, seconds = os.urandom(options["piece"]), []
+    for _ in range(options["times"]):
+        begin = time.perf_counter()
+        for _ in range(0, options["size"], options["piece"]):
+            ends[1].write(piece)
+            to_client.read()
+        seconds.append(time.perf_counter() - begin)
+    return {"seconds": seconds}
+
+
 async def _connect(options: dict[str, Any], make: Any) -> list[asyncio.Protocol]:
     context, host, port = tls(Path(options["config"]), Path(options["work"]))
     loop = asyncio.get_running_loop()
@@ -231,10 +267,21 @@ def result(process: subprocess.Popen[str], seconds: float = 0.0) -> dict[str, An
     return found
 
 
-async def _main(options: dict[str, Any]) -> None:
-    run = Rate(options) if options["mode"] == "rate" else Watch(options)
-    print(json.dumps(await run.run(options)), flush=True)
+def _main(options: dict[str, Any]) -> dict[str, Any]:
+    match options["mode"]:
+        case "drain":
+            return _drain(options)
+        case "encrypt":
+            return _encrypt(options)
+        case "rate":
+            return uvloop.run(_run(Rate, options))
+        case _:
+            return uvloop.run(_run(Watch, options))
+
+
+async def _run(kind: type[Rate] | type[Watch], options: dict[str, Any]) -> dict[str, Any]:
+    return await kind(options).run(options)
 
 
 if __name__ == "__main__":
-    uvloop.run(_main(json.loads(sys.argv[1])))
+    print(json.dumps(_main(json.loads(sys.argv[1]))), flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 from jota.aio.clock import SystemClock
@@ -57,6 +58,23 @@ def test_new_connections_see_a_renewed_certificate(tmp_path: Path) -> None:
         assert first != second
 
     asyncio.run(story())
+
+
+def test_the_client_chooses_the_cipher(tmp_path: Path) -> None:
+    """Those of TLS 1.3 cannot be chosen from Python; the rule is the same for those of TLS 1.2."""
+    material = ensure(tmp_path, addresses=[], service_cidr="10.1.0.0/16", domain="d", now=SystemClock().now())
+    context, short, long = material.serving_context(), "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384"
+    for wanted in ([short, long], [long, short]):
+        client = ssl.create_default_context(cadata=material.ca_pem.decode())
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+        client.set_ciphers(":".join(wanted))
+        ins, outs = ssl.MemoryBIO(), ssl.MemoryBIO()
+        ends = [client.wrap_bio(ins, outs, server_hostname="localhost"), context.wrap_bio(outs, ins, server_side=True)]
+        for end in ends * 3:
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+        assert ends[0].cipher() is not None
+        assert ends[0].cipher()[0] == wanted[0]  # type: ignore[index]
 
 
 def test_the_administrators_key_is_one_that_every_client_reads_and_is_kept(tmp_path: Path) -> None:
