@@ -16,7 +16,7 @@ from jota.api.call import Call
 from jota.api.dispatch import find_verb
 from jota.api.filters import deadline, impersonation
 from jota.api.filters.attributes import Attributes, Decision, Undecided, User
-from jota.api.filters.authn import Authentication
+from jota.api.filters.authn import Authentication, Lasting
 from jota.api.flowcontrol.seat import Seat, seated
 from jota.api.flowcontrol.width import seats
 from jota.api.hints import choices, paths
@@ -106,7 +106,7 @@ async def _filtered(
 ) -> Response:
     alike = request.alike
     caller: Caller | None = alike.caller if alike is not None and request.user is None else None
-    if caller is not None and api.clock.now() <= caller.until:
+    if caller is not None and caller.counts(api.clock.now()):
         user = caller.user
         if trail is not None:
             trail.known(user, user)
@@ -226,21 +226,25 @@ class Caller:
     """Who sends all requests with the same headers from the same peer (`Request.alike`), as themselves."""
 
     user: User
-    until: float
-    """Epoch seconds."""
+    lasting: Lasting
+
+    def counts(self, now: float) -> bool:
+        """Still. `now`: epoch seconds."""
+        until, lives = self.lasting
+        return now <= until and (lives is None or lives())
 
 
 async def _who(api: Api, request: Request, trail: Trail | None) -> User:
     """Authentication and impersonation: as whom to go on. A preset user (in-process transport) is trusted."""
-    until = 0.0
+    lasting = None
     if request.alike is not None and request.user is None and isinstance(api.authenticator, Authentication):
-        until = api.authenticator.lasts(request)  # now: to authenticate may take something out of the headers
+        lasting = api.authenticator.lasts(request)  # now: to authenticate may take something out of the headers
     real = user = request.user or await _authenticate(api, request)
     try:
         if impersonation.asked(request):
             user = await impersonation.impersonate(api.authorizer, user, request)
-        elif request.alike is not None and until:
-            request.alike.caller = Caller(user, until)
+        elif request.alike is not None and lasting is not None:
+            request.alike.caller = Caller(user, lasting)
     finally:
         if trail is not None:
             trail.known(real, user)

@@ -48,6 +48,11 @@ class _Labelled(msgspec.Struct):
     labels: dict[str, str] | None = None
 
 
+class _Identified(msgspec.Struct):
+    uid: str = ""
+
+
+_decode_identified = msgspec.json.Decoder(_Identified).decode
 _decode_labels = msgspec.json.Decoder(_Labelled).decode
 _decode_segments = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 split = _decode_segments
@@ -112,6 +117,10 @@ def decode_metadata(value: bytes) -> dict[str, Any]:
     """metadata without resourceVersion."""
     metadata: dict[str, Any] = orjson.loads(value[: value.index(NEWLINE)])
     return metadata
+
+
+def uid(value: bytes) -> str:
+    return _decode_identified(value[: value.index(NEWLINE)]).uid
 
 
 def excerpt(value: bytes, revision: int, type: Any) -> Object | None:

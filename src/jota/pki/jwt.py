@@ -14,6 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from jota.pki.ca import private_pem
 
+LEEWAY = 10.0
+"""Seconds by which clocks may differ."""
+
 
 class BadToken(ValueError):
     """Not a token of ours: malformed, unknown key, wrong signature, or outside its time."""
@@ -43,8 +46,14 @@ class TokenSigner:
         r, s = decode_dss_signature(self._key.sign(signed, ec.ECDSA(hashes.SHA256())))
         return (signed + b"." + _encode(r.to_bytes(32, "big") + s.to_bytes(32, "big"))).decode()
 
-    def verify(self, token: str, now: float, *, leeway: float = 10.0) -> dict[str, Any]:
+    def verify(self, token: str, now: float) -> dict[str, Any]:
         """The claims. `now` in epoch seconds. Raises BadToken."""
+        claims = self.read(token)
+        check_times(claims, now)
+        return claims
+
+    def read(self, token: str) -> dict[str, Any]:
+        """The claims of a token that we have signed, whatever time it was meant for. Raises BadToken."""
         parts = token.encode().split(b".")
         if len(parts) != 3:
             raise BadToken("a token has three parts")
@@ -56,7 +65,6 @@ class TokenSigner:
             self._public.verify(der, parts[0] + b"." + parts[1], ec.ECDSA(hashes.SHA256()))
         except InvalidSignature:
             raise BadToken("the signature is wrong") from None
-        _check_times(claims, now, leeway)
         return claims
 
     def jwk(self) -> dict[str, str]:
@@ -73,12 +81,14 @@ class TokenSigner:
         }
 
 
-def _check_times(claims: dict[str, Any], now: float, leeway: float) -> None:
+def check_times(claims: dict[str, Any], now: float) -> float:
+    """Until when (epoch seconds) the token counts. Raises BadToken when it does not, or not yet."""
     expires, begins = claims.get("exp"), claims.get("nbf")
-    if not isinstance(expires, int | float) or now > expires + leeway:
+    if not isinstance(expires, int | float) or now > expires + LEEWAY:
         raise BadToken("the token has expired")
-    if isinstance(begins, int | float) and now < begins - leeway:
+    if isinstance(begins, int | float) and now < begins - LEEWAY:
         raise BadToken("the token is not valid yet")
+    return expires + LEEWAY
 
 
 def _json(part: bytes) -> dict[str, Any]:

@@ -14,17 +14,17 @@ import hmac
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from jota.aio.clock import Clock, parse_rfc3339
 from jota.api.authn.anonymous import EVERYWHERE, Anonymous
 from jota.api.authn.outside import Found, TokenAuthenticator
 from jota.api.filters.attributes import User
 from jota.api.filters.requestheader import RequestHeader
-from jota.api.tokens import Lookup, ServiceAccountTokens
+from jota.api.tokens import ServiceAccountTokens
 from jota.meta.errors import ApiError, unauthorized
-from jota.meta.resource import SECRETS
+from jota.meta.resource import SECRETS, Resource
 from jota.pki.ca import expiry_of, read_certificate
 from jota.pki.jwt import BadToken
 from jota.wire.message import Request
@@ -35,6 +35,17 @@ AUTHENTICATED = "system:authenticated"
 _BOOTSTRAP = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
 _SUBPROTOCOL = "base64url.bearer.authorization.k8s.io."
 _MOST_CERTIFICATES = 1024
+Lookup = Callable[[Resource, str, str], dict[str, Any] | None]
+"""(resource, namespace, name) -> object or None."""
+
+
+class Lasting(NamedTuple):
+    """How long somebody is who he is."""
+
+    until: float
+    """Epoch seconds."""
+    lives: Callable[[], bool] | None = None
+    """Asked each time; None: nothing can end it before."""
 
 
 class Authentication:
@@ -86,15 +97,24 @@ class Authentication:
             raise unauthorized()  # a front proxy that speaks for nobody is nobody
         return ANONYMOUS if self._anonymous.admits(request.path) else None
 
-    def lasts(self, request: Request) -> float:
-        """Until when (epoch seconds) the user of this request, if it is let in, is also that of all that are `alike`: that of a
-        certificate, until it expires. Tokens and what front proxies say are judged each time: 0. Raises ApiError 401."""
+    def lasts(self, request: Request) -> Lasting | None:
+        """How long the user of this request, if it is let in, is also that of all that are `alike`: that of a certificate, until it
+        expires; that of a ServiceAccount's token, as long as what it is bound to lives. Other tokens and what front proxies say
+        are judged each time: None. Raises ApiError 401."""
+        if "sec-websocket-protocol" in request.headers:
+            return None
         certificate = request.peer.certificate
-        if certificate is None or "sec-websocket-protocol" in request.headers:
-            return 0.0
-        if self.front_proxies is not None and self.front_proxies.proxy_name(certificate) is not None:
-            return 0.0
-        return self._end(certificate)
+        if certificate is not None:
+            if self.front_proxies is not None and self.front_proxies.proxy_name(certificate) is not None:
+                return None
+            return Lasting(self._end(certificate))
+        token = bearer(request)
+        if not token or _BOOTSTRAP.fullmatch(token):
+            return None
+        try:
+            return Lasting(*self._tokens.lasts(token, self._clock.now()))
+        except BadToken:
+            return None
 
     async def by_token(self, token: str, audiences: tuple[str, ...] = ()) -> Found:
         """(user, matched audiences) of a bearer token. Raises ApiError 401."""
