@@ -12,13 +12,13 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 from msgspec import Struct
 
 from jota.aio.clock import Clock
-from jota.api.auditline import Lines, Outcome, Status
+from jota.api.auditline import Form, Lines, Outcome, Status
 from jota.api.auditpolicy import NOTHING, Policy, Verdict
 from jota.api.filters.attributes import User
 from jota.api.path import Target
@@ -30,6 +30,9 @@ log = logging.getLogger("jota.audit")
 LARGEST, BACKUPS = 100 << 20, 5
 """Bytes of one log file, and how many older ones are kept."""
 _LONGEST_BODY = 1 << 20
+RECEIVED, COMPLETE = "RequestReceived", "ResponseComplete"
+ALLOWED = {"authorization.k8s.io/decision": "allow"}
+FORBIDDEN = {"authorization.k8s.io/decision": "forbid"}
 _CONFIDENTIAL = {
     ("", "secrets", ""),
     ("", "serviceaccounts", "token"),
@@ -85,6 +88,28 @@ class Noted(Struct):
     answer: bytes | Sequence[Part] | None = None
     """The whole answer, where that is its end."""
 
+    @property
+    def uri(self) -> str:
+        return self.trail.request.path
+
+    def line(self, lines: Lines) -> bytes:
+        return self.trail.line(self, lines)
+
+
+class NotedAtOnce(NamedTuple):
+    """An answer of which only this is its own (straight.py)."""
+
+    form: Form
+    id: str
+    uri: str
+    name: str
+    received: float
+    """Epoch seconds."""
+    took: float
+
+    def line(self, lines: Lines) -> bytes:
+        return lines.fill_whole(self.form, self.id, self.uri, self.name, self.received, self.received + self.took)
+
 
 class Audit:
     """What is noted in one turn of the loop is written down together, before the loop waits for anything: by then the answers
@@ -93,12 +118,31 @@ class Audit:
     def __init__(self, policy: Object, sink: Sink, clock: Clock) -> None:
         self.policy, self.sink, self.clock = Policy(policy), sink, clock
         self.lines = Lines()
-        self._noted: list[Noted] = []
+        self._noted: list[Noted | NotedAtOnce] = []
 
     def begin(self, request: Request, target: Target, audit_id: str) -> Trail:
         return Trail(self, request, target, audit_id, self.clock.now())
 
-    def note(self, noted: Noted) -> None:
+    def at_once(self, user: User, target: Target, request: Request) -> Form | None:
+        """The line of a success without bodies, for all requests with these headers of this user about such targets; b"": none.
+        None: they have other lines, more of them, or their names decide."""
+        if self.policy.named:
+            return None
+        verdict = self.policy.verdict(user, target)
+        if verdict.level == "None":
+            return b""
+        if verdict.level != "Metadata" or RECEIVED not in verdict.omitted:
+            return None
+        if COMPLETE in verdict.omitted:
+            return b""
+        agent = _agent(request)
+        return self.lines.whole(verdict.level, COMPLETE, user, target, request.peer.address, agent, ALLOWED)
+
+    def note_at_once(self, form: Form, audit_id: str, uri: str, name: str, received: float, took: float) -> None:
+        """`received`: epoch seconds; `took`: seconds."""
+        self.note(NotedAtOnce(form, audit_id, uri, name, received, took))
+
+    def note(self, noted: Noted | NotedAtOnce) -> None:
         if not self._noted:
             asyncio.get_running_loop().call_soon(self._write)
         self._noted.append(noted)
@@ -108,9 +152,9 @@ class Audit:
         lines: list[bytes] = []
         for one in noted:
             try:
-                line = one.trail.line(one)
+                line = one.line(self.lines)
             except Exception:  # it shall not take the others with it
-                log.exception("an audit event is lost: %s", one.trail.request.path)
+                log.exception("an audit event is lost: %s", one.uri)
                 continue
             if line:
                 lines.append(line)
@@ -138,10 +182,10 @@ class Trail(Struct, eq=False):
         self.user, self.acting = user, acting if acting is not user else None
         self.verdict = self.audit.policy.verdict(user, self.target)
         if self.audit.policy.receives:
-            self._note("RequestReceived")
+            self._note(RECEIVED)
 
     def decided(self, allowed: bool) -> None:
-        self.annotations["authorization.k8s.io/decision"] = "allow" if allowed else "forbid"
+        self.annotations |= ALLOWED if allowed else FORBIDDEN
 
     def finish(self, response: Response) -> None:
         """What the answer is; a streaming one is changed to note its end when it comes."""
@@ -151,7 +195,7 @@ class Trail(Struct, eq=False):
         if self.verdict.level == "None":
             return
         if response.stream is None and response.upgrade is None:
-            self._note("ResponseComplete", response.status, response.body)
+            self._note(COMPLETE, response.status, response.body)
         else:
             self._note("ResponseStarted", response.status)
             self._follow(response)
@@ -167,7 +211,7 @@ class Trail(Struct, eq=False):
                 try:
                     await stream(writer)
                 finally:
-                    self._note("ResponseComplete", code)
+                    self._note(COMPLETE, code)
 
             response.stream = watched
         if upgrade is not None:
@@ -176,17 +220,17 @@ class Trail(Struct, eq=False):
                 try:
                     await upgrade(duplex)
                 finally:
-                    self._note("ResponseComplete", code)
+                    self._note(COMPLETE, code)
 
             response.upgrade = owned
 
-    def line(self, noted: Noted) -> bytes:
+    def line(self, noted: Noted, lines: Lines) -> bytes:
         """b"" when the policy does not want it."""
-        verdict, request, target, lines = self.verdict, self.request, self.target, self.audit.lines
+        verdict, request, target = self.verdict, self.request, self.target
         if verdict.level == "None" or noted.stage in verdict.omitted:
             return b""
         asked, answered = self._bodies(verdict, noted)
-        agent = request.headers.get("user-agent", "")[:1024]
+        agent = _agent(request)
         user = self.user or User("")
         form = lines.form(verdict.level, noted.stage, user, self.acting, target, request.peer.address, agent)
         uri = f"{request.path}?{request.query}" if request.query else request.path
@@ -206,6 +250,10 @@ class Trail(Struct, eq=False):
         if level != "RequestResponse":
             return asked, None
         return asked, _body(answer if isinstance(answer, bytes) else b"".join(answer), verdict.bare)
+
+
+def _agent(request: Request) -> str:
+    return request.headers.get("user-agent", "")[:1024]
 
 
 def _body(content: bytes, bare: bool) -> Any:

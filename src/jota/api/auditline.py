@@ -20,6 +20,8 @@ from jota.kinds.kind import Object
 _REMEMBERED = 4096
 _OPEN = Raw(b"\0")
 """Stands where the lines of one form differ: nothing that the encoder gives holds such a byte."""
+Form = bytes
+"""A line with `%b` where it differs, and `%%` for each percent sign in between."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -81,7 +83,7 @@ class Lines:
 
     def form(
         self, level: str, stage: str, user: User, acting: User | None, target: Target, address: str, agent: str
-    ) -> bytes:
+    ) -> Form:
         """The line with `%b` in place of what `fill` fills in. `acting`: as whom `user` asks, if not as himself."""
         if acting is not None:
             return _form(level, stage, user, acting, target, address, agent)
@@ -100,6 +102,19 @@ class Lines:
         rest = b"}" if outcome is None else b"," + _encode(outcome)[1:]
         own = _encode(audit_id), _encode(uri), self._time(received), self._time(now)
         return form % ((*own, _encode(name), rest) if name else (*own, rest))
+
+    def whole(
+        self, level: str, stage: str, user: User, target: Target, address: str, agent: str, annotations: dict[str, str]
+    ) -> Form:
+        """As `form`, of an answer 200 with these annotations and no bodies: nothing is left but what `fill_whole` fills in."""
+        rest = _encode(Outcome(Status(200), annotations=annotations))[1:]
+        return (
+            self.form(level, stage, user, None, target, address, agent)[:-3] + b"," + rest.replace(b"%", b"%%") + b"\n"
+        )
+
+    def fill_whole(self, form: Form, audit_id: str, uri: str, name: str, received: float, now: float) -> bytes:
+        """As `fill`, of a form that knows what came of it, and of a target with a name."""
+        return form % (_encode(audit_id), _encode(uri), self._time(received), self._time(now), _encode(name))
 
     def _time(self, seconds: float) -> bytes:
         """metav1.MicroTime, as `rfc3339_micro` has it."""

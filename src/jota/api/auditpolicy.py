@@ -100,7 +100,8 @@ class Policy:
     def __init__(self, given: Object) -> None:
         rules, omitted, bare = parts(given, "rules"), texts(given, "omitStages"), given.get("omitManagedFields")
         self._rules = [(_matcher(rule), _verdict(rule, omitted, bare)) for rule in rules]
-        self._named = any(texts(resource, "resourceNames") for rule in rules for resource in parts(rule, "resources"))
+        self.named = any(texts(resource, "resourceNames") for rule in rules for resource in parts(rule, "resources"))
+        """Whether the names of what requests are about may decide."""
         self.receives = any(v.level != "None" and "RequestReceived" not in v.omitted for _, v in self._rules)
         """Whether it may want to know of requests before they are judged."""
         self._always = self._rules[0][1] if rules and _unconditional(rules[0]) else None
@@ -110,7 +111,7 @@ class Policy:
     def verdict(self, user: User, target: Target) -> Verdict:
         if self._always is not None:
             return self._always
-        what = (target.name if self._named else "") if target.resource else target.path
+        what = (target.name if self.named else "") if target.resource else target.path
         asked = (user.name, user.groups, target.kin or target.verb, what)
         found = self._known.get(asked)
         if found is None:

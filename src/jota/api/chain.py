@@ -126,7 +126,7 @@ async def _filtered(
         request.extra["flow"] = flow.lines
     if flow.exempt:
         level = flow.level
-        flow.counts.dispatched += 1
+        flow.counts.answered(None)
         level.executing += 1
         try:
             if not lane.allowed or params:

@@ -47,10 +47,13 @@ class Lanes:
     def __init__(self, flows: Flows, served: Mapping[tuple[str, str, str], Served]) -> None:
         self._flows, self._served = flows, served
         self._known: dict[Key, Lane] = {}
+        self.age = 0
+        """Another one: what was found before may be out of date."""
 
     def forget(self) -> None:
         """Something that lanes follow from has changed."""
         self._known.clear()
+        self.age += 1
 
     def find(self, user: User, target: Target, authorizer: Authorizer | None) -> Lane:
         kin = target.kin

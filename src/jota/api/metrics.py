@@ -15,7 +15,7 @@ Labels = tuple[str, str, str, str]
 """Verb, group, resource, subresource."""
 
 
-class _Row:
+class Row:
     """What is counted of all requests of the same labels."""
 
     __slots__ = ("buckets", "codes", "seconds")
@@ -27,11 +27,16 @@ class _Row:
         self.seconds = 0.0
         """Of all together."""
 
+    def count(self, code: int, seconds: float) -> None:
+        self.codes[code] += 1
+        self.buckets[bisect_left(BUCKETS, seconds)] += 1
+        self.seconds += seconds
+
 
 class Metrics:
     def __init__(self) -> None:
-        self._rows: dict[Labels, _Row] = {}
-        self._known: dict[Target | None, _Row] = {}
+        self._rows: dict[Labels, Row] = {}
+        self._known: dict[Target | None, Row] = {}
         """By the kin of targets."""
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         """name -> (help, how to read it now)."""
@@ -44,13 +49,13 @@ class Metrics:
         return sum(sum(row.buckets) for row in self._rows.values())
 
     def observe(self, target: Target | None, method: str, code: int, seconds: float) -> None:
-        kin = target.kin if target is not None else None
-        row = self._known.get(kin) or self._row(kin, method)
-        row.codes[code] += 1
-        row.buckets[bisect_left(BUCKETS, seconds)] += 1
-        row.seconds += seconds
+        self.row(target.kin if target is not None else None, method).count(code, seconds)
 
-    def _row(self, kin: Target | None, method: str) -> _Row:
+    def row(self, kin: Target | None, method: str) -> Row:
+        """Where requests of this kin are counted, now and later."""
+        return self._known.get(kin) or self._row(kin, method)
+
+    def _row(self, kin: Target | None, method: str) -> Row:
         """Paths that nobody serves must not grow the tables for ever."""
         if kin is None:
             labels = (method.lower() if method.isalpha() and len(method) < 9 else "other", "", "", "")
@@ -58,7 +63,7 @@ class Metrics:
             labels = (kin.verb, kin.group, kin.resource, kin.subresource)
         if labels not in self._rows and len(self._rows) >= _MOST_ROWS:
             labels = (labels[0], "", "other", "")
-        row = self._rows.setdefault(labels, _Row())
+        row = self._rows.setdefault(labels, Row())
         if kin is not None:
             if len(self._known) >= _MOST_ROWS:
                 self._known.clear()
@@ -92,7 +97,7 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")[:128]
 
 
-def _histogram(labels: str, row: _Row) -> list[str]:
+def _histogram(labels: str, row: Row) -> list[str]:
     name, total, out = "apiserver_request_duration_seconds", 0, []
     for bound, n in zip((*BUCKETS, "+Inf"), row.buckets, strict=True):
         total += n

@@ -118,6 +118,11 @@ def parse(method: str, path: str, params: dict[str, str]) -> Target:
     return target
 
 
+def kin_of_objects(method: str, place: str) -> Target | None:
+    """What requests have in common whose paths are `place` and a name: their kin. None: not known, or more than that decides."""
+    return _objects.get((method, place))
+
+
 def _remember(known: dict[_Key, Target], key: _Key, kin: Target) -> None:
     if len(known) >= _MOST_KNOWN:
         known.clear()

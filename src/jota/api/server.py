@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from jota.aio.clock import Clock
-from jota.api import bootstrap, chain, componentstatus, default_range
+from jota.api import bootstrap, chain, componentstatus, default_range, straight
 from jota.api.admission.plugin import Plugin
 from jota.api.admission.table import plugins as default_plugins
 from jota.api.aggregation.services import Aggregation
@@ -163,6 +163,10 @@ class Api:
     def handle(self, request: Request) -> Coroutine[Any, Any, Response]:
         """A wire Handler. Raises nothing: errors are Status responses."""
         return chain.handle(self, request)
+
+    def reply(self, request: Request) -> Response | Coroutine[Any, Any, Response]:
+        """The same as a wire Answerer: what nothing need be found out for is answered at once."""
+        return straight.answer(self, request) or chain.handle(self, request)
 
     def fail_ready(self) -> None:
         """First step of a stop: /readyz fails, so that load balancers send nobody here any more; all is still served."""

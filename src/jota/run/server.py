@@ -97,7 +97,7 @@ async def serve(
     await api.start()
     await write_roles(api)
     serving = material.serving_context()
-    edge = HttpServer(api.handle, ssl=serving, clock=clock)
+    edge = HttpServer(api.reply, ssl=serving, clock=clock)
     try:
         await edge.start(bind, instance.api_port)
     except OSError as error:

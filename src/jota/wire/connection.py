@@ -23,7 +23,7 @@ from typing import Any, Protocol, cast
 from jota.wire.answer import JOIN, PIECE, Head, pieces, without_length
 from jota.wire.duplex import SocketDuplex
 from jota.wire.limits import NEVER, Limits
-from jota.wire.message import Handler, Part, Peer, Request, Response, Stream, Upgrade
+from jota.wire.message import Answerer, Part, Peer, Request, Response, Stream, Upgrade
 from jota.wire.reading import Reader, Refused
 from jota.wire.status import refusal
 from jota.wire.step import first_step
@@ -45,7 +45,7 @@ NOT_UPGRADABLE = refusal(400, "BadRequest", "this request needs the headers Conn
 class Server(Protocol):
     """What the connections of one server share (http.py)."""
 
-    handler: Handler
+    handler: Answerer
     limits: Limits
     loop: asyncio.AbstractEventLoop
     connections: set[Connection]
@@ -278,10 +278,10 @@ class Connection(asyncio.Protocol):
         self._request = item
         server = self._server
         try:
-            coro = server.handler(item)
-            if not isinstance(coro, CoroutineType):
-                coro = _as_coroutine(coro)
-            result = first_step(coro, server.loop, self._answer)
+            result = server.handler(item)
+            if not isinstance(result, Response):
+                coro = result if isinstance(result, CoroutineType) else _as_coroutine(result)
+                result = first_step(coro, server.loop, self._answer)
         except Exception:
             log.exception("%s %s: the handler failed", item.method, item.path)
             self._keep = False

@@ -17,7 +17,7 @@ from jota.aio.clock import Clock
 from jota.wire.answer import Head, build_head
 from jota.wire.connection import Connection
 from jota.wire.limits import Limits
-from jota.wire.message import Handler
+from jota.wire.message import Answerer
 from jota.wire.tls import TlsProtocol
 
 _LOOK = 0.02
@@ -38,7 +38,7 @@ class HttpServer:
     """
 
     def __init__(
-        self, handler: Handler, *, ssl: SSLContext | None = None, limits: Limits | None = None, clock: Clock
+        self, handler: Answerer, *, ssl: SSLContext | None = None, limits: Limits | None = None, clock: Clock
     ) -> None:
         self.handler = handler
         self.limits = limits or Limits()

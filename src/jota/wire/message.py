@@ -29,11 +29,13 @@ class Alike:
     """Requests of one peer that have the same method and headers, but for the length of their bodies. Nothing of a single one of
     them belongs here."""
 
-    __slots__ = ("caller",)
+    __slots__ = ("caller", "ways")
 
     def __init__(self) -> None:
         self.caller: Any = None
         """What the handler remembers of who sends them."""
+        self.ways: dict[str, Any] = {}
+        """What it remembers of where they lead, by their paths' beginnings."""
 
 
 class Request(Struct):
@@ -115,3 +117,5 @@ class Response(Struct):
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+Answerer = Callable[[Request], Response | Awaitable[Response]]
+"""A Handler, or one that has the answer at once where nothing must be waited for: servers take either."""

@@ -17,7 +17,6 @@ Settings come from `keeper.py`, which reads the stored objects. Fair queuing is 
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
 from collections.abc import Callable, Iterable
 
 from jota.aio.clock import Clock
@@ -25,7 +24,7 @@ from jota.api.filters.attributes import User
 from jota.api.flowcontrol.level import Flow, Level, Pool, Waiter
 from jota.api.flowcontrol.limits import Limits
 from jota.api.flowcontrol.matching import Schema
-from jota.api.flowcontrol.measure import BUCKETS, Measures, observe, wait_row
+from jota.api.flowcontrol.measure import Measures, observe, wait_row
 from jota.api.flowcontrol.shuffle import deal
 from jota.api.path import Target
 from jota.meta.errors import ApiError, too_many_requests
@@ -126,16 +125,24 @@ class Flows:
 
     def enter(self, flow: Flow, seats: int, now: float) -> bool:
         """Take the seats if the request may run now (monotonic). False: `wait`."""
-        level = flow.level
+        may = self._may(flow.level, seats, now)
+        if may:
+            flow.level.take(seats)
+        return may
+
+    def at_once(self, flow: Flow, now: float) -> bool:
+        """`enter` of a request that is answered before anybody else looks, so that no seat changes hands; exempt ones, too.
+
+        It is not followed by `leave`, but counted by `Counts.answered`."""
+        return flow.exempt or self._may(flow.level, 1, now)
+
+    def _may(self, level: Level, seats: int, now: float) -> bool:
         if not self._open:
             self._open, self._turn_began = True, now
             asyncio.get_running_loop().call_soon(self._turn)
         elif now - self._turn_began > SLICE and level.limits.queues:
             return False
-        if level.waiting or not level.fits(seats):
-            return False
-        level.take(seats)
-        return True
+        return not level.waiting and level.fits(seats)
 
     async def wait(self, flow: Flow, seats: int, seconds: float) -> None:
         """Wait at most `seconds` for the seats and take them. Raises ApiError 429."""
@@ -165,12 +172,7 @@ class Flows:
     def leave(self, flow: Flow, seats: int, began: float) -> None:
         """The request is answered. `began`: when it got its seats, monotonic."""
         self._give_back(flow, seats)
-        counts, took = flow.counts, self._clock.monotonic() - began
-        counts.dispatched += 1
-        row = counts.served
-        row[bisect_left(BUCKETS, took)] += 1
-        row[-2] += took
-        row[-1] += 1
+        flow.counts.answered(self._clock.monotonic() - began)
 
     def _give_back(self, flow: Flow, seats: int) -> None:
         flow.level.give_back(seats)

@@ -27,6 +27,15 @@ class Counts:
         self.waited: dict[bool, list[float]] = {}
         """By whether the request was executed in the end."""
 
+    def answered(self, took: float | None) -> None:
+        """One more; `took`: seconds from getting its seats, None without any (exempt requests)."""
+        self.dispatched += 1
+        if took is not None:
+            row = self.served
+            row[bisect_left(BUCKETS, took)] += 1
+            row[-2] += took
+            row[-1] += 1
+
     def labels(self) -> str:
         return f'flow_schema="{self.schema}",priority_level="{self.level}"'
 
