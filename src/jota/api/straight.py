@@ -10,7 +10,7 @@ What is the same each time is a Way, kept with the client's connection; it is ou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jota.api import negotiate
 from jota.api.compress import SMALLEST
@@ -34,21 +34,28 @@ _PECULIAR = ("audit-id", "sec-websocket-protocol")
 """Headers with which each request is looked at."""
 
 
-class Way:
+class Way(NamedTuple):
     """What GETs of one collection's objects share, of requests that are alike."""
 
-    __slots__ = ("age", "caller", "form", "kin", "lane", "row", "served", "where")
+    kin: Target
+    lane: Lane
+    served: Served
+    where: str
+    """The storage key without the name."""
+    form: Form
+    """Of the line in the audit log; b"" for none."""
+    row: Row
+    """Where such requests are counted."""
 
-    def __init__(self, caller: Caller, kin: Target, lane: Lane, served: Served, form: Form, row: Row, age: int):
-        self.caller, self.kin, self.lane, self.served = caller, kin, lane, served
-        self.where = served.key(kin.namespace, "")
-        """The storage key without the name."""
-        self.form = form
-        """Of the line in the audit log; b"" for none."""
-        self.row = row
-        """Where such requests are counted."""
-        self.age = age
-        """Of the lanes, when it was found."""
+
+class Known(NamedTuple):
+    """What was found out for the first of them."""
+
+    caller: Caller
+    age: int
+    """Of the lanes."""
+    way: Way | None
+    """None: there is none, they must be asked about."""
 
 
 def answer(api: Api, request: Request) -> Response | None:
@@ -56,15 +63,16 @@ def answer(api: Api, request: Request) -> Response | None:
     if alike is None or alike.caller is None or request.user is not None or request.method != "GET" or request.query:
         return None
     place, _, name = request.path.rpartition("/")
-    way: Way | None = alike.ways.get(place)
     if not name or "%" in name or api.store.behind:
         return None
-    if way is None or way.age != api.lanes.age or way.caller is not alike.caller:
-        way = _find(api, request, alike, place, name)
-        if way is None:
-            return None
+    known: Known | None = alike.ways.get(place)
+    if known is None or known.age != api.lanes.age or known.caller is not alike.caller:
+        known = _learn(api, request, alike, place, name)
+    way = known.way
+    if way is None:
+        return None
     received, began = api.clock.now(), api.clock.monotonic()
-    if not way.caller.counts(received) or api.aggregation.route(way.kin) is not None:
+    if not known.caller.counts(received) or api.aggregation.route(way.kin) is not None:
         return None
     entry = api.store.get(way.where + name)
     if entry is None or entry.value is None:
@@ -80,17 +88,25 @@ def answer(api: Api, request: Request) -> Response | None:
     return Response(200, PLAIN_HEADERS, body, own=b"%bAudit-Id: %b\r\n" % (flow.lines, audit_id.encode()))
 
 
-def _find(api: Api, request: Request, alike: Alike, place: str, name: str) -> Way | None:
-    """None: there is no way for these, at the moment."""
-    kin, headers = kin_of_objects(request.method, place), request.headers
-    if kin is None or any(name in headers for name in _PECULIAR):
+def _learn(api: Api, request: Request, alike: Alike, place: str, name: str) -> Known:
+    kin = kin_of_objects(request.method, place)
+    if kin is None:
+        return Known(alike.caller, api.lanes.age, None)
+    if len(alike.ways) >= _MOST_WAYS:
+        alike.ways.clear()
+    way = _find(api, request, alike.caller, kin, name)
+    known = alike.ways[place] = Known(alike.caller, api.lanes.age, way)
+    return known
+
+
+def _find(api: Api, request: Request, caller: Caller, kin: Target, name: str) -> Way | None:
+    if any(header in request.headers for header in _PECULIAR):
         return None
     try:
-        if negotiate.accept(headers.get("accept", "")) is not negotiate.PLAIN:
+        if negotiate.accept(request.headers.get("accept", "")) is not negotiate.PLAIN:
             return None
     except ApiError:
         return None
-    caller: Caller = alike.caller
     target = kin.named(request.path, name)
     lane = api.lanes.find(caller.user, target, api.authorizer)
     served = lane.served
@@ -99,7 +115,4 @@ def _find(api: Api, request: Request, alike: Alike, place: str, name: str) -> Wa
     form = api.audit.at_once(caller.user, target, request) if api.audit is not None else b""
     if form is None:
         return None
-    if len(alike.ways) >= _MOST_WAYS:
-        alike.ways.clear()
-    way = alike.ways[place] = Way(caller, kin, lane, served, form, api.metrics.row(kin, request.method), api.lanes.age)
-    return way
+    return Way(kin, lane, served, served.key(kin.namespace, ""), form, api.metrics.row(kin, request.method))
