@@ -39,6 +39,24 @@ def test_merge_and_remove_leave_foreign_entries_alone(tmp_path: Path) -> None:
     assert {k: left[k] for k in FOREIGN} == FOREIGN
 
 
+def test_what_a_link_leads_to_is_written_and_removed(tmp_path: Path) -> None:
+    """Some keep their settings elsewhere: they must not end up with a file where their link was."""
+    kept, link = tmp_path / "settings" / "config", tmp_path / "config"
+    kept.parent.mkdir()
+    kept.write_text(yaml.safe_dump(FOREIGN))
+    link.symlink_to("settings/config")
+    kubeconfig.merge_into(link, "jota", WHO)
+    assert link.is_symlink()
+    assert [c["name"] for c in yaml.safe_load(kept.read_text())["contexts"]] == ["theirs", "jota"]
+    kept.write_text("")
+    kubeconfig.merge_into(link, "jota", WHO)
+    kubeconfig.remove_from(link, "jota")
+    assert not kept.exists(), "no credentials are left behind"
+    kubeconfig.merge_into(link, "jota", WHO)
+    assert link.is_symlink()
+    assert kubeconfig.read(kept) == WHO
+
+
 def test_a_file_that_held_nothing_else_goes(tmp_path: Path) -> None:
     file = tmp_path / "new" / "config"
     kubeconfig.merge_into(file, "jota", WHO)

@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jota.aio import files
 from jota.net import firewall, names, netlink, sys
 from jota.net.ipam import Allocator
 from jota.net.protocol import HostPort
@@ -346,9 +347,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _store(path: Path, state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(state))
-    temporary.rename(path)
+    files.replace(path, json.dumps(state).encode())
 
 
 def remove_node_parts(instance: str) -> list[str]:

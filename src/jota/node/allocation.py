@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 
 import orjson
 
+from jota.aio import files
 from jota.meta.quantity import parse
 from jota.node.model import RESOURCES, Object, Observed, parts
 from jota.node.resources import COMPUTE, pod_amounts, requests_of
@@ -100,10 +101,7 @@ def remembered(directory: str) -> Allocation | None:
 def remember(directory: str, allocation: Allocation) -> None:
     """Replace it as a whole, before anything is given out by it. Raises OSError."""
     os.makedirs(directory, mode=0o750, exist_ok=True)
-    path = os.path.join(directory, FILE)
-    with open(path + ".new", "wb") as file:
-        file.write(orjson.dumps(asdict(allocation)))
-    os.replace(path + ".new", path)
+    files.replace(os.path.join(directory, FILE), orjson.dumps(asdict(allocation)))
 
 
 def inferred(pod: Object, seen: Observed) -> Allocation:

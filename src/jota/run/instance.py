@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, fields
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from jota.aio import files
 from jota.run.reservation import Reservations
 
 DEFAULT_NAME = "jota"
@@ -147,20 +148,9 @@ class Instance:
 
 
 def write_file(path: Path, content: bytes, mode: int) -> None:
-    """Replace a file atomically, with these permissions from its first moment on."""
+    """Replace a file that must outlive a loss of power (keys, plans), in a directory that is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    try:
-        with open(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    files.replace(path, content, mode=mode, durable=True)
 
 
 class Registry:

@@ -69,7 +69,7 @@ def remove_from(path: Path, context: str) -> None:
     if any(config[s] for s in _SECTIONS):
         _write(path, config)
     else:
-        path.unlink()
+        path.resolve().unlink()
 
 
 def target(asked: str | None) -> Path:
@@ -109,6 +109,7 @@ def _is_section(value: Any) -> bool:
 
 
 def _write(path: Path, config: dict[str, Any]) -> None:
+    path = path.resolve()  # where it is a link (to a repository of settings, say), what it leads to is written
     existed = path.stat() if path.exists() else None
     made = [p for p in (path.parent,) if not p.exists()]
     write_file(path, yaml.safe_dump(config, sort_keys=False).encode(), 0o600)

@@ -10,8 +10,8 @@ import contextlib
 import os
 from dataclasses import dataclass, field
 
+from jota.aio import files
 from jota.runtime import sys as kernel
-from jota.runtime.embedded.images.content import replace
 
 
 @dataclass(slots=True)
@@ -60,4 +60,4 @@ class Holder:
             status = kernel.pidfd_exit_status(held.pidfd) if held.pidfd >= 0 else None
             if status is not None:
                 with contextlib.suppress(OSError):
-                    replace(f"{held.directory}/status", str(status).encode())
+                    files.replace(f"{held.directory}/status", str(status).encode())

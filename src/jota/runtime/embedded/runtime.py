@@ -18,13 +18,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from jota.aio import files
 from jota.aio.clock import Clock
 from jota.runtime import sys as kernel
 from jota.runtime.embedded import cgroups, container, imagemounts, lowlevel, sandbox, spec
 from jota.runtime.embedded.cgroups import Cgroups
 from jota.runtime.embedded.exec import Execs, Session, attach, collect
 from jota.runtime.embedded.holder import Holder
-from jota.runtime.embedded.images.content import Content, replace
+from jota.runtime.embedded.images.content import Content
 from jota.runtime.embedded.images.library import Library
 from jota.runtime.embedded.images.store import EmbeddedImages
 from jota.runtime.embedded.link import Link, SupervisorLost
@@ -104,7 +105,7 @@ class EmbeddedRuntime:
             "images_root": self._images_root,
             "low_level": low.path,
         }
-        replace(f"{self.home}/runtime.json", json.dumps(about).encode())
+        files.replace(f"{self.home}/runtime.json", json.dumps(about).encode())
         self._hide = f"{layout.unified}/cgroup.controllers" if low.own_cgroups and layout.mode == "hybrid" else ""
         self.shop = container.Workshop(
             self.root, f"{self.home}/snapshots", self.name, self.library, groups, low, spec.this_machine()

@@ -11,7 +11,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from jota.runtime.embedded.images.content import replace
+from jota.aio import files
 from jota.runtime.protocol import Container, ContainerSpec, Device, Mount, Resources, Sandbox, SandboxSpec, Security
 
 
@@ -71,18 +71,18 @@ class State:
         record.end = read_json(f"{self.container_dir(id)}/exit.json") or record.end
 
     def save_sandbox(self, sandbox: Sandbox) -> None:
-        replace(f"{self.sandbox_dir(sandbox.id)}/sandbox.json", json.dumps(asdict(sandbox)).encode())
+        files.replace(f"{self.sandbox_dir(sandbox.id)}/sandbox.json", json.dumps(asdict(sandbox)).encode())
         self.sandboxes[sandbox.id] = sandbox
 
     def save_container(self, record: Record) -> None:
         value = asdict(record)
         value.pop("run"), value.pop("end")
-        replace(f"{self.container_dir(record.id)}/container.json", json.dumps(value).encode())
+        files.replace(f"{self.container_dir(record.id)}/container.json", json.dumps(value).encode())
         self.containers[record.id] = record
 
     def save_end(self, id: str, end: dict[str, Any]) -> None:
         """An end that the supervisor does not see: the start failed."""
-        replace(f"{self.container_dir(id)}/exit.json", json.dumps(end).encode())
+        files.replace(f"{self.container_dir(id)}/exit.json", json.dumps(end).encode())
         self.containers[id].end = end
 
     def forget_sandbox(self, id: str) -> None:

@@ -29,6 +29,7 @@ if __name__ == "__main__":
     # -I -S gives no path of our own; the packages on the way here are empty.
     sys.path.append(os.path.abspath(__file__).removesuffix("/jota/runtime/embedded/supervisor.py"))
 
+from jota.aio import files
 from jota.runtime import sys as kernel
 from jota.runtime.embedded.supervise import child
 from jota.runtime.embedded.supervise.crilog import Log
@@ -42,10 +43,7 @@ _ATTACH_BACKLOG = 1 << 20
 
 
 def write_json(path: str, value: dict[str, Any]) -> None:
-    """Durable against a crash of this process: readers see nothing or all of it."""
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        json.dump(value, file)
-    os.rename(path + ".tmp", path)
+    files.replace(path, json.dumps(value).encode())
 
 
 def read_json(path: str) -> dict[str, Any] | None:
@@ -660,9 +658,7 @@ def main(root: str) -> int:
     supervisor = Supervisor(root)
     supervisor.watch_children()
     supervisor.adopt_all()
-    with open(f"{root}/supervisor.pid.tmp", "w", encoding="ascii") as file:
-        file.write(f"{os.getpid()}\n")
-    os.rename(f"{root}/supervisor.pid.tmp", f"{root}/supervisor.pid")
+    files.replace(f"{root}/supervisor.pid", f"{os.getpid()}\n".encode())
     supervisor.listen()
     supervisor.run()
     return 0

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from jota.aio import files
 from jota.runtime.protocol import RuntimeFault
 
 MAX_METADATA = 4 << 20
@@ -142,14 +143,14 @@ class Content:
 
     def write_index(self, index: dict[str, Any]) -> None:
         """Call it under `lock`."""
-        replace(f"{self.root}/index.json", json.dumps(index).encode())
+        files.replace(f"{self.root}/index.json", json.dumps(index).encode(), durable=True)
 
     # -- leases -----------------------------------------------------------------------------------------------------
 
     def lease(self, owner: str, container: str, *images: str) -> None:
         """Keep `images` while `container` of node `owner` exists."""
         os.makedirs(f"{self.root}/leases/{owner}", mode=0o700, exist_ok=True)
-        replace(f"{self.root}/leases/{owner}/{container}", "\n".join(images).encode())
+        files.replace(f"{self.root}/leases/{owner}/{container}", "\n".join(images).encode())
 
     def release(self, owner: str, container: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -161,22 +162,8 @@ class Content:
     def leased(self) -> set[str]:
         """Images in use by any container on this host."""
         out: set[str] = set()
-        for directory, _, files in os.walk(f"{self.root}/leases"):
-            for name in files:
+        for directory, _, owned in os.walk(f"{self.root}/leases"):
+            for name in owned:
                 with contextlib.suppress(FileNotFoundError), open(f"{directory}/{name}", encoding="ascii") as file:
                     out.update(file.read().split("\n"))
         return out
-
-
-def replace(path: str, data: bytes, mode: int = 0o600) -> None:
-    """Write a file so that a reader, or a crash of this process, sees the old or the new content."""
-    temporary = f"{path}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with open(fd, "wb") as file:
-            file.write(data)
-        os.rename(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
