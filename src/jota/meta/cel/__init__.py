@@ -17,7 +17,7 @@ from jota.meta.cel.errors import CelCompileError, CelCostError, CelError
 from jota.meta.cel.names import escape
 
 if TYPE_CHECKING:
-    from jota.meta.cel.interpreter import Run
+    from jota.meta.cel.frame import Run
     from jota.meta.cel.types import Type
 
 __all__ = ["CALL_LIMIT", "CelCompileError", "CelCostError", "CelError", "Program", "compile", "escape"]
@@ -53,7 +53,7 @@ class Program:
 
     def measure(self, values: Mapping[str, Any], limit: int = CALL_LIMIT) -> tuple[Any, int]:
         """(result, units that it cost). Raises CelError (whose `spent` tells the cost), CelCostError beyond `limit`."""
-        from jota.meta.cel.interpreter import Frame
+        from jota.meta.cel.frame import Frame
         from jota.meta.cel.values import work
 
         outer, left = work.frame, work.left

@@ -20,7 +20,7 @@ from jota.aio import slices
 from jota.meta.cel.errors import CelCostError, CelError
 
 if TYPE_CHECKING:
-    from jota.meta.cel.interpreter import Frame
+    from jota.meta.cel.frame import Frame
 
 T = TypeVar("T")
 SECOND = 1_000_000_000
