@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from jota.aio import files
 from jota.runtime import sys as kernel
-from jota.runtime.embedded import cgroups, container, sandbox, state
+from jota.runtime.embedded import cgroups, container, sandbox
 from jota.runtime.protocol import Mount, Resources, RuntimeFault
 
 pytestmark = pytest.mark.kernel
@@ -50,7 +51,7 @@ SET_UP = [
     (sandbox, "_loopback_up"),
     (cgroups, "_mkdir"),
     (cgroups, "_write"),
-    (state, "replace"),
+    (files, "replace"),
 ]
 
 

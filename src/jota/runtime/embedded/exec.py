@@ -22,6 +22,7 @@ from jota.runtime.embedded import lowlevel
 from jota.runtime.embedded.link import Link, SupervisorLost
 from jota.runtime.embedded.lowlevel import LowLevel
 from jota.runtime.embedded.pipes import Pipe
+from jota.runtime.embedded.supervise import console
 from jota.runtime.protocol import RuntimeFault
 
 OUTPUT_LIMIT = 1 << 20
@@ -119,14 +120,14 @@ class Execs:
             raise RuntimeFault("ExecError", "no command specified")
         id = self._new_id()
         base = f"{root}/containers/{container_id}/exec-{id[:16]}"
-        console = f"{root}/console/{id[:24]}" if tty else ""
+        socket_path = console.path(root, id) if tty else ""
         _write_process(f"{root}/containers/{container_id}/config.json", f"{base}.json", command, tty)
         request = {
             "op": "exec",
             "id": id,
             "tty": tty,
             "cwd": f"{root}/containers/{container_id}",
-            "argv": low.exec(container_id, f"{base}.json", f"{base}.pid", f"{base}.log", console),
+            "argv": low.exec(container_id, f"{base}.json", f"{base}.pid", f"{base}.log", socket_path),
             "pid_file": f"{base}.pid",
             "error_log": f"{base}.log",
             **common,

@@ -32,6 +32,7 @@ from jota.runtime.embedded.link import Link, SupervisorLost
 from jota.runtime.embedded.portforward import Stream, connect
 from jota.runtime.embedded.state import Record, State
 from jota.runtime.embedded.state import container as view
+from jota.runtime.embedded.supervise import console
 from jota.runtime.protocol import Container, ContainerSpec, Resources, RuntimeFault, Sandbox, SandboxSpec, Stats
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ class EmbeddedRuntime:
         except OSError as fault:
             raise RuntimeFault("CgroupUnavailable", f"cannot make cgroup {groups.base}: {fault}") from fault
         os.makedirs(low.state, mode=0o700, exist_ok=True)
-        os.makedirs(f"{self.root}/console", mode=0o700, exist_ok=True)
+        os.makedirs(console.directory(self.root), mode=0o700, exist_ok=True)
         about = {
             "name": self.name,
             "cgroup_parent": self._parent,
@@ -379,13 +380,13 @@ class EmbeddedRuntime:
             raise RuntimeFault("StartError", f"container {container_id} was already started")
         directory = self.state.container_dir(container_id)
         log = f"{directory}/lowlevel.log"
-        console = f"{self.root}/console/{container_id[:24]}" if record.spec.tty else ""
+        socket_path = console.path(self.root, container_id) if record.spec.tty else ""
         request = {
             "op": "start",
             "id": container_id,
             "dir": directory,
             "cwd": directory,
-            "argv": self.shop.low_level.run(container_id, directory, f"{directory}/pid", log, console),
+            "argv": self.shop.low_level.run(container_id, directory, f"{directory}/pid", log, socket_path),
             "pid_file": f"{directory}/pid",
             "error_log": log,
             "join": self.shop.cgroups.join_files(container.group(record)) if self.shop.low_level.own_cgroups else [],

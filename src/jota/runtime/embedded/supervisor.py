@@ -16,7 +16,6 @@ import errno
 import fcntl
 import json
 import os
-import select
 import selectors
 import signal
 import socket
@@ -32,14 +31,14 @@ if __name__ == "__main__":
 from jota.aio import files
 from jota.runtime import sys as kernel
 from jota.runtime.embedded.supervise import child
+from jota.runtime.embedded.supervise.console import Console
 from jota.runtime.embedded.supervise.crilog import Log
 from jota.runtime.embedded.supervise.process import noted_status, start_time, zombie_status
+from jota.runtime.embedded.supervise.tap import Tap
 
 MESSAGE = 1 << 17
 """Bytes of the largest message."""
 _CHUNK = 1 << 16
-_ATTACH_BACKLOG = 1 << 20
-"""Bytes an attached client may lag behind before it is dropped: a slow client must not stop the container."""
 
 
 def write_json(path: str, value: dict[str, Any]) -> None:
@@ -53,33 +52,6 @@ def read_json(path: str) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return value if isinstance(value, dict) else None
-
-
-class Tap:
-    """One attached client: a socket that gets a copy of one output stream."""
-
-    def __init__(self, fd: int) -> None:
-        self.socket = socket.socket(fileno=fd)
-        self.socket.setblocking(False)
-        self.backlog = b""
-
-    def send(self, data: bytes) -> bool:
-        """False when the client is gone or too slow."""
-        self.backlog += data
-        try:
-            self.backlog = self.backlog[self.socket.send(self.backlog) :]
-        except BlockingIOError:
-            pass
-        except OSError:
-            return False
-        return len(self.backlog) <= _ATTACH_BACKLOG
-
-    @property
-    def gone(self) -> bool:
-        """The client has closed its side, which nobody else tells while the container is silent."""
-        poll = select.poll()
-        poll.register(self.socket, 0)
-        return bool(poll.poll(0))
 
 
 class Task:
@@ -96,7 +68,7 @@ class Task:
         """Descriptor -> stream name."""
         self.stdin = -1
         self.terminal = -1
-        self.console: socket.socket | None = None
+        self.console: Console | None = None
         self.taps: dict[bytes, list[Tap]] = {}
         self.client: Client | None = None
         """Exec sessions die with the connection that asked for them."""
@@ -245,7 +217,7 @@ class Supervisor:
         task.client = client
         stdio: tuple[int, int, int]
         if message["tty"]:
-            self._open_console(task)
+            task.console = Console(self.root, task.id)
             null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
             stdio, descriptors = (null, null, null), [null]
         else:
@@ -265,7 +237,7 @@ class Supervisor:
         request = task.request
         task.log = Log(request["log"], request["log_size"], request["log_files"])
         if request["tty"]:
-            self._open_console(task)
+            task.console = Console(self.root, task.id)
             return
         for name in (b"stdout", b"stderr"):
             fd = os.open(f"{task.directory}/{name.decode()}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -288,41 +260,18 @@ class Supervisor:
         second = os.open(f"{task.directory}/stdout", os.O_RDWR | os.O_CLOEXEC)
         return first, second, os.open(f"{task.directory}/stderr", os.O_RDWR | os.O_CLOEXEC)
 
-    def _open_console(self, task: Task) -> None:
-        """The low-level runtime sends the terminal's master over this socket. Its path is short: `console` is made
-        in the current directory of the child, see `_child`."""
-        path = f"{self.root}/console"
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        directory = os.open(path, os.O_PATH | os.O_DIRECTORY)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{path}/{task.id[:24]}")
-        listener.bind(f"/proc/self/fd/{directory}/{task.id[:24]}")
-        os.close(directory)
-        listener.listen(1)
-        task.console = listener
-
     def _take_console(self, task: Task) -> None:
-        """Called when the low-level runtime has ended well: the descriptor waits in the socket."""
+        """Called when the low-level runtime has ended well."""
         assert task.console is not None
-        task.console.settimeout(5)
         try:
-            connection, _ = task.console.accept()
-            with connection:
-                connection.settimeout(5)
-                _, descriptors, _, _ = socket.recv_fds(connection, 256, 1)
+            task.terminal = task.console.take()
         finally:
             self._close_console(task)
-        if not descriptors:
-            raise OSError(errno.EPROTO, "the low-level runtime sent no terminal")
-        task.terminal = descriptors[0]
 
     def _close_console(self, task: Task) -> None:
         if task.console is not None:
             task.console.close()
             task.console = None
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{self.root}/console/{task.id[:24]}")
 
     def _spawn(self, task: Task, argv: list[str], stdio: tuple[int, int, int]) -> int:
         """Fork (this process is small and has one thread) and run the low-level runtime in the container's cgroups."""
