@@ -1,6 +1,6 @@
 """The CRUD engine: what happens between a decoded object and the store, for every kind alike. verbs/ call it.
 
-A write is: decode -> default -> admit (mutate) -> prepare -> validate -> admit (validate) -> own fields -> put, as in
+A write is: decode (body.py) -> default -> admit (mutate) -> prepare -> validate -> admit (validate) -> own fields -> put, as in
 apiserver's generic registry. The Kind brings the rules, this file the order.
 """
 
@@ -16,7 +16,7 @@ import orjson
 
 from jota.aio import slices
 from jota.aio.clock import Clock, rfc3339
-from jota.api import apart, metadata, ownership, relabel
+from jota.api import apart, body, metadata, ownership, relabel
 from jota.api import object as at_rest
 from jota.api.admission.plugin import AdmissionAttributes, Operation, Plugin
 from jota.api.admission.webhooks import Webhooks
@@ -31,7 +31,7 @@ from jota.api.shapes import BY_BYTES, Shape, Shapes, Templates
 from jota.api.twins import Twin, Twins, Wish
 from jota.kinds.kind import Kind, Object
 from jota.kinds.status import initial
-from jota.meta import decode, names
+from jota.meta import names
 from jota.meta.errors import (
     MODIFIED,
     FieldError,
@@ -90,81 +90,11 @@ class Engine:
         self._plugins = tuple(plugins)
         self.webhooks = Webhooks(registry, self.served, self.new_uid)
         self._shapes = Shapes()
-        self._templates = Templates()
+        self.templates = Templates()
         self.twins = Twins(self)
         self._handling: dict[int, tuple[Plugin, ...]] = {}
         self._judging: dict[int, tuple[Plugin, ...]] = {}
         self._voices: dict[tuple[int, bool], apart.Voices] = {}
-
-    # -- decoding
-
-    def object_from(self, call: Call) -> Object:
-        """The object in a request's body, of this resource's kind. Raises ApiError 400, 415."""
-        if not call.request.body:
-            raise bad_request("the request has no body")
-        content_type = call.request.headers.get("content-type", "")
-        obj, problems = decode.decode_body(
-            content_type, call.request.body, call.served.kind.definition, strict=call.field_validation
-        )
-        if not isinstance(obj, dict):
-            raise bad_request("couldn't get version/kind; json parse error: the body must be an object")
-        for problem in problems:
-            call.warn(problem)
-        self.check_type(call.served, obj)
-        return obj
-
-    def new_object_from(self, call: Call) -> Object:
-        """The object in the body of a create; with its defaults when the kind is known by its bytes (`_create` gives
-        them to others). Raises ApiError 400, 415."""
-        served, request = call.served, call.request
-        if served.resource not in BY_BYTES:
-            return self.object_from(call)
-        spec = b""
-        if request.headers.get("content-type", "") == "application/json":
-            known, spec = self._templates.read(request.body)
-            if known is not None:
-                self.check_type(served, known)
-                return known
-        obj = self.object_from(call)
-        served.kind.default(obj)
-        if spec and not call.warnings:
-            self._templates.keep(spec, obj)
-        return obj
-
-    def check_type(self, served: Served, obj: Object) -> None:
-        """kind and apiVersion are the resource's, or are filled in. Raises ApiError 400."""
-        resource = served.resource
-        kind, version = obj.get("kind") or resource.kind, obj.get("apiVersion") or resource.api_version
-        if version != resource.api_version:
-            text = f"the API version in the data ({version}) does not match the expected API version"
-            raise bad_request(f"{text} ({resource.api_version})")
-        if kind != resource.kind:
-            raise bad_request(
-                f'the object provided is unrecognized (must be of type {resource.kind}): kind "{kind}" was sent'
-            )
-        obj["kind"], obj["apiVersion"] = kind, version
-
-    def check_fields(self, call: Call, obj: Object) -> None:
-        """Types and unknown fields of a patched object. Raises ApiError 400."""
-        definition = call.served.kind.definition
-        if definition:
-            for problem in decode.validate_object(obj, definition, strict=call.field_validation):
-                call.warn(problem)
-
-    def _check_status(self, call: Call, new: Object) -> None:
-        """Types, unknown fields and defaults of what a write through /status may change. Raises ApiError 400."""
-        kind = call.served.kind
-        if not kind.schema:
-            self.check_fields(call, new)
-            kind.default(new)
-            return
-        # the rest is as it was stored: judged and with its defaults
-        written: Object = {key: new[key] for key in ("kind", "apiVersion", "metadata", "status") if key in new}
-        self.check_fields(call, written)
-        if "status" not in written:
-            new.pop("status", None)
-        if call.served.resource not in BY_BYTES:
-            kind.default(new)
 
     # -- create
 
@@ -410,8 +340,8 @@ class Engine:
                 meta[field] = was[field]
             else:
                 meta.pop(field, None)
-        self.check_type(call.served, obj)
-        self.check_fields(call, obj)
+        body.check_type(call.served, obj)
+        body.check_fields(call, obj)
         call.served.kind.default(obj)
         return meta
 
@@ -424,7 +354,7 @@ class Engine:
             raise bad_request(text)
         if resource.namespaced and meta.setdefault("namespace", was["namespace"]) != was["namespace"]:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
-        self.check_type(served, new)
+        body.check_type(served, new)
         if meta.get("uid") and meta["uid"] != was["uid"]:
             detail = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {was['uid']}"
             raise conflict(resource.plural, was["name"], detail, resource.group)
@@ -450,7 +380,7 @@ class Engine:
             errors += metadata.validate_update(new["metadata"], old["metadata"])
         elif subresource == "status":
             self._keep_all_but_status(new, old)
-            self._check_status(call, new)
+            body.check_status(call, new)
             kind.prepare_status(new, old)
             errors, wrong = self._judge_metadata(kind, new, old), kind.validate_status(new, old)
             errors += wrong if kind.judge is None else await judged(kind, new, old, wrong)
@@ -490,7 +420,7 @@ class Engine:
 
     def _prepare_update(self, call: Call, new: Object, old: Object) -> None:
         kind = call.served.kind
-        self.check_fields(call, new)
+        body.check_fields(call, new)
         kind.default(new)
         if kind.status:
             if "status" in old:
