@@ -1,165 +1,41 @@
-"""Authorizers of the operator's choice, with a real webhook behind TLS: who is asked, who waits, and that nothing fails open."""
+"""Authorization webhooks with a real one behind TLS: what is granted, what fails, what is remembered, who asks."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
-import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jota.aio.clock import SystemClock
 from jota.api.authn.fetch import FetchFailed
 from jota.api.authn.kubeconfig import endpoint
-from jota.api.authz.config import Configured, Flags, Webhook, from_flags, parse
+from jota.api.authz.config import Webhook
 from jota.api.authz.webhook import decision_of
-from jota.api.configfile import BadConfiguration
 from jota.api.filters.attributes import User
-from jota.api.security import secure, write_roles
-from jota.client.client import Client
-from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, NODES, PODS, SECRETS, Resource
-from jota.pki.ca import CertificateAuthority, Subject, create_csr
-from jota.pki.jwt import TokenSigner
-from jota.run.authorization import AuthorizationFile, AuthorizationFlags, configured
-from jota.run.instance import Refused
-from jota.testing.cluster import ApiServer
-from jota.testing.virtual import VirtualClock
-from jota.wire.http import HttpServer
-from jota.wire.message import Request, Response
+from jota.pki.ca import Subject, create_csr
+from jota.wire.message import Response
 
-ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
-BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
-CLUSTER_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", False)
-CSRS = Resource("certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", False)
-ADA = User("ada", "7", ("dev", "system:authenticated"), {"scope": ["a"]})
-AUTHORIZATION = "/apis/authorization.k8s.io/v1"
-Spec = dict[str, Any]
-Judge = Callable[[Spec], Any]
-
-
-class Service:
-    """The webhook: `judge` says the status for a spec, or gives the bytes of an answer."""
-
-    def __init__(self) -> None:
-        self.judge: Judge = lambda _: {"allowed": False}
-        self.asked: list[dict[str, Any]] = []
-        self.requests: list[Request] = []
-        self.port = 0
-        self.config: dict[str, Any] = {}
-
-    @property
-    def specs(self) -> list[Spec]:
-        return [review["spec"] for review in self.asked]
-
-    async def handle(self, request: Request) -> Response:
-        review = orjson.loads(request.body)
-        self.requests.append(request)
-        self.asked.append(review)
-        said = self.judge(review["spec"])
-        if isinstance(said, Awaitable):
-            said = await said
-        if isinstance(said, Response):
-            return said
-        if not isinstance(said, bytes):
-            answer = {"apiVersion": review["apiVersion"], "kind": "SubjectAccessReview", "status": said}
-            said = orjson.dumps(answer)
-        return Response(200, [("Content-Type", "application/json")], said)
-
-    def webhook(self, folder: Path, **more: Any) -> Webhook:
-        return Webhook("w", endpoint(self.config, folder), more.pop("version", "v1"), **more)
-
-
-def may(**wanted: str) -> Judge:
-    """Allow what has these attributes."""
-
-    def judge(spec: Spec) -> dict[str, Any]:
-        attributes = spec.get("resourceAttributes") or spec.get("nonResourceAttributes") or {}
-        return {"allowed": all(attributes.get(name, "") == value for name, value in wanted.items())}
-
-    return judge
-
-
-@asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[Service]:
-    now = SystemClock().now()
-    authority = CertificateAuthority(CertificateAuthority.create("test", days=1, now=now))
-    pair = authority.issue(Subject("s", (), (), ("127.0.0.1",)), days=1, client=False, server=True, now=now)
-    (folder / "c").write_bytes(pair.certificate)
-    (folder / "k").write_bytes(pair.key)
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(folder / "c", folder / "k")
-    service = Service()
-    server = HttpServer(service.handle, ssl=tls, clock=SystemClock())
-    await server.start("127.0.0.1", 0)
-    service.port = server.port
-    data = base64.b64encode(authority.certificate_pem).decode()
-    url = f"https://127.0.0.1:{server.port}/authorize"
-    service.config = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "w", "user": "u"}}],
-        "clusters": [{"name": "w", "cluster": {"server": url, "certificate-authority-data": data}}],
-        "users": [{"name": "u", "user": {"token": "secret"}}],
-    }
-    (folder / "hook.yaml").write_text(yaml.safe_dump(service.config))
-    try:
-        yield service
-    finally:
-        await server.close(0)
-
-
-@asynccontextmanager
-async def cluster(authorizers: Configured) -> AsyncIterator[ApiServer]:
-    server = ApiServer()
-    secure(server.api, TokenSigner(TokenSigner.create_key()), "https://x", authorizers=authorizers)
-    async with server:
-        await write_roles(server.api)
-        yield server
-
-
-def story(test: Callable[[Service, Path], Awaitable[None]]) -> Callable[[Path], None]:
-    def run(tmp_path: Path) -> None:
-        async def main() -> None:
-            async with serving(tmp_path) as service:
-                await test(service, tmp_path)
-
-        asyncio.run(main())
-
-    run.__name__ = test.__name__
-    return run
-
-
-async def refusal(work: Awaitable[Any]) -> ApiError:
-    with pytest.raises(ApiError) as refused:
-        await work
-    return refused.value
-
-
-async def review(server: ApiServer, kind: str, spec: Spec, user: User = ADA) -> dict[str, Any]:
-    body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
-    response = await server.request("POST", f"{AUTHORIZATION}/{kind.lower()}s", body, user=user)
-    document: dict[str, Any] = orjson.loads(response.body)  # type: ignore[arg-type]
-    return document.get("status", document) if response.status == 201 else document
-
-
-def config_map(name: str) -> dict[str, Any]:
-    return {"metadata": {"name": name}, "data": {}}
-
-
-def role(*verbs: str, resource: str = "secrets") -> dict[str, Any]:
-    return {
-        "metadata": {"name": "r"},
-        "rules": [{"apiGroups": [""], "resources": [resource], "verbs": list(verbs)}],
-    }
-
+from .elsewhere import (
+    ADA,
+    BINDINGS,
+    CSRS,
+    ROLES,
+    Service,
+    Spec,
+    cluster,
+    config_map,
+    may,
+    refusal,
+    review,
+    role,
+    serving,
+    story,
+)
 
 # -- what is granted
 
@@ -605,231 +481,3 @@ async def test_policies_in_cel_wait_for_the_webhook(service: Service, folder: Pa
         assert [s["resourceAttributes"]["verb"] for s in service.specs] == ["create", "bless", "create"]
         service.judge = lambda spec: b"?" if spec["resourceAttributes"]["verb"] == "bless" else {"allowed": True}
         assert "not blessed" in (await refusal(ada.create(CONFIGMAPS, config_map("b"), "default"))).message
-
-
-# -- match conditions
-
-
-def document(folder: Path, *conditions: str, **more: Any) -> dict[str, Any]:
-    webhook: dict[str, Any] = {
-        "timeout": "3s",
-        "subjectAccessReviewVersion": "v1",
-        "failurePolicy": "NoOpinion",
-        "connectionInfo": {"type": "KubeConfigFile", "kubeConfigFile": str(folder / "hook.yaml")},
-        **more,
-    }
-    if conditions:
-        webhook["matchConditionSubjectAccessReviewVersion"] = "v1"
-        webhook["matchConditions"] = [{"expression": c} for c in conditions]
-    return {
-        "apiVersion": "apiserver.config.k8s.io/v1",
-        "kind": "AuthorizationConfiguration",
-        "authorizers": [
-            {"type": "Node", "name": "node"},
-            {"type": "RBAC", "name": "rbac"},
-            {"type": "Webhook", "name": "hook.example.com", "webhook": webhook},
-        ],
-    }
-
-
-def loaded(folder: Path) -> Callable[[str], Any]:
-    return lambda name: endpoint(yaml.safe_load(Path(name).read_text()), folder)
-
-
-@story
-async def test_conditions_keep_questions_from_the_webhook(service: Service, folder: Path) -> None:
-    service.judge = may()
-    given = document(
-        folder,
-        "has(request.resourceAttributes)",
-        "request.resourceAttributes.namespace == 'default'",
-        "!('system:serviceaccounts' in request.groups) && request.user != 'eve'",
-    )
-    async with cluster(parse(given, loaded(folder))) as server:
-        await server.client_for(ADA).list(PODS, "default")
-        assert len(service.asked) == 1
-        for user, path in (
-            (ADA, "/api/v1/namespaces/other/pods"),
-            (ADA, "/metrics"),
-            (User("eve", groups=("x",)), "/api/v1/namespaces/default/pods"),
-            (User("a", groups=("system:serviceaccounts",)), "/api/v1/namespaces/default/pods"),
-        ):
-            assert (await server.request("GET", path, user=user)).status == 403
-        assert len(service.asked) == 1
-
-
-@story
-async def test_a_condition_that_fails_counts_by_the_failure_policy(service: Service, folder: Path) -> None:
-    service.judge = may()
-    broken = "request.extra['none'][0] == 'x'"
-    for policy, conditions, status in (
-        ("NoOpinion", (broken,), 500),
-        ("Deny", (broken,), 500),
-        ("Deny", (broken, "request.user == 'bob'"), 403),  # one that is false settles it
-    ):
-        given = document(folder, *conditions, failurePolicy=policy)
-        async with cluster(parse(given, loaded(folder))) as server:
-            response = await server.request("GET", "/api/v1/namespaces/default/pods", user=ADA)
-            assert response.status == status
-    assert service.asked == []
-
-
-# -- the file and the flags
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda d: d.update(apiVersion="v1"), "apiVersion: must be one of"),
-        (lambda d: d.update(kind="X"), "kind: must be AuthorizationConfiguration"),
-        (lambda d: d.update(more=1), "more: unknown field"),
-        (lambda d: d.update(authorizers=[]), "authorizers: at least one"),
-        (lambda d: d["authorizers"][0].update(type="ABAC"), 'authorizers[0].type: Unsupported value: "ABAC"'),
-        (lambda d: d["authorizers"][0].update(type="RBAC"), 'authorizers[1].type: Duplicate value: "RBAC"'),
-        (lambda d: d["authorizers"][0].pop("name"), "authorizers[0].name"),
-        (lambda d: d["authorizers"][0].update(name="rbac"), 'authorizers[1].name: Duplicate value: "rbac"'),
-        (lambda d: d["authorizers"][0].update(name="No_Name"), "authorizers[0].name: authorizer name is invalid"),
-        (lambda d: d["authorizers"][0].update(webhook={}), "may only be specified when type=Webhook"),
-        (lambda d: d["authorizers"][2].pop("webhook"), "required when type=Webhook"),
-    ],
-)
-def test_a_file_that_cannot_be_followed_is_refused_with_the_field(
-    tmp_path: Path, change: Callable[[Any], Any], words: str
-) -> None:
-    given = document(tmp_path)
-    change(given)
-    with pytest.raises(BadConfiguration) as refused:
-        parse(given, lambda _: None)  # type: ignore[arg-type, return-value]
-    assert words in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        ({"timeout": "31s"}, "webhook.timeout: must be > 0s and <= 30s"),
-        ({"timeout": "0s"}, "webhook.timeout"),
-        ({"timeout": None}, "webhook.timeout: a duration is required"),
-        ({"authorizedTTL": "-1s"}, "webhook.authorizedTTL"),
-        ({"unauthorizedTTL": 3}, "webhook.unauthorizedTTL"),
-        ({"subjectAccessReviewVersion": "v2"}, "subjectAccessReviewVersion: must be v1 or v1beta1"),
-        ({"failurePolicy": "Allow"}, "failurePolicy: must be NoOpinion or Deny"),
-        ({"failurePolicy": None}, "failurePolicy"),
-        ({"connectionInfo": {"type": "InClusterConfig"}}, "InClusterConfig is not supported"),
-        ({"connectionInfo": {"type": "KubeConfigFile", "kubeConfigFile": "hook"}}, "must be an absolute path"),
-        ({"connectionInfo": {"type": "KubeConfigFile", "kubeConfigFile": "/none"}}, "/none"),
-        ({"matchConditions": [{"expression": "true"}]}, "required with matchConditions"),
-        ({"matchConditions": [{"expression": "true"}] * 2}, "Duplicate value"),
-        ({"matchConditions": [{"expression": "1"}]}, "must evaluate to bool"),
-        ({"matchConditions": [{"expression": "request.usr == 'a'"}]}, "undefined field 'usr'"),
-        ({"matchConditions": [{"expression": "request.user =="}]}, "Syntax error"),
-        ({"matchConditions": [{"expression": f"request.user != '{n}'"} for n in range(65)]}, "at most 64"),
-        ({"surprise": 1}, "surprise: unknown field"),
-    ],
-)
-def test_a_webhook_that_cannot_be_followed_is_refused_with_the_field(
-    tmp_path: Path, more: dict[str, Any], words: str
-) -> None:
-    (tmp_path / "hook.yaml").write_text(yaml.safe_dump(KUBECONFIG))
-    if "matchConditions" in more and "required" not in words:
-        more = {**more, "matchConditionSubjectAccessReviewVersion": "v1"}
-    with pytest.raises(BadConfiguration) as refused:
-        parse(document(tmp_path, **more), loaded(tmp_path))
-    assert words in str(refused.value)
-
-
-KUBECONFIG = {
-    "current-context": "c",
-    "contexts": [{"name": "c", "context": {"cluster": "w"}}],
-    "clusters": [{"name": "w", "cluster": {"server": "https://127.0.0.1:1/"}}],
-}
-
-
-def test_defaults_and_what_is_kept_out_of_the_cache(tmp_path: Path) -> None:
-    (tmp_path / "hook.yaml").write_text(yaml.safe_dump(KUBECONFIG))
-    webhook = parse(document(tmp_path), loaded(tmp_path))[2]
-    assert isinstance(webhook, Webhook)
-    assert (webhook.name, webhook.timeout, webhook.deny_on_error) == ("hook.example.com", 3.0, False)
-    assert (webhook.authorized_ttl, webhook.unauthorized_ttl) == (300.0, 30.0)
-    given = document(tmp_path, cacheAuthorizedRequests=False, unauthorizedTTL="5s", failurePolicy="Deny")
-    webhook = parse(given, loaded(tmp_path))[2]
-    assert isinstance(webhook, Webhook)
-    assert (webhook.authorized_ttl, webhook.unauthorized_ttl, webhook.deny_on_error) == (0.0, 5.0, True)
-
-
-def test_flags_as_kube_apiserver_has_them(tmp_path: Path) -> None:
-    hook = tmp_path / "hook.yaml"
-    hook.write_text(yaml.safe_dump(KUBECONFIG))
-    chain = from_flags(Flags(("Node", "Webhook", "RBAC"), str(hook), authorized_ttl=60.0), loaded(tmp_path))
-    assert [chain[0], chain[2]] == ["Node", "RBAC"]
-    webhook = chain[1]
-    assert isinstance(webhook, Webhook)
-    assert (webhook.version, webhook.authorized_ttl, webhook.deny_on_error) == ("v1beta1", 60.0, False)
-    for flags, words in (
-        (Flags(("ABAC",)), "ABAC is not supported"),
-        (Flags(("Rbac",)), "not a valid mode"),
-        (Flags(("RBAC", "RBAC")), "more than once"),
-        (Flags(()), "at least one"),
-        (Flags(("Webhook",)), "need each other"),
-        (Flags(webhook=str(hook)), "need each other"),
-        (Flags(("Webhook",), "/none"), "/none"),
-        (Flags(("Webhook",), str(hook), "v2"), "v1 or v1beta1"),
-    ):
-        with pytest.raises(BadConfiguration) as refused:
-            from_flags(flags, loaded(tmp_path))
-        assert words in str(refused.value)
-    with pytest.raises(Refused, match="can not be specified when other"):
-        configured(AuthorizationFlags(str(hook), Flags()))
-    assert configured(AuthorizationFlags()) == (("Node", "RBAC"), None)
-
-
-@story
-async def test_a_changed_file_is_followed_and_a_broken_one_is_not(service: Service, folder: Path) -> None:
-    name = folder / "authorization.yaml"
-    name.write_text(yaml.safe_dump(document(folder)))
-    chain, file = configured(AuthorizationFlags(str(name)))
-    assert file is not None
-    clock, server = VirtualClock(), ApiServer()
-    reconfigure = secure(server.api, TokenSigner(TokenSigner.create_key()), "https://x", authorizers=chain)
-    following = asyncio.ensure_future(file.follow(clock, reconfigure))
-    async with server:
-        await write_roles(server.api)
-        ada: Client = server.client_for(ADA)
-
-        async def code() -> int:
-            return (await server.request("GET", "/api/v1/namespaces/default/pods", user=ADA)).status
-
-        assert await code() == 403
-        assert len(service.asked) == 1
-        for broken in ("{", "kind: X", yaml.safe_dump(document(folder, failurePolicy="Maybe"))):
-            name.write_text(broken)
-            await clock.advance(11)
-            assert await code() == 403
-        name.unlink()
-        await clock.advance(11)
-        assert await code() == 403
-        assert len(service.asked) == 1, "what was in force stays, with what it remembers"
-        open_ = document(folder)
-        open_["authorizers"] = [{"type": "AlwaysAllow", "name": "all"}]
-        name.write_text(yaml.safe_dump(open_))
-        await clock.advance(11)
-        assert await code() == 200
-        name.write_text(yaml.safe_dump(document(folder)))
-        await clock.advance(11)
-        assert (await refusal(ada.list(PODS, "default"))).code == 403
-        assert len(service.asked) == 2
-    following.cancel()
-
-
-def test_a_file_that_is_wrong_at_start_is_refused(tmp_path: Path) -> None:
-    name = tmp_path / "a.yaml"
-    for content, words in (
-        (None, "No such file"),
-        ("{", "a.yaml"),
-        ("kind: X", "apiVersion"),
-        ("[]", "must be an object"),
-    ):
-        if content is not None:
-            name.write_text(content)
-        with pytest.raises(Refused) as refused:
-            AuthorizationFile(str(name)).read()
-        assert words in str(refused.value)
