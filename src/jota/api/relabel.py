@@ -69,7 +69,7 @@ def applies(engine: Engine, call: Call) -> bool:
 async def write(engine: Engine, call: Call, name: str, namespace: str, wish: Wish) -> Entry | None:
     """Store the change; None: nothing is done, and resource.py must look closely. Raises what the store raises."""
     entry = engine.store.get(call.served.key(namespace, name))
-    if entry is None or entry.value is None:
+    if entry is None:
         return None
     try:
         planned = plan(engine, call, wish, entry)

@@ -1,6 +1,6 @@
 """The CRUD engine: what happens between a decoded object and the store, for every kind alike. verbs/ call it.
 
-A write is: decode (body.py) -> default -> admit (mutate) -> prepare -> validate -> admit (validate) -> own fields -> put, as in
+A write is: decode (decoding.py) -> default -> admit (mutate) -> prepare -> validate -> admit (validate) -> own fields -> put, as in
 apiserver's generic registry. The Kind brings the rules, this file the order.
 """
 
@@ -16,7 +16,7 @@ import orjson
 
 from jota.aio import slices
 from jota.aio.clock import Clock, rfc3339
-from jota.api import apart, body, metadata, ownership, relabel
+from jota.api import apart, decoding, metadata, ownership, relabel
 from jota.api import object as at_rest
 from jota.api.admission.plugin import AdmissionAttributes, Operation, Plugin
 from jota.api.admission.webhooks import Webhooks
@@ -280,18 +280,15 @@ class Engine:
         if written is not None:
             return Outcome({}, written)
         for _ in range(tries):
-            found = entry = self.store.get(served.key(namespace, name))
-            if found is None or entry is None or entry.value is None:
-                raise served.not_found(name)
+            found = entry = self.stored(served, namespace, name)
             if served.foreign:
                 (entry,) = await served.readable((found,))
-            assert entry.value is not None
-            old = served.decode(entry.value, entry.revision)
+            old = served.object_of(entry)
             if pure and subresource == "status" and finish is None:
                 # of the result, only metadata and status are used and changed further on
                 new = change({**old, "metadata": dict(old["metadata"]), "status": copy(old.get("status") or {})})
             else:
-                new = change({} if whole else served.decode(entry.value, entry.revision))
+                new = change({} if whole else served.object_of(entry))
             self._check_identity(served, new, old, entry)
             hooked = self.webhooks.concern(served.kind) and not removable(served, new)
             if hooked:
@@ -340,8 +337,8 @@ class Engine:
                 meta[field] = was[field]
             else:
                 meta.pop(field, None)
-        body.check_type(call.served, obj)
-        body.check_fields(call, obj)
+        decoding.check_type(call.served, obj)
+        decoding.check_fields(call, obj)
         call.served.kind.default(obj)
         return meta
 
@@ -354,7 +351,7 @@ class Engine:
             raise bad_request(text)
         if resource.namespaced and meta.setdefault("namespace", was["namespace"]) != was["namespace"]:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
-        body.check_type(served, new)
+        decoding.check_type(served, new)
         if meta.get("uid") and meta["uid"] != was["uid"]:
             detail = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {was['uid']}"
             raise conflict(resource.plural, was["name"], detail, resource.group)
@@ -380,7 +377,7 @@ class Engine:
             errors += metadata.validate_update(new["metadata"], old["metadata"])
         elif subresource == "status":
             self._keep_all_but_status(new, old)
-            body.check_status(call, new)
+            decoding.check_status(call, new)
             kind.prepare_status(new, old)
             errors, wrong = self._judge_metadata(kind, new, old), kind.validate_status(new, old)
             errors += wrong if kind.judge is None else await judged(kind, new, old, wrong)
@@ -420,7 +417,7 @@ class Engine:
 
     def _prepare_update(self, call: Call, new: Object, old: Object) -> None:
         kind = call.served.kind
-        body.check_fields(call, new)
+        decoding.check_fields(call, new)
         kind.default(new)
         if kind.status:
             if "status" in old:
@@ -488,6 +485,13 @@ class Engine:
         return Entry(entry.key, shown, entry.revision, entry.created)
 
     # -- parts
+
+    def stored(self, served: Served, namespace: str, name: str) -> Entry:
+        """As it is kept (`Served.readable` shows it). Raises ApiError 404."""
+        entry = self.store.get(served.key(namespace, name))
+        if entry is None:
+            raise served.not_found(name)
+        return entry
 
     def kind(self, resource: Resource) -> Served:
         """Another kind than the call's own. Raises ApiError 404 when it is not served."""
@@ -559,9 +563,7 @@ class Engine:
         meta = obj.get("metadata") if isinstance(obj.get("metadata"), dict) else {}
         if served.kind.unconditional_update or metadata.revision_of(meta or {}):
             return
-        found = self.store.get(served.key(call.target.namespace, call.target.name))
-        if found is None or found.value is None:
-            raise served.not_found(call.target.name)
+        self.stored(served, call.target.namespace, call.target.name)
         detail = "Invalid value: 0x0: must be specified for an update"
         cause = FieldError("FieldValueInvalid", "metadata.resourceVersion", detail)
         raise invalid_object(served.resource.kind, call.target.name, [cause], served.resource.group)

@@ -106,6 +106,11 @@ class Served:
         obj["kind"], obj["apiVersion"] = self.resource.kind, self.resource.api_version
         return obj
 
+    def object_of(self, entry: Entry) -> Object:
+        """A fresh object of a live entry, in this version's form."""
+        assert entry.value is not None, "what the store's `get` and `range` give is alive"
+        return self.decode(entry.value, entry.revision)
+
     def encode(self, obj: Object) -> bytes:
         if self.converted:
             obj = dict(obj)

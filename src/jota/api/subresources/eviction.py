@@ -33,10 +33,7 @@ async def create(engine: Engine, call: Call) -> Response:
     eviction = body.read(call, "io.k8s.api.policy.v1.Eviction", "Eviction")
     options = _options(eviction)
     target = call.target
-    entry = engine.store.get(call.served.key(target.namespace, target.name))
-    if entry is None or entry.value is None:
-        raise call.served.not_found(target.name)
-    pod = call.served.decode(entry.value, entry.revision)
+    pod = call.served.object_of(engine.stored(call.served, target.namespace, target.name))
     if not _free_to_go(pod):
         await _ask_budget(engine, call, pod)
     await _mark(engine, call, pod)

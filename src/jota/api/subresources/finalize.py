@@ -3,7 +3,7 @@ namespace goes."""
 
 from __future__ import annotations
 
-from jota.api import body, respond
+from jota.api import decoding, respond
 from jota.api.call import Call
 from jota.api.resource import Engine
 from jota.api.subresources.binding import no_more_rules
@@ -13,7 +13,7 @@ from jota.wire.message import Response
 
 async def update(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 404, 409."""
-    sent = body.object_from(call)
+    sent = decoding.object_from(call)
     revision = (sent.get("metadata") or {}).get("resourceVersion")
     finalizers = (sent.get("spec") or {}).get("finalizers") or []
 

@@ -28,10 +28,7 @@ DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 def stored_pod(engine: Engine, call: Call) -> Object:
     """Raises ApiError 404."""
     target = call.target
-    entry = engine.store.get(call.served.key(target.namespace, target.name))
-    if entry is None or entry.value is None:
-        raise call.served.not_found(target.name)
-    return call.served.decode(entry.value, entry.revision)
+    return call.served.object_of(engine.stored(call.served, target.namespace, target.name))
 
 
 def container_of(pod: Object, wanted: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jota.api import body, metadata, respond
+from jota.api import decoding, metadata, respond
 from jota.api.call import Call
 from jota.api.resource import Engine, copy
 from jota.api.served import Verb
@@ -40,7 +40,7 @@ def verbs(name: str, keep: Keep, *, metadata_too: bool = False) -> dict[str, Ver
         return respond.outcome(call, result, engine.clock.now())
 
     async def update(engine: Engine, call: Call) -> Response:
-        sent = body.object_from(call)
+        sent = decoding.object_from(call)
         metadata.check(sent)
         return await run(engine, call, lambda _: copy(sent))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jota.api import body
+from jota.api import decoding
 from jota.api.call import Call
 from jota.api.resource import Engine
 from jota.api.subresources import partial
@@ -17,7 +17,7 @@ def keep(engine: Engine, call: Call, wanted: Object, result: Object) -> list[Fie
     result["spec"] = wanted["spec"]
     if result["spec"] == old["spec"]:
         return []
-    body.check_fields(call, result)
+    decoding.check_fields(call, result)
     call.served.kind.default(result)
     if result["spec"] != old["spec"]:
         result["metadata"]["generation"] = result["metadata"].get("generation", 0) + 1

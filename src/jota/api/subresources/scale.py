@@ -81,12 +81,10 @@ async def get(engine: Engine, call: Call) -> Response:
     """Raises ApiError 404."""
     await engine.store.sync()
     target, served = call.target, call.served
-    entry = engine.store.get(served.key(target.namespace, target.name))
-    if entry is None or entry.value is None:
-        raise served.not_found(target.name)
+    entry = engine.stored(served, target.namespace, target.name)
     if served.foreign:
         (entry,) = await served.readable((entry,))
-    return respond.json(call, scale_of(_where(call), served.decode(entry.value or b"", entry.revision)))
+    return respond.json(call, scale_of(_where(call), served.object_of(entry)))
 
 
 async def update(engine: Engine, call: Call) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from jota.aio.clock import rfc3339
-from jota.api import body, metadata, respond
+from jota.api import decoding, metadata, respond
 from jota.api.call import Call
 from jota.api.path import flag
 from jota.api.resource import Engine
@@ -59,7 +59,7 @@ def _read(engine: Engine, call: Call) -> Object:
     if applied["apiVersion"] != kind.resource.api_version:
         versions = f"Specified patch version: {applied['apiVersion']}, expected: {kind.resource.api_version}"
         raise bad_request(f"Incorrect version specified in apply patch. {versions}")
-    body.check_type(call.served, applied)
+    decoding.check_type(call.served, applied)
     if kind.structure is not None:
         _declared(call, applied, kind.structure)
     meta = metadata.check(applied)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jota.api import body, respond
+from jota.api import decoding, respond
 from jota.api.call import Call
 from jota.api.resource import Engine
 from jota.api.shapes import BY_BYTES
@@ -23,7 +23,7 @@ async def create(engine: Engine, call: Call) -> Response:
             return respond.entries(call, await engine.create_twins(call, twin, wish, call.times), 201)
         return respond.outcome(call, await engine.create_twin(call, twin, wish), engine.clock.now())
     stamp, noted = twins.stamp(call, wish), len(call.audit)
-    obj = body.new_object_from(call, engine.templates)
+    obj = decoding.new_object_from(call, engine.templates)
     defaulted = call.served.resource in BY_BYTES
     result = await engine.create(call, obj, call.target.namespace, defaulted=defaulted)
     if wish is not None and len(call.audit) == noted:

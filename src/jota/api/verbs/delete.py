@@ -143,9 +143,7 @@ async def remove(engine: Engine, call: Call, namespace: str, name: str, options:
     hooked = engine.webhooks.concern(served.kind)
     small = served.kind.graced_from if not (hooked or dry_run or served.foreign or served.converted) else None
     for _ in range(TRIES):
-        entry = engine.store.get(served.key(namespace, name))
-        if entry is None or entry.value is None:
-            raise served.not_found(name)
+        entry = engine.stored(served, namespace, name)
         if served.foreign:
             (entry,) = await served.readable((entry,))
         obj, whole = looked_at(engine, call, entry, options, small)

@@ -54,7 +54,7 @@ async def _together(engine: Engine, call: Call, entries: list[Entry], options: O
         while at < len(entries) and clock.monotonic() <= until:
             entry, at = entries[at], at + 1
             now = engine.store.get(entry.key)
-            if now is None or now.value is None:
+            if now is None:
                 continue  # somebody else was faster
             try:
                 write = deletion.planned(engine, call, now, options)

@@ -189,7 +189,7 @@ def _matching(engine: Engine, selection: Selection, after: str, limit: int, revi
     point = selection.point
     if point is not None:
         entry = store.get(point, revision) if point > after else None
-        if entry is not None and entry.value is not None and selection.matches(entry):
+        if entry is not None and selection.matches(entry):
             yield entry
         return
     if selection.all or not limit:
@@ -218,7 +218,7 @@ async def _converted(engine: Engine, selection: Selection, after: str, limit: in
     store, served, point = engine.store, selection.served, selection.point
     if point is not None:
         entry = store.get(point, revision) if point > after else None
-        live = [entry] if entry is not None and entry.value is not None else []
+        live = [entry] if entry is not None else []
         return list(filter(selection.matches, await served.readable(live)))
     size = limit if not limit else limit + 1 if selection.all else CHUNK
     found: list[Entry] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jota.api import apart, body, metadata, respond, returned
+from jota.api import apart, decoding, metadata, respond, returned
 from jota.api.apart import Part
 from jota.api.call import Call
 from jota.api.relabel import NAMING, Wish
@@ -20,7 +20,7 @@ async def update(engine: Engine, call: Call) -> Response:
         written = await apart.write(engine, call, target.name, target.namespace, returns)
         if written is not None:
             return respond.entry(call, written, engine.clock.now())
-    obj = body.object_from(call)
+    obj = decoding.object_from(call)
     given = metadata.check(obj).get("name")
     if given and given != target.name:
         raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({target.name})")
@@ -37,7 +37,7 @@ async def update(engine: Engine, call: Call) -> Response:
 
     def change(_: Object) -> Object:
         # what is returned is changed further on: a second try reads the body again
-        new = sent.pop() if sent else body.object_from(call)
+        new = sent.pop() if sent else decoding.object_from(call)
         metadata.check(new)
         return new
 
