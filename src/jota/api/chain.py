@@ -75,6 +75,8 @@ async def handle(api: Api, request: Request) -> Response:
         response = respond.error(internal(f"{type(problem).__name__}: {problem}"))
     if trail is not None:
         trail.finish(response)
+    if "yaml" in request.extra and response.status < 300:
+        response = await _in_yaml(response)
     if target is not None and negotiate.only_protobuf(headers.get("accept", "")):
         response = await _in_protobuf(api, target, response)
     if "accept-encoding" in headers and compress.wanted(request, response):
@@ -85,6 +87,12 @@ async def handle(api: Api, request: Request) -> Response:
         response.own = b"%bAudit-Id: %b\r\n" % (request.extra.get("flow", b""), audit_id.encode())
     api.metrics.observe(target, request.method, response.status, api.clock.monotonic() - began)
     return response
+
+
+async def _in_yaml(response: Response) -> Response:
+    from jota.api import yaml_form  # few ask for it
+
+    return await yaml_form.answer(response)
 
 
 async def _in_protobuf(api: Api, target: Target, response: Response) -> Response:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from jota.api import lazily
 from jota.meta import protobuf_encode
 from jota.meta.errors import internal
 from jota.meta.protobuf import message_of
@@ -55,7 +56,7 @@ async def answer(target: Target, response: Response) -> Response:
 
 def encode(body: bytes) -> bytes:
     """An object in JSON -> its envelope. Raises LookupError when protobuf has no such kind."""
-    return protobuf_encode.object_(orjson.loads(body))
+    return protobuf_encode.object_(orjson.loads(body) if len(body) < LARGE else lazily.fields(body))
 
 
 def frame(line: bytes) -> bytes:

@@ -23,7 +23,6 @@ from jota.wire.message import Part, Response
 
 JSON = ("Content-Type", "application/json")
 CACHE = ("Cache-Control", "no-cache, private")
-YAML = ("Content-Type", "application/yaml")
 PLAIN_HEADERS = [CACHE, JSON]
 WARNING_ITEM, WARNING_TOTAL = 256, 4096
 """Runes of one Warning and bytes of all: beyond the total, items are cut to the first (as upstream)."""
@@ -62,13 +61,9 @@ def json(call: Call, value: Any, status: int = 200) -> Response:
 
 
 def encoded(call: Call, body: bytes | Sequence[Part], status: int = 200) -> Response:
-    """JSON bytes; turned into YAML for the few who ask."""
+    """JSON bytes; chain.py turns them into YAML for the few who ask."""
     if call.accepted.yaml:
-        import yaml
-
-        whole = body if isinstance(body, bytes) else b"".join(body)
-        text = yaml.dump(orjson.loads(whole), Dumper=yaml.CSafeDumper, sort_keys=True)
-        return Response(status, [CACHE, YAML, *warning_headers(call.warnings)], text.encode())
+        call.request.extra["yaml"] = True
     return Response(status, headers(call), body)
 
 

@@ -93,6 +93,8 @@ class Kind:
     """(object, now in epoch seconds) when its deletion begins: add what it must wait for."""
     columns: tuple[Column, ...] = ()
     """Name and Age are added by the engine when this is empty."""
+    cells: Callable[[Object, float], list[Any]] | None = None
+    """What the columns' `cell` give, of kinds where they share their work."""
     selectable: dict[str, Callable[[Object], str]] = field(default_factory=dict)
     """Field selectors beyond metadata.name and metadata.namespace: label -> value as text ("" when absent).
     The object that the functions get may lack all metadata but name and namespace."""

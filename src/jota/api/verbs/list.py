@@ -71,7 +71,8 @@ async def list_(engine: Engine, call: Call) -> Response:
     if page.remaining:
         head["remainingItemCount"] = page.remaining
     if call.accepted.form == "Table":
-        return _as_table(engine, call, page, head)
+        rows = await table.of_entries(call, page.entries, head, engine.clock, table.include(call))
+        return respond.encoded(call, rows)
     return respond.encoded(call, render(call, page.entries, head))
 
 
@@ -115,12 +116,6 @@ def _spliced(entries: list[Entry], opening: bytes) -> list[Part]:
     parts[0] = start % entries[0].revision
     parts.append(b"}")
     return parts
-
-
-def _as_table(engine: Engine, call: Call, page: Page, metadata: dict[str, object]) -> Response:
-    now, included, served = engine.clock.now(), table.include(call), call.served
-    rows = [table.row(call, served.decode(e.value or b"", e.revision), now, included) for e in page.entries]
-    return respond.json(call, table.table(call, rows, metadata))
 
 
 async def find(engine: Engine, call: Call, selection: Selection) -> Page:

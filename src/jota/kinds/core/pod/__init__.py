@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from jota.kinds.core.pod.columns import COLUMNS, TERMINAL
+from jota.kinds.core.pod.columns import COLUMNS, TERMINAL, cells
 from jota.kinds.core.pod.defaults import default_pod
 from jota.kinds.core.pod.qos import qos_class
 from jota.kinds.core.pod.status import prepare_status, validate_status
@@ -131,6 +131,7 @@ KIND = Kind(
     prepare_status=prepare_status,
     warnings=warnings,
     columns=COLUMNS,
+    cells=cells,
     selectable={
         "spec.nodeName": lambda pod: text(part(pod, "spec"), "nodeName"),
         "spec.restartPolicy": lambda pod: text(part(pod, "spec"), "restartPolicy"),

@@ -6,7 +6,7 @@ does; the last word wins.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jota.kinds.common import AGE, NONE, human_duration, moment, path_cell, plain
 from jota.kinds.kind import Column
@@ -132,7 +132,10 @@ def _status(pod: Object, _now: float) -> str:
 
 
 def _restarts(pod: Object, now: float) -> str:
-    summary = summarise(pod)
+    return _restarted(summarise(pod), now)
+
+
+def _restarted(summary: Summary, now: float) -> str:
     if not summary.restarts or summary.last_restart is None:
         return str(summary.restarts)
     return f"{summary.restarts} ({human_duration(now - summary.last_restart)} ago)"
@@ -170,3 +173,11 @@ COLUMNS = (
     ),
     plain("Readiness Gates", _gates, wide=True, about="Extra conditions that must be True, and how many are."),
 )
+
+
+def cells(pod: Object, now: float) -> list[Any]:
+    """Of all columns, with one walk over the containers."""
+    summary = summarise(pod)
+    name, _, _, _, *rest = (column.cell for column in COLUMNS)
+    shared = f"{summary.ready}/{summary.total}", summary.reason, _restarted(summary, now)
+    return [name(pod, now), *shared, *(cell(pod, now) for cell in rest)]
