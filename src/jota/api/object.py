@@ -154,7 +154,7 @@ def memo(entry: Entry) -> Memo:
     return found
 
 
-def after(entry: Entry, change: Change | None, written: str = "metadata.") -> Memo | None:
+def after(entry: Entry, change: Change | None, written: str | tuple[str, ...] = "metadata.") -> Memo | None:
     """The memo of what a write makes of an entry whose labels it leaves alone. `written`: how those of its selectable fields
     begin that may be others now (of metadata, none is remembered)."""
     known: Memo | None = entry.memo

@@ -63,7 +63,7 @@ class Hands:
     bind: Callable[[Waiting, str], Coroutine[Any, Any, None]]
     take_back: Callable[[Waiting, Exception], None]
     report: Callable[[Pod, str, Candidate | None], Awaitable[None]]
-    keep_room: Callable[[Pod, str], None]
+    keep_room: Callable[[Pod, Candidate], None]
     nominations: Nominations
     on_node: Mapping[str, Mapping[str, Placed]]
     budgets: Callable[[], list[Budget]]
@@ -293,7 +293,7 @@ class Gangs:
             for waiting in members:
                 self._hands.nominations.drop(waiting.pod.metadata.uid)
         for waiting, candidate in room:
-            self._hands.keep_room(waiting.pod, candidate.node)
+            self._hands.keep_room(waiting.pod, candidate)
         count = f"{len(trial.placed)} of the {least} pods" if least > 1 else "none of the pods"
         message = f'PodGroup "{name}": {count} that must be placed together fit: {text}'
         if room:

@@ -34,13 +34,16 @@ class Nominations:
     def values(self) -> ValuesView[Placed]:
         return self._kept.values()
 
-    def keep(self, room: Placed) -> None:
-        """For a pod that no room is kept for. What is kept on that node for less important pods is theirs no more."""
+    def keep(self, room: Placed) -> list[Placed]:
+        """For a pod that no room is kept for. What is kept on that node for less important pods is theirs no more: these."""
+        displaced: list[Placed] = []
         if self._any_below(room.priority):
-            self._drop_all(uid for uid, n in self._kept.items() if n.node == room.node and n.priority < room.priority)
+            displaced += [n for n in self._kept.values() if n.node == room.node and n.priority < room.priority]
+            self._drop_all(n.uid for n in displaced)
         self._kept[room.uid] = room
         self._priorities[room.priority] += 1
         self._nodes.add_pod(room.node, room.shape)
+        return displaced
 
     def drop(self, uid: str) -> None:
         kept = self._kept.pop(uid, None)

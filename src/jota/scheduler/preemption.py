@@ -76,6 +76,8 @@ class Candidate:
     victims: list[Placed] = field(default_factory=list)
     violations: int = 0
     """Budgets' protection that would be broken."""
+    displaced: list[Placed] = field(default_factory=list)
+    """Less important pods that room was kept for there, which is theirs no more."""
 
     def cost(self) -> tuple[Any, ...]:
         """Lower is better. Ties go to the node whose most important victims started last."""

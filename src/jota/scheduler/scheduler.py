@@ -90,7 +90,7 @@ class Scheduler:
         """Pods that are taken from the queue for one decision."""
         self._places = Places(_BINDS_IN_FLIGHT)
         self._events = {p.name: EventRecorder(client, clock, p.name) for p in settings.profiles}
-        self._reporter = Reporter(client, clock, self._events)
+        self._reporter = Reporter(client, clock, self._events, self._nominations)
         self._volumes = VolumeBinder(client, self._nodes, clock)
         self._feed = Feed(client, self._nodes, self, clock=clock, random=random, shared=informers)
         self._devices = DeviceBinder(client, self._nodes)
@@ -112,8 +112,8 @@ class Scheduler:
             failures=UNPREPARED,
             bind=self._binder.bind_when_free,
             take_back=self._take_back,
-            report=lambda *told: self._report_when_free(Report(*told)),
-            keep_room=self._keep_room,
+            report=lambda *told: self._report_when_free(self._refusal(*told)),
+            keep_room=self._give_room,
             nominations=self._nominations,
             on_node=self._on_node,
             budgets=self._feed.budgets,
@@ -287,7 +287,8 @@ class Scheduler:
     def _refuse(self, refused: list[Waiting], turn: _Turn, tasks: asyncio.TaskGroup) -> None:
         first = refused[0]
         cycle = self._cycle(first)
-        refusals = cycle.refusals(first.shape)
+        with self._without_less_important(first):
+            refusals = cycle.refusals(first.shape)
         total = int(self._nodes.live.sum())
         text = explanation(refusals, total)
         hopeless = ""
@@ -306,7 +307,7 @@ class Scheduler:
             elif waiting.pod.metadata.uid not in self._nominations:
                 hopeless = why  # the same for its likes
             message = f"{text} preemption: {why}" if why else text
-            turn.reports.append(Report(waiting.pod, message, candidate))
+            turn.reports.append(self._refusal(waiting.pod, message, candidate))
 
     async def _loosen(self, refused: list[Waiting]) -> None:
         """Claims that are allocated where their only pod cannot go are allocated anew."""
@@ -322,7 +323,8 @@ class Scheduler:
         why = self._ineligible(waiting, total)
         if why is not None:
             return None, why
-        candidate, why = preemption.find(*self._preemption(waiting))
+        with self._without_less_important(waiting):
+            candidate, why = preemption.find(*self._preemption(waiting))
         if candidate is not None:
             self._make_room(waiting.pod, candidate)
         return candidate, why
@@ -357,12 +359,21 @@ class Scheduler:
 
     def _make_room(self, pod: Pod, candidate: Candidate) -> None:
         candidate.victims = with_mates(candidate.victims, self._gangs.mates, [])
-        self._keep_room(pod, candidate.node)
+        self._give_room(pod, candidate)
         self._nominations.expect(pod.metadata.uid, [v.uid for v in candidate.victims])
         self._queue.hold(pod.key)
 
-    def _keep_room(self, pod: Pod, node: str) -> None:
-        self._nominations.keep(_placed(pod, node, self._shapes.of(pod)))
+    def _give_room(self, pod: Pod, candidate: Candidate) -> None:
+        candidate.displaced = self._keep_room(pod, candidate.node)
+
+    def _keep_room(self, pod: Pod, node: str) -> list[Placed]:
+        return self._nominations.keep(_placed(pod, node, self._shapes.of(pod)))
+
+    def _refusal(self, pod: Pod, message: str, candidate: Candidate | None) -> Report:
+        """Who may send others away and found nobody is nominated no more (upstream, too); who may not stays what he is."""
+        preempts = self._profiles[pod.spec.schedulerName].preempts and pod.spec.preemptionPolicy != "Never"
+        given_up = candidate is None and preempts and pod.metadata.uid not in self._nominations
+        return Report(pod, message, candidate, given_up=given_up)
 
     def _cycle(self, waiting: Waiting) -> Cycle:
         return self._cycles[waiting.pod.spec.schedulerName]
@@ -392,9 +403,10 @@ class Scheduler:
         why = self._ineligible(waiting, int(self._nodes.live.sum()))
         if why is not None:
             return [], why
-        if every:
-            return preemption.every(*self._preemption(waiting), within)
-        candidate, why = preemption.find(*self._preemption(waiting), within)
+        with self._without_less_important(waiting):
+            if every:
+                return preemption.every(*self._preemption(waiting), within)
+            candidate, why = preemption.find(*self._preemption(waiting), within)
         return [candidate] if candidate is not None else [], why
 
     def refuse_one(
@@ -418,7 +430,7 @@ class Scheduler:
             room = None
         text = explanation(found, int(self._nodes.live.sum()))
         message = f"{text} preemption: {why}" if why else text
-        self._tasks.create_task(self._report_when_free(Report(waiting.pod, message, room)))
+        self._tasks.create_task(self._report_when_free(self._refusal(waiting.pod, message, room)))
         self._wake.set()
 
     def fail(self, waiting: Waiting, error: Exception) -> None:

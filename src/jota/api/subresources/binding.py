@@ -25,6 +25,8 @@ from jota.wire.message import Response
 _Gap = tuple[bytes, bytes, bytes]
 _SPLICED = {"name", "namespace", "uid", "creationTimestamp"}
 """A Binding with other metadata (labels, annotations, a resourceVersion) goes the long way."""
+_WRITTEN = ("spec.nodeName", "status.nominatedNodeName")
+"""Selectable fields that are others after a binding."""
 
 
 class _Meta(msgspec.Struct):
@@ -147,7 +149,7 @@ def _spliced(
     before, behind, status = gap
     value = b"".join((entry.value[:line], before, orjson.dumps(node), behind))
     change = Change(str(entry.revision), node=node, status=status)
-    return entry.key, value, entry.revision, at_rest.after(entry, change, "spec.nodeName")
+    return entry.key, value, entry.revision, at_rest.after(entry, change, _WRITTEN)
 
 
 def _gap(rest: bytes, now: str) -> _Gap | None:
@@ -161,7 +163,7 @@ def _gap(rest: bytes, now: str) -> _Gap | None:
     if found.nodeName or found.schedulingGates or b'"nodeName":""' in spec:
         return None
     status = orjson.loads(bytes(sections["status"])) if "status" in sections else {}
-    status["conditions"] = conditions.set(status.get("conditions"), "PodScheduled", "True", now=now)
+    _scheduled(status, now)
     sections["status"] = msgspec.Raw(bound := orjson.dumps(status))
     places = [*sections]
     first = {key: sections[key] for key in places[: places.index("spec")]}
@@ -211,9 +213,13 @@ def bind(pod: Object, metadata: dict[str, Any], node: str, now: str) -> Object:
     for key in ("annotations", "labels"):
         if metadata.get(key):
             meta[key] = {**meta.get(key, {}), **metadata[key]}
-    status = pod.setdefault("status", {})
-    status["conditions"] = conditions.set(status.get("conditions"), "PodScheduled", "True", now=now)
+    _scheduled(pod.setdefault("status", {}), now)
     return pod
+
+
+def _scheduled(status: Object, now: str) -> None:
+    status["conditions"] = conditions.set(status.get("conditions"), "PodScheduled", "True", now=now)
+    status.pop("nominatedNodeName", None)  # ClearingNominatedNodeNameAfterBinding (on since 1.35)
 
 
 def _refused(name: str, detail: str) -> ApiError:
