@@ -70,13 +70,34 @@ async def test_twins_differ_in_name_uid_and_time_alone(api: ApiServer) -> None:
 
 @story
 async def test_a_name_that_is_being_taken_at_this_moment_is_drawn_anew(api: ApiServer) -> None:
-    """Two requests draw the same name before either of them is stored; at first nothing is known of their like."""
+    """Two requests draw the same name before either of them is stored; nothing is known of the like of the first two."""
     drawn = iter(["first", "first", "other", "aaaaa", "aaaaa", "bbbbb"])
     with patch.object(api.api.engine, "random", Mock(choices=lambda *_, **__: next(drawn), getrandbits=getrandbits)):
-        made = await asyncio.gather(*(make(api, body()) for _ in range(2)))
+        with patch.object(api.api.engine.twins, "wish", return_value=None):
+            made = await asyncio.gather(*(make(api, body()) for _ in range(2)))
         made += await asyncio.gather(*(make(api, body()) for _ in range(2)))
     assert [status for status, _ in made] == [201] * 4
     assert [pod["metadata"]["name"][4:] for _, pod in made] == ["first", "other", "aaaaa", "bbbbb"]
+
+
+@story
+async def test_those_that_come_while_the_first_is_being_stored_are_twins(api: ApiServer) -> None:
+    engine = api.api.engine
+    with patch.object(engine, "create", wraps=engine.create) as at_length:
+        made = await asyncio.gather(*(make(api, body()) for _ in range(9)))
+    assert [status for status, _ in made] == [201] * 9
+    assert at_length.call_count == 1
+    assert len({pod["metadata"]["name"] for _, pod in made}) == 9
+    assert [comparable(pod) for _, pod in made] == [comparable(made[0][1])] * 9
+
+
+@story
+async def test_one_that_was_not_stored_after_all_has_twins_that_are(api: ApiServer) -> None:
+    """The name of the first to be remembered is taken by then."""
+    made = await asyncio.gather(*(make(api, named(name)) for name in ("exec-0", "exec-0", "exec-1")))
+    assert [status for status, _ in made] == [201, 409, 201]
+    assert kept(api) == 1
+    assert comparable(made[2][1]) == comparable(made[0][1])
 
 
 @story

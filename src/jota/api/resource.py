@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Finish = Callable[[Call, Object, Object], list[FieldError]]
 """(call, new, old): the rules of a subresource that writes a part of its own; may change `new`, gives its errors."""
+Told = Callable[[Object, bytes], None]
+"""(object, its bytes at rest)"""
 WHOLE = ("approval", "ephemeralcontainers", "resize")
 """Subresources that are written as the whole object: mutating webhooks may change it, and quota counts it, there too."""
 GENERATE_TRIES = 8
@@ -99,26 +101,35 @@ class Engine:
     # -- create
 
     async def create(
-        self, call: Call, obj: Object, namespace: str, *, owned: bool = False, defaulted: bool = False
+        self,
+        call: Call,
+        obj: Object,
+        namespace: str,
+        *,
+        owned: bool = False,
+        defaulted: bool = False,
+        told: Told | None = None,
     ) -> Outcome:
-        """Store a new object. `owned`: its managedFields are right already (apply); `defaulted`: its defaults, too.
-        Raises ApiError 400, 403, 409, 422."""
+        """Store a new object. `owned`: its managedFields are right already (apply); `defaulted`: its defaults, too. `told`: hears
+        what is about to be stored, of kinds that are kept as they are shown. Raises ApiError 400, 403, 409, 422."""
         served, meta = call.served, metadata.check(obj)
         self._place(served, meta, namespace)
         if not meta.get("name") and meta.get("generateName"):
-            return await self._create_named(call, obj, namespace, owned, defaulted)
+            return await self._create_named(call, obj, namespace, owned, defaulted, told)
         try:
-            return await self._create(call, obj, namespace, owned, defaulted)
+            return await self._create(call, obj, namespace, owned, defaulted, told)
         except Conflict:
             raise already_exists(served.resource.plural, meta["name"], served.resource.group) from None
 
-    async def _create_named(self, call: Call, obj: Object, namespace: str, owned: bool, defaulted: bool) -> Outcome:
+    async def _create_named(
+        self, call: Call, obj: Object, namespace: str, owned: bool, defaulted: bool, told: Told | None
+    ) -> Outcome:
         """Draw a name, and another one when somebody is about to take that (upstream tries anew, too). Raises ApiError."""
         served, original = call.served, orjson.dumps(obj)
         for _ in range(GENERATE_TRIES):
             name = obj["metadata"]["name"] = self._free_name(served, obj["metadata"]["generateName"], namespace)
             with suppress(Conflict):
-                return await self._create(call, obj, namespace, owned, defaulted)
+                return await self._create(call, obj, namespace, owned, defaulted, told)
             obj = orjson.loads(original)  # admission may have changed it
         raise already_exists(served.resource.plural, name, served.resource.group, 1)
 
@@ -159,7 +170,9 @@ class Engine:
         if meta.setdefault("namespace", namespace) != namespace:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
 
-    async def _create(self, call: Call, obj: Object, namespace: str, owned: bool, defaulted: bool) -> Outcome:
+    async def _create(
+        self, call: Call, obj: Object, namespace: str, owned: bool, defaulted: bool, told: Told | None
+    ) -> Outcome:
         served, kind, meta = call.served, call.served.kind, obj["metadata"]
         metadata.begin(meta, uid=self.new_uid(), now=rfc3339(self.clock.now()), generation=kind.generation)
         if not defaulted:
@@ -198,9 +211,12 @@ class Engine:
             if served.foreign:
                 await served.storable(obj)
             return Outcome(obj, None, created=True)
+        value = at_rest.join(meta, tail) if tail else b""
+        if told is not None:
+            told(obj, value or served.encode(obj))
         try:
             if tail:
-                entry = await self.store.put(key, at_rest.join(meta, tail), expect=0)
+                entry = await self.store.put(key, value, expect=0)
             else:
                 entry = await self.put(served, key, obj, expect=0, beside=self.beside(call, "CREATE", obj, None))
         except BaseException:

@@ -31,7 +31,7 @@ from jota.meta.resource import Resource
 
 if TYPE_CHECKING:
     from jota.api.call import Call
-    from jota.api.resource import Engine, Outcome
+    from jota.api.resource import Engine
 
 _OWN = ("name", "uid", "creationTimestamp", "managedFields", "resourceVersion")
 _TIME = b'"time":"'
@@ -136,19 +136,19 @@ class Twins:
             call.warnings += references.missing(self._engine.registry, twin.refers, call.target.namespace)
         return twin
 
-    def keep(self, call: Call, wish: Wish, made: Outcome, stamp: Stamp | None) -> None:
-        """Remember a creation under the stamp that was taken before it; what is not plain is not kept."""
-        if made.entry is None or stamp is None or stamp != self._stamp(call):
+    def keep(self, call: Call, wish: Wish, made: Object, value: bytes, stamp: Stamp | None) -> None:
+        """Remember a creation, of which `value` is to be stored, under the stamp that was taken before it; what is not plain is
+        not kept."""
+        if stamp is None or stamp != self._stamp(call):
             return
         registry, namespace, resource = self._engine.registry, call.target.namespace, call.served.resource
         if resource.namespaced and registry.count(QUOTAS, namespace):
             return
-        refers = references.needed(resource, made.object) if references.outside(call.user) else ()
+        refers = references.needed(resource, made) if references.outside(call.user) else ()
         if refers is None or (refers and wish.names):
             return  # unknown, or those of another one are others
         if call.warnings != references.missing(registry, refers, namespace):
             return
-        value = made.entry.value or b""
         line = value.index(at_rest.NEWLINE)
         meta: Object = orjson.loads(value[:line])
         owners: list[Object] = meta.get("managedFields") or []

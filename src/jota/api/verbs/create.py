@@ -6,6 +6,7 @@ from jota.api import decoding, respond
 from jota.api.call import Call
 from jota.api.resource import Engine
 from jota.api.shapes import BY_BYTES
+from jota.kinds.kind import Object
 from jota.meta.errors import ApiError
 from jota.wire.message import Response
 
@@ -23,9 +24,14 @@ async def create(engine: Engine, call: Call) -> Response:
             return respond.entries(call, await engine.create_twins(call, twin, wish, call.times), 201)
         return respond.outcome(call, await engine.create_twin(call, twin, wish), engine.clock.now())
     stamp, noted = twins.stamp(call, wish), len(call.audit)
+
+    def decided(made: Object, value: bytes) -> None:
+        # before it is stored: those of its like that come meanwhile are twins already
+        if wish is not None and len(call.audit) == noted:
+            twins.keep(call, wish, made, value, stamp)
+
     obj = decoding.new_object_from(call, engine.templates)
     defaulted = call.served.resource in BY_BYTES
-    result = await engine.create(call, obj, call.target.namespace, defaulted=defaulted)
-    if wish is not None and len(call.audit) == noted:
-        twins.keep(call, wish, result, stamp)
+    told = decided if stamp is not None else None
+    result = await engine.create(call, obj, call.target.namespace, defaulted=defaulted, told=told)
     return respond.outcome(call, result, engine.clock.now())
