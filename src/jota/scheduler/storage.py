@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
+from jota.meta.change import Change
 from jota.meta.quantity import value
 from jota.scheduler.terms import label_selector
 from jota.scheduler.volumetable import Offer, VolumeTable
@@ -26,6 +28,15 @@ class Meta(msgspec.Struct, gc=False):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     deletionTimestamp: str | None = None
+    resourceVersion: str = ""
+
+    def after(self, change: Change, version: str) -> Meta:
+        """What a change (meta/change.py) left of it."""
+        seen = {name: value for name, value in change.metadata.items() if name in _META}
+        return replace(self, resourceVersion=version, **seen)
+
+
+_META = frozenset(Meta.__struct_fields__)
 
 
 class _Requests(msgspec.Struct, gc=False):
@@ -45,10 +56,19 @@ class _Phase(msgspec.Struct, gc=False):
     phase: str = ""
 
 
+_decode_phase = msgspec.json.Decoder(_Phase).decode
+
+
 class Claim(msgspec.Struct):
     metadata: Meta
     spec: _ClaimSpec = msgspec.field(default_factory=_ClaimSpec)
     status: _Phase = msgspec.field(default_factory=_Phase)
+
+    @classmethod
+    def changed(cls, claim: Claim, change: Change, version: str) -> Claim:
+        """What became of a claim. Raises msgspec.DecodeError, ValidationError."""
+        status = _decode_phase(change.status) if change.status else claim.status
+        return cls(claim.metadata.after(change, version), claim.spec, status)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -113,6 +133,12 @@ class Volume(msgspec.Struct):
     metadata: Meta
     spec: _VolumeSpec = msgspec.field(default_factory=_VolumeSpec)
     status: _Phase = msgspec.field(default_factory=_Phase)
+
+    @classmethod
+    def changed(cls, volume: Volume, change: Change, version: str) -> Volume:
+        """What became of a volume; the spec stays the same object. Raises msgspec.DecodeError, ValidationError."""
+        status = _decode_phase(change.status) if change.status else volume.status
+        return cls(volume.metadata.after(change, version), volume.spec, status)
 
 
 class Class(msgspec.Struct):
