@@ -9,6 +9,7 @@ Whoever has to see each (an audit trail, webhooks, an authorizer that asks for n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -16,6 +17,7 @@ import orjson
 from msgspec.structs import replace
 
 from jota.api import apart, respond
+from jota.api.alikepatches import AlikePatches
 from jota.api.call import Call
 from jota.api.resource import Engine
 from jota.api.verbs import delete as deletion
@@ -66,16 +68,26 @@ def _plan_for(engine: Engine, call: Call) -> Callable[[tuple[str, msgspec.Raw]],
     """What works out the write of one of them, and changes nothing."""
     target = call.target
     if target.verb == "patch" and (media := media_of(call)) != APPLY:
-        return partial(_patched, engine, call, media)
+        return partial(
+            _patched, engine, call, media, AlikePatches(engine) if AlikePatches.possible(call, media) else None
+        )
     plain = target.verb == "delete" and deletion.plain(engine, call)
     return partial(_deleted, engine, call) if plain else lambda _: None
 
 
-def _patched(engine: Engine, call: Call, media: str, one: tuple[str, msgspec.Raw]) -> Write | None:
+def _patched(
+    engine: Engine, call: Call, media: str, alike: AlikePatches | None, one: tuple[str, msgspec.Raw]
+) -> Write | None:
     name, body = one
     target, entry = call.target, _stored(engine, call, name)
     if entry is None:
         return None
+    wish = None
+    if alike is not None:
+        with suppress(msgspec.MsgspecError):
+            wish = alike.wish(entry, bytes(body))
+        if wish is not None and (write := alike.find(wish)) is not None:
+            return write
     alone = replace(call, request=replace(call.request, body=bytes(body)), target=replace(target, name=name))
     try:
         part = change_for(alone, media).part()
@@ -85,7 +97,12 @@ def _patched(engine: Engine, call: Call, media: str, one: tuple[str, msgspec.Raw
         planned = apart.plan(engine, alone, name, target.namespace, part, entry)
     except (ApiError, msgspec.MsgspecError, orjson.JSONDecodeError):
         return None
-    return None if planned is None else (entry.key, planned[0], entry.revision, planned[2])
+    if planned is None:
+        return None
+    value, _, known = planned
+    if alike is not None and wish is not None:
+        alike.keep(wish, value, known)
+    return entry.key, value, entry.revision, known
 
 
 def _deleted(engine: Engine, call: Call, one: tuple[str, msgspec.Raw]) -> Write | None:
