@@ -57,7 +57,7 @@ class Best:
 class Verdicts:
     """For one kind of pod at one priority: what each node would cost. Rows are made anew as `seen` falls behind."""
 
-    __slots__ = ("costs", "helps", "lower", "own", "seen")
+    __slots__ = ("_able", "_changed", "_leaders", "_least", "costs", "helps", "lower", "own", "seen")
 
     def __init__(self, own: object, rows: int) -> None:
         self.own = own
@@ -69,6 +69,51 @@ class Verdicts:
         self.costs: Column = np.zeros((4, rows))
         """Upstream's order: the highest victim's priority, the sum of priorities, the number of victims, and of the highest
         victims the earliest start, negative."""
+        self._leaders: Slots = np.zeros(0, np.intp)
+        """Who cost the `_least` the last time it was asked, among `_able`."""
+        self._least: list[float] = []
+        self._able: Mask = np.zeros(0, np.bool_)
+        self._changed: set[int] | None = None
+        """Rows that were made anew since; None: too many."""
+
+    def made_anew(self, slots: Slots) -> None:
+        if self._changed is not None:
+            self._changed.update(slots[: _FEW + 1].tolist())
+            if len(self._changed) > _FEW:
+                self._changed = None
+
+    def cheapest(self, among: Mask) -> Slots:
+        """Those of the nodes that help at the least cost, in no order."""
+        able = among & self.helps
+        left = self._mended(able)
+        if left is None or not len(left):
+            left = np.flatnonzero(able)
+            for costs in self.costs if len(left) else ():
+                here = costs[left]
+                left = left[here == here.min()]
+            self._least = self.costs[:, left[0]].tolist() if len(left) else []
+        self._leaders, self._able, self._changed = left, able, set()
+        return left
+
+    def _mended(self, able: Mask) -> Slots | None:
+        """The answer of before, less who is not among them any more, with who is now: from one pod to the next few nodes change.
+        None: too many did; empty: others follow."""
+        if self._changed is None or len(self._able) != len(able):
+            return None
+        differ = np.flatnonzero(self._able != able)
+        if len(differ) > _FEW:
+            return None
+        left = self._leaders
+        for slot in self._changed.union(differ.tolist()):
+            left = left[left != slot]
+            if not able[slot]:
+                continue
+            cost = self.costs[:, slot].tolist()
+            if cost < self._least:
+                left, self._least = np.array([slot]), cost
+            elif cost == self._least:
+                left = np.append(left, slot)
+        return left
 
 
 class Victims:
@@ -105,12 +150,9 @@ class Victims:
 
         `among`: nodes where nothing but room is missing. `start`: where the round over the nodes begins, for ties.
         """
-        left = np.flatnonzero(among & verdicts.helps)
+        left = verdicts.cheapest(among)
         if not len(left):
             return None
-        for costs in verdicts.costs:
-            here = costs[left]
-            left = left[here == here.min()]
         slot = int(left[((left - start) % self._nodes.size).argmin()])
         return Best(slot, self._trial_of(slot, priority, wanted)[0])
 
@@ -129,6 +171,7 @@ class Victims:
         else:
             for slot in changed.tolist():
                 self._judge_one(known, slot, priority, wanted)
+        known.made_anew(changed)
         known.seen[changed] = versions[changed]
         return known
 
@@ -144,21 +187,26 @@ class Victims:
             verdicts.costs[:, slot] = (highest, total, len(gone), -earliest)
 
     def _trial_of(self, slot: int, priority: int, wanted: list[tuple[str, float]]) -> tuple[list[int], bool, bool]:
-        """As `_trial`, for one row; the victims by their places."""
-        lower = [(place, p.shape.requests) for place, p in enumerate(self._rows[slot]) if p.priority < priority]
-        free = {}
-        for resource, amount in wanted:
+        """As `_trial`, for one row; the victims by their places, none where even that is not enough."""
+        row, resources = self._rows[slot], [resource for resource, _ in wanted]
+        first = next((place for place, p in enumerate(row) if p.priority < priority), len(row))
+        if first == len(row):
+            return [], False, False
+        amounts = [[p.shape.requests.get(resource, 0.0) for resource in resources] for p in row[first:]]
+        free = []
+        for (resource, amount), theirs in zip(wanted, zip(*amounts, strict=True), strict=True):
             room = self._nodes.allocatable_at(resource, slot) - self._nodes.used_at(resource, slot)
-            free[resource] = room + sum(r.get(resource, 0.0) for _, r in lower) - amount
-        enough = bool(lower) and all(room >= 0 for room in free.values())
+            free.append(room + sum(theirs) - amount)
+        if min(free, default=0.0) < 0:
+            return [], True, False
         victims = []
-        for place, requests in lower:
-            if all(requests.get(resource, 0.0) <= room for resource, room in free.items()):
-                for resource in free:
-                    free[resource] -= requests.get(resource, 0.0)
-            else:
+        for place, mine in enumerate(amounts, first):
+            left = [room - amount for room, amount in zip(free, mine, strict=True)]
+            if min(left, default=0.0) < 0:
                 victims.append(place)
-        return victims, bool(lower), enough
+            else:
+                free = left
+        return victims, True, True
 
     def _judge(self, verdicts: Verdicts, slots: Slots, priority: int, wanted: list[tuple[str, float]]) -> None:
         victims, lower, enough = self._trial(slots, priority, wanted)
@@ -202,6 +250,8 @@ class Victims:
     def _set_row(self, slot: int, pods: list[Any]) -> None:
         if len(pods) > self._priorities.shape[1]:
             self._widen(len(self._seen), max(len(pods), self._priorities.shape[1] * 2))
+        if pods == self._rows[slot]:  # room was kept or given back, and nobody came or went
+            return
         self._rows[slot] = pods
         self._priorities[slot] = _NEVER
         self._started[slot] = _UNSTARTED
