@@ -11,6 +11,7 @@ In: an encoded list and what changed. Out: an encoded list. The whole arithmetic
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -40,18 +41,34 @@ class _Entry(msgspec.Struct):
     subresource: str = ""
 
     def of(self, writer: Writer) -> bool:
-        return self.operation == "Update" and (self.manager, self.apiVersion, self.subresource) == writer
+        return (
+            self.manager == writer.manager
+            and self.subresource == writer.subresource
+            and self.apiVersion == writer.api_version
+            and self.operation == "Update"
+        )
 
     def rank(self) -> tuple[str, ...]:
         """By which upstream orders the list."""
         return self.operation, self.time, self.manager, self.apiVersion, self.subresource
 
 
-_made: dict[tuple[bytes, str, bytes, bytes, Writer, str], bytes] = {}
-"""What `updated` answered last."""
-_MOST_MADE = 64
+class _Written(msgspec.Struct):
+    """The same as it is encoded: the fields in upstream's order, of which two may be missing."""
+
+    manager: str
+    operation: str
+    apiVersion: str
+    time: str | msgspec.UnsetType
+    fieldsType: str
+    fieldsV1: dict[str, msgspec.Raw]
+    subresource: str | msgspec.UnsetType
+
+
 _decode_entries = msgspec.json.Decoder(list[_Entry]).decode
 _decode_raw = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+_rank = itemgetter(0)
 
 
 def updated(
@@ -64,28 +81,14 @@ def updated(
     a list that is not one."""
     if not changed and not removed:
         return owners
-    # objects that were made together have the same owners at the same times, and mostly are written to together
-    key = owners, field, orjson.dumps(changed), orjson.dumps(removed), writer, now
-    found = _made.get(key)
-    if found is None:
-        found = _updated(owners, field, changed, removed, writer, now)
-        if len(_made) >= _MOST_MADE:
-            _made.clear()
-        _made[key] = found
-    return found
-
-
-def _updated(
-    owners: bytes, field: str, changed: FieldSet | None, removed: FieldSet | None, writer: Writer, now: str
-) -> bytes:
     entries = _decode_entries(owners)
     own = [place for place, e in enumerate(entries) if e.of(writer)]
-    if len(entries) >= MAX_UPDATE_MANAGERS or len(own) > 1 or not all(e.fieldsV1 for e in entries):
+    if len(entries) >= MAX_UPDATE_MANAGERS or len(own) > 1 or not all([e.fieldsV1 for e in entries]):
         return _at_length(owners, changed, removed, writer, now)
     key, same = "f:" + field, not own or own[0] == len(entries) - 1
     ready: list[tuple[tuple[str, ...], bytes]] = []
-    for e, raw in zip(entries, _decode_raw(owners), strict=True):
-        mine, have = e.of(writer), e.fieldsV1.get(key)
+    for place, (e, raw) in enumerate(zip(entries, _decode_raw(owners), strict=True)):
+        mine, have = place in own, e.fieldsV1.get(key)
         if have is None and not mine:
             ready.append((e.rank(), bytes(raw)))
             continue
@@ -107,27 +110,21 @@ def _updated(
         ready.append((e.rank(), _encoded(e, key, changed, True)))
     if same:
         return owners
-    ready.sort(key=_first)
+    ready.sort(key=_rank)
     return b"[" + b",".join([encoded for _, encoded in ready]) + b"]"
-
-
-def _first(ready: tuple[tuple[str, ...], bytes]) -> tuple[str, ...]:
-    return ready[0]
 
 
 def _encoded(e: _Entry, key: str, fields: FieldSet, gone: bool) -> bytes:
     """The entry with what `fields` has under `key`, as apply.py would encode it; `gone`: in between it had nothing there."""
-    sets = dict(e.fieldsV1)
+    sets = e.fieldsV1
     if gone or not fields:
         sets.pop(key, None)
     if fields:
         sets[key] = msgspec.Raw(orjson.dumps(fields[key], option=orjson.OPT_SORT_KEYS))
-    head: Object = {"manager": e.manager, "operation": e.operation, "apiVersion": e.apiVersion}
-    if e.time:
-        head["time"] = e.time
-    parts = b",".join([orjson.dumps(name) + b":" + bytes(have) for name, have in sorted(sets.items())])
-    tail = b',"subresource":' + orjson.dumps(e.subresource) if e.subresource else b""
-    return b'%b,"fieldsType":"FieldsV1","fieldsV1":{%b}%b}' % (orjson.dumps(head)[:-1], parts, tail)
+        if len(sets) > 1:
+            sets = dict(sorted(sets.items()))
+    time, subresource = e.time or msgspec.UNSET, e.subresource or msgspec.UNSET
+    return _encode(_Written(e.manager, e.operation, e.apiVersion, time, "FieldsV1", sets, subresource))
 
 
 def _at_length(owners: bytes, changed: FieldSet | None, removed: FieldSet | None, writer: Writer, now: str) -> bytes:
