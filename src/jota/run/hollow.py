@@ -16,8 +16,7 @@ from jota.client.client import Client
 from jota.client.https import Https
 from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, NODES
-from jota.node.hollow import nodeset, podset
-from jota.node.hollow.fleet import Fleet, configure
+from jota.node.hollow.fleet import CONCURRENT, Fleet, configure
 from jota.node.hollow.settings import CONFIG_NAME, CONFIG_NAMESPACE, LABEL, Settings, parse
 from jota.run import kubeconfig
 from jota.run.garbage import run_collector, settle
@@ -32,7 +31,7 @@ async def serve(instance: Instance, count: int | None, ready: int | None) -> Non
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    client = connect(instance, idle=podset.CONCURRENT + nodeset.CONCURRENT)
+    client = connect(instance, idle=CONCURRENT)
     if count is not None:
         await _configured(instance, client, {"nodes": str(count)})
     fleet = Fleet(client, clock=clock, random=Random())

@@ -27,16 +27,28 @@ from jota.node.hollow.settings import CONFIG_NAME, CONFIG_NAMESPACE, Settings, p
 
 log = logging.getLogger(__name__)
 
+CONCURRENT = 64
+"""Requests in flight, of nodes and pods together: enough to fill a commit of the store while the next one gathers, few enough
+to keep their connections open."""
+
 
 class Fleet:
     def __init__(self, client: Client, *, clock: Clock, random: Random) -> None:
         self._client, self._clock = client, clock
         self.settings = Settings()
-        addresses = Addresses()
+        addresses, slots = Addresses(), asyncio.Semaphore(CONCURRENT)
         self.nodes = NodeSet(
-            client, self._settings, addresses, clock=clock, random=random, changed=lambda n: self.pods.look_at(n)
+            client,
+            self._settings,
+            addresses,
+            clock=clock,
+            random=random,
+            slots=slots,
+            changed=lambda n: self.pods.look_at(n),
         )
-        self.pods = PodSet(client, self._settings, self.nodes.is_mine, addresses, clock=clock, random=random)
+        self.pods = PodSet(
+            client, self._settings, self.nodes.is_mine, addresses, clock=clock, random=random, slots=slots
+        )
         self._config: Informer[dict[str, Any]] = Informer(
             client,
             CONFIGMAPS,

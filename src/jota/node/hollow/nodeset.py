@@ -26,8 +26,6 @@ from jota.node.volumes.persistent import LOCAL_ROOT
 
 log = logging.getLogger(__name__)
 
-CONCURRENT = 64
-"""Requests in flight: the renewals of one tick of a large fleet are one commit of the store."""
 _TICK = 0.1
 _LEASE_NAMESPACE = "kube-node-lease"
 _CALM = {"MemoryPressure": False, "DiskPressure": False, "PIDPressure": False}
@@ -60,7 +58,7 @@ class HollowNode(msgspec.Struct):
 
 
 class NodeSet:
-    """`changed(node)` is called when a node came or came back."""
+    """`changed(node)` is called when a node came or came back; `slots`: of requests in flight."""
 
     def __init__(
         self,
@@ -70,6 +68,7 @@ class NodeSet:
         *,
         clock: Clock,
         random: Random,
+        slots: asyncio.Semaphore,
         changed: Callable[[str], None] | None = None,
     ) -> None:
         self._client, self._settings, self._addresses, self._clock = client, settings, addresses, clock
@@ -82,7 +81,7 @@ class NodeSet:
         self._present, self._ready = 0, set[str]()
         """How many there are, and the names of those that are Ready."""
         self._look = asyncio.Event()
-        self._slots = asyncio.Semaphore(CONCURRENT)
+        self._slots = slots
 
     def is_mine(self, node: str) -> bool:
         return self._nodes.get(node) is not None and not is_lost(self._settings(), node)
@@ -179,7 +178,7 @@ class NodeSet:
     async def _write_status(self, name: str) -> None:
         now = self._clock.now()
         patch = {"status": {"conditions": conditions((), _CALM, "", now)}}
-        await self._client.patch(NODES, name, "", patch, type="strategic", subresource="status")
+        await self._client.patch(NODES, name, "", patch, type="strategic", subresource="status", answer=False)
 
     # -- heartbeats
 
@@ -203,7 +202,8 @@ class NodeSet:
     async def _renew(self, name: str) -> None:
         patch = {"spec": {"renewTime": rfc3339_micro(self._clock.now())}}
         try:
-            await self._client.patch(LEASES, name, _LEASE_NAMESPACE, patch, answer=False)
+            # with the headers of a status's patch: what is like the last message of a connection is not parsed again
+            await self._client.patch(LEASES, name, _LEASE_NAMESPACE, patch, type="strategic", answer=False)
         except ApiError as error:
             node = self._nodes.get(name)
             if error.code != 404 or node is None:

@@ -25,12 +25,9 @@ from jota.node.hollow.status import patch_for
 
 log = logging.getLogger(__name__)
 
-CONCURRENT = 64
-"""Requests in flight: enough to fill a commit of the store while the next one gathers, few enough to keep connections open."""
-
 
 class PodSet:
-    """`mine(node)`: whether a node is ours and not silent."""
+    """`mine(node)`: whether a node is ours and not silent; `slots`: of requests in flight."""
 
     def __init__(
         self,
@@ -41,6 +38,7 @@ class PodSet:
         *,
         clock: Clock,
         random: Random,
+        slots: asyncio.Semaphore,
     ) -> None:
         self._client, self._settings, self._mine, self._clock = client, settings, mine, clock
         self._addresses = addresses
@@ -51,7 +49,7 @@ class PodSet:
         """uid -> (step, monotonic time) of steps that wait."""
         self._done: dict[str, str] = {}
         """uid -> the step that was written and that the cache may not show yet."""
-        self._slots = asyncio.Semaphore(CONCURRENT)
+        self._slots = slots
         self.written = 0
 
     async def run(self) -> None:
