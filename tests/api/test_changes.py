@@ -246,6 +246,23 @@ def test_the_common_life_of_a_pod_is_never_decoded(monkeypatch: pytest.MonkeyPat
 
 
 @story
+async def test_who_selects_pods_by_their_node_is_told_it_by_the_binding(api: ApiServer) -> None:
+    play, looked = _Play(api), list[str]()
+    await play.step("make", "web")
+    async with Watching(api, f"{_PATH}?watch=1&resourceVersion=0&fieldSelector=spec.nodeName!%3D") as kubelet:
+        await play.step("make", "web")  # it asks for the first time
+        await api.settle()
+        look = at_rest._selectable_part
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(at_rest, "_selectable_part", lambda *of: looked.append(of[0].key) or look(*of))
+            await play.step("bind", 0, "n1", False)
+            await play.step("patch", 0, {"phase": "Running"})
+            await api.settle()
+        assert looked == []
+        assert [(type, obj["spec"]["nodeName"]) for type, obj in kubelet.events] == [("ADDED", "n1"), ("MODIFIED", "n1")]
+
+
+@story
 async def test_twins_with_names_of_their_own_keep_them(api: ApiServer) -> None:
     play, informer = _Play(api), Informer(api.client, PODS, type=Pod, clock=api.clock)
     running = asyncio.create_task(informer.run())

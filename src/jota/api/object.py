@@ -12,6 +12,7 @@ Next: resource.py, which decides what is written.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -154,13 +155,23 @@ def memo(entry: Entry) -> Memo:
     return found
 
 
-def after(entry: Entry, change: Change | None, written: str | tuple[str, ...] = "metadata.") -> Memo | None:
+def after(
+    entry: Entry,
+    change: Change | None,
+    written: str | tuple[str, ...] = "metadata.",
+    values: Mapping[str, str] = NO_LABELS,
+) -> Memo | None:
     """The memo of what a write makes of an entry whose labels it leaves alone. `written`: how those of its selectable fields
-    begin that may be others now (of metadata, none is remembered)."""
+    begin that may be others now (of metadata, none is remembered); `values`: what some of them are now, for those who ask
+    again."""
     known: Memo | None = entry.memo
     if known is None:
         return Memo(change=change) if change is not None else None
-    fields = known.fields and {name: value for name, value in known.fields.items() if not name.startswith(written)}
+    fields = known.fields
+    if fields:
+        kept = {name: value for name, value in fields.items() if not name.startswith(written)}
+        kept |= {name: value for name, value in values.items() if name in fields}
+        fields = kept
     return Memo(labels=known.labels, fields=fields, change=change)
 
 

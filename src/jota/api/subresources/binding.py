@@ -149,7 +149,8 @@ def _spliced(
     before, behind, status = gap
     value = b"".join((entry.value[:line], before, orjson.dumps(node), behind))
     change = Change(str(entry.revision), node=node, status=status)
-    return entry.key, value, entry.revision, at_rest.after(entry, change, _WRITTEN)
+    memo = at_rest.after(entry, change, _WRITTEN, {_WRITTEN[0]: node, _WRITTEN[1]: ""})
+    return entry.key, value, entry.revision, memo
 
 
 def _gap(rest: bytes, now: str) -> _Gap | None:
