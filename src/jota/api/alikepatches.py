@@ -28,7 +28,7 @@ _OWNERS = b'"managedFields":'
 
 
 class _Identity(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    uid: msgspec.Raw = msgspec.Raw(b"")
+    uid: str = ""
 
 
 class _Sent(msgspec.Struct, forbid_unknown_fields=True):
@@ -80,7 +80,7 @@ class AlikePatches:
         line = value.index(at_rest.NEWLINE)
         sent, stored = _decode_sent(body), _decode_stored(value[:line])
         owners = bytes(stored.managedFields)
-        if stored.deletionTimestamp or not owners or bytes(sent.metadata.uid) not in (b"", bytes(stored.uid)):
+        if stored.deletionTimestamp or not owners or sent.metadata.uid not in ("", stored.uid):
             return None
         (rest, names), (status, more) = _OWN.cut(value[line:]), _OWN.cut(bytes(sent.status))
         return Wish(entry, line, (rest, status, owners, rfc3339(self._engine.clock.now())), names + more, more)

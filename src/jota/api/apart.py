@@ -55,9 +55,9 @@ class Part(NamedTuple):
 class Stored(msgspec.Struct):
     """Metadata at rest, as far as it matters here."""
 
-    name: msgspec.Raw
-    uid: msgspec.Raw
-    namespace: msgspec.Raw = msgspec.Raw(b'""')
+    name: str
+    uid: str
+    namespace: str = ""
     managedFields: msgspec.Raw = msgspec.Raw(b"")
     deletionTimestamp: str = ""
     deletionGracePeriodSeconds: int = 0
@@ -245,14 +245,14 @@ def _named(sent: Object, stored: Stored, _line: bytes, revision: int) -> bool:
         if key == "resourceVersion":
             if value != str(revision):
                 return False
-        elif key not in _IDENTITY or orjson.dumps(value) != bytes(getattr(stored, key)):
+        elif key not in _IDENTITY or value != getattr(stored, key):
             return False
     return True
 
 
 def _same(sent: Object, stored: Stored, line: bytes, revision: int) -> bool:
     """A whole metadata (checked by `metadata.check`) says nothing that is not stored."""
-    if sent.get("uid") and orjson.dumps(sent["uid"]) != bytes(stored.uid):
+    if sent.get("uid") and sent["uid"] != stored.uid:
         return False
     if sent.get("resourceVersion", str(revision)) != str(revision):
         return False

@@ -82,14 +82,11 @@ def entry(call: Call, found: Entry, now: float, status: int = 200) -> Response:
     return json(call, table.of_object(call, obj, now), status)
 
 
-def entries(call: Call, found: list[Entry], status: int) -> Response:
-    """Live entries as the objects that they are, or their metadata: the answer to several requests in one."""
-    if call.accepted.form == "Metadata":
-        render, opening = at_rest.render_metadata, metadata_head(call.accepted.version)
-    else:
-        render, opening = call.served.render, call.served.head
-    rendered = b",".join([render(one.value or b"", one.revision, opening) for one in found])
-    return encoded(call, b"[%b]" % rendered, status)
+def made(found: list[Entry]) -> Response:
+    """The answer to several creations in one: of each object its name and version, and nothing that its maker knows."""
+    told = [(entry.key.rpartition("/")[2].encode(), entry.revision) for entry in found]
+    body = b",".join([b'{"metadata":{"name":"%b","resourceVersion":"%d"}}' % one for one in told])
+    return Response(201, PLAIN_HEADERS.copy(), b"[%b]" % body)
 
 
 def obj(call: Call, value: Object, now: float, status: int = 200) -> Response:

@@ -230,8 +230,9 @@ class Client:
     async def create_alike(
         self, resource: Resource, obj: Any, namespace: str, times: int, *, type: type[T]
     ) -> Sequence[T]:
-        """POST an object with a generateName of which `times` are wanted: the metadata of those that were made in one go, which
-        is one at least; more when the server is in this process and knows what becomes of such a request."""
+        """POST an object with a generateName of which `times` are wanted: name and resourceVersion of those that were made in one
+        go, as metadata of a `type`. It is one at least; more when the server is in this process and knows what becomes of such
+        a request."""
         body = obj if isinstance(obj, bytes) else orjson.dumps(obj)
         query = _query(fieldManager=self._manager)
         reply = await self._do("POST", _path(resource, namespace), query, body, _MADE, times)

@@ -43,9 +43,9 @@ class Transport(Protocol):
         """One exchange. Raises ConnectionError or TimeoutError (seconds) when no whole response arrived.
 
         `times`: so many of this POST are wanted. The answer is that to one of them or, when several could be made in one
-        go, a list; of what is missing there, nothing was begun. With `several`, the body may be an array of as many: then
-        the answer is one, too, with null for what has to be sent by itself. (Of PATCH and DELETE: [name, body] each, and
-        "*" for the name in the path.)"""
+        go, a list of their names and resourceVersions; of what is missing there, nothing was begun. With `several`, the body
+        may be an array of as many: then the answer is one, too, with null for what has to be sent by itself. (Of PATCH and
+        DELETE: [name, body] each, and "*" for the name in the path.)"""
         ...
 
     def watch(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -143,10 +143,10 @@ class LogStore:
 
     # -- writes
 
-    async def put(
+    def put(
         self, key: str, value: bytes, *, expect: int | None = None, beside: Beside = ALONE, memo: Any = None
-    ) -> Entry:
-        return await self._write(key, value, expect, beside, memo)
+    ) -> Coroutine[Any, Any, Entry]:
+        return self._write(key, value, expect, beside, memo)
 
     async def put_many(self, writes: Sequence[Write]) -> list[Entry | None]:
         if self._closed:
@@ -159,8 +159,10 @@ class LogStore:
             begun.append(self._begin(key, value, current, memo=memo) if free else None)
         return [None if done is None else await done for done in begun]
 
-    async def delete(self, key: str, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:
-        return await self._write(key, None, expect, beside)
+    def delete(
+        self, key: str, *, expect: int | None = None, beside: Beside = ALONE
+    ) -> Coroutine[Any, Any, Entry]:
+        return self._write(key, None, expect, beside)
 
     async def _write(
         self, key: str, value: bytes | None, expect: int | None, beside: Beside, memo: Any = None

@@ -21,7 +21,7 @@ async def create(engine: Engine, call: Call) -> Response:
     twin = twins.find(call, wish) if wish is not None else None
     if wish is not None and twin is not None:
         if call.times > 1:
-            return respond.entries(call, await engine.create_twins(call, twin, wish, call.times), 201)
+            return respond.made(await engine.create_twins(call, twin, wish, call.times))
         return respond.outcome(call, await engine.create_twin(call, twin, wish), engine.clock.now())
     stamp, noted = twins.stamp(call, wish), len(call.audit)
 
