@@ -259,7 +259,10 @@ async def test_who_selects_pods_by_their_node_is_told_it_by_the_binding(api: Api
             await play.step("patch", 0, {"phase": "Running"})
             await api.settle()
         assert looked == []
-        assert [(type, obj["spec"]["nodeName"]) for type, obj in kubelet.events] == [("ADDED", "n1"), ("MODIFIED", "n1")]
+        assert [(type, obj["spec"]["nodeName"]) for type, obj in kubelet.events] == [
+            ("ADDED", "n1"),
+            ("MODIFIED", "n1"),
+        ]
 
 
 @story

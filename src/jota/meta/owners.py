@@ -83,7 +83,7 @@ def updated(
         return owners
     entries = _decode_entries(owners)
     own = [place for place, e in enumerate(entries) if e.of(writer)]
-    if len(entries) >= MAX_UPDATE_MANAGERS or len(own) > 1 or not all([e.fieldsV1 for e in entries]):
+    if len(entries) >= MAX_UPDATE_MANAGERS or len(own) > 1 or not all(e.fieldsV1 for e in entries):
         return _at_length(owners, changed, removed, writer, now)
     key, same = "f:" + field, not own or own[0] == len(entries) - 1
     ready: list[tuple[tuple[str, ...], bytes]] = []

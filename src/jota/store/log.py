@@ -159,9 +159,7 @@ class LogStore:
             begun.append(self._begin(key, value, current, memo=memo) if free else None)
         return [None if done is None else await done for done in begun]
 
-    def delete(
-        self, key: str, *, expect: int | None = None, beside: Beside = ALONE
-    ) -> Coroutine[Any, Any, Entry]:
+    def delete(self, key: str, *, expect: int | None = None, beside: Beside = ALONE) -> Coroutine[Any, Any, Entry]:
         return self._write(key, None, expect, beside)
 
     async def _write(
