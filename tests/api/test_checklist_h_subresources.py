@@ -44,6 +44,17 @@ async def test_58_scale_has_one_shape_for_everything(api: ApiServer) -> None:
 
 
 @story
+async def test_58_a_scale_has_columns_of_its_own(api: ApiServer) -> None:
+    await scaled(api)
+    await api.client.patch(DEPLOYMENTS, "d", "default", {"status": {"replicas": 1}}, subresource="status")
+    shown = read(await api.request("GET", SCALE, accept="application/json;as=Table;g=meta.k8s.io;v=v1"))
+    assert [c["name"] for c in shown["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
+    (row,) = shown["rows"]
+    assert row["cells"][:3] == ["d", 2, 1]
+    assert row["object"]["metadata"]["name"] == "d"
+
+
+@story
 async def test_58_scaling_is_an_update_of_the_parent(api: ApiServer) -> None:
     await scaled(api)
     response = await api.request("PATCH", SCALE, {"spec": {"replicas": 5}}, content_type=MERGE)

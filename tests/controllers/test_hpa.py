@@ -19,6 +19,7 @@ from jota.controllers.hpa_metrics import (
     amount,
     pods_metric,
     resource_metric,
+    said_of,
     value_metric,
 )
 from jota.controllers.hpa_plan import Memory, plan
@@ -70,8 +71,28 @@ def test_what_a_resource_metric_asks_for(metric: Object, pods: list[Pod], uses: 
 
 
 def test_a_missing_request_is_named() -> None:
-    with pytest.raises(MetricFault, match="missing request for cpu in container c of Pod x"):
+    text = "^failed to get cpu utilization: missing request for cpu in container c of Pod x$"
+    with pytest.raises(MetricFault, match=text) as fault:
         resource_metric(CPU, 1, [pod("x", requests=None)], {"x": 1}, Tolerance(), NOW)
+    assert fault.value.reason == "FailedGetResourceMetric"
+    inside = {"type": "ContainerResource", "containerResource": {**CPU["resource"], "container": "d"}}
+    with pytest.raises(MetricFault, match="container d not found in Pod x") as fault:
+        resource_metric(inside, 1, [pod("x")], {"x": 1}, Tolerance(), NOW)
+    assert fault.value.reason == "FailedGetContainerResourceMetric"
+
+
+@pytest.mark.parametrize(
+    ("metric", "called"),
+    [
+        (CPU, "cpu resource metric"),
+        ({"type": "ContainerResource", "containerResource": {"name": "memory"}}, "memory container metric"),
+        ({"type": "Pods", "pods": {"metric": {"name": "rps"}}}, "pods metric"),
+        ({"type": "Object", "object": {"metric": {"name": "rps"}}}, "object metric"),
+        ({"type": "External", "external": {"metric": {"name": "queue"}}}, "queue external metric"),
+    ],
+)
+def test_what_messages_call_a_metric(metric: Object, called: str) -> None:
+    assert said_of(metric) == called
 
 
 def test_other_metrics() -> None:
@@ -235,13 +256,60 @@ def test_what_nobody_serves_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
             assert (active["status"], active["reason"]) == ("False", "FailedGetPodsMetric")
             said = {e["reason"]: e["message"] for e in (await api.client.list(EVENTS, "ns"))["items"]}
             assert said["FailedComputeMetricsReplicas"].startswith(
-                "invalid metrics (1 invalid out of 1), first error is:"
+                "invalid metrics (1 invalid out of 1), first error is: "
+                "failed to get pods metric value: unable to get metric rps: "
             )
             await api.client.delete(DEPLOYMENTS, "web", "ns")
             await api.advance(12)
             status = (await api.client.get(AUTOSCALERS, "web", "ns"))["status"]
             able = next(c for c in status["conditions"] if c["type"] == "AbleToScale")
             assert (able["status"], able["reason"]) == ("False", "FailedGetScale")
+
+    asyncio.run(story())
+
+
+def test_pods_without_metrics_or_requests_are_told_in_upstreams_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with running(DeploymentController, ReplicaSetController, HorizontalPodAutoscalerController) as api:
+            told = {"cpu": 0.0}
+
+            async def node_agent(*_: Any) -> Response:
+                told["cpu"] += 0.01
+                lines = [
+                    f'container_cpu_usage_seconds_total{{container="c",namespace="ns",pod="{p["metadata"]["name"]}"}}'
+                    f" {told['cpu']} {int(api.clock.now() * 1000)}"
+                    for p in (await api.client.list(PODS, "ns"))["items"]
+                    if shown
+                ]
+                return Response(200, [], "\n".join(lines).encode())
+
+            shown: list[bool] = []
+            monkeypatch.setattr(scrape, "hand_over", node_agent)
+            await api.client.create(NODES, {"metadata": {"name": "n1"}})
+            await api.client.create(DEPLOYMENTS, web(1))
+            await Loaded(api).settle()
+            await api.client.create(AUTOSCALERS, scaler())
+
+            async def said() -> tuple[str, list[str]]:
+                await api.advance(25)
+                status = (await api.client.get(AUTOSCALERS, "web", "ns"))["status"]
+                active = next(c for c in status["conditions"] if c["type"] == "ScalingActive")
+                events = [e["message"] for e in (await api.client.list(EVENTS, "ns"))["items"]]
+                return active["message"], [m for m in events if m.startswith(("invalid metrics", "failed to get"))]
+
+            why = "failed to get cpu utilization: unable to get metrics for resource cpu: no metrics returned from "
+            why += "resource metrics API"
+            whole = "invalid metrics (1 invalid out of 1), first error is: failed to get cpu resource metric value: "
+            message, events = await said()
+            assert message == f"the HPA was unable to compute the replica count: {why}"
+            assert set(events) == {why, whole + why}
+            name = (await api.client.list(PODS, "ns"))["items"][0]["metadata"]["name"]
+            shown.append(True)
+            await said()
+            message, events = await said()
+            why = f"failed to get cpu utilization: missing request for cpu in container c of Pod {name}"
+            assert message == f"the HPA was unable to compute the replica count: {why}"
+            assert {why, whole + why} <= set(events)
 
     asyncio.run(story())
 

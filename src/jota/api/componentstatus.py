@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from jota.api.server import Api
 
 COMPONENTS = Resource("", "v1", "componentstatuses", "ComponentStatus", False)
-DEPRECATED = "v1 ComponentStatus is deprecated in v1.19+"
 
 
 def _healthy(obj: Object, field: str) -> str:
@@ -39,6 +38,7 @@ KIND = Kind(
     singular="componentstatus",
     short_names=("cs",),
     verbs=("get", "list"),
+    deprecated="v1 ComponentStatus is deprecated in v1.19+",
     columns=(
         NAME,
         plain("Status", lambda obj, _now: _STATUS.get(_healthy(obj, "status"), "Unknown")),
@@ -79,7 +79,6 @@ def _get(api: Api) -> Verb:
         works = (await components(api)).get(call.target.name)
         if works is None:
             raise not_found(COMPONENTS.plural, call.target.name)
-        call.warn(DEPRECATED)
         return respond.obj(call, component(call.target.name, works=works), engine.clock.now())
 
     return get
@@ -89,7 +88,6 @@ def _list(api: Api) -> Verb:
     async def list_(engine: Engine, call: Call) -> Response:
         found = sorted((await components(api)).items())
         items = [component(name, works=works) for name, works in found if _selected(call, name)]
-        call.warn(DEPRECATED)
         if call.accepted.form == "Table":
             now, included = engine.clock.now(), table.include(call)
             return respond.json(call, table.table(call, [table.row(call, i, now, included) for i in items], {}))

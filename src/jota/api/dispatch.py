@@ -39,6 +39,19 @@ AT_ONCE: dict[Verb, AtOnce] = {get: get_at_once}
 
 def find_verb(served: Served, target: Target) -> Verb:
     """The same for every name. Raises ApiError 400, 404, 405."""
+    verb = _find(served, target)
+    return _with_warning(verb, served.kind.deprecated) if served.kind.deprecated else verb
+
+
+def _with_warning(verb: Verb, text: str) -> Verb:
+    async def warned(engine: Engine, call: Call) -> Response:
+        call.warn(text)
+        return await verb(engine, call)
+
+    return warned
+
+
+def _find(served: Served, target: Target) -> Verb:
     kind = served.kind
     if target.subresource:
         return _subresource(served, target)

@@ -26,7 +26,7 @@ def columns(kind: Kind) -> tuple[Column, ...]:
     return kind.columns or (NAME, AGE)
 
 
-def definitions(kind: Kind) -> list[dict[str, Any]]:
+def definitions(columns: tuple[Column, ...]) -> list[dict[str, Any]]:
     return [
         {
             "name": c.name,
@@ -35,7 +35,7 @@ def definitions(kind: Kind) -> list[dict[str, Any]]:
             "description": c.description,
             "priority": c.priority,
         }
-        for c in columns(kind)
+        for c in columns
     ]
 
 
@@ -51,8 +51,10 @@ def _cells(kind: Kind, obj: Object, now: float) -> list[Any]:
     return kind.cells(obj, now) if kind.cells is not None else [c.cell(obj, now) for c in columns(kind)]
 
 
-def row(call: Call, obj: Object, now: float, included: str) -> dict[str, Any]:
-    out: dict[str, Any] = {"cells": _cells(call.served.kind, obj, now)}
+def row(call: Call, obj: Object, now: float, included: str, shown: tuple[Column, ...] = ()) -> dict[str, Any]:
+    """`shown`: what there is to see when `obj` is of another kind than the call's (a Scale)."""
+    cells = [c.cell(obj, now) for c in shown] if shown else _cells(call.served.kind, obj, now)
+    out: dict[str, Any] = {"cells": cells}
     if included == "Object":
         out["object"] = obj
     elif included == "Metadata":
@@ -61,13 +63,20 @@ def row(call: Call, obj: Object, now: float, included: str) -> dict[str, Any]:
     return out
 
 
-def table(call: Call, rows: list[dict[str, Any]], metadata: dict[str, Any], *, head: bool = True) -> dict[str, Any]:
+def table(
+    call: Call,
+    rows: list[dict[str, Any]],
+    metadata: dict[str, Any],
+    *,
+    head: bool = True,
+    shown: tuple[Column, ...] = (),
+) -> dict[str, Any]:
     """`head=False` leaves the column definitions out (all but the first event of a watch)."""
     return {
         "kind": "Table",
         "apiVersion": f"meta.k8s.io/{call.accepted.version}",
         "metadata": metadata,
-        "columnDefinitions": definitions(call.served.kind) if head else None,
+        "columnDefinitions": definitions(shown or columns(call.served.kind)) if head else None,
         "rows": rows,
     }
 
@@ -96,7 +105,10 @@ async def of_entries(
     return parts
 
 
-def of_object(call: Call, obj: Object, now: float, *, head: bool = True) -> dict[str, Any]:
+def of_object(
+    call: Call, obj: Object, now: float, *, head: bool = True, shown: tuple[Column, ...] = ()
+) -> dict[str, Any]:
     """A Table of one row."""
     version = obj["metadata"].get("resourceVersion", "")
-    return table(call, [row(call, obj, now, include(call))], {"resourceVersion": version}, head=head)
+    rows = [row(call, obj, now, include(call), shown)]
+    return table(call, rows, {"resourceVersion": version}, head=head, shown=shown)

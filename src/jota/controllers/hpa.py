@@ -13,7 +13,16 @@ from urllib.parse import quote, urlencode
 from jota.client.informer import split_key
 from jota.controllers import conditions, scales
 from jota.controllers.controller import Context, Controller, own
-from jota.controllers.hpa_metrics import MetricFault, Proposal, Tolerance, pods_metric, resource_metric, value_metric
+from jota.controllers.hpa_metrics import (
+    MetricFault,
+    Proposal,
+    Tolerance,
+    pods_metric,
+    resource_fault,
+    resource_metric,
+    said_of,
+    value_metric,
+)
 from jota.controllers.hpa_plan import Memory, Plan, plan, tolerance
 from jota.controllers.views import Pod
 from jota.meta.errors import ApiError
@@ -100,32 +109,45 @@ class HorizontalPodAutoscalerController(Controller):
         return sorted([key, *found])
 
     async def _ask(self, owner: Object, metric: Object, current: int, selector: str) -> Proposal | MetricFault:
+        try:
+            return await self._proposal(owner, metric, current, selector)
+        except MetricFault as found:
+            fault = found
+        except ApiError as e:
+            kind = metric["type"]
+            name = metric[kind.lower()]["metric"]["name"]
+            fault = MetricFault(f"FailedGet{kind}Metric", f"unable to get metric {name}: {e}")
+        fault.metric = said_of(metric)
+        return fault
+
+    async def _proposal(self, owner: Object, metric: Object, current: int, selector: str) -> Proposal:
+        """Raises MetricFault, and ApiError when a metrics API does not give the values."""
         namespace, kind = owner["metadata"]["namespace"], metric["type"]
         matching = parse_labels(selector)
         pods = [p for p in self.pods.list(namespace) if matching.matches(p.metadata.labels or {})]
         allow: Tolerance = tolerance(owner)
-        try:
-            if kind in ("Resource", "ContainerResource"):
-                samples = await self._samples(namespace, selector, metric)
-                return resource_metric(metric, current, pods, samples, allow, self.clock.now())
-            items = await self._values(namespace, selector, metric)
-            if kind == "Pods":
-                by_name = {i["describedObject"]["name"]: milli(str(i["value"])) for i in items}
-                return pods_metric(metric, current, pods, by_name, allow, self.clock.now())
-            values = [milli(str(i["value"])) for i in items]
-            return value_metric(metric, current, sum(p.ready and p.active for p in pods), values, allow)
-        except MetricFault as fault:
-            return fault
-        except ApiError as e:
-            source = metric[kind[0].lower() + kind[1:]]
-            name = source.get("name") or source["metric"]["name"]
-            return MetricFault(f"FailedGet{kind}Metric", f"unable to get metric {name}: {e}")
+        if kind in ("Resource", "ContainerResource"):
+            samples = await self._samples(namespace, selector, metric)
+            return resource_metric(metric, current, pods, samples, allow, self.clock.now())
+        items = await self._values(namespace, selector, metric)
+        if kind == "Pods":
+            by_name = {i["describedObject"]["name"]: milli(str(i["value"])) for i in items}
+            return pods_metric(metric, current, pods, by_name, allow, self.clock.now())
+        values = [milli(str(i["value"])) for i in items]
+        return value_metric(metric, current, sum(p.ready and p.active for p in pods), values, allow)
 
     async def _samples(self, namespace: str, selector: str, metric: Object) -> dict[str, int]:
-        """Pod name -> what it (or the container meant) uses, in thousandths. Raises ApiError."""
+        """Pod name -> what it (or the container meant) uses, in thousandths. Raises MetricFault."""
         query = urlencode({"labelSelector": selector})
-        found = await scales.get(self.client, f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods", query)
         source = metric.get("resource") or metric["containerResource"]
+        unable = f"unable to get metrics for resource {source['name']}:"
+        try:
+            found = await scales.get(self.client, f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods", query)
+        except ApiError as e:
+            text = f"{unable} unable to fetch metrics from resource metrics API: {e}"
+            raise resource_fault(metric, text) from e
+        if not found["items"]:
+            raise resource_fault(metric, f"{unable} no metrics returned from resource metrics API")
         only, out = source.get("container", ""), {}
         for item in found["items"]:
             uses = [c["usage"][source["name"]] for c in item["containers"] if not only or c["name"] == only]

@@ -38,6 +38,18 @@ class MetricFault(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+        self.metric = ""
+        """What messages call the metric; "" when it is none's fault."""
+
+
+def said_of(metric: Object) -> str:
+    """What messages call a metric, e.g. "cpu resource metric", as upstream's do."""
+    kind, source = metric["type"], metric[metric["type"][0].lower() + metric["type"][1:]]
+    if kind == "Resource":
+        return f"{source['name']} resource metric"
+    if kind == "ContainerResource":
+        return f"{source['name']} container metric"
+    return f"{source['metric']['name']} external metric" if kind == "External" else f"{kind.lower()} metric"
 
 
 @dataclass(slots=True, frozen=True)
@@ -97,8 +109,7 @@ def requested(pod: Pod, resource: str, container: str = "") -> int:
             raise MetricFault("FailedGetResourceMetric", text)
         total += milli(str(amount))
     if not seen:
-        text = f"container {container} not found in Pod {pod.metadata.name}"
-        raise MetricFault("FailedGetContainerResourceMetric", text)
+        raise MetricFault("FailedGetResourceMetric", f"container {container} not found in Pod {pod.metadata.name}")
     return total
 
 
@@ -148,6 +159,21 @@ def resource_metric(
     metric: Object, current: int, pods: list[Pod], samples: dict[str, int], allow: Tolerance, now: float
 ) -> Proposal:
     """A Resource or ContainerResource metric. Raises MetricFault."""
+    try:
+        return _resource_metric(metric, current, pods, samples, allow, now)
+    except MetricFault as fault:
+        raise resource_fault(metric, str(fault)) from fault
+
+
+def resource_fault(metric: Object, why: str) -> MetricFault:
+    source = metric.get("resource") or metric["containerResource"]
+    what = "usage" if source["target"].get("averageUtilization") is None else "utilization"
+    return MetricFault(f"FailedGet{metric['type']}Metric", f"failed to get {source['name']} {what}: {why}")
+
+
+def _resource_metric(
+    metric: Object, current: int, pods: list[Pod], samples: dict[str, int], allow: Tolerance, now: float
+) -> Proposal:
     inside = metric["type"] == "ContainerResource"
     key = "containerResource" if inside else "resource"
     source = metric[key]

@@ -108,7 +108,7 @@ class _Step:
             self._set("ScalingActive", False, first.reason, f"the HPA was unable to compute the replica count: {first}")
             out = self._done(self.current)
             bad, all_ = len(self.faults), len(self.faults) + len(self.proposals)
-            out.failure = f"invalid metrics ({bad} invalid out of {all_}), first error is: {first}"
+            out.failure = f"invalid metrics ({bad} invalid out of {all_}), first error is: {_whole(first)}"
             return out
         text = f"the HPA was able to successfully calculate a replica count from {best.name}"
         self._set("ScalingActive", True, "ValidMetricFound", text)
@@ -201,3 +201,7 @@ class _Step:
         if generation := self.owner["metadata"].get("generation"):
             status["observedGeneration"] = generation
         return Plan(wanted, status, reason if wanted != self.current else "", self.faults)
+
+
+def _whole(fault: MetricFault) -> str:
+    return f"failed to get {fault.metric} value: {fault}" if fault.metric else str(fault)

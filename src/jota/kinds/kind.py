@@ -91,6 +91,8 @@ class Kind:
     """(new, old) for writes through /status: restore what a client may not change there."""
     prepare_delete: Callable[[Object, float], None] = nothing
     """(object, now in epoch seconds) when its deletion begins: add what it must wait for."""
+    deprecated: str = ""
+    """The warning with which every request about it is answered."""
     columns: tuple[Column, ...] = ()
     """Name and Age are added by the engine when this is empty."""
     cells: Callable[[Object, float], list[Any]] | None = None

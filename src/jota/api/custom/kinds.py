@@ -57,7 +57,7 @@ def kind_for(crd: Object, version: str, storage: str) -> Kind:
         generation=True,
         unconditional_update=False,
         storage=None if version == storage else stored,
-        warnings=_warnings(resource, entry),
+        deprecated=_deprecated(resource, entry),
     )
 
 
@@ -200,8 +200,7 @@ def _selector(field: Object) -> Callable[[Object], str]:
     return read
 
 
-def _warnings(resource: Resource, entry: Object) -> Callable[[Object], list[str]]:
+def _deprecated(resource: Resource, entry: Object) -> str:
     if entry.get("deprecated") is not True:
-        return lambda _: []
-    default = f"{resource.api_version} {resource.kind} is deprecated"
-    return lambda _: [text(entry, "deprecationWarning") or default]
+        return ""
+    return text(entry, "deprecationWarning") or f"{resource.api_version} {resource.kind} is deprecated"

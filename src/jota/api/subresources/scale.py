@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jota.api import metadata, respond
+from jota.api import metadata, respond, table
 from jota.api.call import Call
 from jota.api.resource import Engine, Outcome
 from jota.api.subresources import body, scale_apply
 from jota.api.verbs.apply import require_manager
 from jota.api.verbs.patch import APPLY, Patch, media_of
-from jota.kinds.common import labels_text, selector_text
+from jota.kinds.common import AGE, NAME, labels_text, plain, selector_text
 from jota.kinds.kind import Object, Scale
 from jota.meta.errors import MODIFIED, bad_request, conflict, invalid, invalid_object
 from jota.meta.resource import Resource
@@ -21,6 +21,12 @@ from jota.wire.message import Response
 
 DEFINITION = "io.k8s.api.autoscaling.v1.Scale"
 SCALES = Resource("autoscaling", "v1", "scales", "Scale")
+COLUMNS = (
+    NAME,
+    plain("Desired", lambda scale, _: scale["spec"].get("replicas", 0), "integer"),
+    plain("Available", lambda scale, _: scale["status"]["replicas"], "integer"),
+    AGE,
+)
 META = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
@@ -84,7 +90,7 @@ async def get(engine: Engine, call: Call) -> Response:
     entry = engine.stored(served, target.namespace, target.name)
     if served.foreign:
         (entry,) = await served.readable((entry,))
-    return respond.json(call, scale_of(_where(call), served.object_of(entry)))
+    return _shown(call, scale_of(_where(call), served.object_of(entry)), engine.clock.now())
 
 
 async def update(engine: Engine, call: Call) -> Response:
@@ -132,7 +138,13 @@ async def _answer(engine: Engine, call: Call, change: Callable[[Object], Object]
     result: Outcome = await engine.update(call, target.name, target.namespace, change, subresource="scale", owned=owned)
     if result.entry is not None:
         result.object["metadata"]["resourceVersion"] = str(result.entry.revision)
-    return respond.json(call, scale_of(where, result.object))
+    return _shown(call, scale_of(where, result.object), engine.clock.now())
+
+
+def _shown(call: Call, scale: Object, now: float) -> Response:
+    if call.accepted.form == "Table":
+        return respond.json(call, table.of_object(call, scale, now, shown=COLUMNS))
+    return respond.json(call, scale)
 
 
 def _replicas(call: Call, obj: Object, wanted: Object) -> int:

@@ -84,7 +84,7 @@ KIND = Kind(
     short_names=("ep",),
     default=default,
     validate=validate,
-    warnings=lambda _: ["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"],
+    deprecated="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
     columns=(NAME, plain("Endpoints", _shown, about="Addresses and ports that traffic goes to."), AGE),
     create_on_update=True,
 )
