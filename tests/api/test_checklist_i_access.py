@@ -89,6 +89,8 @@ def test_66_tokens_are_requested_and_reviewed() -> None:
             where = "/api/v1/namespaces/default/serviceaccounts/robot/token"
             short = await server.request("POST", where, {"spec": {"expirationSeconds": 10}})
             assert short.status == 422
+            told = orjson.loads(short.body)["message"]  # of a request that has no name, also where it is told one
+            assert told.startswith('TokenRequest.authentication.k8s.io "" is invalid: spec.expirationSeconds: ')
             me = await ask(
                 server,
                 "POST",

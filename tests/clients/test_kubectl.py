@@ -517,6 +517,35 @@ def test_top(kubectl: Kubectl) -> None:
     kubectl("delete", "pod", "busy", "--now")
 
 
+def test_what_is_asked_for_now_and_then(kubectl: Kubectl) -> None:
+    kubectl.apply(WEB)
+    kubectl("rollout", "status", "deployment/web", "--timeout=30s")
+    scale = kubectl("get", "deployment", "web", "--subresource=scale").split("\n")
+    assert scale[0].split() == ["NAME", "DESIRED", "AVAILABLE", "AGE"]
+    assert scale[1].split()[:3] == ["web", "2", "2"]
+    kubectl("patch", "deployment", "web", "--subresource=scale", "--type=merge", "-p", '{"spec":{"replicas":3}}')
+    kubectl("wait", "deployment/web", "--for=jsonpath={.status.readyReplicas}=3", "--timeout=20s")
+    seen = kubectl.ended("get", "endpoints")
+    assert "Warning: v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice" in seen.stderr
+    assert "deprecated" not in kubectl.ended("get", "endpointslices").stderr
+    node = kubectl.get("nodes")["items"][0]["metadata"]["name"]
+    settings = json.loads(kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/configz"))["kubeletconfig"]
+    assert settings["port"] == kubectl.get("node", node)["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
+    short = kubectl.ended("create", "token", "default", "--duration=30s")
+    assert "may not specify a duration less than 10 minutes" in short.stderr
+    ran = kubectl.ended("run", "once", "--rm", "-i", "--restart=Never", f"--image={IMAGE}", "--", "sh", "-c", "exit 3")
+    assert ran.returncode == 3
+    kubectl("autoscale", "deployment", "web", "--min=1", "--max=2", "--cpu-percent=50")
+    size = ("wait", "deployment/web", "--for=jsonpath={.spec.replicas}=2", "--timeout=30s")
+    kubectl(*size)
+    kubectl("delete", "deployment", "web", "--cascade=orphan")
+    left = kubectl.get("replicasets", "-l", "app=web")["items"]
+    assert left
+    assert not any(one["metadata"].get("ownerReferences") for one in left)
+    kubectl("delete", "replicasets", "-l", "app=web", "--cascade=foreground", "--timeout=30s")
+    assert kubectl.get("pods", "-l", "app=web")["items"] == []
+
+
 def test_taint_cordon_drain_uncordon(kubectl: Kubectl) -> None:
     node = kubectl("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}")
     kubectl.apply(pod("moved", "sleep 1000"))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
 from jota.aio.clock import SystemClock
 from jota.meta.errors import ApiError
+from jota.node.config import EvictionThresholds, NodeConfig
+from jota.node.configz import configuration
 from jota.node.itself import Itself
 from jota.node.server import KubeletServer, flag, log_options
 from jota.runtime.protocol import Container, Sandbox, SandboxSpec, Stats
@@ -94,6 +97,42 @@ def ask(kubelet, path, method="GET", *, user=None, headers=None):
 def test_only_who_is_admitted_gets_in(kubelet):
     assert ask(kubelet, "/healthz", user="evil")[0] == 403
     assert ask(kubelet, "/healthz") == (200, b"ok")
+
+
+def test_its_settings_are_told_under_upstreams_names(tmp_path):
+    async def admit(request: Request) -> None:
+        """Everybody."""
+
+    config = NodeConfig(
+        "n1", "192.0.2.7", "/d", "/l", cluster_dns="10.96.0.10", pod_cidr="10.64.0.0/24", reserved={"cpu": "100m"}
+    )
+    told = configuration(config, log_size=10 << 20, log_files=5)
+    node = KubeletServer(
+        Runtime(tmp_path), lambda: [], clock=SystemClock(), node_name="n1", admit=admit, configuration=told
+    )
+    status, raw = ask(node, "/configz")
+    found = json.loads(raw)["kubeletconfig"]
+    assert status == 200
+    assert (found["address"], found["port"], found["podCIDR"]) == ("192.0.2.7", 10250, "10.64.0.0/24")
+    assert (found["clusterDNS"], found["clusterDomain"]) == (["10.96.0.10"], "cluster.local")
+    assert found["authentication"] == {"anonymous": {"enabled": False}, "webhook": {"enabled": True}}
+    assert (found["nodeStatusUpdateFrequency"], found["nodeStatusReportFrequency"]) == ("10s", "5m0s")
+    assert found["crashLoopBackOff"] == {"maxContainerRestartPeriod": "1m0s"}
+    assert found["evictionHard"] == {
+        "memory.available": "100Mi",
+        "nodefs.available": "10%",
+        "nodefs.inodesFree": "5%",
+        "pid.available": "5%",
+    }
+    assert (found["containerLogMaxSize"], found["containerLogMaxFiles"]) == ("10Mi", 5)
+    assert found["systemReserved"] == {"cpu": "100m"}
+    assert found["maxPods"] == 110
+    off = configuration(replace(config, eviction=EvictionThresholds(enabled=False)), log_size=1 << 20, log_files=2)
+    assert off["evictionHard"] == {}
+
+
+def test_without_settings_there_is_nothing_to_tell(kubelet):
+    assert ask(kubelet, "/configz")[0] == 404
 
 
 @pytest.mark.parametrize(

@@ -52,16 +52,18 @@ class KubeletServer:
         admit: Callable[[Request], Awaitable[None]],
         local_volumes: str = "",
         itself: Itself | None = None,
+        configuration: Object | None = None,
         connect: Callable[[int], Awaitable[Duplex]] | None = None,
     ) -> None:
         """`pods`: the pods of this node as the API gave them. `admit` raises ApiError for who may not make a request.
 
-        `itself`: the process behind the agent's own mirror pod. `connect`: to a port of the node's own network; raises
-        ConnectionError.
+        `itself`: the process behind the agent's own mirror pod. `configuration`: what /configz tells. `connect`: to a port of
+        the node's own network; raises ConnectionError.
         """
         self._runtime, self._pods, self._clock = runtime, pods, clock
         self._node_name, self._admit = node_name, admit
         self._local_volumes, self._itself, self._connect = local_volumes, itself, connect
+        self._configuration = configuration
         self._before: dict[str, Stats] = {}
 
     async def handle(self, request: Request) -> Response:
@@ -110,6 +112,8 @@ class KubeletServer:
     async def _report(self, path: str) -> Response:
         if path == "/healthz":
             return Response(200, [TEXT], b"ok")
+        if path == "/configz" and self._configuration is not None:
+            return Response(200, [JSON], orjson.dumps({"kubeletconfig": self._configuration}))
         if path == "/pods":
             pods = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": self._pods()}
             return Response(200, [JSON], orjson.dumps(pods))

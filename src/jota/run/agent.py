@@ -30,6 +30,7 @@ from jota.net.nft_proxy import NftServiceProxy
 from jota.node.access import Access
 from jota.node.agent import NodeAgent
 from jota.node.config import Curve, NodeConfig
+from jota.node.configz import configuration
 from jota.node.dns import run_dns
 from jota.node.itself import Itself
 from jota.node.proxy import run_proxy
@@ -43,7 +44,7 @@ from jota.run.join import Identity, join
 from jota.run.tokens import JoinToken
 from jota.run.upkeep import bound_log
 from jota.runtime.embedded.portforward import connect
-from jota.runtime.embedded.runtime import EmbeddedRuntime
+from jota.runtime.embedded.runtime import LOG_FILES, LOG_SIZE, EmbeddedRuntime
 from jota.wire.http import HttpServer
 
 log = logging.getLogger("jota.agent")
@@ -170,6 +171,7 @@ async def _node(
         admit=Access(client, clock, plan.node).admit,
         local_volumes=config.annotations[LOCAL_ROOT],
         itself=itself,
+        configuration=configuration(config, log_size=LOG_SIZE, log_files=LOG_FILES),
         connect=lambda port: connect("", port),
     )
     serving = identity.serving_context()

@@ -33,7 +33,7 @@ async def create(engine: Engine, call: Call) -> Response:
     attrs = engine.attributes(call, "CREATE", request, None, "token")
     for plugin in engine.plugins(call.served):
         plugin.validate(attrs)
-    seconds = _seconds(spec, name)
+    seconds = _seconds(spec)
     bound = _bound(engine, spec, namespace, account)
     now = engine.clock.now()
     token, expires = engine.tokens.issue(account, list(spec.get("audiences") or ()), seconds, bound, now)
@@ -48,15 +48,15 @@ async def create(engine: Engine, call: Call) -> Response:
     return respond.json(call, answer, 201)
 
 
-def _seconds(spec: dict[str, Any], name: str) -> int:
+def _seconds(spec: dict[str, Any]) -> int:
     seconds = spec.get("expirationSeconds")
     seconds = _DEFAULT_SECONDS if seconds is None else int(seconds)
     if seconds < SHORTEST:
         cause = invalid("spec.expirationSeconds", seconds, "may not specify a duration less than 10 minutes")
-        raise invalid_object("TokenRequest", name, [cause], _GROUP)
+        raise invalid_object("TokenRequest", "", [cause], _GROUP)
     if seconds > 1 << 32:
         cause = invalid("spec.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds")
-        raise invalid_object("TokenRequest", name, [cause], _GROUP)
+        raise invalid_object("TokenRequest", "", [cause], _GROUP)
     return min(seconds, LONGEST)
 
 
