@@ -48,7 +48,7 @@ async def run(api: Api) -> None:
         log.warning(
             "the ServiceCIDR %s is not %s, with which this server was started", DEFAULT, api.config.service_cidr
         )
-    await _kubernetes_service(api)
+    await kubernetes_service(api)
 
 
 _ABOUT = {
@@ -87,8 +87,8 @@ async def default_service_cidr(api: Api) -> None:
         raise RuntimeError(f"PATCH {path}: {response.status} {response.body!r}")
 
 
-async def _kubernetes_service(api: Api) -> None:
-    """Pods find the API at https://kubernetes.default.svc. Endpoints follow the advertised address at each start."""
+async def kubernetes_service(api: Api) -> None:
+    """Pods find the API at https://kubernetes.default.svc. Endpoints follow the advertised address. Raises RuntimeError."""
     config, labels = api.config, {"component": "apiserver", "provider": "kubernetes"}
     where = {"name": "kubernetes", "namespace": "default"}
     spec = {
@@ -101,15 +101,31 @@ async def _kubernetes_service(api: Api) -> None:
     port = {"name": "https", "port": config.advertise_port, "protocol": "TCP"}
     subset = {"addresses": [{"ip": config.advertise_address}], "ports": [port]}
     mark = {"endpointslice.kubernetes.io/skip-mirror": "true"}
-    await put(api, ENDPOINTS, {"metadata": where | {"labels": mark}, "subsets": [subset]})
+    await _keep(api, ENDPOINTS, {"metadata": where | {"labels": mark}, "subsets": [subset]})
     family = f"IPv{ipaddress.ip_address(config.advertise_address).version}"
     endpoint = {"addresses": [config.advertise_address], "conditions": {"ready": True}}
     named = where | {"labels": {"kubernetes.io/service-name": "kubernetes"}}
-    await put(
+    await _keep(
         api,
         ENDPOINTSLICES,
         {"metadata": named, "addressType": family, "endpoints": [endpoint], "ports": [port]},
     )
+
+
+async def _keep(api: Api, resource: Resource, obj: dict[str, Any]) -> None:
+    """`put`, where what is there does not say the same already."""
+    found = api.registry.get(resource, obj["metadata"]["namespace"], obj["metadata"]["name"])
+    if found is None or not _says(found, obj):
+        await put(api, resource, obj)
+
+
+def _says(found: Any, wanted: Any) -> bool:
+    """All that is wanted, and maybe more fields."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(_says(found.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(found, list) and len(found) == len(wanted) and all(map(_says, found, wanted))
+    return bool(found == wanted)
 
 
 async def put(api: Api, resource: Resource, obj: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from jota.aio.clock import Clock
-from jota.api import bootstrap, chain, componentstatus, default_range, straight
+from jota.api import bootstrap, chain, componentstatus, kept, straight
 from jota.api.admission.plugin import Plugin
 from jota.api.admission.table import plugins as default_plugins
 from jota.api.aggregation.services import Aggregation
@@ -151,7 +151,7 @@ class Api:
                 group.create_task(self.custom.run(), name="custom resources"),
                 group.create_task(self.aggregation.run(), name="aggregation"),
                 group.create_task(self.flow_keeper.run(), name="flow control"),
-                group.create_task(default_range.keep(self), name="default ServiceCIDR"),
+                group.create_task(kept.keep(self), name="what is kept"),
             ]
             await self._stop.wait()
             for task in tasks:

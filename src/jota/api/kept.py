@@ -1,0 +1,45 @@
+"""Keeps there what pods find the API by, as upstream does: the Service `kubernetes` with its endpoints, and the ServiceCIDR of
+that name. Who deletes one of them (with `--all`, say) gets it back.
+
+In: changes of ServiceCIDRs, and a timer. Out: bootstrap.py, which makes what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from jota.api import bootstrap
+from jota.meta.resource import SERVICE_CIDRS
+
+if TYPE_CHECKING:
+    from jota.api.server import Api
+
+log = logging.getLogger("jota.api")
+EVERY = 10.0
+"""Seconds between two looks (upstream's EndpointReconcilerInterval). Services change too often to look at each change."""
+WHAT: dict[str, Callable[[Api], Awaitable[None]]] = {
+    "ServiceCIDR": bootstrap.default_service_cidr,
+    "Service": bootstrap.kubernetes_service,
+}
+
+
+async def keep(api: Api) -> None:
+    """Until cancelled."""
+    changed = asyncio.Event()
+    if (SERVICE_CIDRS.group, SERVICE_CIDRS.version, SERVICE_CIDRS.plural) in api.served:
+        api.registry.subscribe(SERVICE_CIDRS, changed.set)
+    while True:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(changed.wait()), group.create_task(api.clock.sleep(EVERY))]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
+        changed.clear()
+        for name, make in WHAT.items():
+            try:
+                await make(api)
+            except RuntimeError as error:
+                log.warning("the %s kubernetes could not be kept up: %s", name, error)
