@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jota.meta import schema, yamlbody
@@ -193,3 +194,29 @@ def test_any_bytes_are_a_value_or_400(body: bytes) -> None:
             decode_body(media, body, POD, strict="Strict")
         except ApiError as e:
             assert e.code == 400
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(codec="utf-8"), max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), VALUES, max_size=4), st.sampled_from([None, 2]), st.booleans())
+@example({"a": "\x7f\x85\ud7ff\ue000\u2028\ufeff", "b": "~", "=": "<<", "y": "1e3"}, None, False)
+def test_json_that_is_said_to_be_yaml_is_the_same_value(value: Any, indent: int | None, ascii_: bool) -> None:
+    body = json.dumps(value, indent=indent, ensure_ascii=ascii_).encode()
+    assert decode_body("application/apply-patch+yaml", body, None, strict="Strict") == (value, [])
+
+
+@pytest.mark.parametrize("body", ['{"a":1,"a":2}', '{"a": 1, "a": 2}', '{"b":{"a":1,"a":2}}'])
+def test_what_is_to_be_said_of_json_as_yaml_is_said(body: str) -> None:
+    _, warnings = decode_body("application/apply-patch+yaml", body.encode(), None, strict="Warn")
+    assert [w for w in warnings if 'key "a" already set in map' in w]
+
+
+@pytest.mark.parametrize("body", ["{a: 1}", '{"a": b}', "{'a': 1}", '{"a": 1} # yes', '{"a": 01}'])
+def test_yaml_that_looks_like_json_is_yaml(body: str) -> None:
+    value, _ = decode_body("application/apply-patch+yaml", body.encode(), None)
+    assert list(value) == ["a"]

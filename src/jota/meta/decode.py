@@ -14,7 +14,7 @@ import orjson
 from jota.meta import schema, structs
 from jota.meta.check import Problem, suggest
 from jota.meta.depth import MAX_DEPTH, too_deep
-from jota.meta.errors import bad_request, unsupported_media_type
+from jota.meta.errors import ApiError, bad_request, unsupported_media_type
 from jota.meta.schema import Type
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
@@ -41,6 +41,8 @@ def decode_body(
     if media in _JSON_TYPES:
         return _decode_json(body, definition, strict)
     if media in _YAML_TYPES:
+        if (found := _decode_json_as_yaml(body, definition, strict)) is not None:
+            return found
         from jota.meta import yamlbody
 
         value, repeated = yamlbody.load(body, MAX_DEPTH)
@@ -61,6 +63,22 @@ def _decode_json(body: bytes, definition: str | Type | None, strict: str) -> tup
     if not order and isinstance(definition, str) and structs.clean(definition, body):
         return value, []
     return value, validate_object(value, definition, strict=strict, duplicates=order)
+
+
+def _decode_json_as_yaml(body: bytes, definition: str | Type | None, strict: str) -> tuple[Any, list[str]] | None:
+    """What is said to be YAML and is JSON, which client-go and kubectl always send: the same value in a tenth of the time. None:
+    it is none, or one of which something is to be said."""
+    if body[:1] != b"{":
+        return None
+    try:
+        value = parse_json(body)
+    except ApiError:
+        return None
+    if _may_repeat_keys(body, value) and duplicate_keys(body):
+        return None
+    if isinstance(definition, str) and structs.clean(definition, body):
+        return value, []
+    return value, validate_object(value, definition, strict=strict)
 
 
 def parse_json(body: bytes) -> Any:
