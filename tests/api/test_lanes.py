@@ -474,12 +474,18 @@ def read(parse: Callable[[str, str, dict[str, str]], path.Target], asked: tuple[
 
 @given(_ASKED)
 @example([("GET", "/api/v1/pods/a//a", {})])
+@example([("GET", "/api/v1/namespaces/a/status", {})])
+@example([("PUT", "/api/v1/namespaces/a/pods/p/status", {})])
+@example([("GET", "/api/v1/nodes/p/proxy", {})])
 def test_a_path_is_read_the_same_whatever_was_read_before(asked: list[tuple[str, str, dict[str, str]]]) -> None:
     near = [
         (method, url.rpartition("/")[0] + "/" + last, params)
         for method, url, params in asked
         for last in ("x", "proxy", "")
     ]
+    for method, url, params in asked:
+        where, _, last = url.rpartition("/")
+        near += [(method, f"{where.rpartition('/')[0]}/{name}/{last}", params) for name in ("x", "%2F", "proxy", "")]
     for one in asked + near + asked:
         assert read(path.parse, one) == read(path._parse, one)
 
@@ -494,4 +500,4 @@ def test_kin_are_one_and_the_number_of_them_is_bounded(monkeypatch: pytest.Monke
     for n in range(100):
         path.parse("GET", f"/api/v1/namespaces/n{n}/pods/p", {})
         path.parse("GET", f"/api/v1/namespaces/n{n}/pods", {})
-    assert max(map(len, (path._kin, path._objects, path._collections))) <= 10
+    assert max(map(len, (path._kin, path._objects, path._collections, path._subresources))) <= 10

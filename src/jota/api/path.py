@@ -24,6 +24,8 @@ _collections: dict[tuple[str, str], Target] = {}
 """(method, path) -> the kin of requests about a whole collection."""
 _objects: dict[tuple[str, str], Target] = {}
 """(method, path without its last segment) -> the kin of requests about one object there."""
+_subresources: dict[tuple[str, str, str], Target] = {}
+"""(method, path without its last two segments, the last) -> the kin of requests about a subresource of one object there."""
 _kin: dict[tuple[str, ...], Target] = {}
 
 
@@ -107,14 +109,22 @@ def parse(method: str, path: str, params: dict[str, str]) -> Target:
     known = _collections.get((method, path))
     if known is not None:
         return known.named(path, "")
+    where, _, owner = place.rpartition("/")
+    known = _subresources.get((method, where, name))
+    if known is not None and owner and "%" not in owner:
+        return known.named(path, owner)
     target = _with_kin(_parse(method, path, params))
-    beyond = target.subresource or target.rest  # "/pods/a//a" has a rest, of no subresource
-    plain = method in VERBS and not beyond and "%" not in path and target.verb != "watch"
+    # "/pods/a//a" has a rest, of no subresource
+    plain = method in VERBS and not target.rest and "%" not in path and target.verb != "watch"
     if target.kin is not None and plain:
         if not target.name:
             _remember(_collections, (method, path), target.kin)
-        elif name == target.name and target.resource != "namespaces":  # whose name is also their namespace
+        elif target.resource == "namespaces":
+            pass  # their name is also their namespace
+        elif not target.subresource and name == target.name:
             _remember(_objects, (method, place), target.kin)
+        elif target.subresource and (owner, name) == (target.name, target.subresource):
+            _remember(_subresources, (method, where, name), target.kin)
     return target
 
 
