@@ -151,6 +151,8 @@ class SchedulingQueue:
 
     def move(self, plugins: Iterable[str], now: float) -> bool:
         """Something changed that may help pods which these plugins refused; whether any is tried again for it."""
+        if not self._refused:
+            return False  # nor is anybody held back
         self._moves += 1
         keys: dict[str, None] = {}
         for plugin in (*plugins, ""):
