@@ -127,6 +127,27 @@ async def test_bindings_are_made_in_one_go(api: ApiServer) -> None:
 
 
 @story
+async def test_bindings_of_pods_with_names_of_their_own(api: ApiServer) -> None:
+    """What became of the first is what becomes of its like, under their own names."""
+    names = []
+    for n in range(5):
+        claim = {"name": "v", "persistentVolumeClaim": {"claimName": f"data-{n}"}}
+        spec = {"containers": [{"name": "a", "image": "i"}], "volumes": [claim], "hostname": f"host-{n}"}
+        made = await api.client.create(PODS, {"metadata": {"generateName": "web-"}, "spec": spec}, "default")
+        names.append(made["metadata"]["name"])
+    before = [await api.client.get(PODS, name, "default") for name in names]
+    answers = await api.client.create_each(
+        BINDINGS, [binding(name, f"n{n}") for n, name in enumerate(names)], "default"
+    )
+    assert None not in answers
+    for n, (name, was) in enumerate(zip(names, before, strict=True)):
+        pod = await api.client.get(PODS, name, "default")
+        assert pod["spec"] == {**was["spec"], "nodeName": f"n{n}"}
+        assert pod["spec"]["hostname"] == f"host-{n}"
+        assert [(c["type"], c["status"]) for c in pod["status"]["conditions"]] == [("PodScheduled", "True")]
+
+
+@story
 async def test_each_binding_fails_alone_and_tells_why_when_it_is_sent_by_itself(api: ApiServer) -> None:
     gone, bound, other, ending, twice, good, nowhere, strange = await some_pods(api, 8)
     await api.client.create(PODS, binding(bound, "n9"), "default", subresource="binding", name=bound)

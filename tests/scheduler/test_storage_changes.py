@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 from typing import Any
 
 import msgspec
 import pytest
 
+from jota.api import object as at_rest
+from jota.client.informer import Informer
+from jota.client.pods import Pod
 from jota.client.reader import Reader
-from jota.meta.resource import Resource
+from jota.meta.resource import PODS, Resource
 from jota.meta.watchevent import WatchEvent
+from jota.scheduler.pod import Shapes
 from jota.scheduler.resources import CLAIMS, VOLUMES
 from jota.scheduler.storage import Claim, Volume
 from jota.testing.cluster import ApiServer
@@ -89,3 +94,63 @@ def _spares(event: WatchEvent, held: Any) -> bool:
     """Whether the event need not be decoded by who holds the state before it."""
     change = event.change
     return change is not None and held is not None and change.since == held.metadata.resourceVersion
+
+
+def test_pods_with_claims_of_their_own_have_shapes_that_differ_in_these_alone() -> None:
+    """However they were read: as what another one is under other names, or from their bytes."""
+
+    def template(number: int) -> Object:
+        claim = {"name": "data", "persistentVolumeClaim": {"claimName": f"data-{number}"}}
+        spec = {"containers": [{"name": "c", "image": "i"}], "volumes": [{"name": "tmp", "emptyDir": {}}, claim]}
+        return {"metadata": {"generateName": "db-"}, "spec": {**spec, "hostname": f"db-{number}"}}
+
+    async def story() -> None:
+        async with ApiServer() as api:
+            pods = Informer(api.client, PODS, type=Pod, clock=api.clock, random=Random(1))
+            task = asyncio.create_task(pods.run())
+            await api.settle()
+            for number in range(6):
+                await api.client.create(PODS, template(number), "default")
+            await api.settle()
+            shapes, found = Shapes(), list(pods.list())
+            seen = [shapes.of(pod) for pod in found]
+            assert len({id(pod.spec.containers) for pod in found}) < len(found), "some of them are made of others"
+            assert [shape.volumes.claims for shape in seen] == [(f"data-{number}",) for number in range(6)]
+            assert [pod.spec.hostname for pod in found] == [f"db-{number}" for number in range(6)]
+            assert len({id(shape) for shape in seen}) == 6
+            assert len({id(shape.kin) for shape in seen}) == len({id(shape.own) for shape in seen}) == 1
+            for pod, shape in zip(found, seen, strict=True):
+                entry = api.store.get(f"/core/pods/{pod.key}")
+                assert entry is not None
+                again = Pod.from_parts(*at_rest.parts(entry.value or b""), pod.metadata.resourceVersion)
+                assert again == pod
+                assert shapes.of(again) is shapes.of(pod) is shape
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(story())
+
+
+def test_a_name_that_only_looks_like_that_of_a_claim_is_not_taken_for_one() -> None:
+    """What sets these pods apart is the value of a label that is called as claims' names are, and a claim is not."""
+
+    async def story() -> None:
+        async with ApiServer() as api:
+            pods = Informer(api.client, PODS, type=Pod, clock=api.clock, random=Random(1))
+            task = asyncio.create_task(pods.run())
+            await api.settle()
+            for number in range(4):
+                claim = {"name": "data", "persistentVolumeClaim": {"claimName": "not.a.label"}}
+                spec = {"containers": [{"name": "c", "image": "i"}], "volumes": [claim]}
+                selector = {"nodeSelector": {"claimName": f"x{number}"}}
+                await api.client.create(
+                    PODS, {"metadata": {"generateName": "p-"}, "spec": {**spec, **selector}}, "default"
+                )
+            await api.settle()
+            assert len(api.api.engine.twins._kept) == 1
+            found = [(pod.claims, pod.spec.nodeSelector) for pod in pods.list()]
+            assert found == [(["default/not.a.label"], {"claimName": f"x{number}"}) for number in range(4)]
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(story())

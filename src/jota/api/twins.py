@@ -85,12 +85,11 @@ class Twin:
         self._fields: dict[str, str] = {}
         self._views: dict[Any, Any] = {}
 
-    def memo(self, name: str, uid: str, now: str, names: Names) -> at_rest.Memo | None:
-        """What is known of a `value`, when it has no further names of its own: it is what all are."""
-        if names:
-            return None
+    def memo(self, name: str, uid: str, now: str, names: Names) -> at_rest.Memo:
+        """What is known of a `value`: but for its names it is what all are."""
         own = {"name": name, "uid": uid, "creationTimestamp": now}
-        return at_rest.Memo(fields=self._fields, change=Change(twins=self._views, metadata=own))
+        change = Change(twins=self._views, names=names, metadata=own)
+        return at_rest.Memo(fields=None if names else self._fields, change=change)
 
     def value(self, name: str, uid: str, now: str, names: Names) -> bytes:
         stamp = now.encode()

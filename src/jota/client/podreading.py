@@ -10,9 +10,11 @@ from copy import copy
 from sys import intern
 
 import msgspec
+from msgspec.structs import replace
 
 from jota.client.podparts import (
     ClaimName,
+    ClaimSource,
     Condition,
     ContainerStatus,
     ObjectMeta,
@@ -98,6 +100,16 @@ def metadata_of(raw: _RawMeta, version: str) -> ObjectMeta:
 
 def spec_of(raw: msgspec.Raw) -> PodSpec:
     return PodSpec() if raw is NOTHING else _spec_of(bytes(raw))
+
+
+def renamed(spec: PodSpec, names: list[bytes]) -> PodSpec:
+    """The spec with these names of its own (`Pod.own_names`). What it shares with others but for its volumes stays shared."""
+    left = iter([name.decode() for name in names])
+    volumes = spec.volumes and [
+        v if v.persistentVolumeClaim is None else replace(v, persistentVolumeClaim=ClaimSource(next(left)))
+        for v in spec.volumes
+    ]
+    return replace(spec, volumes=volumes, hostname=next(left, ""))
 
 
 def status_of(raw: _RawStatus) -> PodStatus:

@@ -18,6 +18,7 @@ from jota.client.podreading import (
     decode_pod,
     decode_rest,
     metadata_of,
+    renamed,
     resizing,
     spec_of,
     status_from,
@@ -62,11 +63,20 @@ class Pod(msgspec.Struct, gc=False):
         """What became of a pod, or another pod of its kind. Raises msgspec.DecodeError, ValidationError."""
         meta = replace(pod.metadata, resourceVersion=version, **change.metadata)
         spec, status = pod.spec, pod.status
+        if change.names:
+            spec = renamed(spec, change.names)
         if change.node:
             spec = replace(spec, nodeName=intern(change.node))
         if change.status:
             status = status_from(change.status, meta)
         return cls(meta, spec, status)
+
+    @staticmethod
+    def own_names(pod: Pod) -> list[bytes]:
+        """As kinds/core/pod has them: of its claims, and its hostname."""
+        spec = pod.spec
+        claims = [v.persistentVolumeClaim.claimName for v in spec.volumes or () if v.persistentVolumeClaim is not None]
+        return [name.encode() for name in ([*claims, spec.hostname] if spec.hostname else claims)]
 
     @staticmethod
     def changes(old: Pod, new: Pod) -> int:

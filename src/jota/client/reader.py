@@ -77,7 +77,8 @@ def _is_struct(type: Any) -> bool:
 class Reader(Generic[T]):
     """`type`: a msgspec Struct, or None for plain dicts; one with a class method `from_json(bytes)` decodes itself, and one with
     `from_parts(metadata, rest, resourceVersion)` does so from parts (meta/watchevent.py) when there are any. One with
-    `changed(object, change, resourceVersion)` makes the object that came of another (meta/change.py), which it leaves alone."""
+    `changed(object, change, resourceVersion)` makes the object that came of another (meta/change.py), which it leaves alone; of
+    twins with names of their own only, when `own_names(object)` gives these."""
 
     def __init__(self, type: type[T] | None) -> None:
         self.type = type
@@ -88,6 +89,7 @@ class Reader(Generic[T]):
         self._decode: Callable[[bytes], Any] = own.from_json if "from_json" in names else self._plain
         self._from_parts: Callable[[bytes, bytes, str], Any] | None = own.from_parts if "from_parts" in names else None
         self._changed: Callable[[Any, Change, str], Any] | None = own.changed if "changed" in names else None
+        self._own_names: Callable[[Any], list[bytes]] | None = own.own_names if "own_names" in names else None
         self._identified = tells_identity(type)
 
     def read(self, event: WatchEvent, held: T | None = None) -> Read[T]:
@@ -122,9 +124,13 @@ class Reader(Generic[T]):
         if held is not None:
             return self._changed(held, change, str(event.revision))
         made = self._decoded(event)
-        if twins is not None:
+        if twins is not None and (not change.names or self._tells(made, change.names)):
             twins[self.type] = made
         return made
+
+    def _tells(self, made: Any, names: list[bytes]) -> bool:
+        """Whether the type holds these names, and where: then its likes can be given theirs."""
+        return self._own_names is not None and self._own_names(made) == names
 
     def _decoded(self, event: WatchEvent) -> Any:
         if self._from_parts is not None and (parts := event.parts()) is not None:

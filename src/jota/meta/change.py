@@ -19,7 +19,9 @@ class Change(msgspec.Struct, gc=False):
     since: str = ""
     """The resourceVersion of the state that was changed; "": the object is new."""
     twins: dict[Any, Any] | None = None
-    """Of a new object: type of a reader -> any other one, as that type, of the same bytes but for `metadata`."""
+    """Of a new object: type of a reader -> any other one, as that type, of the same bytes but for `metadata` and `names`."""
+    names: list[bytes] = []
+    """Of a new object: the names that its spec has in place of its twins' (`Kind.own_names`), those of the first key first."""
     metadata: dict[str, Any] = {}
     """Fields of metadata and their new values."""
     node: str = ""

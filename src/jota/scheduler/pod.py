@@ -116,9 +116,10 @@ class Shapes:
     _MOST = 20_000
 
     def __init__(self) -> None:
-        self._known: OrderedDict[bytes, Shape] = OrderedDict()
         self._bare: OrderedDict[bytes, Shape] = OrderedDict()
         """Without volumes."""
+        self._known: OrderedDict[tuple[int, tuple[str, ...], frozenset[tuple[str, ...]]], Shape] = OrderedDict()
+        """Identity of the kin (which the shape keeps alive) and volumes -> the shape with these."""
         self._placements: OrderedDict[bytes, Placement] = OrderedDict()
         self._groups: OrderedDict[bytes, Group] = OrderedDict()
         self._owns: OrderedDict[tuple[Any, ...], object] = OrderedDict()
@@ -134,7 +135,10 @@ class Shapes:
         parts = (id(spec.containers), id(meta.labels), id(meta.ownerReferences), meta.deletionTimestamp is not None)
         found = self._alike.get(parts)
         if found is not None and found[0].metadata.namespace == meta.namespace:
-            return found[1]
+            other, shape = found
+            if other.spec.volumes is spec.volumes:
+                return shape
+            return self._with(shape, volumes_of(spec, _claims(pod)))  # the claims are its own
         shape = self._of(pod)
         if not any(v.ephemeral for v in spec.volumes or ()):  # their claims are named after the pod
             if len(self._alike) >= self._MOST:
@@ -145,7 +149,6 @@ class Shapes:
     def _of(self, pod: Pod) -> Shape:
         spec, meta = pod.spec, pod.metadata
         owner = next(((o.kind, o.name) for o in meta.ownerReferences or () if o.controller), ("", ""))
-        claims = [_claim(pod, v) for v in spec.volumes or ()]
         devices = _devices(pod) if spec.resourceClaims else ()
         group_key = (meta.namespace, meta.labels, meta.deletionTimestamp is not None)
         bare_key = self._encode(
@@ -165,21 +168,26 @@ class Shapes:
                 owner,
             )
         )
-        key = bare_key + self._encode((spec.volumes, claims))
-        shape = self._known.get(key)
-        if shape is None:
-            bare = self._bare.get(bare_key)
-            if bare is None:
-                group, there = self._group(group_key), self._placement(spec)
-                bare = self._with_own(shape_of(spec, group, there, (), owner, devices, counted(pod)))
-                bare = self._bare[bare_key] = replace(bare, volumes=_NO_VOLUMES)
-                if len(self._bare) > self._MOST:
-                    self._bare.popitem(last=False)
-            volumes = volumes_of(spec, tuple(c for c in claims if c))
-            shape = self._known[key] = bare if volumes is _NO_VOLUMES else replace(bare, volumes=volumes)
+        bare = self._bare.get(bare_key)
+        if bare is None:
+            group, there = self._group(group_key), self._placement(spec)
+            bare = self._with_own(shape_of(spec, group, there, (), owner, devices, counted(pod)))
+            bare = self._bare[bare_key] = replace(bare, volumes=_NO_VOLUMES)
+            if len(self._bare) > self._MOST:
+                self._bare.popitem(last=False)
+        return self._with(bare, volumes_of(spec, _claims(pod)))
+
+    def _with(self, shape: Shape, volumes: Volumes) -> Shape:
+        """The shape with these volumes."""
+        if volumes is shape.volumes:
+            return shape
+        key = id(shape.kin), volumes.claims, volumes.exclusive
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = replace(shape, volumes=volumes)
             if len(self._known) > self._MOST:
                 self._known.popitem(last=False)
-        return shape
+        return found
 
     def _with_own(self, shape: Shape) -> Shape:
         key = (
@@ -215,6 +223,11 @@ class Shapes:
             if len(self._placements) > self._MOST:
                 self._placements.popitem(last=False)
         return placement
+
+
+def _claims(pod: Pod) -> tuple[str, ...]:
+    """Names of those that it uses."""
+    return tuple([name for v in pod.spec.volumes or () if (name := _claim(pod, v))])
 
 
 def _claim(pod: Pod, volume: Volume) -> str:

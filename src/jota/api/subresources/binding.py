@@ -9,7 +9,7 @@ import orjson
 
 from jota.aio.clock import rfc3339
 from jota.api import object as at_rest
-from jota.api import respond
+from jota.api import ownnames, respond
 from jota.api.call import Call
 from jota.api.filters.node import node_of
 from jota.api.resource import Engine
@@ -97,7 +97,7 @@ async def _several(engine: Engine, call: Call) -> list[Object | None]:
     on_pods, now, namespace = pod_call(engine, call), rfc3339(engine.clock.now()), call.target.namespace
     sent = _decode_several(call.request.body)
     writes: dict[int, Write] = {}
-    known: dict[bytes, _Gap | None] = {}
+    known: dict[bytes, _Gap] = {}
     for place, raw in enumerate(sent if call.times > 1 and _unwatched(engine, on_pods) else ()):
         try:
             one = _decode_common(raw)
@@ -129,10 +129,11 @@ def _unwatched(engine: Engine, call: Call) -> bool:
 
 
 def _spliced(
-    engine: Engine, call: Call, name: str, uid: str, node: str, now: str, known: dict[bytes, _Gap | None]
+    engine: Engine, call: Call, name: str, uid: str, node: str, now: str, known: dict[bytes, _Gap]
 ) -> Write | None:
     """Binding by adding to the bytes at rest: (key, value, the revision that is replaced, what is known of the new one), in a
-    fifth of the time. None: it is not the common case. `uid`: "" is any. `known`: what `_gap` said of other pods at this `now`."""
+    fifth of the time. None: it is not the common case. `uid`: "" is any. `known`: what `_gap` said of other pods at this `now`, all
+    without names of their own."""
     entry = engine.store.get(call.served.key(call.target.namespace, name))
     if entry is None or entry.value is None:
         return None
@@ -141,12 +142,15 @@ def _spliced(
     if meta.deletionTimestamp is not None or uid not in ("", meta.uid):
         return None
     rest = entry.value[line:]
-    if rest not in known:
-        known[rest] = _gap(rest, now)
-    gap = known[rest]
+    likes, names = ownnames.cut(rest)
+    gap = known[likes] if likes in known else _gap(rest, now)
     if gap is None:
         return None
     before, behind, status = gap
+    if likes in known:
+        before = ownnames.fill(before, names)
+    elif (cut := ownnames.cut(before))[1] == names:  # else one of them is behind
+        known[likes] = cut[0], behind, status
     value = b"".join((entry.value[:line], before, orjson.dumps(node), behind))
     change = Change(str(entry.revision), node=node, status=status)
     memo = at_rest.after(entry, change, _WRITTEN, {_WRITTEN[0]: node, _WRITTEN[1]: ""})
