@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jota.scheduler.cycle import Cycle
-from jota.scheduler.pod import Container, Pod, Requests, Shape, Shapes, Spec, shape_of
+from jota.scheduler.pod import Container, Pod, Port, Requests, Shape, Shapes, Spec, shape_of
 from jota.scheduler.profile import default_profile
 from jota.scheduler.snapshot import Node, NodeMeta, NodeSpec, NodeStatus, Snapshot, Taint
+from jota.scheduler.terms import Group
 
 
 @given(st.lists(st.tuples(st.sampled_from(["put", "remove", "add", "drop"]), st.integers(0, 3)), max_size=40))
@@ -37,6 +38,29 @@ def test_the_accounts_are_right_after_any_history(steps: list[tuple[str, int]]) 
             pods.remove(n)
         for name, slot in snapshot.slots.items():
             assert snapshot.used("cpu")[slot] == 100 * pods.count(int(name[1:]))
+
+
+@pytest.mark.parametrize("ports", [None, [Port(hostPort=80)]])
+def test_pods_that_come_together_count_as_if_they_had_come_one_by_one(ports: list[Port] | None) -> None:
+    one = shape_of(Spec(containers=[Container(Requests({"cpu": "100m", "memory": "1Mi"}), ports)]), Group("default"))
+    together, apart = Snapshot(), Snapshot()
+    for snapshot in (together, apart):
+        for n in range(5):
+            snapshot.put_node(make(name=f"n{n}"))
+        snapshot.add_pod("n1", one)
+    slots, mark = [together.slots[f"n{n}"] for n in (4, 1, 2)], together.mark()
+    together.add_alike(slots, one)
+    for n in (4, 1, 2):
+        apart.add_pod(f"n{n}", one)
+    for resource in ("cpu", "memory", "pods"):
+        assert together.used(resource).tolist() == apart.used(resource).tolist()
+    assert (together.used_cpu.tolist(), together.used_memory.tolist()) == (
+        apart.used_cpu.tolist(),
+        apart.used_memory.tolist(),
+    )
+    assert (together.ports, together.pods._groups) == (apart.ports, apart.pods._groups)
+    assert together.versions.tolist() == apart.versions.tolist()
+    assert together.changed_since(mark) == slots == apart.changed_since(mark)
 
 
 def make(*, cpu: str = "1", memory: str = "1Gi", pods: str = "10", name: str = "a", **spec: object) -> Node:

@@ -137,10 +137,10 @@ class Engine:
         """Store one more of the objects that this request made before. Raises ApiError 409."""
         served, namespace, given = call.served, call.target.namespace, wish.name
         for _ in range(1 if given else GENERATE_TRIES):
-            name = given or self._free_name(served, twin.base, namespace)
+            name = given or names.generate_name(twin.base, self.random)
             own = name, self.new_uid(), rfc3339(self.clock.now()), wish.names
             key, value = served.key(namespace, name), twin.value(*own)
-            # somebody is about to take a name that was drawn: another is as good (upstream tries anew, too)
+            # a name that was drawn is taken, or about to be: another is as good (upstream tries anew, too)
             with suppress(Conflict):
                 return Outcome({}, await self.store.put(key, value, expect=0, memo=twin.memo(*own)), created=True)
         raise already_exists(served.resource.plural, name, served.resource.group, int(not given))

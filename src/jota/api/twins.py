@@ -68,7 +68,7 @@ class Wish(NamedTuple):
 class Twin:
     """The bytes at rest around what is an object's own: names, uid and time."""
 
-    __slots__ = ("_fields", "_middle", "_own", "_owners", "_tail", "_views", "base", "refers", "stamp")
+    __slots__ = ("_fields", "_middle", "_own", "_owners", "_tail", "_views", "base", "refers", "stamp", "true_at")
 
     def __init__(
         self,
@@ -82,6 +82,8 @@ class Twin:
         it, all other fields without their `own` names. `refers`: what they need and whoever sends them is told to be missing."""
         self._middle, self._owners, self._tail = parts
         self.base, self._own, self.stamp, self.refers = base, own, stamp, refers
+        self.true_at = 0
+        """The store's revision when the stamp was last compared."""
         self._fields: dict[str, str] = {}
         self._views: dict[Any, Any] = {}
 
@@ -125,9 +127,12 @@ class Twins:
         twin = self._kept.get(key)
         if twin is None:
             return None
-        if twin.stamp != self._stamp(call):
-            del self._kept[key]
-            return None
+        revision, engine = self._engine.store.revision, self._engine
+        if twin.true_at != revision or engine.webhooks.concern(call.served.kind):
+            if twin.stamp != self._stamp(call):
+                del self._kept[key]
+                return None
+            twin.true_at = revision
         if wish.name and names.RULES[call.served.kind.name_rule](wish.name):
             return None  # let it be refused in the usual words
         self._kept.move_to_end(key)

@@ -195,10 +195,13 @@ class Cycle:
         A pod changes what its own node is worth, and nothing else: so the next best node is next, until one that has its pod is
         worth more still."""
         nodes, shape, best = self._nodes, shapes[0], _best(value, len(shapes) - len(chosen))
-        was = value[best]
-        for slot in best.tolist():
-            nodes.add_pod(nodes.names[slot], shapes[len(chosen)])
-            chosen.append(slot)
+        was, mine = value[best], shapes[len(chosen) : len(chosen) + len(best)]
+        if all(each is shape for each in mine):
+            nodes.add_alike(best.tolist(), shape)
+        else:
+            for slot, each in zip(best.tolist(), mine, strict=True):
+                nodes.add_pod(nodes.names[slot], each)
+        chosen += best.tolist()
         value = self._followed(standing, shape, best.tolist(), fixed, alone, value)
         better = np.flatnonzero(np.maximum.accumulate(value[best])[:-1] > was[1:])
         if not len(better):

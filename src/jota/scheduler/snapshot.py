@@ -193,8 +193,11 @@ class Snapshot:
         self._journal.append(slot)
         self._versions[slot] += 1
         if len(self._journal) > _JOURNAL:
-            del self._journal[: _JOURNAL // 2]
-            self._journal_begin += _JOURNAL // 2
+            self._cut_journal()
+
+    def _cut_journal(self) -> None:
+        del self._journal[: _JOURNAL // 2]
+        self._journal_begin += _JOURNAL // 2
 
     @property
     def taints(self) -> NDArray[np.int32]:
@@ -351,6 +354,23 @@ class Snapshot:
             self._pending.setdefault(node, []).append(shape)
         else:
             self._account(slot, shape, 1)
+
+    def add_alike(self, slots: list[int], shape: Shape) -> None:
+        """A pod of the shape to each of these nodes, no two of which are the same."""
+        if shape.host_ports or shape.volumes.any:
+            for slot in slots:
+                self._account(slot, shape, 1)
+            return
+        self._journal += slots
+        self._versions[slots] += 1
+        if len(self._journal) > _JOURNAL:
+            self._cut_journal()
+        for resource, amount in shape.requests.items():
+            self._column(self._used, resource)[slots] += amount
+        self.used_cpu[slots] += shape.score_cpu
+        self.used_memory[slots] += shape.score_memory
+        for slot in slots:
+            self.pods.add(slot, shape.group, shape.terms, 1)
 
     def remove_pod(self, node: str, shape: Shape) -> None:
         slot = self.slots.get(node)

@@ -142,19 +142,28 @@ def _spliced(
     if meta.deletionTimestamp is not None or uid not in ("", meta.uid):
         return None
     rest = entry.value[line:]
-    likes, names = ownnames.cut(rest)
-    gap = known[likes] if likes in known else _gap(rest, now)
+    gap = known.get(rest) or _gap_with_names(rest, now, known)
     if gap is None:
         return None
     before, behind, status = gap
-    if likes in known:
-        before = ownnames.fill(before, names)
-    elif (cut := ownnames.cut(before))[1] == names:  # else one of them is behind
-        known[likes] = cut[0], behind, status
     value = b"".join((entry.value[:line], before, orjson.dumps(node), behind))
     change = Change(str(entry.revision), node=node, status=status)
     memo = at_rest.after(entry, change, _WRITTEN, {_WRITTEN[0]: node, _WRITTEN[1]: ""})
     return entry.key, value, entry.revision, memo
+
+
+def _gap_with_names(rest: bytes, now: str, known: dict[bytes, _Gap]) -> _Gap | None:
+    """What `_gap` says of a pod that has names of its own, or is the first of its like."""
+    like, names = ownnames.cut(rest)
+    found = known.get(like)
+    if found is not None:
+        return ownnames.fill(found[0], names), found[1], found[2]
+    gap = _gap(rest, now)
+    if gap is not None:
+        before, own = ownnames.cut(gap[0])
+        if own == names:  # none of them is behind
+            known[like] = before, gap[1], gap[2]
+    return gap
 
 
 def _gap(rest: bytes, now: str) -> _Gap | None:
