@@ -8,7 +8,7 @@ the second cannot, the third can: the second is the victim. Next: preemption.py,
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
@@ -121,6 +121,8 @@ class Victims:
         self._nodes = nodes
         self._seen: NDArray[np.int64] = np.zeros(0, np.int64)
         self._rows: list[list[Any]] = []
+        self._unfilled: dict[int, None] = {}
+        """Rows that the columns do not have yet: these are looked at when many rows are judged at once."""
         self._priorities: NDArray[np.int64] = np.full((0, 4), _NEVER, np.int64)
         self._started: Column = np.full((0, 4), _UNSTARTED)
         self._amounts: dict[str, Column] = {}
@@ -140,7 +142,10 @@ class Victims:
         for slot in changed.tolist():
             name = nodes.names[slot]
             pods = on_node.get(name, {}).values() if nodes.slots.get(name) == slot else ()
-            self._set_row(slot, sorted(pods, key=importance))
+            row = sorted(pods, key=importance)
+            if row != self._rows[slot]:  # else room was kept or given back, and nobody came or went
+                self._rows[slot] = row
+                self._unfilled[slot] = None
         self._seen[changed] = versions[changed]
 
     def best(
@@ -209,6 +214,7 @@ class Victims:
         return victims, True, True
 
     def _judge(self, verdicts: Verdicts, slots: Slots, priority: int, wanted: list[tuple[str, float]]) -> None:
+        self._fill()
         victims, lower, enough = self._trial(slots, priority, wanted)
         priorities = self._priorities[slots]
         highest = np.where(victims, priorities, np.iinfo(np.int64).min).max(axis=1)
@@ -247,29 +253,28 @@ class Victims:
 
     # -- the table
 
-    def _set_row(self, slot: int, pods: list[Any]) -> None:
-        if len(pods) > self._priorities.shape[1]:
-            self._widen(len(self._seen), max(len(pods), self._priorities.shape[1] * 2))
-        if pods == self._rows[slot]:  # room was kept or given back, and nobody came or went
+    def _fill(self) -> None:
+        """Bring the columns of rows up to date: many at once cost little more than one."""
+        if not self._unfilled:
             return
-        self._rows[slot] = pods
-        self._priorities[slot] = _NEVER
-        self._started[slot] = _UNSTARTED
-        many = len(pods)
-        self._priorities[slot, :many] = [p.priority for p in pods]
-        self._started[slot, :many] = [_number(p.started) for p in pods]
+        slots = [*self._unfilled]
+        rows = [self._rows[slot] for slot in slots]
+        most, places = max(map(len, rows)), self._priorities.shape[1]
+        if most > places:
+            places = max(most, places * 2)
+            self._widen(len(self._seen), places)
+        self._priorities[slots] = _padded(rows, places, lambda p: p.priority, _NEVER)
+        self._started[slots] = _padded(rows, places, lambda p: _number(p.started), _UNSTARTED)
         for resource, table in self._amounts.items():
-            table[slot] = 0.0
-            table[slot, :many] = [p.shape.requests.get(resource, 0.0) for p in pods]
+            table[slots] = _padded(rows, places, _asks_for(resource), 0.0)
+        self._unfilled.clear()
 
     def _of(self, resource: str) -> Column:
         """Requests per pod, built at first use."""
         table = self._amounts.get(resource)
         if table is None:
-            table = self._amounts[resource] = np.zeros(self._priorities.shape)
-            for slot, pods in enumerate(self._rows):
-                if pods:
-                    table[slot, : len(pods)] = [p.shape.requests.get(resource, 0.0) for p in pods]
+            rows = _padded(self._rows, self._priorities.shape[1], _asks_for(resource), 0.0)
+            table = self._amounts[resource] = np.array(rows, np.float64)
         return table
 
     def _widen(self, rows: int, places: int) -> None:
@@ -280,6 +285,14 @@ class Victims:
         self._priorities = np.pad(self._priorities, around, constant_values=_NEVER)
         self._started = np.pad(self._started, around, constant_values=_UNSTARTED)
         self._amounts = {r: np.pad(t, around) for r, t in self._amounts.items()}
+
+
+def _padded(rows: list[list[Any]], places: int, read: Callable[[Any], float], empty: float) -> list[list[float]]:
+    return [[*map(read, row), *[empty] * (places - len(row))] for row in rows]
+
+
+def _asks_for(resource: str) -> Callable[[Any], float]:
+    return lambda p: p.shape.requests.get(resource, 0.0)
 
 
 @lru_cache(4096)
