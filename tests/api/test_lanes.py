@@ -499,5 +499,6 @@ def test_kin_are_one_and_the_number_of_them_is_bounded(monkeypatch: pytest.Monke
     monkeypatch.setattr(path, "_MOST_KNOWN", 10)
     for n in range(100):
         path.parse("GET", f"/api/v1/namespaces/n{n}/pods/p", {})
+        path.parse("GET", f"/api/v1/namespaces/n{n}/pods/p/status", {})
         path.parse("GET", f"/api/v1/namespaces/n{n}/pods", {})
     assert max(map(len, (path._kin, path._objects, path._collections, path._subresources))) <= 10
