@@ -35,7 +35,7 @@ async def test_this_servers_own_group_versions_are_registered(api: ApiServer) ->
     (condition,) = core["status"]["conditions"]
     assert (condition["status"], condition["reason"]) == ("True", "Local")
     table = await api.request("GET", APISERVICES.path(), accept="application/json;as=Table;g=meta.k8s.io;v=v1")
-    rows = {r["cells"][0]: r["cells"] for r in orjson.loads(table.body)["rows"]}  # type: ignore[arg-type]
+    rows = {r["cells"][0]: r["cells"] for r in orjson.loads(b"".join(table.body))["rows"]}  # type: ignore[arg-type]
     assert rows["v1.apps"] == ["v1.apps", "Local", "True", "0s"]
 
 
