@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jota.aio.clock import rfc3339_micro
 from jota.api import auditline
 from jota.api.audit import Audit, AuditFile, Trail
-from jota.api.auditline import Lines, Outcome, Status
+from jota.api.auditline import About, Lines, Outcome, Status
 from jota.api.auditpolicy import EVERYTHING, BadPolicy, Policy, read_policy
 from jota.api.filters.attributes import User
 from jota.api.path import parse
@@ -70,11 +70,46 @@ def test_an_event_tells_who_did_what_and_how_it_ended() -> None:
     assert received["auditID"] == made["auditID"]
     assert made["requestObject"]["data"] == {"a": "b"}
     assert made["responseObject"]["metadata"]["uid"]
-    assert made["objectRef"] == {"resource": "configmaps", "namespace": "default", "apiVersion": "v1"}
+    assert received["objectRef"] == {"resource": "configmaps", "namespace": "default", "apiVersion": "v1"}
+    assert made["objectRef"] == {"resource": "configmaps", "namespace": "default", "name": "c", "apiVersion": "v1"}
     assert made["responseStatus"]["code"] == 201
     assert made["annotations"]["authorization.k8s.io/decision"] == "allow"
     assert (denied["verb"], denied["user"]["username"], denied["userAgent"]) == ("list", "eve", "kubectl/1")
     assert (denied["responseStatus"]["code"], denied["annotations"]["authorization.k8s.io/decision"]) == (403, "forbid")
+
+
+def test_an_event_tells_of_the_object_that_was_sent() -> None:
+    """At every level: what the path does not tell is in the body (upstream's LogRequestObject)."""
+
+    async def story(server: ApiServer) -> None:
+        place = "/api/v1/namespaces/default/configmaps"
+        text = b"metadata: {name: y}\ndata: {a: b}\n"
+        await server.request("POST", place, text, content_type="application/yaml")
+        await server.request("POST", place, {"metadata": {"name": "j"}}, content_type="application/json")
+        await server.request("POST", place, {"metadata": {"name": "j"}}, content_type="application/json")
+        await server.request("POST", place, {"metadata": {"generateName": "g"}}, content_type="application/json")
+        await server.request("POST", place, b"{", content_type="application/json")
+        await server.request("PUT", f"{place}/j", b'{"metadata":5}', content_type="application/json")
+        found = await server.client.get(CONFIGMAPS, "j", "default")
+        await server.client.update(CONFIGMAPS, {**found, "data": {"a": "c"}})
+        await server.client.patch(CONFIGMAPS, "j", "default", {"data": {"a": "d"}})
+        nonlocal uid, version
+        uid, version = found["metadata"]["uid"], found["metadata"]["resourceVersion"]
+
+    uid = version = ""
+    events = [e for e in audited(EVERYTHING, story).events if e["verb"] != "get"]
+    told = [(e["objectRef"].get("name"), e["responseStatus"]["code"], e["objectRef"].get("uid")) for e in events]
+    assert told == [
+        ("y", 201, None),
+        ("j", 201, None),
+        ("j", 409, None),
+        (None, 201, None),
+        (None, 400, None),
+        ("j", 400, None),
+        ("j", 200, uid),
+        ("j", 200, None),
+    ]
+    assert events[-2]["objectRef"]["resourceVersion"] == version
 
 
 def test_secrets_and_tokens_are_never_noted() -> None:
@@ -308,6 +343,7 @@ _EVENTS = st.tuples(
     _TEXTS,
     st.floats(0, 4e9),
     _OUTCOMES,
+    st.builds(About, st.just(""), _TEXTS, _TEXTS) | st.builds(About, _TEXTS, st.just(""), _TEXTS),
 )
 
 
@@ -319,16 +355,20 @@ def user_info(user: User) -> Object:
 @given(st.lists(_EVENTS, min_size=1, max_size=6))
 def test_a_line_says_what_the_whole_event_would_whatever_lines_were_made_before(events: list[Any]) -> None:
     lines = Lines()
-    for level, stage, user, acting, method, path, address, agent, time, outcome in events * 2:
+    for level, stage, user, acting, method, path, address, agent, time, outcome, about in events * 2:
         target = parse(method, path, {})
-        form = lines.form(level, stage, user, acting, target, address, agent)
-        line = lines.fill(form, "an-id", path, target.name, time, time + 0.25, outcome)
+        if not target.resource:
+            about = About()
+        form = lines.form(level, stage, user, acting, target, about, address, agent)
+        line = lines.fill(form, "an-id", path, about, time, time + 0.25, outcome)
         reference = {
             "resource": target.resource,
             "namespace": target.namespace,
-            "name": target.name,
+            "name": about.name,
+            "uid": about.uid,
             "apiGroup": target.group,
             "apiVersion": target.version,
+            "resourceVersion": about.version,
             "subresource": target.subresource,
         }
         whole = {
@@ -358,7 +398,7 @@ def test_what_is_remembered_of_lines_is_bounded(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(auditline, "_REMEMBERED", 10)
     lines, target = Lines(), parse("GET", "/api/v1/nodes/n", {})
     for n in range(100):
-        lines.form("Metadata", "ResponseComplete", EVE, None, target, f"10.0.0.{n}", "")
+        lines.form("Metadata", "ResponseComplete", EVE, None, target, About("n"), f"10.0.0.{n}", "")
     assert len(lines._forms) <= 10
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from jota.api import several
 from jota.api.audit import Audit
-from jota.api.auditpolicy import EVERYTHING
 from jota.api.filters.attributes import Attributes, Decision, User
 from jota.client.client import Client
 from jota.client.inprocess import InProcess
@@ -22,6 +21,9 @@ from jota.testing.cluster import ApiServer, story
 Object = dict[str, Any]
 QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 BODY = orjson.dumps({"metadata": {"generateName": "web-"}, "spec": {"containers": [{"name": "a", "image": "i"}]}})
+
+
+BODIES = {"rules": [{"level": "Request"}], "omitStages": ["RequestReceived"]}
 
 
 class Meta(msgspec.Struct):
@@ -89,9 +91,9 @@ async def test_a_quota_counts_each(api: ApiServer) -> None:
 
 
 @story
-async def test_an_audit_trail_has_each_by_itself(api: ApiServer) -> None:
+async def test_an_audit_trail_that_wants_bodies_has_each_by_itself(api: ApiServer) -> None:
     names, sink = await some_pods(api, 3), Sink()
-    api.api.audit = Audit(EVERYTHING, sink, api.clock)
+    api.api.audit = Audit(BODIES, sink, api.clock)
     assert len(await alike(api.client, 5)) == 1
     assert await api.client.create_each(BINDINGS, [binding(name) for name in names], "default") == [None] * 3
     assert "nodeName" not in (await api.client.get(PODS, names[0], "default"))["spec"]
@@ -277,7 +279,7 @@ async def test_each_deletion_fails_alone(api: ApiServer) -> None:
 
 @story
 async def test_who_must_see_each_patch_and_deletion_sees_them_by_themselves(api: ApiServer) -> None:
-    """Webhooks, an audit trail, an authorizer that asks for names; and kinds of which more is written than the object."""
+    """Webhooks, an audit trail with bodies, an authorizer that asks for names; and kinds of which more is written than the object."""
     names = await some_pods(api, 2)
     uids = [(name, "") for name in names]
     sent = [(name, mark()) for name in names]
@@ -299,7 +301,7 @@ async def test_who_must_see_each_patch_and_deletion_sees_them_by_themselves(api:
     assert [*await api.client.delete_each(PODS, uids, "default"), *await marked(api, sent)] == [False] * 4
     await api.client.delete(hooks, "h")
 
-    api.api.audit = Audit(EVERYTHING, sink := Sink(), api.clock)
+    api.api.audit = Audit(BODIES, sink := Sink(), api.clock)
     assert [*await api.client.delete_each(PODS, uids, "default"), *await marked(api, sent)] == [False] * 4
     assert sink.lines == [], "nothing was asked of the server yet"
     api.api.audit = None

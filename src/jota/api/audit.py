@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
+import msgspec
 import orjson
 from msgspec import Struct
 
 from jota.aio.clock import Clock
-from jota.api.auditline import Form, Lines, Outcome, Status
+from jota.api.auditline import About, Form, Lines, Outcome, Status
 from jota.api.auditpolicy import NOTHING, Policy, Verdict
 from jota.api.filters.attributes import User
 from jota.api.path import Target
@@ -30,6 +31,7 @@ log = logging.getLogger("jota.audit")
 LARGEST, BACKUPS = 100 << 20, 5
 """Bytes of one log file, and how many older ones are kept."""
 _LONGEST_BODY = 1 << 20
+NOBODY = About()
 RECEIVED, COMPLETE = "RequestReceived", "ResponseComplete"
 ALLOWED = {"authorization.k8s.io/decision": "allow"}
 FORBIDDEN = {"authorization.k8s.io/decision": "forbid"}
@@ -123,7 +125,14 @@ class Audit:
     def begin(self, request: Request, target: Target, audit_id: str) -> Trail:
         return Trail(self, request, target, audit_id, self.clock.now())
 
-    def at_once(self, user: User, target: Target, request: Request) -> Form | None:
+    def at_once(
+        self,
+        user: User,
+        target: Target,
+        request: Request,
+        code: int = 200,
+        annotations: Mapping[str, str] = ALLOWED,
+    ) -> Form | None:
         """The line of a success without bodies, for all requests with these headers of this user about such targets; b"": none.
         None: they have other lines, more of them, or their names decide."""
         if self.policy.named:
@@ -135,8 +144,9 @@ class Audit:
             return None
         if COMPLETE in verdict.omitted:
             return b""
-        agent = _agent(request)
-        return self.lines.whole(verdict.level, COMPLETE, user, target, request.peer.address, agent, ALLOWED)
+        address, agent = request.peer.address, _agent(request)
+        about = About(target.name)
+        return self.lines.whole(verdict.level, COMPLETE, user, target, about, address, agent, code, annotations)
 
     def note_at_once(self, form: Form, audit_id: str, uri: str, name: str, received: float, took: float) -> None:
         """`received`: epoch seconds; `took`: seconds."""
@@ -165,6 +175,8 @@ class Audit:
 class Trail(Struct, eq=False):
     """What is known of one request so far. The request must not lead to it: who holds whom goes one way."""
 
+    many: ClassVar[bool] = False
+    """Whether it can tell of each of several (auditmany.py)."""
     audit: Audit
     request: Request
     target: Target
@@ -232,12 +244,27 @@ class Trail(Struct, eq=False):
         asked, answered = self._bodies(verdict, noted)
         agent = _agent(request)
         user = self.user or User("")
-        form = lines.form(verdict.level, noted.stage, user, self.acting, target, request.peer.address, agent)
+        about = self._about(noted)
+        form = lines.form(verdict.level, noted.stage, user, self.acting, target, about, request.peer.address, agent)
         uri = f"{request.path}?{request.query}" if request.query else request.path
         outcome = None
         if noted.code:  # else it was received just now, and nobody has decided anything
             outcome = Outcome(Status(noted.code), asked, answered, self.annotations or None)
-        return lines.fill(form, self.id, uri, target.name, self.received, noted.time, outcome)
+        return lines.fill(form, self.id, uri, about, self.received, noted.time, outcome)
+
+    def _about(self, noted: Noted) -> About:
+        """What the path does not tell is in what was sent, or, where that is no JSON, in the answer (the name alone: upstream tells
+        nothing of it that the server made)."""
+        target, request = self.target, self.request
+        if not target.resource:
+            return NOBODY
+        if not noted.code or target.verb not in ("create", "update") or not request.body:
+            return About(target.name)
+        meta = _metadata(request.body)
+        if meta is None:
+            told = noted.answer if isinstance(noted.answer, bytes) and noted.code < 300 else b""
+            meta = _Meta((_metadata(told) or _Meta()).name)
+        return About(target.name or meta.name, meta.uid, meta.resourceVersion)
 
     def _bodies(self, verdict: Verdict, noted: Noted) -> tuple[Any, Any]:
         """What was asked and what was answered, as far as they are noted."""
@@ -250,6 +277,27 @@ class Trail(Struct, eq=False):
         if level != "RequestResponse":
             return asked, None
         return asked, _body(answer if isinstance(answer, bytes) else b"".join(answer), verdict.bare)
+
+
+class _Meta(Struct, frozen=True):
+    name: str = ""
+    uid: str = ""
+    resourceVersion: str = ""
+
+
+class _Object(Struct):
+    metadata: _Meta = _Meta()
+
+
+_decode_object = msgspec.json.Decoder(_Object).decode
+
+
+def _metadata(content: bytes) -> _Meta | None:
+    """None: it is no object in JSON."""
+    try:
+        return _decode_object(content).metadata
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def _agent(request: Request) -> str:

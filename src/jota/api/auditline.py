@@ -6,8 +6,8 @@ them; all else of a line is encoded once and remembered. Next: audit.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
@@ -36,9 +36,24 @@ class Reference(Struct, omit_defaults=True):
     resource: str
     namespace: str = ""
     name: str | Raw = ""
+    uid: str | Raw = ""
     apiGroup: str = ""
     apiVersion: str = ""
+    resourceVersion: str | Raw = ""
     subresource: str = ""
+
+
+class About(NamedTuple):
+    """What a line tells of the one object that a request is about; "" where it does not."""
+
+    name: str = ""
+    uid: str = ""
+    version: str = ""
+
+    @property
+    def parts(self) -> tuple[bool, bool, bool]:
+        """Which of them are told."""
+        return bool(self.name), bool(self.uid), bool(self.version)
 
 
 class Event(Struct, omit_defaults=True, tag_field="kind"):
@@ -70,7 +85,7 @@ class Outcome(Struct, omit_defaults=True):
     responseStatus: Status
     requestObject: Any = None
     responseObject: Any = None
-    annotations: dict[str, str] | None = None
+    annotations: Mapping[str, str] | None = None
 
 
 class Lines:
@@ -82,39 +97,61 @@ class Lines:
         """The second that was last written down, in microseconds since the epoch, and how its times begin."""
 
     def form(
-        self, level: str, stage: str, user: User, acting: User | None, target: Target, address: str, agent: str
+        self,
+        level: str,
+        stage: str,
+        user: User,
+        acting: User | None,
+        target: Target,
+        about: About,
+        address: str,
+        agent: str,
     ) -> Form:
         """The line with `%b` in place of what `fill` fills in. `acting`: as whom `user` asks, if not as himself."""
         if acting is not None:
-            return _form(level, stage, user, acting, target, address, agent)
-        key = (level, stage, user.name, user.groups, target.kin or target.verb, address, agent)
+            return _form(level, stage, user, acting, target, about, address, agent)
+        key = (level, stage, user.name, user.groups, target.kin or target.verb, about.parts, address, agent)
         known = self._forms.get(key)
         if known is None or (known[0] is not user and known[0] != user):  # they may have the same name, but another uid
             if len(self._forms) >= _REMEMBERED:
                 self._forms.clear()
-            known = self._forms[key] = user, _form(level, stage, user, None, target, address, agent)
+            known = self._forms[key] = user, _form(level, stage, user, None, target, about, address, agent)
         return known[1]
 
     def fill(
-        self, form: bytes, audit_id: str, uri: str, name: str, received: float, now: float, outcome: Outcome | None
+        self, form: bytes, audit_id: str, uri: str, about: About, received: float, now: float, outcome: Outcome | None
     ) -> bytes:
         """The line, with its end. `received`, `now`: epoch seconds, of the request and of its stage."""
         rest = b"}" if outcome is None else b"," + _encode(outcome)[1:]
         own = _encode(audit_id), _encode(uri), self._time(received), self._time(now)
-        return form % ((*own, _encode(name), rest) if name else (*own, rest))
+        return form % (*own, *[_encode(part) for part in about if part], rest)
 
     def whole(
-        self, level: str, stage: str, user: User, target: Target, address: str, agent: str, annotations: dict[str, str]
+        self,
+        level: str,
+        stage: str,
+        user: User,
+        target: Target,
+        about: About,
+        address: str,
+        agent: str,
+        code: int,
+        annotations: Mapping[str, str],
     ) -> Form:
-        """As `form`, of an answer 200 with these annotations and no bodies: nothing is left but what `fill_whole` fills in."""
-        rest = _encode(Outcome(Status(200), annotations=annotations))[1:]
+        """As `form`, of an answer with these annotations and no bodies, of whose object no more than the name is told: nothing is
+        left but what `fill_whole` fills in."""
+        rest = _encode(Outcome(Status(code), annotations=annotations))[1:]
         return (
-            self.form(level, stage, user, None, target, address, agent)[:-3] + b"," + rest.replace(b"%", b"%%") + b"\n"
+            self.form(level, stage, user, None, target, about, address, agent)[:-3]
+            + b","
+            + rest.replace(b"%", b"%%")
+            + b"\n"
         )
 
     def fill_whole(self, form: Form, audit_id: str, uri: str, name: str, received: float, now: float) -> bytes:
-        """As `fill`, of a form that knows what came of it, and of a target with a name."""
-        return form % (_encode(audit_id), _encode(uri), self._time(received), self._time(now), _encode(name))
+        """As `fill`, of a form that knows what came of it."""
+        own = _encode(audit_id), _encode(uri), self._time(received), self._time(now)
+        return form % ((*own, _encode(name)) if name else own)
 
     def _time(self, seconds: float) -> bytes:
         """metav1.MicroTime, as `rfc3339_micro` has it."""
@@ -127,11 +164,14 @@ class Lines:
         return b'%b.%06dZ"' % (self._written, within)
 
 
-def _form(level: str, stage: str, user: User, acting: User | None, target: Target, address: str, agent: str) -> bytes:
+def _form(
+    level: str, stage: str, user: User, acting: User | None, target: Target, about: About, address: str, agent: str
+) -> bytes:
     reference = None
     if target.resource:
-        name = _OPEN if target.name else ""
-        reference = Reference(target.resource, target.namespace, name, target.group, target.version, target.subresource)
+        name, uid, version = (_OPEN if told else "" for told in about.parts)
+        where = target.resource, target.namespace, name, uid, target.group, target.version, version
+        reference = Reference(*where, target.subresource)
     event = Event(
         "audit.k8s.io/v1",
         level,

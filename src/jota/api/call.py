@@ -44,9 +44,8 @@ class Call(Struct, eq=False):
 
     @property
     def times(self) -> int:
-        """How many of these are wanted in one go; 1, too, where each must be seen for itself: by an audit trail, or in an
-        answer that has not the form of stored objects or their metadata."""
-        plain = "audit" not in self.request.extra and self.accepted.form != "Table" and not self.accepted.yaml
+        """How many of these are wanted in one go; 1, too, for an answer that has not the form of stored objects or their metadata."""
+        plain = self.accepted.form != "Table" and not self.accepted.yaml
         return self.request.times if plain else 1
 
     @property

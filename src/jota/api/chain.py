@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jota.aio.deadline import within
-from jota.api import compress, negotiate, respond, several
+from jota.api import auditmany, compress, negotiate, respond, several
 from jota.api.admission import connect
 from jota.api.call import Call
 from jota.api.dispatch import find_verb
@@ -59,9 +59,12 @@ async def handle(api: Api, request: Request) -> Response:
         params = parameters(request.query) if request.query else {}
         target = parse(request.method, request.path, params)
         if api.audit is not None:
-            if several.asked(request):
-                return several.nothing_begun(request)  # the trail is to have each by itself
-            trail = api.audit.begin(request, target, audit_id)
+            trail = auditmany.begin(api.audit, request, target, audit_id, api.audit_ids)
+            if trail is None:
+                if several.asked(request):
+                    return several.nothing_begun(request)
+                request.times = 1
+                trail = api.audit.begin(request, target, audit_id)
             request.extra["audit"] = trail.annotations  # not the trail, which holds the request: nothing may go round
         response = await _filtered(api, request, target, params, trail)
     except ApiError as problem:

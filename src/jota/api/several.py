@@ -3,7 +3,8 @@ store is written once for all.
 
 In: a Call about `ANY` whose body is an array of [name, body]. Out: an array of as many: true for what is done, null for what has
 to be sent by itself, of which nothing was begun: what is no common case, and what would be refused, so that it is told why.
-Whoever has to see each (an audit trail, webhooks, an authorizer that asks for names) sees all of them sent by themselves.
+Whoever has to see each (webhooks, an audit policy that wants bodies, an authorizer that asks for names) sees all of them sent by
+themselves.
 """
 
 from __future__ import annotations
