@@ -50,6 +50,12 @@ class Part(NamedTuple):
     change: Callable[[Object], Any]
     """The field's stored value, {} without one, which it leaves as it is -> the new value, free of unknown fields and
     wrong types; anything but an object: look closely."""
+    told: Callable[[bytes, at_rest.Memo | None], None] | None = None
+    """Is told what will be stored, and what is known of it, before it is."""
+
+
+STATUS = Part("status", {}, False, lambda old: old)
+"""To ask `applies` before it is known more closely."""
 
 
 class Stored(msgspec.Struct):
@@ -156,6 +162,8 @@ async def write(engine: Engine, call: Call, name: str, namespace: str, part: Par
     if planned is None:
         return None
     value, attrs, memo = planned
+    if part.told is not None:
+        part.told(value, memo)
     try:
         return await engine.store.put(entry.key, value, expect=entry.revision, memo=memo)
     except BaseException as problem:

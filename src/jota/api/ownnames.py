@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import chain
 
 from jota.kinds.core import pod
 
 Names = list[bytes]
 _FORMS = {
     "label": re.compile(rb"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?"),
+    "address": re.compile(rb"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!$)|$)){4}"),
     "text": re.compile(rb"[ !#-\[\]-~]{1,253}"),
 }
 
@@ -33,8 +35,15 @@ class OwnNames:
 
     def cut(self, data: bytes) -> tuple[bytes, Names]:
         """(the bytes without the names, the names: those of the first key first). `data`: compact."""
-        names: Names = []
+        data, by_key = self.cut_by_key(data)
+        return data, [*chain.from_iterable(by_key)]
+
+    def cut_by_key(self, data: bytes) -> tuple[bytes, list[Names]]:
+        """The same, with the names of each key by themselves."""
+        found = []
         for key, hole, of_the_form in self._keys:
+            names: Names = []
+            found.append(names)
             if key not in data:
                 continue
             parts = data.split(key)
@@ -44,7 +53,7 @@ class OwnNames:
                     names.append(name)
                     parts[place] = hole + quote + rest
             data = key.join(parts)
-        return data, names
+        return data, found
 
     def fill(self, data: bytes, names: Names) -> bytes:
         """What `cut` was given."""

@@ -20,6 +20,7 @@ from jota.api import apart, decoding, metadata, ownership, relabel
 from jota.api import object as at_rest
 from jota.api.admission.plugin import AdmissionAttributes, Operation, Plugin
 from jota.api.admission.webhooks import Webhooks
+from jota.api.alikepatches import AlikePatches
 from jota.api.call import Call
 from jota.api.config import ApiConfig
 from jota.api.feed import Feed
@@ -94,6 +95,7 @@ class Engine:
         self._shapes = Shapes()
         self.templates = Templates()
         self.twins = Twins(self)
+        self.alike = AlikePatches(self)
         self._handling: dict[int, tuple[Plugin, ...]] = {}
         self._judging: dict[int, tuple[Plugin, ...]] = {}
         self._voices: dict[tuple[int, bool], apart.Voices] = {}

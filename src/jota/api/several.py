@@ -86,7 +86,7 @@ def _patched(
     wish = None
     if alike is not None:
         with suppress(msgspec.MsgspecError):
-            wish = alike.wish(entry, bytes(body))
+            wish = alike.wish(call, media, entry, bytes(body))
         if wish is not None and (write := alike.find(wish)) is not None:
             return write
     alone = replace(call, request=replace(call.request, body=bytes(body)), target=replace(target, name=name))
