@@ -1,6 +1,7 @@
 """Writes through a pod's /status: the class of service stays, and what has ended for good does not run again.
 
-In: the new object and the old. Out: errors (ValidatePodStatusUpdate). Node agents are the usual writers.
+In: the new object and the old. Out: errors (ValidatePodStatusUpdate). Node agents are the usual writers. No rule looks at
+addresses, names of nodes or ids of containers: api/alikepatches.py takes these for names of a pod's own.
 """
 
 from __future__ import annotations
