@@ -50,6 +50,7 @@ from jota.controllers.resourceclaim import CLAIMS, TEMPLATES, ResourceClaimContr
 from jota.controllers.resourcequota import ResourceQuotaController
 from jota.controllers.rootca import RootCAPublisher
 from jota.controllers.serviceaccount import ServiceAccountController
+from jota.controllers.serviceaccounttoken import ServiceAccountTokenController
 from jota.controllers.servicecidr import ServiceCIDRController
 from jota.controllers.statefulset import StatefulSetController
 from jota.controllers.statefulset_pods import PVCS, STATEFULSETS
@@ -84,6 +85,7 @@ from jota.meta.resource import (
 )
 from jota.pki import keyproof
 from jota.pki.ca import CertificateAuthority, Subject, create_csr
+from jota.pki.jwt import TokenSigner
 from jota.testing.cluster import ApiServer
 from jota.wire.message import Response
 
@@ -104,6 +106,7 @@ Rest = Callable[[float], Awaitable[None]]
 """Let seconds pass, twice; a process that died in the first is started again for the second."""
 Story = Callable[[ApiServer, Rest], Awaitable[Any]]
 
+TOKENS = TokenSigner(TokenSigner.create_key())
 CLAIM_SPEC = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 PORTS = [{"name": "web", "port": 80, "targetPort": "http", "protocol": "TCP"}]
 CONTAINERS = [{"name": "c", "image": "x", "ports": [{"name": "http", "containerPort": 8080}]}]
@@ -283,6 +286,19 @@ async def accounts(api: ApiServer, rest: Rest) -> Any:
     await api.client.delete(SERVICEACCOUNTS, "default", "ns")
     await rest(2)
     return await names(api, SERVICEACCOUNTS)
+
+
+async def kept_tokens(api: ApiServer, rest: Rest) -> Any:
+    kind = "kubernetes.io/service-account-token"
+    for name in ("a", "b"):
+        meta = named(name, annotations={"kubernetes.io/service-account.name": name})
+        await api.client.create(SERVICEACCOUNTS, {"metadata": named(name)})
+        await api.client.create(SECRETS, {"metadata": meta, "type": kind})
+    await rest(5)
+    await api.client.delete(SERVICEACCOUNTS, "b", "ns")
+    await rest(60)
+    found = (await api.client.list(SECRETS, "ns"))["items"]
+    return [(s["metadata"]["name"], sorted(s["data"])) for s in found if s["type"] == kind]
 
 
 async def certificates(api: ApiServer, rest: Rest) -> Any:
@@ -668,6 +684,7 @@ STORIES: dict[Any, Story] = {
     EventCleaner: old_events,
     PodCertificateRequestCleaner: old_requests,
     ServiceAccountController: accounts,
+    ServiceAccountTokenController: kept_tokens,
     RootCAPublisher: certificates,
     TrustBundlePublisher: trust,
     ClusterRoleAggregationController: aggregation,
@@ -701,7 +718,7 @@ def test_every_controller_has_its_story() -> None:
 
 async def told(controller: Any, at: int, after: bool) -> tuple[Any, bool]:
     """(the end of the story, whether the process died on the way)."""
-    config = ControllerConfig(ca_pem=CA_PEM, signer=AUTHORITY, node_monitor_grace=40)
+    config = ControllerConfig(ca_pem=CA_PEM, signer=AUTHORITY, token_signer=TOKENS, node_monitor_grace=40)
     async with ApiServer() as api:
         await api.client.create(NAMESPACES, {"metadata": {"name": "ns"}})
         process = Process(api, at, after, (controller,), config)

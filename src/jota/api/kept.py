@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from jota.aio.waiting import wait_event
 from jota.api import bootstrap
 from jota.meta.resource import SERVICE_CIDRS
 
@@ -32,11 +33,7 @@ async def keep(api: Api) -> None:
     if (SERVICE_CIDRS.group, SERVICE_CIDRS.version, SERVICE_CIDRS.plural) in api.served:
         api.registry.subscribe(SERVICE_CIDRS, changed.set)
     while True:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(changed.wait()), group.create_task(api.clock.sleep(EVERY))]
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                task.cancel()
+        await wait_event(changed, api.clock, EVERY)
         changed.clear()
         for name, make in WHAT.items():
             try:

@@ -2,23 +2,31 @@
 
 A token is bound: to its ServiceAccount by uid, and where asked to a pod, secret or node by uid. It is refused as soon as
 one of them is gone (KEP-1205 bound service account tokens). `subresources/token.py` issues, `filters/authn.py` accepts.
+One that is kept in a Secret (kinds/core/legacytoken.py) has no end: it counts while that Secret holds it.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from jota.api.filters.attributes import User
+from jota.kinds.core import legacytoken
 from jota.meta.resource import NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
 from jota.pki import jws
 from jota.pki.jwt import BadToken, TokenSigner, check_times
 
 Lookup = Callable[[Resource, str, str], str]
 """(resource, namespace, name) -> the uid of the object, "" when there is none."""
+
+Read = Callable[[Resource, str, str], "dict[str, Any] | None"]
+"""(resource, namespace, name) -> the object, None when there is none."""
 
 LONGEST = 365 * 86400
 SHORTEST = 600
@@ -41,8 +49,12 @@ class Bound:
 class ServiceAccountTokens:
     """Issue and verify. `issuer` is also the default audience's first entry, as upstream's API audiences are."""
 
-    def __init__(self, signer: TokenSigner, issuer: str, lookup: Lookup, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, signer: TokenSigner, issuer: str, lookup: Lookup, new_id: Callable[[], str], read: Read | None = None
+    ) -> None:
+        """`read`: of Secrets, for the tokens that are kept in them; None: those do not count."""
         self._signer, self.issuer, self._lookup, self._new_id = signer, issuer, lookup, new_id
+        self._read_object = read
         self.audiences = (issuer,)
         self._known: OrderedDict[bytes, dict[str, Any]] = OrderedDict()
         """The claims of tokens whose signature was looked at, by their digests: that takes ten times as long as all the rest, and a
@@ -78,13 +90,15 @@ class ServiceAccountTokens:
     def issued(self, token: str) -> bool:
         """Whether a token says that it is ours, be it true or not."""
         try:
-            return jws.read(token).claims.get("iss") == self.issuer
+            return jws.read(token).claims.get("iss") in (self.issuer, legacytoken.ISSUER)
         except BadToken:
             return False
 
     def verify(self, token: str, now: float, audiences: tuple[str, ...] = ()) -> tuple[User, list[str]]:
         """(user, the audiences that matched). Raises BadToken with the reason."""
         claims = self._read(token)
+        if claims.get("iss") == legacytoken.ISSUER:
+            return self._kept(claims, token, audiences)
         check_times(claims, now)
         if claims.get("iss") != self.issuer:
             raise BadToken("another issuer's token")
@@ -101,16 +115,38 @@ class ServiceAccountTokens:
         """Of a token that counts now: until when (epoch seconds) it may, and whether all that it is bound to still lives then.
         Raises BadToken."""
         claims = self._read(token)
-        facts = claims["kubernetes.io"]
+        kept = claims.get("iss") == legacytoken.ISSUER
+        facts = _kept_facts(claims) if kept else claims["kubernetes.io"]
 
         def lives() -> bool:
             try:
                 self._must_all_live(facts)
+                if kept:
+                    self._must_hold(facts, token)
             except BadToken:
                 return False
             return True
 
-        return check_times(claims, now), lives
+        return math.inf if kept else check_times(claims, now), lives
+
+    def _kept(self, claims: dict[str, Any], token: str, audiences: tuple[str, ...]) -> tuple[User, list[str]]:
+        """Of a token that is kept in a Secret: it is for this server alone."""
+        matched = [a for a in (audiences or self.audiences) if a in self.audiences]
+        if not matched:
+            raise BadToken(f"the token is for {list(self.audiences)}, not for this audience")
+        facts = _kept_facts(claims)
+        self._must_hold(facts, token)
+        return self._user(facts, ""), matched
+
+    def _must_hold(self, facts: dict[str, Any], token: str) -> None:
+        """Raises BadToken unless the Secret is there, is not going, and has this very token."""
+        name = facts["holder"]["name"]
+        secret = self._read_object(SECRETS, facts["namespace"], name) if self._read_object is not None else None
+        if secret is None or "deletionTimestamp" in secret["metadata"]:
+            raise BadToken(f'the secret "{name}" of this token is gone')
+        encoded = str((secret.get("data") or {}).get("token", ""))
+        if not hmac.compare_digest(encoded, base64.b64encode(token.encode()).decode()):
+            raise BadToken(f'the secret "{name}" holds another token')
 
     def _read(self, token: str) -> dict[str, Any]:
         """The claims of a token that we have signed; nobody changes them. Raises BadToken."""
@@ -125,7 +161,7 @@ class ServiceAccountTokens:
     def _user(self, facts: dict[str, Any], token_id: str) -> User:
         namespace, account = facts["namespace"], facts["serviceaccount"]
         self._must_all_live(facts)
-        extra = {"authentication.kubernetes.io/credential-id": [f"JTI={token_id}"]}
+        extra = {"authentication.kubernetes.io/credential-id": [f"JTI={token_id}"]} if token_id else {}
         for key, _ in _BOUND.values():
             part = facts.get(key)
             if part and key != "secret":
@@ -145,3 +181,11 @@ class ServiceAccountTokens:
         uid = self._lookup(resource, namespace, part["name"])
         if not uid or uid != part["uid"]:
             raise BadToken(f'the {what} "{part["name"]}" of this token is gone')
+
+
+def _kept_facts(claims: dict[str, Any]) -> dict[str, Any]:
+    """Raises BadToken."""
+    facts = legacytoken.facts(claims)
+    if facts is None:
+        raise BadToken("no service account in the token")
+    return facts

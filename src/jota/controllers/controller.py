@@ -51,6 +51,8 @@ class ControllerConfig:
     """Published in every namespace as ConfigMap kube-root-ca.crt."""
     signer: Any = None
     """jota.pki.ca.CertificateAuthority that signs kubelets' certificates; None: requests stay unsigned."""
+    token_signer: Any = None
+    """jota.pki.jwt.TokenSigner of the ServiceAccount tokens that are kept in Secrets; None: such Secrets stay empty."""
     certificate_days: float = 365.0
     node_monitor_period: float = 5.0
     node_monitor_grace: float = 40.0

@@ -41,6 +41,7 @@ from jota.controllers.resourceclaim import ResourceClaimController
 from jota.controllers.resourcequota import ResourceQuotaController
 from jota.controllers.rootca import RootCAPublisher
 from jota.controllers.serviceaccount import ServiceAccountController
+from jota.controllers.serviceaccounttoken import ServiceAccountTokenController
 from jota.controllers.servicecidr import ServiceCIDRController
 from jota.controllers.statefulset import StatefulSetController
 from jota.controllers.storageversionmigrator import StorageVersionMigrator
@@ -65,6 +66,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     EventCleaner,
     PodCertificateRequestCleaner,
     ServiceAccountController,
+    ServiceAccountTokenController,
     RootCAPublisher,
     TrustBundlePublisher,
     ClusterRoleAggregationController,

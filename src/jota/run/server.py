@@ -252,7 +252,12 @@ def _api(
 
 
 def _controller_config(instance: Instance, material: Material) -> ControllerConfig:
-    return ControllerConfig(cluster_cidr=instance.pod_cidr, ca_pem=material.ca_pem.decode(), signer=material.authority)
+    return ControllerConfig(
+        cluster_cidr=instance.pod_cidr,
+        ca_pem=material.ca_pem.decode(),
+        signer=material.authority,
+        token_signer=material.signer,
+    )
 
 
 async def _publish(instance: Instance, material: Material, client: Client, clock: SystemClock, advertised: str) -> None:

@@ -21,6 +21,7 @@ TLS = "kubernetes.io/tls"
 BASIC_AUTH = "kubernetes.io/basic-auth"
 SSH_AUTH = "kubernetes.io/ssh-auth"
 ACCOUNT_NAME = "kubernetes.io/service-account.name"
+ACCOUNT_UID = "kubernetes.io/service-account.uid"
 
 REQUIRED_KEYS = {
     DOCKER_CFG: (".dockercfg",),
