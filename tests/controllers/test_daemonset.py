@@ -179,6 +179,28 @@ def test_a_rolling_update_takes_one_at_a_time_and_rolls_back_without_restarts() 
     told(story)
 
 
+def test_a_set_that_comes_again_takes_over_pods_and_revisions_and_restarts_nothing() -> None:
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        await api.client.create(DAEMONSETS, daemon())
+        await kubelet.settle()
+        await image(api, "web:2")
+        await kubelet.settle()
+        before = {n: p["metadata"]["uid"] for n, p in (await on(api)).items()}
+        await api.client.delete(DAEMONSETS, "web", "ns", propagation="Orphan")
+        await kubelet.settle()
+        again = daemon()
+        again["spec"]["template"]["spec"]["containers"][0]["image"] = "web:2"
+        made = await api.client.create(DAEMONSETS, again)
+        await kubelet.settle()
+        assert {n: p["metadata"]["uid"] for n, p in (await on(api)).items()} == before
+        assert (await status(api))["updatedNumberScheduled"] == 3
+        revisions = (await api.client.list(CONTROLLERREVISIONS, "ns"))["items"]
+        assert sorted(r["revision"] for r in revisions) == [1, 2]
+        assert {r["metadata"]["ownerReferences"][0]["uid"] for r in revisions} == {made["metadata"]["uid"]}
+
+    told(story)
+
+
 def test_a_surge_brings_the_new_pod_first() -> None:
     async def story(api: ApiServer, kubelet: Kubelet) -> None:
         rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}

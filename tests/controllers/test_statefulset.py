@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from copy import deepcopy
 from typing import Any, cast
 
 import pytest
 
 from jota.aio.clock import Clock
+from jota.controllers import history
 from jota.controllers.controller import Context
 from jota.controllers.garbagecollector import GarbageCollector
 from jota.controllers.history import CONTROLLERREVISIONS, HASH
@@ -16,6 +18,7 @@ from jota.controllers.statefulset import StatefulSetController
 from jota.controllers.statefulset_plan import BURST, Plan, plan
 from jota.controllers.statefulset_pods import PVCS, STATEFULSETS, claim_owners, ordinal_of
 from jota.controllers.volumeprotection import ClaimProtectionController
+from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, EVENTS, NAMESPACES, PODS
 from jota.testing.cluster import ApiServer
 
@@ -141,6 +144,73 @@ def test_rolling_updates_go_from_the_highest_ordinal_and_back() -> None:
         assert sorted(r["revision"] for r in revisions) == [2, 3]
 
     told(story)
+
+
+async def uids(api: ApiServer) -> dict[str, str]:
+    return {p["metadata"]["name"]: p["metadata"]["uid"] for p in (await api.client.list(PODS, "ns"))["items"]}
+
+
+def test_a_set_that_comes_again_takes_over_pods_and_revisions_and_restarts_nothing() -> None:
+    """How claim templates are changed: kubectl delete --cascade=orphan, then create."""
+
+    async def story(api: ApiServer, kubelet: Kubelet) -> None:
+        await api.client.create(STATEFULSETS, web(2))
+        await kubelet.settle()
+        await image(api, "web:2")
+        await kubelet.settle()
+        pods, hash_ = await uids(api), (await got(api))["status"]["currentRevision"]
+        await api.client.delete(STATEFULSETS, "web", "ns", propagation="Orphan")
+        await kubelet.settle()
+        assert await names(api, STATEFULSETS) == []
+        again = web(2, volumeClaimTemplates=[CLAIM])
+        again["spec"]["template"]["spec"]["containers"][0]["image"] = "web:2"
+        made = await api.client.create(STATEFULSETS, again)
+        await kubelet.settle()
+        assert await uids(api) == pods
+        status = (await got(api))["status"]
+        assert (status["currentRevision"], status["updateRevision"]) == (hash_, hash_)
+        assert status.get("collisionCount", 0) == 0
+        revisions = (await api.client.list(CONTROLLERREVISIONS, "ns"))["items"]
+        assert sorted(r["revision"] for r in revisions) == [1, 2]
+        assert {r["metadata"]["ownerReferences"][0]["uid"] for r in revisions} == {made["metadata"]["uid"]}
+        await image(api, "web:1")
+        await kubelet.settle()
+        revisions = (await api.client.list(CONTROLLERREVISIONS, "ns"))["items"]
+        assert sorted(r["revision"] for r in revisions) == [2, 3], "the history goes on"
+
+    told(story)
+
+
+@pytest.mark.parametrize(("owner", "taken"), [(None, True), ({"kind": "StatefulSet", "name": "x", "uid": "u"}, False)])
+def test_a_revision_that_was_left_behind_this_moment_is_taken_over(owner: Object | None, taken: bool) -> None:
+    async def story() -> None:
+        async with ApiServer() as api:
+            await api.client.create(NAMESPACES, {"metadata": {"name": "ns"}})
+            made = await api.client.create(STATEFULSETS, web(1))
+            decided = history.plan(made, STATEFULSETS, [], history.STATEFUL_HASH)
+            assert decided.create is not None
+            left = deepcopy(decided.create)
+            references = [{**owner, "apiVersion": "apps/v1", "controller": True}] if owner else []
+            left["metadata"]["ownerReferences"] = references
+            there = await api.client.create(CONTROLLERREVISIONS, left)
+            kept = await history.keep(api.client, made, STATEFULSETS, decided)
+            assert kept.collided is not taken
+            now = await api.client.get(CONTROLLERREVISIONS, left["metadata"]["name"], "ns")
+            assert (now == kept.current) is taken
+            assert (now == there) is not taken
+            if taken:
+                (mine,) = now["metadata"]["ownerReferences"]
+                assert (mine["uid"], mine["controller"]) == (made["metadata"]["uid"], True)
+            # an owner that is gone adopts nothing
+            await api.client.delete(STATEFULSETS, "web", "ns")
+            if not taken:
+                await api.client.patch(
+                    CONTROLLERREVISIONS, now["metadata"]["name"], "ns", {"metadata": {"ownerReferences": None}}
+                )
+                with pytest.raises(ApiError, match="not found"):
+                    await history.keep(api.client, made, STATEFULSETS, decided)
+
+    asyncio.run(story())
 
 
 def test_a_partition_makes_canaries_and_keeps_the_rest_at_their_revision() -> None:

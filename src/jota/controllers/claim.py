@@ -1,6 +1,6 @@
 """Who owns what: adoption of matching orphans and release of owned objects that match no more.
 
-In: an owner, its selector, candidates. Out: what it owns, and patches to make that so. Used by replicaset.py (pods) and
+In: an owner, its selector, candidates. Out: what it owns, and patches to make that so. Used by replicaset.py (pods), history.py and
 deployment.py (replica sets).
 """
 

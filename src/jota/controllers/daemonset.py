@@ -14,7 +14,6 @@ from jota.controllers import history, podclaim
 from jota.controllers.controller import Context, Controller, own, owned_by
 from jota.controllers.daemonset_plan import DAEMONSETS, FAILED_BASE, FAILED_MAX, Plan, build, plan
 from jota.controllers.history import CONTROLLERREVISIONS, HASH
-from jota.controllers.statefulset import by_owner
 from jota.controllers.views import Pod, alike, controlled_by, mine_or_nobodys
 from jota.meta.errors import ApiError
 from jota.meta.resource import NODES, PODS
@@ -34,7 +33,7 @@ class DaemonSetController(Controller):
         )
         podclaim.index(self.pods)
         self.revisions = self.watch(CONTROLLERREVISIONS, owned_by("DaemonSet", "apps"))
-        self.revisions.add_index("controller", by_owner)
+        history.index(self.revisions)
         self.nodes = self.watch(NODES, lambda _: list(self.sets.keys()), when=_changes_fit)
         self.events = context.recorder("daemonset-controller")
         self._failures: dict[tuple[str, str], tuple[int, float]] = {}
@@ -62,11 +61,17 @@ class DaemonSetController(Controller):
         owned, done = await podclaim.settle(self.client, self.pods, DAEMONSETS, owner, selector)
         for patched in done:
             self.wrote(key, self.pods, patched)
-        return 0.0 if done else await self._sync(key, owner, owned)
+        adopted = await history.adopt(self.client, self.revisions, DAEMONSETS, owner, selector)
+        for patched in adopted:
+            self.wrote(key, self.revisions, patched)
+        return 0.0 if done or adopted else await self._sync(key, owner, owned)
 
     async def _sync(self, key: str, owner: Object, pods: list[Pod]) -> float | None:
-        revisions = list(self.revisions.by_index("controller", owner["metadata"]["uid"]))
-        kept = await history.keep(self.client, owner, history.plan(owner, DAEMONSETS, revisions, HASH))
+        revisions = history.of(self.revisions, owner)
+        wanted = history.plan(owner, DAEMONSETS, revisions, HASH)
+        if wanted.create is not None and "deletionTimestamp" in owner["metadata"]:
+            return None  # what it had is orphaned, or deleted, and nothing new begins
+        kept = await history.keep(self.client, owner, DAEMONSETS, wanted)
         for one in kept.written:
             self.wrote(key, self.revisions, one)
         if kept.current is None:

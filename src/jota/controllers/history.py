@@ -2,7 +2,8 @@
 current, and what to create, renumber or delete.
 
 `plan` decides; `keep` carries out. Rolling back is rolling forward: a template that was seen before gets its old revision
-back with the next number, and so its old hash, and pods that already carry it are left alone.
+back with the next number, and so its old hash, and pods that already carry it are left alone. `adopt` takes over what an owner
+before left behind (`kubectl delete --cascade=orphan`): its pods carry these revisions' hashes, and must not be made anew.
 Worked example: templates A, B, A give revisions B:2 and A:3.
 """
 
@@ -14,10 +15,12 @@ from typing import Any
 import orjson
 
 from jota.client.client import Client
+from jota.client.informer import Informer
 from jota.controllers import claim
 from jota.controllers.revisions import comparable, template_hash
 from jota.meta.errors import ApiError
 from jota.meta.resource import Resource
+from jota.meta.selectors import LabelSelector
 
 Object = dict[str, Any]
 
@@ -104,10 +107,44 @@ class Kept:
     """The name belongs to something else: hash anew with a higher collisionCount."""
 
 
-async def keep(client: Client, owner: Object, decided: Plan) -> Kept:
+def index(revisions: Informer[Object]) -> None:
+    """By controller; those without one by their namespace."""
+    revisions.add_index("controller", lambda one: [_controller(one) or f"orphans of {one['metadata']['namespace']}"])
+
+
+def _controller(revision: Object) -> str:
+    """The uid of the controller, "" when there is none."""
+    references = revision["metadata"].get("ownerReferences") or ()
+    return next((str(r["uid"]) for r in references if r.get("controller")), "")
+
+
+def of(revisions: Informer[Object], owner: Object) -> list[Object]:
+    """Those that the owner controls."""
+    return list(revisions.by_index("controller", owner["metadata"]["uid"]))
+
+
+async def adopt(
+    client: Client, revisions: Informer[Object], owners: Resource, owner: Object, selector: LabelSelector
+) -> list[Object]:
+    """Take over matching ones that nobody controls; the patched objects. Raises ApiError (409: look again)."""
+    orphans = revisions.by_index("controller", f"orphans of {owner['metadata']['namespace']}")
+    found = claim.plan(owner, selector, map(_candidate, orphans))
+    return await claim.apply(client, CONTROLLERREVISIONS, owners, owner, found) if found.adopt else []
+
+
+def _candidate(revision: Object) -> claim.Candidate:
+    meta = revision["metadata"]
+    references, labels = meta.get("ownerReferences") or [], meta.get("labels") or {}
+    terminating = "deletionTimestamp" in meta
+    return claim.Candidate(
+        meta["name"], meta["uid"], meta["resourceVersion"], labels, references, terminating, revision
+    )
+
+
+async def keep(client: Client, owner: Object, owners: Resource, decided: Plan) -> Kept:
     """Create or renumber. Raises ApiError."""
     if decided.create is not None:
-        return await _create(client, owner, decided.create)
+        return await _create(client, owner, owners, decided.create)
     assert decided.current is not None
     if not decided.renumber:
         return Kept(decided.current)
@@ -115,7 +152,7 @@ async def keep(client: Client, owner: Object, decided: Plan) -> Kept:
     return Kept(done, [done])
 
 
-async def _create(client: Client, owner: Object, wanted: Object) -> Kept:
+async def _create(client: Client, owner: Object, owners: Resource, wanted: Object) -> Kept:
     try:
         made = await client.create(CONTROLLERREVISIONS, wanted)
     except ApiError as e:
@@ -123,12 +160,15 @@ async def _create(client: Client, owner: Object, wanted: Object) -> Kept:
             raise
         meta = wanted["metadata"]
         there = await client.get(CONTROLLERREVISIONS, meta["name"], meta["namespace"])
-        mine = any(
-            r["uid"] == owner["metadata"]["uid"] and r.get("controller")
-            for r in there["metadata"].get("ownerReferences") or ()
-        )
-        if mine and comparable(template_of(there)) == comparable(template_of(wanted)):
+        if comparable(template_of(there)) != comparable(template_of(wanted)):
+            return Kept(None, collided=True)
+        if _controller(there) == owner["metadata"]["uid"]:
             return Kept(there, [there])
+        if not _controller(there) and "deletionTimestamp" not in there["metadata"]:
+            # left behind this moment: the cache does not know yet
+            found = claim.Claims(adopt=[_candidate(there)])
+            done = await claim.apply(client, CONTROLLERREVISIONS, owners, owner, found)
+            return Kept(done[0] if done else None, done, collided=not done)
         return Kept(None, collided=True)
     return Kept(made, [made])
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from jota.client.informer import key_of
 from jota.controllers import claim, history, podclaim
-from jota.controllers.controller import Context, Controller, controller_of, own, owned_by
+from jota.controllers.controller import Context, Controller, own, owned_by
 from jota.controllers.history import CONTROLLERREVISIONS, STATEFUL_HASH
 from jota.controllers.statefulset_plan import Plan, plan
 from jota.controllers.statefulset_pods import (
@@ -31,7 +31,7 @@ from jota.controllers.statefulset_pods import (
 from jota.controllers.views import Pod, alike, controlled_by, mine_or_nobodys
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODS
-from jota.meta.selectors import from_object
+from jota.meta.selectors import LabelSelector, from_object
 
 Object = dict[str, Any]
 
@@ -39,6 +39,10 @@ QUICKEST = 1.0
 """Seconds from the mark of somebody's deletion of a pod until a namesake may come. kubectl, waiting for a deletion, compares
 uids once and then lists by name: it takes what is there by then for the pod that it waits for, and waits for ever. Kubelets
 take longer to end a pod; ours can be faster with one that never ran."""
+
+
+def selector_of(owner: Object) -> LabelSelector:
+    return from_object(owner["spec"].get("selector"))
 
 
 class StatefulSetController(Controller):
@@ -52,7 +56,7 @@ class StatefulSetController(Controller):
         )
         podclaim.index(self.pods)
         self.revisions = self.watch(CONTROLLERREVISIONS, owned_by("StatefulSet", "apps"))
-        self.revisions.add_index("controller", by_owner)
+        history.index(self.revisions)
         self.claims = self.watch(PVCS, self._keys_of_claim, when=lambda _, new: new is None)
         self.events = context.recorder("statefulset-controller")
         self._own: set[str] = set()
@@ -102,10 +106,16 @@ class StatefulSetController(Controller):
         if owner is None:
             return None
         pods, patched = await self._claim(key, owner)
-        if patched:
+        adopted = await history.adopt(self.client, self.revisions, STATEFULSETS, owner, selector_of(owner))
+        for one in adopted:
+            self.wrote(key, self.revisions, one)
+        if patched or adopted:
             return 0.0
-        revisions = list(self.revisions.by_index("controller", owner["metadata"]["uid"]))
-        kept = await history.keep(self.client, owner, history.plan(owner, STATEFULSETS, revisions, STATEFUL_HASH))
+        revisions = history.of(self.revisions, owner)
+        wanted = history.plan(owner, STATEFULSETS, revisions, STATEFUL_HASH)
+        if wanted.create is not None and "deletionTimestamp" in owner["metadata"]:
+            return None  # what it had is orphaned, or deleted, and nothing new begins
+        kept = await history.keep(self.client, owner, STATEFULSETS, wanted)
         for one in kept.written:
             self.wrote(key, self.revisions, one)
         if kept.current is None:
@@ -132,7 +142,7 @@ class StatefulSetController(Controller):
         orphans = self.pods.by_index("controller", f"orphans of {meta['namespace']}")
         members = [p for p in orphans if ordinal_of(meta["name"], p.metadata.name) is not None]
         here = [*podclaim.of(self.pods, owner), *members]
-        found = podclaim.plan(owner, from_object(owner["spec"].get("selector")), here)
+        found = podclaim.plan(owner, selector_of(owner), here)
         done = await claim.apply(self.client, PODS, STATEFULSETS, owner, found)
         for patched in done:
             self.wrote(key, self.pods, patched)
@@ -251,9 +261,3 @@ class StatefulSetController(Controller):
         await history.prune(
             self.client, history.superfluous(list(latest.values()), live, 10 if limit is None else limit)
         )
-
-
-def by_owner(obj: Object) -> list[str]:
-    """The index "controller" of plain objects."""
-    owner = controller_of(obj)
-    return [owner["uid"]] if owner is not None else []
