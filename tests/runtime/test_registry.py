@@ -300,3 +300,30 @@ def test_nobody_listens(library):
         registry.pull(library, f"127.0.0.1:{free_port()}/app:v1")
     assert caught.value.reason == "RegistryUnavailable"
     assert "refused" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "lookup reg.example: no such host"),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), "lookup reg.example: Temporary failure"),
+        (TimeoutError(), "i/o timeout"),
+        (ConnectionRefusedError(111, "Connection refused"), "connection refused"),
+        (http.client.RemoteDisconnected("Remote end closed connection"), "remote end closed connection"),
+        (OSError(), "oserror"),
+    ],
+)
+def test_what_cannot_be_reached_is_told_in_plain_words(
+    fault: OSError, said: str, monkeypatch: pytest.MonkeyPatch, library: Library
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(http.client.HTTPSConnection, "request", fails)
+    with pytest.raises(RuntimeFault) as caught:
+        registry.pull(library, "reg.example/app:v1")
+    assert caught.value.reason == "RegistryUnavailable"
+    text = (
+        f'failed to pull and unpack image "reg.example/app:v1": GET "https://reg.example/v2/app/manifests/v1": {said}'
+    )
+    assert caught.value.message == text

@@ -13,6 +13,8 @@ import http.client
 import json
 import os
 import re
+import socket
+import ssl
 import threading
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +50,7 @@ def pull(library: Library, text: str, auth: tuple[str, str] | None = None) -> Im
                 for done in [pool.submit(_blob, library, session, blob) for blob in missing]:
                     done.result()
         except (OSError, http.client.HTTPException) as fault:
-            detail = f'failed to pull and unpack image "{wanted}": {fault!r}'
+            detail = f'failed to pull and unpack image "{wanted}": {fault or type(fault).__name__}'
             raise RuntimeFault("RegistryUnavailable", detail) from fault
         name = f"{wanted.name}:{wanted.tag}" if wanted.tag else ""
         return library.register(digest, [name] if name else [], f"{wanted.name}@{digest}")
@@ -201,11 +203,27 @@ class Session:
 
 
 def _request(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-    """A GET on a connection of its own; closing the response closes it."""
+    """A GET on a connection of its own; closing the response closes it. Raises OSError, which says what was asked of whom."""
     parts = urllib.parse.urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT)
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     # "close" hands the socket's ownership to the response.
-    connection.request("GET", target, headers={"User-Agent": "jota", "Connection": "close", **headers})
-    return connection.getresponse()
+    try:
+        connection.request("GET", target, headers={"User-Agent": "jota", "Connection": "close", **headers})
+        return connection.getresponse()
+    except OSError as fault:
+        asked = urllib.parse.urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))  # a query may hold secrets
+        raise ConnectionError(f'GET "{asked}": {_why(fault, parts.hostname or "")}') from fault
+
+
+def _why(fault: OSError, host: str) -> str:
+    """In the words that users know from other runtimes."""
+    if isinstance(fault, socket.gaierror):
+        unknown = fault.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
+        return f"lookup {host}: {'no such host' if unknown else fault.strerror}"
+    if isinstance(fault, TimeoutError):
+        return "i/o timeout"
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return f"failed to verify certificate: {fault.verify_message}"
+    return (fault.strerror or str(fault) or type(fault).__name__).lower()
