@@ -50,6 +50,8 @@ def test_a_label_selector_selects(text: str, expected: bool) -> None:
         ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
         ("a in", "unable to parse requirement: found '' expected: '('"),
         ("a in (b", "unable to parse requirement: found '', expected: ',' or ')'"),
+        ("a in (", "unable to parse requirement: found '', expected: ',', ')' or identifier"),
+        ("a in (b !", "unable to parse requirement: found '!', expected: ',' or ')'"),
         ("!", "unable to parse requirement: found '', expected: identifier"),
     ],
 )

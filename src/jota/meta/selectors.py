@@ -179,12 +179,14 @@ class _Parser:
             raise _Unparsable(f"found '{token}' expected: '('")
         found: list[str] = []
         while True:
-            found.append(self.next() if self.is_identifier() else "")
+            named = self.is_identifier()
+            found.append(self.next() if named else "")
             token = self.next()
             if token == ")":
                 return tuple(dict.fromkeys(found))
             if token != ",":
-                raise _Unparsable(f"found '{token}', expected: ',' or ')'")
+                wanted = "',' or ')'" if named else "',', ')' or identifier"
+                raise _Unparsable(f"found '{token}', expected: {wanted}")
 
 
 class _Unparsable(Exception):
