@@ -109,8 +109,9 @@ def test_metrics_of_nodes_and_pods(monkeypatch: pytest.MonkeyPatch) -> None:
             assert one["kind"] == "PodMetrics"
             missing = await got(api, "/apis/metrics.k8s.io/v1beta1/namespaces/ns/pods/none")
             assert (missing["code"], missing["reason"]) == (404, "NotFound")
+            assert missing["message"] == 'podmetrics.metrics.k8s.io "ns/none" not found', "as metrics-server says it"
             table = await got(api, "/apis/metrics.k8s.io/v1beta1/nodes/dead")
-            assert table["code"] == 404
+            assert (table["code"], table["message"]) == (404, 'nodemetrics.metrics.k8s.io "dead" not found')
             refused = await api.request("DELETE", "/apis/metrics.k8s.io/v1beta1/nodes/n1")
             assert refused.status == 405
 

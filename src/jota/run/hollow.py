@@ -64,15 +64,18 @@ def change(instance: Instance, changes: dict[str, str], *, patience: float) -> S
 
 def show(instance: Instance) -> Settings:
     """The settings as they are. Raises Refused."""
-    return asyncio.run(_show(instance))
+    return asyncio.run(settings_of(instance))
 
 
-async def _show(instance: Instance) -> Settings:
+async def settings_of(instance: Instance) -> Settings:
+    """Raises Refused."""
     client = connect(instance)
     try:
         found = await client.get(CONFIGMAPS, CONFIG_NAME, CONFIG_NAMESPACE)
         return parse(found.get("data") or {})
     except (ApiError, OSError, TimeoutError, ValueError) as error:
+        if isinstance(error, ApiError) and error.code == 404:
+            raise Refused(f"there are no simulated nodes yet: jota hollow scale N --name {instance.name}") from None
         raise Refused(f"the settings of the hollow nodes cannot be read: {error}") from error
     finally:
         await client.close()

@@ -61,7 +61,7 @@ def _get_node(scraper: Scraper) -> Verb:
         samples = await scraper.samples([name]) if node is not None else {}
         found = node_metrics(node, samples.get(name)) if node is not None else None
         if found is None:
-            raise not_found("nodes", name, GROUP)
+            raise not_found("nodemetrics", name, GROUP)
         return respond.obj(call, found, engine.clock.now())
 
     return get
@@ -110,7 +110,7 @@ def _get_pod(scraper: Scraper) -> Verb:
         if pod is not None and (node := pod["spec"].get("nodeName")):
             found = pod_metrics(pod, (await scraper.samples([node])).get(node))
         if found is None:
-            raise not_found("pods", f"{target.namespace}/{target.name}", GROUP)
+            raise not_found("podmetrics", f"{target.namespace}/{target.name}", GROUP)
         return respond.obj(call, found, engine.clock.now())
 
     return get
