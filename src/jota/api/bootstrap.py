@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -57,6 +58,7 @@ _ABOUT = {
 }
 
 
+@cache
 def first_address(cidr: str) -> str:
     """The address of the Service `kubernetes`: the first of the range."""
     return str(next(iter(ipaddress.ip_network(cidr).hosts())))
@@ -147,7 +149,7 @@ async def ensure(api: Api, resource: Resource, obj: dict[str, Any]) -> None:
     namespace, name = obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
     if (resource.group, resource.version, resource.plural) not in api.served:
         return
-    if api.registry.get(resource, namespace, name) is not None:
+    if api.registry.exists(resource, namespace, name):
         return
     path = resource.path(namespace)
     response = await api.handle(Request("POST", path, headers=AGENT, body=orjson.dumps(obj), user=COMPONENT))
