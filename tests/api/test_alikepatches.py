@@ -195,6 +195,21 @@ async def test_a_node_reports_of_its_own_pods_alone(api: ApiServer) -> None:
 
 
 @story
+async def test_what_others_may_write_a_node_may_not(api: ApiServer) -> None:
+    """Which claims were made for a pod is not the node's to say (upstream's node restriction)."""
+    for name in "ab":
+        await api.client.create(PODS, pod(name), "default")
+    claims = {"resourceClaimStatuses": [{"name": "c", "resourceClaimName": "made"}]}
+    with found() as answers:
+        assert (await patch(api, "a", claims))[0] == 200
+        code, refusal = await patch(api, "b", claims, KUBELET)
+        assert (code, "cannot update resource claim statuses" in refusal["message"]) == (403, True)
+        assert (await patch(api, "b", claims))[0] == 200
+        assert (await patch(api, "b", {"phase": "Running"}, KUBELET))[0] == 200
+    assert answers == [False, False, True, False]
+
+
+@story
 async def test_in_the_next_second_it_is_worked_out_anew(api: ApiServer) -> None:
     for name in "ab":
         await api.client.create(PODS, pod(name), "default")

@@ -79,8 +79,9 @@ class _Placed(msgspec.Struct):
 _decode_sent = msgspec.json.Decoder(_Sent).decode
 _decode_stored = msgspec.json.Decoder(Stored).decode
 _decode_placed = msgspec.json.Decoder(_Placed).decode
-_Key = tuple[bytes, bytes, bytes, str, str, str]
-"""All other fields and the status that is sent, both without names of their own; who owns what; when; who writes; how."""
+_Key = tuple[bytes, bytes, bytes, str, str, str, bool]
+"""All other fields and the status that is sent, both without names of their own; who owns what; when; who writes; how; whether
+it is a node, which may write less."""
 
 
 class Wish(NamedTuple):
@@ -147,7 +148,7 @@ class AlikePatches:
         both = [before + now for before, now in zip(had, brought, strict=True)]
         told = [names for key, names in enumerate(both) if key != _NODE]
         now = rfc3339(self._engine.clock.now())
-        key = rest, status, owners, now, call.manager, media
+        key = rest, status, owners, now, call.manager, media, node is not None
         return Wish(entry, line, key, [*chain.from_iterable(both)], [*chain.from_iterable(told)], brought[_IP])
 
     def find(self, wish: Wish) -> Write | None:

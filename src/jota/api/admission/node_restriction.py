@@ -88,6 +88,9 @@ def _pod(attrs: AdmissionAttributes, node: str) -> None:
         before, after = (part(part(o or {}, "metadata"), "labels") for o in (attrs.old, attrs.object))
         if before != after:
             raise _refuse(attrs, f'node "{node}" cannot update labels through pod status')
+        claims = [part(o or {}, "status").get("resourceClaimStatuses") or [] for o in (attrs.old, attrs.object)]
+        if claims[0] != claims[1]:
+            raise _refuse(attrs, f'node "{node}" cannot update resource claim statuses')
 
 
 def _mirror_pod(attrs: AdmissionAttributes, pod: Object, node: str) -> None:
