@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import orjson
@@ -175,8 +175,6 @@ class Audit:
 class Trail(Struct, eq=False):
     """What is known of one request so far. The request must not lead to it: who holds whom goes one way."""
 
-    many: ClassVar[bool] = False
-    """Whether it can tell of each of several (auditmany.py)."""
     audit: Audit
     request: Request
     target: Target

@@ -8,7 +8,6 @@ Metadata at the end, or judges by names: then all of them are sent by themselves
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 import orjson
 from msgspec.structs import replace
@@ -20,7 +19,6 @@ from jota.wire.message import Request, Response
 
 
 class TrailOfMany(Trail):
-    many: ClassVar[bool] = True
     ids: Iterator[str] = iter(())
     """Of the lines."""
 
