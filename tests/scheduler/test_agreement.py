@@ -17,6 +17,7 @@ from tests.scheduler.naive import HOSTNAME, ZONE, NaiveClaim, NaiveCluster, Naiv
 
 from jota.aio.clock import SystemClock
 from jota.scheduler.cycle import Cycle
+from jota.scheduler.plugins.node_volume_limits import NodeVolumeLimits
 from jota.scheduler.pod import (
     ClaimSource,
     Container,
@@ -97,6 +98,8 @@ CLAIMS = {
     "csi-0": NaiveClaim(driver=DRIVER),
     "csi-1": NaiveClaim(driver=DRIVER),
     "csi-2": NaiveClaim(driver=DRIVER),
+    "csi-3": NaiveClaim(driver=DRIVER),
+    "csi-4": NaiveClaim(driver=DRIVER),
     "local": NaiveClaim(only_on=("n0", "n1", "n3")),
     "single": NaiveClaim(single=True),
     "zonal": NaiveClaim(zone="1"),
@@ -315,7 +318,11 @@ class World:
         it is feasible and best then, and whoever is not must fit nowhere then."""
         waiting = [Waiting(Pod(Meta(str(n), pod.namespace)), pod.shape, (0, 0.0, n)) for n, pod in enumerate(pods)]
         assert all(one.alike(waiting[0]) for one in waiting)
-        parts, left = [], list(pods)
+        parts, left, limits = [], list(pods), NodeVolumeLimits()
+        for pod in pods:
+            if (mask := limits.mask(self.snapshot, pod.shape)) is not None:
+                found = [limits.room_at(self.snapshot, pod.shape, slot) for slot in range(self.snapshot.size)]
+                assert found == mask.tolist()
         for part in VolumeBinder(Mock(), self.snapshot, SystemClock()).alike(waiting):
             slots = self.cycle.place_each([one.shape for one in part])
             parts.append(len(part))
@@ -415,6 +422,7 @@ def test_pods_that_differ_in_their_volumes_are_placed_as_one_by_one(
     data: st.DataObject,
 ) -> None:
     world = World(nodes, limits, services)
+    world.cycle.few = data.draw(st.sampled_from([0, 24]), label="few")
     claims = st.lists(st.sampled_from([*CLAIMS, "missing"]), max_size=2, unique=True)
     alone = st.sampled_from([name for name in CLAIMS if "-" in name]).map(lambda name: [name])
     for _ in range(data.draw(st.integers(1, 4), label="steps")):

@@ -4,8 +4,9 @@ The result is always that of placing the pods one by one with every node looked 
 - what a node's own accounts say is kept and follows the changes (standing.py);
 - masks that depend on other nodes (spread, affinity) are computed for each pod, from counts that are kept (counts.py), and
   only for shapes that they concern; such scores follow the pods of a batch (related.py);
-- pods that change what their own node is worth, and nothing else, are placed many at a time, and those that would have gone
-  elsewhere are taken back; those that are spread softly are placed by classes of nodes (classes.py);
+- pods that change what their own node is worth, and nothing else (whether it has room for more volumes, too), are placed many at
+  a time, and those that would have gone elsewhere are taken back; those that are spread softly are placed by classes of nodes
+  (classes.py);
 - a pod that names its node is judged on that node alone.
 """
 
@@ -13,12 +14,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jota.scheduler.framework import Coupled, Easing, Filter, Own, OwnFilter, Related, Score
+from jota.scheduler.framework import Coupled, Easing, Filter, Narrow, Own, OwnFilter, Related, Score
 from jota.scheduler.plugins.resources_fit import ResourcesFit
 from jota.scheduler.pod import Placement, Shape
 from jota.scheduler.profile import Profile
@@ -44,6 +46,7 @@ class Cycle:
         self._wide = [p for p in profile.filters if not p.static and p not in self._own]
         """Filters that look beyond one node's accounts."""
         self._couples = [(p, p.couples if isinstance(p, Coupled) else _always) for p in self._wide]
+        self._narrow = {p.name: p for p in self._wide if isinstance(p, Narrow)}
         self._scores = [
             (p, w, partial(Following, p, w, nodes) if isinstance(p, Related) else partial(Asked, p, w, nodes))
             for p, w in profile.scores
@@ -102,12 +105,13 @@ class Cycle:
     ) -> None:
         nodes, shape, count = self._nodes, shapes[0], len(shapes)
         standing = self._standings.of(shape)
-        fixed, moving = self._fixed(shape, within)
+        fixed, narrow, moving = self._fixed(shape, within)
         alone, related = self._shared_scores(shape)
         value = standing.value if fixed is None else np.where(fixed, standing.value, -np.inf)
         if extra is not None:
             value = value + extra
         value, alone = self._with_scores(value, shape, alone)
+        batch = _Batch(standing, shapes, fixed, narrow, alone)
         masked, nowhere = False, np.full(value.size, -np.inf) if moving else value
         apart = not moving and not related
         by_class = not moving and len(related) == 1
@@ -127,10 +131,10 @@ class Cycle:
             chosen.append(slot)
             if len(chosen) == count:
                 return
-            value = self._followed(standing, shape, [slot], fixed, alone, value)
+            value = self._followed(batch, [slot], value, len(chosen))
             if apart and count - len(chosen) > self.few and value[slot] < value.max():
                 apart = False  # tried once: where nodes are packed it comes to nothing
-                value = self._place_apart(standing, shapes, fixed, alone, value, chosen)
+                value = self._place_apart(batch, value, chosen)
                 if len(chosen) == count:
                     return
             for score in related:
@@ -139,21 +143,28 @@ class Cycle:
                     score.forget()
             if by_class and count - len(chosen) > self.few:
                 by_class = False
-                value = self._place_by_class(standing, shape, count, fixed, alone, related[0], value, chosen)
+                value = self._place_by_class(batch, related[0], value, chosen)
                 if len(chosen) == count:
                     return
 
-    def _fixed(self, shape: Shape, within: Mask | None) -> tuple[Mask | None, list[Filter]]:
-        """(what holds for the whole batch, filters that must be asked for each pod)."""
-        fixed, moving = within, []
+    def _fixed(self, shape: Shape, within: Mask | None) -> tuple[Mask | None, list[Narrow], list[Filter]]:
+        """(what holds for the whole batch, but for nodes that get a pod; filters that must be asked about these; filters that
+        must be asked for each pod)."""
+        fixed = within
+        narrow: list[Narrow] = []
+        moving: list[Filter] = []
         for plugin, couples in self._couples:
-            if couples(self._nodes, shape):
+            closely = self._narrow.get(plugin.name)
+            coupled = couples(self._nodes, shape)
+            if coupled and closely is None:
                 moving.append(plugin)
                 continue
             mask = plugin.mask(self._nodes, shape)
             if mask is not None:
                 fixed = mask if fixed is None else fixed & mask
-        return fixed, moving
+                if coupled and closely is not None:
+                    narrow.append(closely)
+        return fixed, narrow, moving
 
     def _shared_scores(self, shape: Shape) -> tuple[list[tuple[Score, float]], list[Following | Asked]]:
         """(scores that a pod changes on its own node alone, scores that depend on other nodes)."""
@@ -181,20 +192,13 @@ class Cycle:
                 saying.append((score, weight))
         return row, saying
 
-    def _place_apart(
-        self,
-        standing: Standing,
-        shapes: Sequence[Shape],
-        fixed: Mask | None,
-        alone: list[tuple[Score, float]],
-        value: Column,
-        chosen: list[int],
-    ) -> Column:
+    def _place_apart(self, batch: _Batch, value: Column, chosen: list[int]) -> Column:
         """One pod each for the best nodes, as far as placing them one by one would give the same; what nodes are worth then.
 
         A pod changes what its own node is worth, and nothing else: so the next best node is next, until one that has its pod is
         worth more still."""
-        nodes, shape, best = self._nodes, shapes[0], _best(value, len(shapes) - len(chosen))
+        nodes, shapes, shape = self._nodes, batch.shapes, batch.shapes[0]
+        best = _best(value, len(shapes) - len(chosen))
         was, mine = value[best], shapes[len(chosen) : len(chosen) + len(best)]
         if all(each is shape for each in mine):
             nodes.add_alike(best.tolist(), shape)
@@ -202,7 +206,7 @@ class Cycle:
             for slot, each in zip(best.tolist(), mine, strict=True):
                 nodes.add_pod(nodes.names[slot], each)
         chosen += best.tolist()
-        value = self._followed(standing, shape, best.tolist(), fixed, alone, value)
+        value = self._followed(batch, best.tolist(), value, len(chosen))
         better = np.flatnonzero(np.maximum.accumulate(value[best])[:-1] > was[1:])
         if not len(better):
             return value
@@ -210,53 +214,41 @@ class Cycle:
         for slot in reversed(back):
             chosen.pop()
             nodes.remove_pod(nodes.names[slot], shapes[len(chosen)])
-        return self._followed(standing, shape, back, fixed, alone, value)
+        return self._followed(batch, back, value, len(chosen))
 
-    def _place_by_class(
-        self,
-        standing: Standing,
-        shape: Shape,
-        count: int,
-        fixed: Mask | None,
-        alone: list[tuple[Score, float]],
-        score: Following | Asked,
-        value: Column,
-        chosen: list[int],
-    ) -> Column:
+    def _place_by_class(self, batch: _Batch, score: Following | Asked, value: Column, chosen: list[int]) -> Column:
         """As many as the nodes' classes tell of; what nodes are worth then, but for the score."""
+        count = len(batch.shapes)
         classes = score.classes(value, count - len(chosen))
         if classes is None:
             return value
         score.forget()
         while (slot := classes.best()) is not None:
-            self._nodes.add_pod(self._nodes.names[slot], shape)
+            self._nodes.add_pod(self._nodes.names[slot], batch.shapes[len(chosen)])
             chosen.append(slot)
             if len(chosen) == count:
                 break
-            value = self._followed(standing, shape, [slot], fixed, alone, value)
+            value = self._followed(batch, [slot], value, len(chosen))
             if value[slot] == -np.inf:  # the node is full: what is said of the others changes
                 break
             classes.placed(float(value[slot]))
         return value
 
-    def _followed(
-        self,
-        standing: Standing,
-        shape: Shape,
-        slots: list[int],
-        fixed: Mask | None,
-        alone: list[tuple[Score, float]],
-        value: Column,
-    ) -> Column:
-        """What nodes are worth to a batch, after the accounts of these have changed."""
+    def _followed(self, batch: _Batch, slots: list[int], value: Column, placed: int) -> Column:
+        """What nodes are worth to a batch of which so many are placed, after the accounts of these have changed."""
+        standing, nodes = batch.standing, self._nodes
+        shape = batch.shapes[min(placed, len(batch.shapes) - 1)]
         shared = value is standing.value
         self._standings.follow(standing, shape)
         if shared:
             return standing.value
         for slot in slots:
-            value[slot] = standing.value[slot] if fixed is None or fixed[slot] else -np.inf
-            for score, weight in alone:
-                value[slot] += weight * (score.score_one(self._nodes, shape, slot) or 0.0)
+            open_ = (batch.fixed is None or batch.fixed[slot]) and all(
+                p.room_at(nodes, shape, slot) for p in batch.narrow
+            )
+            value[slot] = standing.value[slot] if open_ else -np.inf
+            for score, weight in batch.alone:
+                value[slot] += weight * (score.score_one(nodes, shape, slot) or 0.0)
         return value
 
     # -- explaining
@@ -367,6 +359,19 @@ class Cycle:
                 passed &= mask
         self._masks[id(placement)] = (placement, passed)
         return passed
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Pods that are placed one after the other, and what they share."""
+
+    standing: Standing
+    shapes: Sequence[Shape]
+    fixed: Mask | None
+    """Where they may go; None: anywhere."""
+    narrow: list[Narrow]
+    """Filters that must be asked about nodes that got one of them."""
+    alone: list[tuple[Score, float]]
 
 
 def _best(value: Column, most: int) -> Slots:

@@ -95,6 +95,15 @@ class Coupled(Filter, Protocol):
 
 
 @runtime_checkable
+class Narrow(Coupled, Protocol):
+    """A coupled filter of which a placed pod changes no more than the answer for its own node."""
+
+    def room_at(self, nodes: Snapshot, shape: Shape, slot: int) -> bool:
+        """The mask's entry for one slot, where there is a mask."""
+        ...
+
+
+@runtime_checkable
 class Easing(Filter, Protocol):
     """A filter of which it may be known that preemption only helps."""
 

@@ -23,7 +23,7 @@ class NodeVolumeLimits:
         if not shape.volumes.claims or not nodes.storage.limits:
             return None
         namespace, passed = shape.group.namespace, None
-        drivers = {n: d for n in set(shape.volumes.claims) if (d := nodes.storage.driver_of(namespace, n))}
+        drivers = _drivers(nodes, shape)
         for driver, new in Counter(drivers.values()).items():
             limit = self._limit(nodes, driver)
             if limit is None:
@@ -34,6 +34,18 @@ class NodeVolumeLimits:
                 fits[slot] = shared == new or attached[slot] + new - shared <= limit[slot]
             passed = fits if passed is None else passed & fits
         return passed
+
+    def room_at(self, nodes: Snapshot, shape: Shape, slot: int) -> bool:
+        wanted: dict[str, int] = {}
+        for name, driver in _drivers(nodes, shape).items():
+            there = slot in nodes.claims.get((shape.group.namespace, name), ())
+            if not there:  # those that are take no further place
+                wanted[driver] = wanted.get(driver, 0) + 1
+        for driver, new in wanted.items():
+            limit = self._limit(nodes, driver)
+            if limit is not None and nodes.attached.volumes(driver)[slot] + new > limit[slot]:
+                return False
+        return True
 
     def couples(self, nodes: Snapshot, shape: Shape) -> bool:
         return bool(shape.volumes.claims and nodes.storage.limits)
@@ -61,3 +73,9 @@ class NodeVolumeLimits:
                 limit[nodes.slots[node]] = limits[driver]
         found = self._limits[driver] = limit if len(limit) and limit.min() < np.inf else None
         return found
+
+
+def _drivers(nodes: Snapshot, shape: Shape) -> dict[str, str]:
+    """Of the pod's claims, as far as they are known."""
+    namespace, driver_of = shape.group.namespace, nodes.storage.driver_of
+    return {name: driver for name in set(shape.volumes.claims) if (driver := driver_of(namespace, name))}
