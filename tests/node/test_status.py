@@ -49,7 +49,8 @@ PHASES = [
     ("init done", pod(inits=("i",)), seen(box(), made("i", "exited"), made()), "Running"),
     ("sidecar runs", pod(inits=(sidecar("s"),)), seen(box(), made("s")), "Pending"),
     ("sidecar and app run", pod(inits=(sidecar("s"),)), seen(box(), made("s"), made()), "Running"),
-    ("app done, sidecar runs", policy("Never", inits=(sidecar("s"),)), seen(box(), made("s"), made("c", "exited")), "Succeeded"),
+    ("app done, sidecar runs", policy("Never", inits=(sidecar("s"),)), seen(box(), made("s"), made("c", "exited")), "Running"),
+    ("both done", policy("Never", inits=(sidecar("s"),)), seen(box(), made("s", "exited"), made("c", "exited")), "Succeeded"),
 ]  # fmt: skip
 
 
@@ -131,6 +132,21 @@ def test_foreign_conditions_are_kept_and_gates_counted() -> None:
     status = shown(obj, seen(box(), made()))
     assert {c["type"]: c["status"] for c in status["conditions"]}["Ready"] == "True"
     assert {"type": "x/y", "status": "True"} in status["conditions"]
+
+
+def test_a_condemned_pod_has_not_failed_while_a_container_runs() -> None:
+    """Who is told that it failed takes what it had: its node's room, its volume, its place in a set."""
+    known = Facts(start_time=NOW - 90, verdict=Verdict("Evicted", "too much"))
+    status = shown(pod("a", "b"), seen(box(), made("a", "exited", exit=143), made("b")), known)
+    assert status["phase"] == "Running"
+    assert not {"reason", "message"} & set(status)
+    conditions = {c["type"]: (c["status"], c.get("reason")) for c in status["conditions"]}
+    assert conditions["Ready"] == conditions["ContainersReady"] == ("False", "PodFailed")
+    gone = shown(pod("a", "b"), seen(box(), made("a", "exited", exit=143), made("b", "exited", exit=137)), known)
+    assert (gone["phase"], gone["reason"], gone["message"]) == ("Failed", "Evicted", "too much")
+    # what was told before is not taken back
+    said = {**pod("a"), "status": {"phase": "Failed", "reason": "Evicted"}}
+    assert shown(said, seen(box(), made("a")), known)["phase"] == "Failed"
 
 
 def test_a_rejected_pod_has_no_containers() -> None:

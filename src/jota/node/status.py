@@ -30,6 +30,7 @@ SECTIONS = {
     "app": "containerStatuses",
     "ephemeral": "ephemeralContainerStatuses",
 }
+ENDS = ("Failed", "Succeeded")
 ID_PREFIX = "jota://"
 LOST = "The container could not be located when the pod was terminated"
 
@@ -50,10 +51,15 @@ def build(pod: Object, seen: Observed, facts: Facts, plan: Plan, *, host_ip: str
     out["phase"] = _settled(old, phase(pod, out, gone, verdict))
     if verdict is not None:
         out["reason"], out["message"] = verdict.reason, verdict.message
-    elif old.get("phase") in ("Failed", "Succeeded"):
+    elif old.get("phase") in ENDS:
         out.update({k: old[k] for k in ("reason", "message") if k in old})
     _addresses(pod, out, seen, host_ip, facts, rejected)
     out["conditions"] = conditions(pod, out, seen, facts, now)
+    if out["phase"] in ENDS and old.get("phase") not in ENDS and any(c.state == "running" for c in seen.containers):
+        # Others take what an ended pod had: it has not ended while its containers do (kubelet: mergePodStatus).
+        so_far = phase(pod, out, False, None)
+        out["phase"] = "Running" if so_far in ENDS else so_far
+        out.pop("reason", None), out.pop("message", None)
     _whole(pod, out, seen)
     if generation := pod["metadata"].get("generation"):
         out["observedGeneration"] = generation
@@ -63,7 +69,7 @@ def build(pod: Object, seen: Observed, facts: Facts, plan: Plan, *, host_ip: str
 def _settled(old: Object, new: str) -> str:
     """A terminal phase is for good."""
     before = old.get("phase", "")
-    return before if before in ("Failed", "Succeeded") else new
+    return before if before in ENDS else new
 
 
 def _addresses(pod: Object, out: Object, seen: Observed, host_ip: str, facts: Facts, rejected: bool) -> None:
@@ -292,7 +298,7 @@ def conditions(pod: Object, status: Object, seen: Observed, facts: Facts, now: f
     out = [_condition(name, *fresh[name], old.get(name), pod, now) for name in OWN_CONDITIONS if name in fresh]
     out.append(old.get("PodScheduled") or _condition("PodScheduled", True, "", "", None, pod, now))
     out += [c for name, c in old.items() if name not in OWN_CONDITIONS and name not in PASSING_CONDITIONS]
-    if status["phase"] not in ("Failed", "Succeeded"):
+    if status["phase"] not in ENDS:
         out += [_resizing(name, r) for name, r in ((PENDING, facts.pending), (PROGRESS, facts.progress)) if r]
     return out
 
@@ -305,7 +311,7 @@ def _resizing(name: str, found: Resizing) -> Object:
 
 
 def _can_start(pod: Object, seen: Observed, status: Object) -> bool:
-    if status["phase"] in ("Failed", "Succeeded"):
+    if status["phase"] in ENDS:
         return False
     return seen.sandbox() is not None and bool(seen.ip or pod["spec"].get("hostNetwork"))
 
