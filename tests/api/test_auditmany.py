@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import orjson
+from tests.api.test_audit import Kept
 
 from jota.api.audit import Audit
 from jota.api.auditpolicy import EVERYTHING
@@ -19,14 +20,6 @@ from jota.testing.cluster import ApiServer
 Object = dict[str, Any]
 BODY = orjson.dumps({"metadata": {"generateName": "web-"}, "spec": {"containers": [{"name": "a", "image": "i"}]}})
 STATUS = {"status": {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}}
-
-
-class Kept:
-    def __init__(self) -> None:
-        self.lines: list[bytes] = []
-
-    def write(self, found: list[bytes]) -> None:
-        self.lines += found
 
 
 class Meta(msgspec.Struct):

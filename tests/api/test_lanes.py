@@ -335,10 +335,10 @@ async def test_a_kind_that_comes_and_goes(server: Server) -> None:
 # -- who asks: requests with the same headers from the same peer
 
 
-def certificate(server: Server, name: str, *groups: str) -> bytes:
+def certificate(server: ApiServer, name: str, *groups: str, days: float = 1) -> bytes:
     now = server.clock.now()
     authority = CertificateAuthority(CertificateAuthority.create("ca", days=9, now=now))
-    pair = authority.issue(Subject(name, groups), days=1, client=True, server=False, now=now)
+    pair = authority.issue(Subject(name, groups), days=days, client=True, server=False, now=now)
     return ssl.PEM_cert_to_DER_cert(pair.certificate.decode())
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 import pytest
+from tests.api.test_audit import Kept
+from tests.api.test_lanes import certificate
 
 from jota.api.audit import Audit
 from jota.api.auditpolicy import EVERYTHING
@@ -22,7 +23,6 @@ from jota.api.rbac.index import ROLE_BINDINGS, ROLES
 from jota.api.security import secure, write_roles
 from jota.kinds.apiextensions.crd import CRDS
 from jota.meta.resource import CONFIGMAPS, NAMESPACES, PODS, SERVICEACCOUNTS
-from jota.pki.ca import CertificateAuthority, Subject
 from jota.pki.jwt import TokenSigner
 from jota.testing.cluster import ApiServer
 from jota.wire.message import Alike, Peer, Request, Response
@@ -32,14 +32,6 @@ CM = "/api/v1/namespaces/default/configmaps"
 HPA = "/apis/autoscaling/v%d/namespaces/default/horizontalpodautoscalers"
 RBAC = "rbac.authorization.k8s.io"
 HEADERS = {"host": "x", "accept": "application/json", "user-agent": "a%b", "accept-encoding": "gzip"}
-
-
-class Kept:
-    def __init__(self) -> None:
-        self.lines: list[bytes] = []
-
-    def write(self, found: list[bytes]) -> None:
-        self.lines += found
 
 
 class Connection:
@@ -80,10 +72,7 @@ class Server(ApiServer):
 
     def connect(self, name: str = "ada", **headers: str) -> Connection:
         """Of a user with a certificate for an hour."""
-        now = self.clock.now()
-        authority = CertificateAuthority(CertificateAuthority.create("ca", days=9, now=now))
-        pair = authority.issue(Subject(name, ()), days=1 / 24, client=True, server=False, now=now)
-        der = ssl.PEM_cert_to_DER_cert(pair.certificate.decode())
+        der = certificate(self, name, days=1 / 24)
         return Connection(self, der, {**HEADERS, **{k.replace("_", "-"): v for k, v in headers.items()}})
 
     def connect_with(self, token: str) -> Connection:

@@ -145,8 +145,7 @@ class Audit:
         if COMPLETE in verdict.omitted:
             return b""
         address, agent = request.peer.address, _agent(request)
-        about = About(target.name)
-        return self.lines.whole(verdict.level, COMPLETE, user, target, about, address, agent, code, annotations)
+        return self.lines.whole(verdict.level, COMPLETE, user, target, address, agent, code, annotations)
 
     def note_at_once(self, form: Form, audit_id: str, uri: str, name: str, received: float, took: float) -> None:
         """`received`: epoch seconds; `took`: seconds."""

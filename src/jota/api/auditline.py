@@ -132,7 +132,6 @@ class Lines:
         stage: str,
         user: User,
         target: Target,
-        about: About,
         address: str,
         agent: str,
         code: int,
@@ -142,7 +141,7 @@ class Lines:
         left but what `fill_whole` fills in."""
         rest = _encode(Outcome(Status(code), annotations=annotations))[1:]
         return (
-            self.form(level, stage, user, None, target, about, address, agent)[:-3]
+            self.form(level, stage, user, None, target, About(target.name), address, agent)[:-3]
             + b","
             + rest.replace(b"%", b"%%")
             + b"\n"

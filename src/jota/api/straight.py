@@ -75,9 +75,9 @@ def answer(api: Api, request: Request) -> Response | None:
     if not known.caller.counts(received) or api.aggregation.route(way.kin) is not None:
         return None
     entry = api.store.get(way.where + name)
-    if entry is None or entry.value is None:
+    if entry is None:
         return None
-    body = way.served.render(entry.value, entry.revision, way.served.head)
+    body = way.served.render(entry.value or b"", entry.revision, way.served.head)
     if len(body) >= SMALLEST or not api.flows.at_once(flow := way.lane.flow, began):
         return None
     audit_id, took = next(api.audit_ids), api.clock.monotonic() - began

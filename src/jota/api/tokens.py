@@ -106,17 +106,13 @@ class ServiceAccountTokens:
         matched = [a for a in (audiences or self.audiences) if isinstance(listed, list) and a in listed]
         if not matched:
             raise BadToken(f"the token is for {listed}, not for this audience")
-        facts = claims.get("kubernetes.io")
-        if not isinstance(facts, dict):
-            raise BadToken("no service account in the token")
-        return self._user(facts, str(claims.get("jti", ""))), matched
+        return self._user(_facts(claims), str(claims.get("jti", ""))), matched
 
     def lasts(self, token: str, now: float) -> tuple[float, Callable[[], bool]]:
         """Of a token that counts now: until when (epoch seconds) it may, and whether all that it is bound to still lives then.
         Raises BadToken."""
         claims = self._read(token)
-        kept = claims.get("iss") == legacytoken.ISSUER
-        facts = _kept_facts(claims) if kept else claims["kubernetes.io"]
+        kept, facts = claims.get("iss") == legacytoken.ISSUER, _facts(claims)
 
         def lives() -> bool:
             try:
@@ -134,7 +130,7 @@ class ServiceAccountTokens:
         matched = [a for a in (audiences or self.audiences) if a in self.audiences]
         if not matched:
             raise BadToken(f"the token is for {list(self.audiences)}, not for this audience")
-        facts = _kept_facts(claims)
+        facts = _facts(claims)
         self._must_hold(facts, token)
         return self._user(facts, ""), matched
 
@@ -183,9 +179,10 @@ class ServiceAccountTokens:
             raise BadToken(f'the {what} "{part["name"]}" of this token is gone')
 
 
-def _kept_facts(claims: dict[str, Any]) -> dict[str, Any]:
-    """Raises BadToken."""
-    facts = legacytoken.facts(claims)
-    if facts is None:
+def _facts(claims: dict[str, Any]) -> dict[str, Any]:
+    """What a token says of its account, and of what it is bound to, be it kept in a Secret or not. Raises BadToken."""
+    kept = claims.get("iss") == legacytoken.ISSUER
+    facts = legacytoken.facts(claims) if kept else claims.get("kubernetes.io")
+    if not isinstance(facts, dict):
         raise BadToken("no service account in the token")
     return facts

@@ -22,9 +22,9 @@ from jota.api.authn.anonymous import EVERYWHERE, Anonymous
 from jota.api.authn.outside import Found, TokenAuthenticator
 from jota.api.filters.attributes import User
 from jota.api.filters.requestheader import RequestHeader
-from jota.api.tokens import ServiceAccountTokens
+from jota.api.tokens import Read, ServiceAccountTokens
 from jota.meta.errors import ApiError, unauthorized
-from jota.meta.resource import SECRETS, Resource
+from jota.meta.resource import SECRETS
 from jota.pki.ca import expiry_of, read_certificate
 from jota.pki.jwt import BadToken
 from jota.wire.message import Request
@@ -35,8 +35,6 @@ AUTHENTICATED = "system:authenticated"
 _BOOTSTRAP = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
 _SUBPROTOCOL = "base64url.bearer.authorization.k8s.io."
 _MOST_CERTIFICATES = 1024
-Lookup = Callable[[Resource, str, str], dict[str, Any] | None]
-"""(resource, namespace, name) -> object or None."""
 
 
 class Lasting(NamedTuple):
@@ -54,7 +52,7 @@ class Authentication:
     def __init__(
         self,
         tokens: ServiceAccountTokens,
-        lookup: Lookup,
+        lookup: Read,
         clock: Clock,
         outside: Sequence[TokenAuthenticator] = (),
         anonymous: Anonymous = EVERYWHERE,
