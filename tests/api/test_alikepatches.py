@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.api.test_apart import KUBELET, MERGE, STRATEGIC, Pair
 
-from jota.api.alikepatches import AlikePatches
+from jota.api.alikepatches import AlikePatches, Found, Manner
 from jota.api.filters.attributes import User
 from jota.meta.resource import PODS
+from jota.store.protocol import Entry
 from jota.testing.cluster import ApiServer, story
 
 Object = dict[str, Any]
@@ -35,10 +36,11 @@ def found() -> Iterator[list[bool]]:
     """Of each patch that might be that of others, whether it was."""
     kept, answers = AlikePatches.find, list[bool]()
 
-    def find(self: AlikePatches, wish: Any) -> Any:
-        write = kept(self, wish)
-        answers.append(write is not None)
-        return write
+    def find(self: AlikePatches, manner: Manner, entry: Entry, body: bytes) -> Found:
+        write, learn = kept(self, manner, entry, body)
+        if write is not None or learn is not None:
+            answers.append(write is not None)
+        return write, learn
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(AlikePatches, "find", find)

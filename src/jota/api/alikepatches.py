@@ -2,7 +2,7 @@
 
 A turn of the scheduler nominates pods of one template and marks victims of another; kubelets report within one second that the
 pods of a rollout run, each under addresses of its own. In: an entry and a patch, undecoded. Out: the write, from the bytes of
-one that went the whole way (apart.py) and was handed to `keep`. Nodes, addresses and ids of containers are names of their own,
+one that went the whole way (apart.py) and was learned from. Nodes, addresses and ids of containers are names of their own,
 as ownnames.py has it: no rule looks at them, and they make no difference but where they stand.
 
     {"podIPs":[{"ip":"10.0.0.7"}]} on a pod without addresses   made   k:{"ip":"10.0.0.7"} owned by "kubelet", since 10:00:00
@@ -14,6 +14,8 @@ Nothing is remembered beyond the second: it is a part of who owns what.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,17 +24,16 @@ import msgspec
 from jota.aio.clock import rfc3339
 from jota.api import object as at_rest
 from jota.api.apart import Stored
-from jota.api.filters.node import node_of
 from jota.api.ownnames import Names, OwnNames
 from jota.api.shapes import BY_BYTES, LARGEST
 from jota.meta.change import Change
 from jota.store.protocol import Entry, Write
 
 if TYPE_CHECKING:
-    from jota.api.call import Call
     from jota.api.resource import Engine
+    from jota.api.served import Served
 
-_MEDIA = ("application/merge-patch+json", "application/strategic-merge-patch+json")
+MEDIA = ("application/merge-patch+json", "application/strategic-merge-patch+json")
 _KEYS = {
     "ip": "address",
     "nodeName": "text",
@@ -84,7 +85,24 @@ _Key = tuple[bytes, bytes, bytes, str, str, str, bool]
 it is a node, which may write less."""
 
 
-class Wish(NamedTuple):
+class Manner(NamedTuple):
+    """How a patch is sent."""
+
+    manager: str
+    """Whose the fields will be."""
+    media: str
+    node: str | None
+    """The sender's: `node_of` a user."""
+
+
+Learn = Callable[[bytes, at_rest.Memo | None], None]
+"""Is told what was worked out at length: the bytes to be stored, and what is known of them."""
+Found = tuple[Write | None, Learn | None]
+"""What to write; or what learns from the long way; or neither: nothing can be learned from that."""
+NOTHING: Found = None, None
+
+
+class _Wish(NamedTuple):
     entry: Entry
     line: int
     """Where the entry's metadata ends."""
@@ -123,12 +141,25 @@ class AlikePatches:
         self._known: dict[_Key, _Outcome] = {}
         self._now = ""
 
-    @staticmethod
-    def possible(call: Call, media: str) -> bool:
-        """Whether the rules of such a patch look neither at metadata nor at names of its own, but for where its node is."""
-        return call.target.subresource == "status" and call.served.resource in BY_BYTES and media in _MEDIA
+    field = "status"
 
-    def wish(self, call: Call, media: str, entry: Entry, body: bytes) -> Wish | None:
+    @staticmethod
+    def possible(served: Served, subresource: str, media: str) -> bool:
+        """Whether the rules of such a patch look neither at metadata nor at names of its own, but for where its node is."""
+        return subresource == "status" and served.resource in BY_BYTES and media in MEDIA
+
+    def find(self, manner: Manner, entry: Entry, body: bytes) -> Found:
+        """Of a `possible` patch that can be made apart. Changes nothing."""
+        try:
+            wish = self._wish(manner, entry, body)
+        except msgspec.MsgspecError:
+            return NOTHING
+        if wish is None:
+            return NOTHING
+        made = self._known.get(wish.key)
+        return (_write(wish, made), None) if made is not None else (None, partial(self._learn, wish))
+
+    def _wish(self, manner: Manner, entry: Entry, body: bytes) -> _Wish | None:
         """None for what has to go the whole way. Raises msgspec.MsgspecError."""
         value = entry.value or b""
         line = value.index(at_rest.NEWLINE)
@@ -136,7 +167,7 @@ class AlikePatches:
         owners = bytes(stored.managedFields)
         if stored.deletionTimestamp or not owners or sent.metadata.uid not in ("", stored.uid):
             return None
-        node, rest, status = node_of(call.user), value[line:], bytes(sent.status)
+        node, rest, status = manner.node, value[line:], bytes(sent.status)
         if any(word in status for word in _FROM_NODES) and any(name in rest for name in _LISTS):
             return None  # most reports are about pods that have run before: no more is spent on them
         if node is not None and (not node or _decode_placed(b"{" + rest[2:] + b"}").spec.nodeName != node):
@@ -148,20 +179,10 @@ class AlikePatches:
         both = [before + now for before, now in zip(had, brought, strict=True)]
         told = [names for key, names in enumerate(both) if key != _NODE]
         now = rfc3339(self._engine.clock.now())
-        key = rest, status, owners, now, call.manager, media, node is not None
-        return Wish(entry, line, key, [*chain.from_iterable(both)], [*chain.from_iterable(told)], brought[_IP])
+        key = rest, status, owners, now, manner.manager, manner.media, node is not None
+        return _Wish(entry, line, key, [*chain.from_iterable(both)], [*chain.from_iterable(told)], brought[_IP])
 
-    def find(self, wish: Wish) -> Write | None:
-        made = self._known.get(wish.key)
-        if made is None:
-            return None
-        entry = wish.entry
-        value = _owned(wish, made.owners.filled(wish.ips)) + made.rest.filled(wish.names)
-        change = Change(str(entry.revision), status=made.status.filled(wish.told))
-        return entry.key, value, entry.revision, at_rest.after(entry, change, "status.")
-
-    def keep(self, wish: Wish, value: bytes, known: at_rest.Memo | None) -> None:
-        """What was worked out at length: the bytes to be stored, and what is known of them."""
+    def _learn(self, wish: _Wish, value: bytes, known: at_rest.Memo | None) -> None:
         if known is None or known.change is None or len(value) > LARGEST:
             return
         line = value.index(at_rest.NEWLINE)
@@ -181,6 +202,13 @@ class AlikePatches:
             self._known.clear()
             self._now = now
         self._known[wish.key] = _Outcome(form, _form(rest), _form(status))
+
+
+def _write(wish: _Wish, made: _Outcome) -> Write:
+    entry = wish.entry
+    value = _owned(wish, made.owners.filled(wish.ips)) + made.rest.filled(wish.names)
+    change = Change(str(entry.revision), status=made.status.filled(wish.told))
+    return entry.key, value, entry.revision, at_rest.after(entry, change, "status.")
 
 
 def _form(data: bytes) -> _Form:
@@ -223,7 +251,7 @@ def _told_apart(rest: bytes, status: bytes, owners: bytes, had: list[Names], bro
     )
 
 
-def _owned(wish: Wish, owners: bytes) -> bytes:
+def _owned(wish: _Wish, owners: bytes) -> bytes:
     """The metadata with other owners."""
     head = (wish.entry.value or b"")[: wish.line]
     # a label may have this name, too, but no list for its value

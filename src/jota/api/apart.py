@@ -32,6 +32,7 @@ from jota.store.protocol import Conflict, Entry
 if TYPE_CHECKING:
     from jota.api.call import Call
     from jota.api.resource import Engine
+    from jota.api.served import Served
 
 _TYPE = ("kind", "apiVersion")
 _OWNERS = b'"managedFields":['
@@ -52,10 +53,6 @@ class Part(NamedTuple):
     wrong types; anything but an object: look closely."""
     told: Callable[[bytes, at_rest.Memo | None], None] | None = None
     """Is told what will be stored, and what is known of it, before it is."""
-
-
-STATUS = Part("status", {}, False, lambda old: old)
-"""To ask `applies` before it is known more closely."""
 
 
 class Stored(msgspec.Struct):
@@ -132,22 +129,25 @@ def part_of(call: Call, body: Object, change: Callable[[str, Object], Any], *, w
 def applies(engine: Engine, call: Call, part: Part) -> bool:
     """Whether a write of this part can be made apart: nobody has to see the whole object, and it is kept in the form in
     which it is shown. Changes nothing."""
-    free = engine.voices(call.served, call.target.subresource).free
-    return part.field in call.served.kind.apart and free and plain(engine, call)
+    return suits(engine, call.served, call.target.subresource, part.field) and plain(engine, call)
+
+
+def suits(engine: Engine, served: Served, subresource: str, field: str) -> bool:
+    """The same of a request without parameters."""
+    return field in served.kind.apart and engine.voices(served, subresource).free and _alone(engine, served)
 
 
 def plain(engine: Engine, call: Call) -> bool:
     """Whether a write of a part of an object needs no more than that part, but for what plugins want to see."""
-    served, params = call.served, call.params
-    return (
-        bool(served.kind.schema)
-        and served.kind.judge is None
-        and not served.converted
-        and not served.foreign
-        and not params.get("dryRun")
-        and params.get("fieldValidation", "") in ("", *FIELD_VALIDATION)
-        and not engine.webhooks.concern(served.kind)
-    )
+    params = call.params
+    known = params.get("fieldValidation", "") in ("", *FIELD_VALIDATION)
+    return known and not params.get("dryRun") and _alone(engine, call.served)
+
+
+def _alone(engine: Engine, served: Served) -> bool:
+    kind = served.kind
+    simple = bool(kind.schema) and kind.judge is None and not served.converted and not served.foreign
+    return simple and not engine.webhooks.concern(kind)
 
 
 async def write(engine: Engine, call: Call, name: str, namespace: str, part: Part) -> Entry | None:

@@ -133,6 +133,11 @@ def kin_of_objects(method: str, place: str) -> Target | None:
     return _objects.get((method, place))
 
 
+def kin_of_subresources(method: str, place: str, subresource: str) -> Target | None:
+    """The same of requests whose paths are `place`, a name and the subresource."""
+    return _subresources.get((method, place, subresource))
+
+
 def _remember(known: dict[_Key, Target], key: _Key, kin: Target) -> None:
     if len(known) >= _MOST_KNOWN:
         known.clear()

@@ -27,6 +27,7 @@ from jota.api.feed import Feed
 from jota.api.hints import references
 from jota.api.path import flag
 from jota.api.registry import Registry
+from jota.api.renewals import Renewals
 from jota.api.served import Served
 from jota.api.shapes import BY_BYTES, Shape, Shapes, Templates
 from jota.api.twins import Twin, Twins, Wish
@@ -54,6 +55,7 @@ Finish = Callable[[Call, Object, Object], list[FieldError]]
 """(call, new, old): the rules of a subresource that writes a part of its own; may change `new`, gives its errors."""
 Told = Callable[[Object, bytes], None]
 """(object, its bytes at rest)"""
+Likes = AlikePatches | Renewals
 WHOLE = ("approval", "ephemeralcontainers", "resize")
 """Subresources that are written as the whole object: mutating webhooks may change it, and quota counts it, there too."""
 GENERATE_TRIES = 8
@@ -95,7 +97,7 @@ class Engine:
         self._shapes = Shapes()
         self.templates = Templates()
         self.twins = Twins(self)
-        self.alike = AlikePatches(self)
+        self._likes: tuple[Likes, ...] = AlikePatches(self), Renewals(self)
         self._handling: dict[int, tuple[Plugin, ...]] = {}
         self._judging: dict[int, tuple[Plugin, ...]] = {}
         self._voices: dict[tuple[int, bool], apart.Voices] = {}
@@ -544,6 +546,13 @@ class Engine:
         if found is None:
             found = self._voices[key] = apart.voices(self.plugins(served), main=not subresource)
         return found
+
+    def likes(self, served: Served, subresource: str, media: str) -> Likes | None:
+        """By what such patches, sent without parameters, are made of others like them; None: each is worked out by itself."""
+        for likes in self._likes:
+            if likes.possible(served, subresource, media):
+                return likes if apart.suits(self, served, subresource, likes.field) else None
+        return None
 
     def add_plugin(self, plugin: Plugin) -> None:
         """One more, after those that are there (security.py brings those that ask an authorizer)."""

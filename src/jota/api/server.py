@@ -9,7 +9,7 @@ await api.close()
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +164,7 @@ class Api:
         """A wire Handler. Raises nothing: errors are Status responses."""
         return chain.handle(self, request)
 
-    def reply(self, request: Request) -> Response | Coroutine[Any, Any, Response]:
+    def reply(self, request: Request) -> Response | Awaitable[Response]:
         """The same as a wire Answerer: what nothing need be found out for is answered at once."""
         return straight.answer(self, request) or chain.handle(self, request)
 

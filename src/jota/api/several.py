@@ -10,7 +10,6 @@ themselves.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -18,8 +17,9 @@ import orjson
 from msgspec.structs import replace
 
 from jota.api import apart, respond
-from jota.api.alikepatches import AlikePatches
+from jota.api.alikepatches import Manner
 from jota.api.call import Call
+from jota.api.filters.node import node_of
 from jota.api.resource import Engine
 from jota.api.verbs import delete as deletion
 from jota.api.verbs.patch import APPLY, change_for, media_of
@@ -69,29 +69,24 @@ def _plan_for(engine: Engine, call: Call) -> Callable[[tuple[str, msgspec.Raw]],
     """What works out the write of one of them, and changes nothing."""
     target = call.target
     if target.verb == "patch" and (media := media_of(call)) != APPLY:
-        return partial(
-            _patched, engine, call, media, AlikePatches(engine) if AlikePatches.possible(call, media) else None
-        )
+        return partial(_patched, engine, call, Manner(call.manager, media, node_of(call.user)))
     plain = target.verb == "delete" and deletion.plain(engine, call)
     return partial(_deleted, engine, call) if plain else lambda _: None
 
 
-def _patched(
-    engine: Engine, call: Call, media: str, alike: AlikePatches | None, one: tuple[str, msgspec.Raw]
-) -> Write | None:
+def _patched(engine: Engine, call: Call, manner: Manner, one: tuple[str, msgspec.Raw]) -> Write | None:
     name, body = one
     target, entry = call.target, _stored(engine, call, name)
     if entry is None:
         return None
-    wish = None
-    if alike is not None:
-        with suppress(msgspec.MsgspecError):
-            wish = alike.wish(call, media, entry, bytes(body))
-        if wish is not None and (write := alike.find(wish)) is not None:
+    likes, learn = engine.likes(call.served, target.subresource, manner.media), None
+    if likes is not None:
+        write, learn = likes.find(manner, entry, bytes(body))
+        if write is not None:
             return write
     alone = replace(call, request=replace(call.request, body=bytes(body)), target=replace(target, name=name))
     try:
-        part = change_for(alone, media).part()
+        part = change_for(alone, manner.media).part()
         if not isinstance(part, apart.Part) or not apart.applies(engine, alone, part):
             return None
         # no plugin that leaves such a write apart has reserved anything that would have to be given back
@@ -101,8 +96,8 @@ def _patched(
     if planned is None:
         return None
     value, _, known = planned
-    if alike is not None and wish is not None:
-        alike.keep(wish, value, known)
+    if learn is not None:
+        learn(value, known)
     return entry.key, value, entry.revision, known
 
 

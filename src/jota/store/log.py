@@ -151,13 +151,17 @@ class LogStore:
     async def put_many(self, writes: Sequence[Write]) -> list[Entry | None]:
         if self._closed:
             raise Unavailable("the store is closed")
-        begun: list[asyncio.Future[Entry] | None] = []
-        for key, value, expect, memo in writes:
-            current = self._index.get(key)
-            free = key not in self._in_flight and expect == (current.revision if current else 0)
-            free = free and (value is not None or current is not None)
-            begun.append(self._begin(key, value, current, memo=memo) if free else None)
+        begun = [self.begin(write) for write in writes]
         return [None if done is None else await done for done in begun]
+
+    def begin(self, write: Write) -> asyncio.Future[Entry] | None:
+        if self._closed:
+            raise Unavailable("the store is closed")
+        key, value, expect, memo = write
+        current = self._index.get(key)
+        if key in self._in_flight or expect != (current.revision if current else 0):
+            return None
+        return self._begin(key, value, current, memo=memo) if value is not None or current is not None else None
 
     def delete(self, key: str, *, expect: int | None = None, beside: Beside = ALONE) -> Coroutine[Any, Any, Entry]:
         return self._write(key, None, expect, beside)

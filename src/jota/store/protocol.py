@@ -14,6 +14,7 @@ Worked example. Keys are "/" paths; a revision belongs to exactly one write.
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -152,9 +153,13 @@ class Store(Protocol):
         """
         ...
 
+    def begin(self, write: Write) -> Future[Entry] | None:
+        """`put` it, or `delete` it where the value is None; done when it is durable, or with Unavailable: then it was not applied.
+        None: a conflict, or another write of the key is on its way; nothing was begun. Raises Unavailable."""
+        ...
+
     async def put_many(self, writes: Sequence[Write]) -> list[Entry | None]:
-        """`put` each, or `delete` it where the value is None, and wait until all are durable. None: a conflict, or another write
-        of the key is on its way; nothing was done. Raises Unavailable: some may have been written."""
+        """`begin` each and wait until all are durable. None: nothing was begun. Raises Unavailable: some may have been written."""
         ...
 
     async def delete(self, key: str, *, expect: int | None = None, beside: Beside = ALONE) -> Entry:

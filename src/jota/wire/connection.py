@@ -49,7 +49,7 @@ class Server(Protocol):
     limits: Limits
     loop: asyncio.AbstractEventLoop
     connections: set[Connection]
-    tasks: set[asyncio.Task[Any]]
+    tasks: set[asyncio.Future[Any]]
     closing: bool
     now: float
     """Monotonic seconds, at most a second old."""
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
         self._reader = Reader(self, server.limits)
         self._queue: deque[Item] = deque()
         self._queued_bytes = 0
-        self._task: asyncio.Task[Any] | None = None
+        self._task: asyncio.Future[Any] | None = None
         self._request: Request | None = None
         self._duplex: SocketDuplex | None = None
         self._drainers: list[asyncio.Future[None]] = []
@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
         server = self._server
         try:
             result = server.handler(item)
-            if not isinstance(result, Response):
+            if not isinstance(result, (Response, asyncio.Future)):
                 coro = result if isinstance(result, CoroutineType) else _as_coroutine(result)
                 result = first_step(coro, server.loop, self._answer)
         except Exception:
@@ -300,8 +300,8 @@ class Connection(asyncio.Protocol):
         if not self.gone:
             self._respond(response)
 
-    def _handled(self, task: asyncio.Task[Response]) -> None:
-        """The handler has ended: with an answer, which is written then, or without one."""
+    def _handled(self, task: asyncio.Future[Response]) -> None:
+        """The handler has ended: with an answer, which a task's last step has written, or without one."""
         self._server.tasks.discard(task)
         answered, error = self._task is not task, None if task.cancelled() else task.exception()
         if answered or self.gone:
@@ -316,6 +316,8 @@ class Connection(asyncio.Protocol):
             log.error("%s %s: the handler failed", request.method, request.path, exc_info=error)
             self._keep = False
             self._respond(FAILED)
+        else:
+            self._respond(task.result())
 
     def _respond(self, response: Response) -> None:
         server = self._server

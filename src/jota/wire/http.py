@@ -45,7 +45,7 @@ class HttpServer:
         self.connections: set[Connection] = set()
         self.unfinished: set[TlsProtocol] = set()
         """TLS connections whose handshake is not done."""
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: set[asyncio.Future[Any]] = set()
         self.closing = False
         self.now = clock.monotonic()
         self.date = self.date_and_close = b""

@@ -34,8 +34,8 @@ class Alike:
     def __init__(self) -> None:
         self.caller: Any = None
         """What the handler remembers of who sends them."""
-        self.ways: dict[str, Any] = {}
-        """What it remembers of where they lead, by their paths' beginnings."""
+        self.ways: dict[tuple[str, str], Any] = {}
+        """What it remembers of where they lead, by their paths' beginnings and the subresource."""
 
 
 class Request(Struct):

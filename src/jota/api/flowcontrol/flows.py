@@ -163,7 +163,7 @@ class Flows:
                 level.remove(waiter)
                 counts.rejected["cancelled"] = counts.rejected.get("cancelled", 0) + 1
             elif waiter.future.exception() is None:
-                self._give_back(flow, seats)  # it was its turn, and then the client went away
+                self.give_back(flow, seats)  # it was its turn, and then the client went away
             raise
         finally:
             timer.cancel()
@@ -171,10 +171,11 @@ class Flows:
 
     def leave(self, flow: Flow, seats: int, began: float) -> None:
         """The request is answered. `began`: when it got its seats, monotonic."""
-        self._give_back(flow, seats)
+        self.give_back(flow, seats)
         flow.counts.answered(self._clock.monotonic() - began)
 
-    def _give_back(self, flow: Flow, seats: int) -> None:
+    def give_back(self, flow: Flow, seats: int) -> None:
+        """`leave`, of a request that is counted elsewhere."""
         flow.level.give_back(seats)
         if self._pool.waiting and not self._open:
             self._schedule()

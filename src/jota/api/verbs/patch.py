@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-import msgspec
 import orjson
 
-from jota.api import alikepatches, apart, metadata, respond
-from jota.api.apart import STATUS, Part, part_of
+from jota.api import apart, metadata, respond
+from jota.api.alikepatches import NOTHING, Found, Manner
+from jota.api.apart import Part, part_of
 from jota.api.call import Call
+from jota.api.filters.node import node_of
 from jota.api.relabel import NAMING, Wish
 from jota.api.resource import Engine
 from jota.api.verbs.apply import apply
 from jota.kinds.kind import Object
 from jota.meta import structs
 from jota.meta.decode import parse_json
-from jota.meta.errors import ApiError, bad_request, unsupported_media_type
+from jota.meta.errors import bad_request, unsupported_media_type
 from jota.meta.patch import json as json_patch
 from jota.meta.patch import merge as merge_patch
 from jota.meta.patch import strategic as strategic_patch
@@ -34,16 +34,13 @@ async def patch(engine: Engine, call: Call) -> Response:
     media = media_of(call)
     if media == APPLY:
         return await apply(engine, call)
-    wish = _alike(engine, call, media)
-    if wish is not None and (write := engine.alike.find(wish)) is not None:
-        (written,) = await engine.store.put_many([write])
-        if written is not None:
-            return respond.entry(call, written, engine.clock.now())
-        wish = None  # somebody else was first
+    write, learn = _alike(engine, call, media)
+    if write is not None and (writing := engine.store.begin(write)) is not None:
+        return respond.entry(call, await writing, engine.clock.now())
     change = change_for(call, media)
     part = change.part()
-    if wish is not None and isinstance(part, Part):
-        part = part._replace(told=partial(engine.alike.keep, wish))
+    if learn is not None and isinstance(part, Part):
+        part = part._replace(told=learn)
     result = await engine.update(
         call,
         target.name,
@@ -56,15 +53,15 @@ async def patch(engine: Engine, call: Call) -> Response:
     return respond.outcome(call, result, engine.clock.now())
 
 
-def _alike(engine: Engine, call: Call, media: str) -> alikepatches.Wish | None:
-    """What the patch wants, when it may be that of others of its kind, too. Raises nothing."""
-    if not engine.alike.possible(call, media) or not apart.applies(engine, call, STATUS):
-        return None
-    try:
-        entry = engine.stored(call.served, call.target.namespace, call.target.name)
-        return engine.alike.wish(call, media, entry, call.request.body)
-    except (ApiError, msgspec.MsgspecError):
-        return None
+def _alike(engine: Engine, call: Call, media: str) -> Found:
+    """What the patch makes, when another of its kind has made the same. Raises ApiError 422 for a manager without sense."""
+    likes = engine.likes(call.served, call.target.subresource, media)
+    if likes is None or not apart.plain(engine, call):
+        return NOTHING
+    entry = engine.store.get(call.served.key(call.target.namespace, call.target.name))
+    if entry is None or entry.value is None:
+        return NOTHING
+    return likes.find(Manner(call.manager, media, node_of(call.user)), entry, call.request.body)
 
 
 def media_of(call: Call) -> str:
