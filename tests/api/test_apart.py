@@ -226,12 +226,12 @@ def request(
 
 @contextmanager
 def the_long_way() -> Iterator[None]:
-    kept = apart.applies, relabel.applies
-    apart.applies = relabel.applies = lambda *_: False
+    kept = apart.suits, relabel.applies
+    apart.suits = relabel.applies = lambda *_: False
     try:
         yield
     finally:
-        apart.applies, relabel.applies = kept
+        apart.suits, relabel.applies = kept
 
 
 class Pair:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -41,15 +41,17 @@ class Connection:
         self._server, self._headers = server, headers
         self._peer, self._alike = Peer("10.0.0.1", 1, certificate), Alike()
 
-    async def get(self, url: str, method: str = "GET") -> tuple[bool, Response]:
-        """(whether it was answered at once, the answer)."""
-        path, _, query = url.partition("?")
-        request = Request(method, path, query, dict(self._headers), b"", self._peer, alike=self._alike)
-        answer = self._server.api.reply(request)
+    async def get(self, url: str, method: str = "GET", body: bytes = b"") -> tuple[bool, Response]:
+        """(whether it passed no chain, the answer)."""
+        answer = self.send(url, method, body)
         if isinstance(answer, Response):
             return True, answer
-        assert isinstance(answer, Coroutine)
-        return False, await answer
+        return isinstance(answer, asyncio.Future), await answer
+
+    def send(self, url: str, method: str, body: bytes = b"") -> Response | Awaitable[Response]:
+        path, _, query = url.partition("?")
+        request = Request(method, path, query, dict(self._headers), body, self._peer, alike=self._alike)
+        return self._server.api.reply(request)
 
     async def at_once(self, url: str) -> Response:
         """What is answered at once, when it was asked for before."""
@@ -136,10 +138,10 @@ async def test_answer_and_line_and_counts_are_those_of_the_long_way(server: Serv
         for _ in range(5):
             await server.settle()
             server.lines()
-            before = _counts(server)
+            before = counts(server)
             straight, answer = await ada.get(url)
             await server.settle()
-            after = _counts(server)
+            after = counts(server)
             counted.append((straight, whole(answer), server.lines(), {k: after[k] - before.get(k, 0) for k in after}))
         assert [straight for straight, *_ in counted] == [False, True, True, True, True]
         assert all(rest == counted[0][1:] for _, *rest in counted for rest in [tuple(rest)])
@@ -147,7 +149,7 @@ async def test_answer_and_line_and_counts_are_those_of_the_long_way(server: Serv
         assert counted[0][1][0] == 200
 
 
-def _counts(server: Server) -> dict[str, float]:
+def counts(server: Server) -> dict[str, float]:
     """Of all metrics that count something."""
     found: dict[str, float] = {}
     for line in server.api.metrics.text().decode().splitlines():

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import re
 import socket
 import struct
 
@@ -190,6 +191,33 @@ def test_a_handler_that_fails_is_a_500_status_and_one_log_record(loop, path, cap
     assert len([r for r in caplog.records if r.name == "jota.wire"]) == 1
 
 
+@LOOPS
+def test_a_handler_may_give_a_future_of_its_answer(loop, caplog):
+    """Done at once, later or with an error: each answer comes in its turn."""
+
+    def handler(request):
+        future = asyncio.get_running_loop().create_future()
+        match request.path:
+            case "/now":
+                future.set_result(Response(200, [], b"now"))
+            case "/later":
+                asyncio.get_running_loop().call_later(0.01, future.set_result, Response(200, [], b"later"))
+            case "/boom":
+                asyncio.get_running_loop().call_soon(future.set_exception, RuntimeError("boom"))
+        return future
+
+    async def main():
+        async with serving(handler) as server:
+            sent = b"".join(GET % (path, b"") for path in (b"/later", b"/now", b"/later", b"/boom", b"/now"))
+            answer = await exchange(server.port, sent)
+            assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"200", b"200", b"500"]  # and closes
+            assert re.findall(rb"\r\n\r\n(later|now)", answer) == [b"later", b"now", b"later"]
+
+    with caplog.at_level(logging.ERROR):
+        run(main(), loop)
+    assert len([r for r in caplog.records if r.name == "jota.wire"]) == 1
+
+
 LIMITS = Limits(header=2000, headers=20, body=1000, header_time=1, body_time=1, idle=2, connections=2)
 
 
@@ -245,7 +273,7 @@ def test_a_half_closed_client_still_gets_its_answer(loop):
 
 
 @LOOPS
-@pytest.mark.parametrize("how", ["stream", "handler"])
+@pytest.mark.parametrize("how", ["stream", "handler", "future"])
 def test_a_peer_that_goes_away_cancels_what_works_for_it(loop, how):
     async def main():
         began, ended = asyncio.Event(), asyncio.Event()
@@ -257,14 +285,21 @@ def test_a_peer_that_goes_away_cancels_what_works_for_it(loop, how):
             finally:
                 ended.set()
 
-        async def handler(request):
+        async def begin(request):
             return Response(200, stream=forever) if how == "stream" else await forever()
 
+        def pending(request):
+            began.set()
+            future = asyncio.get_running_loop().create_future()
+            future.add_done_callback(lambda _: ended.set())
+            return future
+
+        handler = pending if how == "future" else begin
         async with serving(handler) as server:
             _, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(GET % (b"/", b""))
             await began.wait()
-            if how == "handler":  # a mere FIN may be a half-close, whose answer is still wanted
+            if how != "stream":  # a mere FIN may be a half-close, whose answer is still wanted
                 reset = struct.pack("ii", 1, 0)
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
             writer.transport.abort()

@@ -13,18 +13,16 @@ Nothing is remembered beyond the second: it is a part of who owns what.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from jota.aio.clock import rfc3339
 from jota.api import object as at_rest
 from jota.api.apart import Stored
-from jota.api.ownnames import Names, OwnNames
+from jota.api.gaps import Form, Names, Pattern
+from jota.api.ownnames import OwnNames
 from jota.api.shapes import BY_BYTES, LARGEST
 from jota.meta.change import Change
 from jota.store.protocol import Entry, Write
@@ -43,15 +41,13 @@ _KEYS = {
     "containerID": "text",
 }
 _OWN = OwnNames(_KEYS)
-_HOLES = [bytes([place]) for place in range(len(_KEYS))]
-_HOLE = re.compile(b"[%b-%b]" % (_HOLES[0], _HOLES[-1]))
 _IP, _NODE, _NOMINATED, _HOST_IP, _POD_IP, _CONTAINER = range(len(_KEYS))
 _OF_PODS = (_IP, _HOST_IP, _POD_IP, _CONTAINER)
 """What a pod has from its node, once it runs there."""
 _FROM_NODES = (b'"hostIP', b'"podIP', b'ontainerStatuses"')
 """The fields in which it has them."""
 _LISTS = (b'"hostIPs":', b'"podIPs":')
-_LISTS_OF_ONE = [name + b'[{"ip":"%b"}]' % _HOLES[_IP] for name in _LISTS]
+_LISTS_OF_ONE = [_OWN.cut(name + b'[{"ip":"10.0.0.7"}]')[0] for name in _LISTS]
 _OWNERS = b'"managedFields":'
 _OWNED_IP = b'k:{\\"ip\\":\\"'
 """An item of such a list in a set of fields, up to its address."""
@@ -80,9 +76,6 @@ class _Placed(msgspec.Struct):
 _decode_sent = msgspec.json.Decoder(_Sent).decode
 _decode_stored = msgspec.json.Decoder(Stored).decode
 _decode_placed = msgspec.json.Decoder(_Placed).decode
-_Key = tuple[bytes, bytes, bytes, str, str, str, bool]
-"""All other fields and the status that is sent, both without names of their own; who owns what; when; who writes; how; whether
-it is a node, which may write less."""
 
 
 class Manner(NamedTuple):
@@ -102,44 +95,58 @@ Found = tuple[Write | None, Learn | None]
 NOTHING: Found = None, None
 
 
-class _Wish(NamedTuple):
+class _Asked(NamedTuple):
+    """A patch, and what it is about."""
+
+    manner: Manner
     entry: Entry
     line: int
     """Where the entry's metadata ends."""
-    key: _Key
-    names: Names
-    """Of the pod as it will be, in the order of `OwnNames.cut`."""
-    told: Names
-    """Those of them in its status."""
-    ips: Names
-    """Those that the patch brings as items of lists."""
+    owners: bytes
+    status: bytes
+    """As it is sent."""
 
-
-class _Form(NamedTuple):
-    """Bytes with gaps, and which of the names stands in each."""
-
-    pieces: list[bytes]
-    places: list[int]
-
-    def filled(self, names: Names) -> bytes:
-        parts = self.pieces * 2
-        parts[::2] = self.pieces
-        parts[1::2] = [*map(names.__getitem__, self.places), b""]
-        return b"".join(parts)
+    def value(self, owners: bytes, rest: bytes) -> bytes:
+        """What is stored, with other owners and other fields beside metadata."""
+        head = (self.entry.value or b"")[: self.line]
+        # a label may have this name, too, but no list for its value
+        before, _, behind = head.partition(_OWNERS + self.owners)
+        return b"".join((before, _OWNERS, owners, behind, rest))
 
 
 class _Outcome(NamedTuple):
-    owners: _Form
-    """Its names are the `ips` of a wish."""
-    rest: _Form
-    status: _Form
+    """One that went the whole way, and what came of it. The names that are filled in are those of the stored object, then those of
+    the status that was sent."""
+
+    manner: Manner
+    owners: bytes
+    stored: Pattern
+    sent: Pattern
+    makes: Form
+    """The fields beside metadata."""
+    owned: Form
+    status: Form
+    """As it is now; part of what it makes."""
+
+    def write(self, asked: _Asked) -> Write | None:
+        """None: it is not like this one."""
+        if asked.owners != self.owners or not _same(asked.manner, self.manner):
+            return None
+        brought, entry = self.sent.names(asked.status), asked.entry
+        if brought is None or (names := self.stored.names(entry.value or b"", asked.line)) is None:
+            return None
+        names += brought
+        value = asked.value(self.owned.filled(names), self.makes.filled(names))
+        change = Change(str(entry.revision), status=self.status.filled(names))
+        return entry.key, value, entry.revision, at_rest.after(entry, change, "status.")
 
 
 class AlikePatches:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._known: dict[_Key, _Outcome] = {}
-        self._now = ""
+        self._known: list[_Outcome] = []
+        """Of this second; the last one that was asked for is the first."""
+        self._second = 0
 
     field = "status"
 
@@ -151,78 +158,106 @@ class AlikePatches:
     def find(self, manner: Manner, entry: Entry, body: bytes) -> Found:
         """Of a `possible` patch that can be made apart. Changes nothing."""
         try:
-            wish = self._wish(manner, entry, body)
+            asked = _asked(manner, entry, body)
         except msgspec.MsgspecError:
             return NOTHING
-        if wish is None:
+        if asked is None:
             return NOTHING
-        made = self._known.get(wish.key)
-        return (_write(wish, made), None) if made is not None else (None, partial(self._learn, wish))
+        if int(self._engine.clock.now()) == self._second:
+            for place, outcome in enumerate(self._known):
+                if (write := outcome.write(asked)) is not None:
+                    if place:
+                        self._known.insert(0, self._known.pop(place))
+                    return write, None
+        return None, partial(self._learn, asked) if _learnable(asked) else None
 
-    def _wish(self, manner: Manner, entry: Entry, body: bytes) -> _Wish | None:
-        """None for what has to go the whole way. Raises msgspec.MsgspecError."""
-        value = entry.value or b""
-        line = value.index(at_rest.NEWLINE)
-        sent, stored = _decode_sent(body), _decode_stored(value[:line])
-        owners = bytes(stored.managedFields)
-        if stored.deletionTimestamp or not owners or sent.metadata.uid not in ("", stored.uid):
-            return None
-        node, rest, status = manner.node, value[line:], bytes(sent.status)
-        if any(word in status for word in _FROM_NODES) and any(name in rest for name in _LISTS):
-            return None  # most reports are about pods that have run before: no more is spent on them
-        if node is not None and (not node or _decode_placed(b"{" + rest[2:] + b"}").spec.nodeName != node):
-            return None
-        rest, had = _OWN.cut_by_key(rest)
-        status, brought = _OWN.cut_by_key(status)
-        if not _told_apart(rest, status, owners, had, brought):
-            return None
-        both = [before + now for before, now in zip(had, brought, strict=True)]
-        told = [names for key, names in enumerate(both) if key != _NODE]
-        now = rfc3339(self._engine.clock.now())
-        key = rest, status, owners, now, manner.manager, manner.media, node is not None
-        return _Wish(entry, line, key, [*chain.from_iterable(both)], [*chain.from_iterable(told)], brought[_IP])
-
-    def _learn(self, wish: _Wish, value: bytes, known: at_rest.Memo | None) -> None:
+    def _learn(self, asked: _Asked, value: bytes, known: at_rest.Memo | None) -> None:
         if known is None or known.change is None or len(value) > LARGEST:
             return
-        line = value.index(at_rest.NEWLINE)
-        owners = bytes(_decode_stored(value[:line]).managedFields)
-        (rest, by_key), (status, told) = _OWN.cut_by_key(value[line:]), _OWN.cut(known.change.status)
-        names = [*chain.from_iterable(by_key)]
-        # names that do not stay in their order (a node's takes the place of another one) make no likes; of two that are the same,
-        # nobody can tell
-        if names != wish.names or told != wish.told or value[:line] != _owned(wish, owners):
+        outcome = _outcome(asked, value, known.change.status)
+        if outcome is None:
             return
-        if any(len({*alike}) < len(alike) for alike in by_key):
-            return
-        if (form := _owners_form(owners, wish.ips)) is None:
-            return
-        now = wish.key[3]
-        if now != self._now or len(self._known) >= _MOST:
+        now = int(self._engine.clock.now())
+        if now != self._second or len(self._known) >= _MOST:
             self._known.clear()
-            self._now = now
-        self._known[wish.key] = _Outcome(form, _form(rest), _form(status))
+            self._second = now
+        self._known.insert(0, outcome)
 
 
-def _write(wish: _Wish, made: _Outcome) -> Write:
-    entry = wish.entry
-    value = _owned(wish, made.owners.filled(wish.ips)) + made.rest.filled(wish.names)
-    change = Change(str(entry.revision), status=made.status.filled(wish.told))
-    return entry.key, value, entry.revision, at_rest.after(entry, change, "status.")
+def _same(one: Manner, other: Manner) -> bool:
+    """Which node it is makes no difference, if it may write at all; that it is one does: it may write less."""
+    alike = one.manager == other.manager and one.media == other.media
+    return alike and (one.node is None) == (other.node is None)
 
 
-def _form(data: bytes) -> _Form:
-    """Of what `OwnNames.cut` gave, for its names."""
-    places, following = [], [sum([data.count(hole) for hole in _HOLES[:key]]) for key in range(len(_HOLES))]
-    for hole in _HOLE.findall(data):
-        key = hole[0]
-        places.append(following[key])
-        following[key] += 1
-    return _Form(_HOLE.split(data), places)
+def _asked(manner: Manner, entry: Entry, body: bytes) -> _Asked | None:
+    """None for what has to go the whole way. Raises msgspec.MsgspecError."""
+    value = entry.value or b""
+    line = value.index(at_rest.NEWLINE)
+    sent, stored = _decode_sent(body), _decode_stored(value[:line])
+    owners, node = bytes(stored.managedFields), manner.node
+    if stored.deletionTimestamp or not owners or sent.metadata.uid not in ("", stored.uid):
+        return None
+    if node is not None and (not node or _decode_placed(b"{" + value[line + 2 :] + b"}").spec.nodeName != node):
+        return None
+    return _Asked(manner, entry, line, owners, bytes(sent.status))
 
 
-def _owners_form(owners: bytes, ips: Names) -> _Form | None:
-    """None for one with other addresses."""
+def _learnable(asked: _Asked) -> bool:
+    """Whether no name that is brought is compared with one that is there, or with another: what comes of it is the same whatever
+    they are. Lists of addresses have one each."""
+    rest, status = (asked.entry.value or b"")[asked.line :], asked.status
+    from_node = any(word in status for word in _FROM_NODES)
+    if b"\\" in status or (from_node and any(name in rest for name in _LISTS)):
+        return False  # most reports are about pods that have run before: no more is spent on them
+    had = _OWN.cut_by_key(rest)[1]
+    if from_node and any(had[key] for key in _OF_PODS):
+        return False
+    status, brought = _OWN.cut_by_key(status)
+    if not any(brought[key] for key in _OF_PODS):
+        return True
+    alone = sum([name in status for name in _LISTS_OF_ONE])
+    return (
+        alone == len(brought[_IP])
+        and max(len(brought[_HOST_IP]), len(brought[_POD_IP])) <= 1
+        and not any(name in rest for name in _LISTS)
+        and _OWNED_IP not in asked.owners
+    )
+
+
+def _outcome(asked: _Asked, value: bytes, status: bytes) -> _Outcome | None:
+    """`value`, `status`: as they will be stored. None: others like it are not known by it."""
+    line = value.index(at_rest.NEWLINE)
+    owners = bytes(_decode_stored(value[:line]).managedFields)
+    (had, had_names), (sent, sent_names) = map(
+        _OWN.cut_by_key, ((asked.entry.value or b"")[asked.line :], asked.status)
+    )
+    (made, made_names), (told, told_names) = map(_OWN.cut_by_key, (value[line:], status))
+    names = [before + brought for before, brought in zip(had_names, sent_names, strict=True)]
+    # names that do not stay in their order (a node's takes the place of another one) make no likes; of two that are the same,
+    # nobody can tell
+    if made_names != names or told_names != [[] if key == _NODE else of for key, of in enumerate(names)]:
+        return None
+    if any(len({*alike}) < len(alike) for alike in names) or value != asked.value(owners, value[line:]):
+        return None
+    order = _OWN.order(had) + _OWN.order(sent)
+    places = [[place for place, key in enumerate(order) if key == wanted] for wanted in range(len(_KEYS))]
+    ips = places[_IP][len(had_names[_IP]) :]
+    owned = _owners_form(owners, sent_names[_IP], ips)
+    if owned is None:
+        return None
+    makes, now = (_OWN.form(cut, _places(cut, places)) for cut in (made, told))
+    return _Outcome(asked.manner, asked.owners, _OWN.pattern(had), _OWN.pattern(sent), makes, owned, now)
+
+
+def _places(cut: bytes, places: list[list[int]]) -> list[int]:
+    """Of each name as they stand in what was cut, given those of each key."""
+    following = [iter(of_key) for of_key in places]
+    return [next(following[key]) for key in _OWN.order(cut)]
+
+
+def _owners_form(owners: bytes, ips: Names, at: list[int]) -> Form | None:
+    """`ips`: the addresses that are in there, and their places. None for one with others."""
     first, *more = owners.split(_OWNED_IP) if ips else (owners,)
     pieces, places = [first], list[int]()
     for part in more:
@@ -231,29 +266,5 @@ def _owners_form(owners: bytes, ips: Names) -> _Form | None:
             return None
         pieces[-1] += _OWNED_IP
         pieces.append(b"\\" + behind)
-        places.append(ips.index(ip))
-    return _Form(pieces, places)
-
-
-def _told_apart(rest: bytes, status: bytes, owners: bytes, had: list[Names], brought: list[Names]) -> bool:
-    """Whether no name that is brought is compared with one that is there, or with another: what comes of it is the same whatever
-    they are. Lists of addresses have one each."""
-    if b"\\" in status or (any(had[key] for key in _OF_PODS) and any(word in status for word in _FROM_NODES)):
-        return False
-    if not any(brought[key] for key in _OF_PODS):
-        return True
-    alone = sum([name in status for name in _LISTS_OF_ONE])
-    return (
-        alone == len(brought[_IP])
-        and max(len(brought[_HOST_IP]), len(brought[_POD_IP])) <= 1
-        and not any(name in rest for name in _LISTS)
-        and _OWNED_IP not in owners
-    )
-
-
-def _owned(wish: _Wish, owners: bytes) -> bytes:
-    """The metadata with other owners."""
-    head = (wish.entry.value or b"")[: wish.line]
-    # a label may have this name, too, but no list for its value
-    before, _, behind = head.partition(_OWNERS + wish.key[2])
-    return before + _OWNERS + owners + behind
+        places.append(at[ips.index(ip)])
+    return Form(pieces, places)

@@ -9,12 +9,12 @@ out (`Kind.own_names`). Next: shapes.py and twins.py, which remember what is wit
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
+from jota.api.gaps import Form, Names, Pattern
 from jota.kinds.core import pod
 
-Names = list[bytes]
 _FORMS = {
     "label": re.compile(rb"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?"),
     "address": re.compile(rb"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!$)|$)){4}"),
@@ -32,6 +32,8 @@ class OwnNames:
             for hole, (key, form) in enumerate(forms.items())
         )
         """What stands before such a name, what takes its place (bytes that are never in JSON), and whether it is of the form."""
+        self._forms = [of_the_form for _, _, of_the_form in self._keys]
+        self._hole = re.compile(b"[%b-%b]" % (self._keys[0][1], self._keys[-1][1]))
 
     def cut(self, data: bytes) -> tuple[bytes, Names]:
         """(the bytes without the names, the names: those of the first key first). `data`: compact."""
@@ -54,6 +56,19 @@ class OwnNames:
                     parts[place] = hole + quote + rest
             data = key.join(parts)
         return data, found
+
+    def pattern(self, cut: bytes) -> Pattern:
+        """By which others are known that are cut to the same, and their names."""
+        first, *pieces = self._hole.split(cut)
+        return Pattern(first, [(self._forms[key], piece) for key, piece in zip(self.order(cut), pieces, strict=True)])
+
+    def order(self, cut: bytes) -> list[int]:
+        """Of which key each name is, as they stand in what `cut` gave."""
+        return [hole[0] for hole in self._hole.findall(cut)]
+
+    def form(self, cut: bytes, places: Sequence[int]) -> Form:
+        """To fill in names that are listed in another order."""
+        return Form(self._hole.split(cut), places)
 
     def fill(self, data: bytes, names: Names) -> bytes:
         """What `cut` was given."""

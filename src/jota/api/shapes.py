@@ -14,8 +14,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import orjson
 
+from jota.api import gaps, ownnames
 from jota.api import object as at_rest
-from jota.api import ownnames
 from jota.api.hints.lookup import Reference
 from jota.kinds.kind import Object
 from jota.meta import structs
@@ -73,7 +73,7 @@ class Shape:
     def fields(self, fields: dict[str, Any]) -> None:
         self._fields[:] = [fields]
 
-    def named(self, names: ownnames.Names) -> Shape:
+    def named(self, names: gaps.Names) -> Shape:
         """The same with these names of its own."""
         return Shape(ownnames.fill(self.tail, names), self.status, self.quiet, self._fields) if names else self
 

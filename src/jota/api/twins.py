@@ -18,9 +18,10 @@ import msgspec
 import orjson
 
 from jota.api import object as at_rest
+from jota.api.gaps import Names
 from jota.api.hints import references
 from jota.api.hints.lookup import Reference
-from jota.api.ownnames import Names, OwnNames
+from jota.api.ownnames import OwnNames
 from jota.api.registry import prefix
 from jota.api.shapes import LARGEST, MOST
 from jota.kinds.core.quota import QUOTAS
