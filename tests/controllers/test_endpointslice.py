@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from random import Random
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jota.controllers.endpoints import subsets_of
-from jota.controllers.endpointslice import LIMIT, MANAGED_BY, plan
+from jota.controllers.endpoints import Offered, subsets_of
+from jota.controllers.endpointslice_plan import LIMIT, MANAGED_BY, plan
 
 from .builders import pod
 
@@ -34,7 +35,7 @@ class Held:
 
     def apply(self, svc: Object, pods: list[Any], zones: dict[str, str] | None = None) -> int:
         """Plan and carry out; the number of writes."""
-        decided = plan(svc, pods, zones or {}, self.slices)
+        decided = plan(svc, pods, lambda node: (zones or {}).get(node, ""), self.slices)
         for one in decided.create:
             self.serial += 1
             self.slices.append({**one, "metadata": {**one["metadata"], "name": f"web-{self.serial:03}"}})
@@ -124,6 +125,12 @@ def test_one_pod_changes_one_slice() -> None:
     assert held.apply(service(), pods[1:]) == 1
 
 
+def chosen_of(pods: list[Any], held: Collection[str] = ()) -> tuple[list[Object], bool]:
+    """(subsets, whether others are left out)."""
+    names, cut = Offered(service(), pods).choose(held)
+    return subsets_of(service(), [p for p in pods if p.metadata.name in names]), cut
+
+
 def test_endpoints_split_ready_and_not_ready() -> None:
     pods = [
         pod("a", ip="10.0.0.10", ready=5, ports=HTTP),
@@ -131,11 +138,11 @@ def test_endpoints_split_ready_and_not_ready() -> None:
         pod("c", ip="10.0.0.3", ready=False, ports=HTTP),
         pod("d", ip="10.0.0.4", ready=5, ports=HTTP, terminating=True),
     ]
-    (subset,), cut = subsets_of(service(), pods)
+    (subset,), cut = chosen_of(pods)
     assert [a["ip"] for a in subset["addresses"]] == ["10.0.0.2", "10.0.0.10"]
     assert [a["ip"] for a in subset["notReadyAddresses"]] == ["10.0.0.3"]
     assert not cut
     many = [pod(f"p{n}", ip=f"10.{n // 62500}.{n // 250 % 250}.{n % 250}", ready=5, ports=HTTP) for n in range(1100)]
-    (subset,), cut = subsets_of(service(), many)
+    (subset,), cut = chosen_of(many)
     assert cut
     assert len(subset["addresses"]) == 1000

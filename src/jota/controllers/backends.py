@@ -1,18 +1,18 @@
-"""Which pods stand behind a service, on which ports: shared by endpointslice.py and endpoints.py. Pure.
+"""Which pods stand behind a service, on which ports, and which of them changed: shared by endpointslice.py and endpoints.py.
 
-In: services and pods. Out: port lists and "does this change matter".
+In: services, pods and their changes. Out: pods, port lists, "does this change matter". Reads caches, and does no I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from jota.client.informer import Informer
 from jota.client.pods import ADDRESSES, CONDITIONS, DELETION, FINISHED, LABELS, PLACED
 from jota.client.sharing import MOST
 from jota.controllers.controller import own
-from jota.controllers.views import Pod
+from jota.controllers.views import Pod, alike, index_by_labels
 from jota.meta.selectors import LabelSelector, from_map
 
 Object = dict[str, Any]
@@ -64,10 +64,52 @@ class ServicesOf:
         ]
 
 
+class Changes:
+    """The pods that changed since a service's endpoints were last looked at: who looks at these alone finds what a look at all
+    would. Every change wakes the keys of the services that it concerns."""
+
+    def __init__(self, services: Informer[Any], pods: Informer[Pod], wake: Callable[[str], None]) -> None:
+        self.services_of = ServicesOf(services)
+        self._wake = wake
+        self._names: dict[str, set[str]] = {}
+        """Service -> names of pods."""
+        pods.add_handler(self._on_pod, LOOKED_AT)
+
+    def take(self, key: str) -> set[str]:
+        """Names of the pods that changed, or do not belong to the service any more, since the last call. The first look at a
+        service, and any after it has changed, must be at all."""
+        return self._names.pop(key, set())
+
+    def note(self, pod: Pod) -> None:
+        """Something about this pod that it does not say itself has changed."""
+        for key in self.services_of(pod):
+            self._note(key, pod)
+
+    def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
+        if old is not None and new is not None and alike(old, new):
+            found = self.services_of(new)  # most often nobody: that is known before what `matters` looks at
+            if found and matters(old, new):
+                for key in found:
+                    self._note(key, new)
+        elif matters(old, new):
+            for pod in (old, new):
+                if pod is not None:
+                    self.note(pod)
+
+    def _note(self, key: str, pod: Pod) -> None:
+        names = self._names.get(key)
+        if names is None:
+            names = self._names[key] = set()
+        names.add(pod.metadata.name)
+        self._wake(key)
+
+
 def pods_of(service: Object, pods: Informer[Pod]) -> list[Pod]:
     """The pods that the service selects."""
+    index_by_labels(pods)
     matches = _selector(service).matches
-    return [pod for pod in pods.list(service["metadata"]["namespace"]) if matches(pod.metadata.labels)]
+    groups = pods.groups("labels", service["metadata"]["namespace"])
+    return [pod for group in groups if matches(group.first.metadata.labels) for pod in group]
 
 
 def _selector(service: Object) -> LabelSelector:
@@ -87,6 +129,15 @@ def matters(old: Pod | None, new: Pod | None) -> bool:
         or old.metadata.labels != new.metadata.labels
         or old.metadata.uid != new.metadata.uid
     )
+
+
+def address_of(addresses: Iterable[str], family: str) -> str | None:
+    """The first address of a pod that is of this family ("IPv4" or "IPv6")."""
+    v6 = family == "IPv6"
+    for address in addresses:
+        if (":" in address) == v6:
+            return address
+    return None
 
 
 def ports_of(service: Object, pod: Pod) -> list[Object]:

@@ -14,10 +14,9 @@ from typing import Any, ClassVar
 
 from jota.aio.clock import rfc3339
 from jota.client.informer import split_key
-from jota.client.pods import PLACED
 from jota.controllers import conditions
 from jota.controllers.controller import Context, Controller, ControllerConfig, own
-from jota.controllers.views import Lease, Pod
+from jota.controllers.views import Lease, Pod, index_by_node
 from jota.controllers.zones import Zones, zone_of
 from jota.meta.errors import ApiError
 from jota.meta.resource import LEASES, NODES, PODS
@@ -135,7 +134,7 @@ class NodeLifecycleController(Controller):
         self.leases = self.watch(LEASES, type=Lease)
         self.leases.add_handler(self._renewed)
         self.pods = self.watch(PODS, type=Pod)
-        self.pods.add_index("node", lambda p: [p.spec.nodeName] if p.spec.nodeName else [], on=PLACED)
+        index_by_node(self.pods)
         self.events = context.recorder("node-controller")
         self._heartbeats: dict[str, Heartbeat] = {}
 

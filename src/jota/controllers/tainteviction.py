@@ -13,7 +13,7 @@ from jota.client.informer import split_key
 from jota.client.pods import PLACED, TEMPLATE
 from jota.controllers.controller import Context, Controller
 from jota.controllers.disruption import mark
-from jota.controllers.views import Pod, Toleration, pod_key
+from jota.controllers.views import Pod, Toleration, index_by_node, pod_key
 from jota.meta.errors import ApiError
 from jota.meta.resource import NODES, PODS
 
@@ -59,7 +59,7 @@ class TaintEvictionController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.pods = self.watch(PODS, pod_key, when=self._threatened, on=PLACED | TEMPLATE, type=Pod)
-        self.pods.add_index("node", lambda p: [p.spec.nodeName] if p.spec.nodeName else [], on=PLACED)
+        index_by_node(self.pods)
         self.nodes = self.watch(NODES, self._pods_of, when=lambda old, new: _executing(old) != _executing(new))
         self.events = context.recorder("taint-eviction-controller")
         self._first_seen: dict[tuple[str, str], float] = {}

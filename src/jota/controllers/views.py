@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterable
 
 import msgspec
 
+from jota.client.cache import Cache
 from jota.client.indexes import Alike
 from jota.client.informer import key_of
 from jota.client.podparts import ObjectMeta as ObjectMeta
@@ -16,7 +17,7 @@ from jota.client.podparts import OwnerReference as OwnerReference
 from jota.client.podparts import PodClaim as PodClaim
 from jota.client.podparts import PodStatus as PodStatus
 from jota.client.podparts import Toleration as Toleration
-from jota.client.pods import CONDITIONS, DELETION, ENDED, FINISHED, LABELS, OWNERS
+from jota.client.pods import CONDITIONS, DELETION, ENDED, FINISHED, LABELS, OWNERS, PLACED
 from jota.client.pods import Pod as Pod
 
 
@@ -62,6 +63,29 @@ def grouped(pods: Iterable[Pod]) -> list[Alike[Pod]]:
     for pod in pods:
         groups.setdefault(kind_of(pod), {})[pod.metadata.uid] = pod
     return [Alike(found, kind, found) for kind, found in groups.items()]
+
+
+def index_by_labels(pods: Cache[Pod]) -> None:
+    """Keep the index "labels": by namespace, in which `groups` gives those together that have the same labels. Of use to who
+    selects: one look at each group."""
+    pods.add_index("labels", _namespace_of, on=LABELS, kind=_labels_of)
+
+
+def _namespace_of(pod: Pod) -> tuple[str]:
+    return (pod.metadata.namespace,)
+
+
+def _labels_of(pod: Pod) -> int:
+    return id(pod.metadata.labels)
+
+
+def index_by_node(pods: Cache[Pod]) -> None:
+    """Keep the index "node"."""
+    pods.add_index("node", _node_of, on=PLACED)
+
+
+def _node_of(pod: Pod) -> tuple[str, ...]:
+    return (pod.spec.nodeName,) if pod.spec.nodeName else ()
 
 
 def owner_of(pod: Pod) -> tuple[str, str] | None:
