@@ -35,7 +35,8 @@ Keys = Callable[[Any], Iterable[str]]
 CATCH_UP_SECONDS = 5.0
 """How long a key waits for the caches to reflect its own last write; then it goes to the back of the queue."""
 CHEAP_SECONDS, REST_SECONDS = 0.001, 0.25
-"""A reconcile longer than the first is followed by a rest of at most the second, in which events of its key gather."""
+"""A reconcile longer than the first is followed by a rest of at most the second, in which events of its key gather: the defaults
+of `cheap` and `longest_rest`."""
 MAX_BACKOFF = 30.0
 
 
@@ -92,6 +93,7 @@ class Controller:
     workers: ClassVar[int] = 4
     cheap: ClassVar[float] = CHEAP_SECONDS
     """Reconciles up to this long are not followed by a rest."""
+    longest_rest: ClassVar[float] = REST_SECONDS
     resync: ClassVar[float] = 300.0
     """Seconds after which every key of `all_keys` is looked at again."""
 
@@ -156,7 +158,7 @@ class Controller:
         return list(self._informers[0].keys()) if self._informers else []
 
     def rest(self, key: str, took: float) -> float:
-        """Seconds in which events of `key` gather, after a reconcile that took so long; more than REST_SECONDS are not granted."""
+        """Seconds in which events of `key` gather, after a reconcile that took so long; more than `longest_rest` are not granted."""
         return 4 * took if took > self.cheap else 0.0
 
     def wrote(self, key: str, informer: Informer[Any], written: Object | str) -> None:
@@ -185,7 +187,7 @@ class Controller:
         try:
             if await self._one(key) != 0:
                 # A thousand events about the pods of one set are one look, not a thousand: they gather a moment.
-                rest = min(REST_SECONDS, self.rest(key, self.clock.monotonic() - began))
+                rest = min(self.longest_rest, self.rest(key, self.clock.monotonic() - began))
         finally:
             self.queue.done(key, rest)
 

@@ -26,7 +26,7 @@ Object = dict[str, Any]
 
 LIMIT = 1000
 """Addresses in one object, at most (as upstream)."""
-REST_PER_ADDRESS = 0.00025
+REST_PER_ADDRESS = 0.0005
 """Seconds of rest after a look at a service: each change writes all addresses, so the more there are, the more changes share it."""
 MANAGED_BY = "endpoints.kubernetes.io/managed-by"
 MANAGER = "endpoint-controller"
@@ -160,6 +160,7 @@ class _Left:
 
 class EndpointsController(Controller):
     name: ClassVar[str] = "endpoints"
+    longest_rest: ClassVar[float] = 1.0
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -55,6 +55,8 @@ class EndpointSliceController(Controller):
     name: ClassVar[str] = "endpointslice"
     cheap: ClassVar[float] = 0.02
     """A pod that ends must leave its services at once: clients are told of a finished rollout within milliseconds."""
+    longest_rest: ClassVar[float] = 1.0
+    """Upstream's endpoint-updates-batch-period for large clusters. Only looks at thousands of pods rest so long."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -101,9 +101,11 @@ def partial(
     pods in each. Not for services with topologyhints.automatic: their hints depend on all endpoints."""
     shown = {name: one for name, one in slices.items() if not holding[name] or not holding[name].isdisjoint(changed)}
     wanted = _wanted(service, _named(changed, pod_named), zones)
-    placed = {(_key(one), uid) for one in shown.values() for uid in _uids(one)}
+    placed: dict[Key, set[str]] = {}
+    for one in shown.values():
+        placed.setdefault(_key(one), set()).update(_uids(one))
     for key, endpoints in wanted.items():
-        new = sum((key, uid) not in placed for uid in endpoints)
+        new = len(endpoints.keys() - placed.get(key, set()))
         room = (
             [n for n, one in slices.items() if n not in shown and _size(one) < LIMIT and _key(one) == key]
             if new

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 
 from jota.kinds import names
 from jota.kinds.common import AGE, NAME, plain, some
@@ -12,6 +13,7 @@ from jota.meta.errors import FieldError, invalid, not_supported, required
 from jota.meta.resource import ENDPOINTS
 
 PROTOCOLS = ["SCTP", "TCP", "UDP"]
+_LINK_LOCAL = bytes((169, 254))
 
 
 def default(endpoints: Object) -> None:
@@ -36,6 +38,8 @@ def validate(endpoints: Object) -> list[FieldError]:
 
 def endpoint_address(value: str, path: str) -> list[FieldError]:
     """An address that traffic can be sent to: not loopback, link-local, multicast or unspecified."""
+    if ordinary_ipv4(value):
+        return []
     try:
         address = ipaddress.ip_address(value)
     except ValueError:
@@ -50,6 +54,15 @@ def endpoint_address(value: str, path: str) -> list[FieldError]:
     if address.is_multicast:
         return [invalid(path, value, "may not be in the multicast range (224.0.0.0/4, ff00::/8)")]
     return []
+
+
+def ordinary_ipv4(value: str) -> bool:
+    """An IPv4 address that traffic can be sent to: nearly all are, and there may be a thousand in one object."""
+    try:
+        packed = socket.inet_pton(socket.AF_INET, value)
+    except (OSError, ValueError):
+        return False
+    return 0 < packed[0] < 224 and packed[0] != 127 and packed[:2] != _LINK_LOCAL
 
 
 def _validate_port(port: Object, path: str, several: bool) -> list[FieldError]:

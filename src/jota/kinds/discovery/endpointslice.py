@@ -6,7 +6,7 @@ import ipaddress
 
 from jota.kinds import names
 from jota.kinds.common import AGE, NAME, path_cell, plain, some
-from jota.kinds.core.endpoints import endpoint_address
+from jota.kinds.core.endpoints import endpoint_address, ordinary_ipv4
 from jota.kinds.kind import Kind, Nothing
 from jota.kinds.shape import Object, parts, put_missing, text, texts
 from jota.meta.errors import FieldError, duplicate, invalid, not_supported, required
@@ -54,6 +54,8 @@ def _bad_type(type: str) -> list[FieldError]:
 
 
 def _validate_address(type: str, address: str, path: str) -> list[FieldError]:
+    if type == "IPv4" and ordinary_ipv4(address):
+        return []
     if type == "FQDN":
         return [invalid(path, address, p) for p in names.dns_subdomain(address)]
     try:
