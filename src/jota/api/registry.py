@@ -50,9 +50,9 @@ class Registry:
         for entry in self._store.range(where):
             yield at_rest.decode(entry.value or b"", entry.revision, opening)
 
-    def entries(self, resource: Resource, namespace: str = "") -> Iterator[Entry]:
-        """Like `objects`, undecoded."""
-        return iter(self._store.range(prefix(resource) + (f"{namespace}/" if namespace else "")))
+    def entries(self, resource: Resource, namespace: str = "", *, limit: int = 0) -> Iterator[Entry]:
+        """Like `objects`, undecoded; the first `limit` of them (0: all)."""
+        return iter(self._store.range(prefix(resource) + (f"{namespace}/" if namespace else ""), limit=limit))
 
     @staticmethod
     def decoded(resource: Resource, entry: Entry) -> Object:

@@ -7,7 +7,6 @@ only in how they are spelled.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -92,9 +91,9 @@ def service(obj: Object, lookup: Lookup) -> Iterator[str]:
 
 def _candidates(lookup: Lookup) -> Iterator[_Pods]:
     for resource in _WORKLOADS:
-        for entry in islice(lookup.registry.entries(resource, lookup.namespace), MOST):
+        for entry in lookup.registry.entries(resource, lookup.namespace, limit=MOST):
             yield _Pods(resource, entry, _template_labels(entry))
-    for entry in islice(lookup.registry.entries(PODS, lookup.namespace), MOST):
+    for entry in lookup.registry.entries(PODS, lookup.namespace, limit=MOST):
         yield _Pods(PODS, entry, at_rest.labels(entry))
 
 
