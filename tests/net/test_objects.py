@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jota.net.objects import EndpointSlice, Place, Service, service_ports
+from jota.net.objects import EndpointSlice, Place, Served, Service, service_ports
 
 SERVICE = msgspec.convert(
     {"metadata": {"name": "web", "namespace": "ns"}, "spec": {"clusterIP": "10.96.0.9", "ports": [{"port": 80}]}},
@@ -19,8 +19,8 @@ def near(place: Place, *endpoints: dict[str, Any]) -> str:
     """Last digits of the addresses that are for `place`."""
     whole = [{"addresses": [f"10.0.0.{n}"], **e} for n, e in enumerate(endpoints)]
     body = {"metadata": {"name": "web-1"}, "endpoints": whole, "ports": [{"port": 80}]}
-    (port,) = service_ports(SERVICE, [msgspec.convert(body, EndpointSlice)], place)
-    return "".join(e.ip[-1] for e in port.endpoints if e.near)
+    (port,) = service_ports(SERVICE, [Served(msgspec.convert(body, EndpointSlice))], place)
+    return "".join(sorted(e.ip[-1] for e in port.endpoints if e.near))
 
 
 def for_(zone: str = "", node: str = "", ready: bool = True) -> dict[str, Any]:

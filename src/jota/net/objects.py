@@ -170,16 +170,39 @@ class EndpointSlice(msgspec.Struct):
         return f"{self.metadata.namespace}/{name}" if name else ""
 
 
+class Served:
+    """A slice with its endpoints as the proxy sees them, made once: of a service's hundred slices one changes at a time."""
+
+    def __init__(self, entry: EndpointSlice) -> None:
+        self.entry = entry
+        self._made: dict[int, tuple[Found, Found]] = {}
+
+    def at(self, port: int) -> tuple[Found, Found]:
+        """(the ready ones on this port, those that serve while they leave)."""
+        made = self._made.get(port)
+        if made is None:
+            made = self._made[port] = {}, {}
+            for endpoint in self.entry.endpoints or ():
+                if endpoint.addresses and (endpoint.ready or endpoint.leaving):
+                    ip, ready = endpoint.addresses[0], endpoint.ready
+                    one = Endpoint(ip, port, ready, endpoint.nodeName or "")
+                    made[0 if ready else 1][ip, port] = one, endpoint.hints
+        return made
+
+
+Found = dict[tuple[str, int], tuple[Endpoint, Hints | None]]
+
+
 def is_headless(service: Service) -> bool:
     return (service.spec.clusterIP or "None") == "None"
 
 
-def service_ports(service: Service, slices: Iterable[EndpointSlice], place: Place = NOWHERE) -> list[ServicePort]:
+def service_ports(service: Service, slices: Iterable[Served], place: Place = NOWHERE) -> list[ServicePort]:
     """What the proxy at `place` serves for one Service; nothing for headless, ExternalName and otherwise proxied ones."""
     spec, meta = service.spec, service.metadata
     if spec.type == "ExternalName" or is_headless(service) or _left_to_others(meta):
         return []
-    ipv4 = [s for s in slices if s.addressType == "IPv4" and not _left_to_others(s.metadata)]
+    ipv4 = [s for s in slices if s.entry.addressType == "IPv4" and not _left_to_others(s.entry.metadata)]
     external = (*(spec.externalIPs or ()), *_load_balancer_addresses(service))
     return [
         ServicePort(
@@ -205,25 +228,26 @@ def _left_to_others(meta: Meta) -> bool:
     return any(label in labels for label in NOT_PROXIED)
 
 
-def _endpoints(slices: Iterable[EndpointSlice], port_name: str, protocol: str, place: Place) -> tuple[Endpoint, ...]:
-    found: dict[tuple[str, int], tuple[Endpoint, Hints | None]] = {}
-    for entry in slices:
-        for port in entry.ports or ():
-            if (port.name or "") != port_name or (port.protocol or "TCP") != protocol or port.port is None:
-                continue
-            for endpoint in entry.endpoints or ():
-                if not endpoint.addresses or not (endpoint.ready or endpoint.leaving):
-                    continue
-                made = Endpoint(endpoint.addresses[0], port.port, endpoint.ready, endpoint.nodeName or "")
-                # While a pod moves from one slice to another it may be in both: the ready entry counts.
-                if made.ready or (made.ip, made.port) not in found:
-                    found[made.ip, made.port] = made, endpoint.hints
+def _endpoints(slices: Iterable[Served], port_name: str, protocol: str, place: Place) -> tuple[Endpoint, ...]:
+    parts = [
+        one.at(port.port)
+        for one in slices
+        for port in one.entry.ports or ()
+        if (port.name or "") == port_name and (port.protocol or "TCP") == protocol and port.port is not None
+    ]
+    found: Found = {}
+    for _, leaving in parts:
+        found.update(leaving)
+    for ready, _ in parts:  # while a pod moves from one slice to another it may be in both: the ready entry counts
+        found.update(ready)
     far = _far([hints for made, hints in found.values() if made.ready], place)
-    return tuple(replace(made, near=False) if far(hints) else made for _, (made, hints) in sorted(found.items()))
+    if far is None:
+        return tuple([made for made, _ in found.values()])
+    return tuple([replace(made, near=False) if far(hints) else made for made, hints in found.values()])
 
 
-def _far(ready: list[Hints | None], place: Place) -> Callable[[Hints | None], bool]:
-    """Which endpoints are not for this place, by the hints of the ready ones.
+def _far(ready: list[Hints | None], place: Place) -> Callable[[Hints | None], bool] | None:
+    """Which endpoints are not for this place, by the hints of the ready ones; None: all are.
 
     Hints count only when every ready endpoint has some and one is for here: nobody may be left without an endpoint. Hints
     for nodes go before hints for zones (as kube-proxy).
@@ -231,7 +255,7 @@ def _far(ready: list[Hints | None], place: Place) -> Callable[[Hints | None], bo
     for names, own in ((_nodes, place.node), (_zones, place.zone)):
         if own and ready and all(names(h) for h in ready) and any(own in names(h) for h in ready):
             return lambda hints, names=names, own=own: own not in names(hints)  # type: ignore[misc]
-    return lambda _: False
+    return None
 
 
 def _nodes(hints: Hints | None) -> list[str]:

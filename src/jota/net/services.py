@@ -11,8 +11,9 @@ Worked example: a service 10.96.0.9:80/TCP with two endpoints is
     endpoints  tcp . 10.96.0.9 . 80 . 0x4a6f0001 : 10.244.1.3 . 8080
 
 and chain v-c-2 says: mark the packet with a random index, dnat to <protocol . address . port . mark> as `endpoints`
-has it. Adding an endpoint changes one element of `services` and adds one to `endpoints`, in one transaction. The index
-goes through the packet mark because nftables 1.0 takes no random number as part of a typed key.
+has it. Adding an endpoint changes one element of `services` and adds one to `endpoints`, in one transaction; the place of one
+that goes is taken by the last, so that all others keep their index (`placed`). The index goes through the packet
+mark because nftables 1.0 takes no random number as part of a typed key.
 
 Views. With externalTrafficPolicy: Local, clients from outside see this node's endpoints only, and keep their address
 ("l" chains, indexes from LOCAL on); pods and the node itself see all of them, through the `-inside` maps, which are
@@ -28,8 +29,10 @@ from __future__ import annotations
 
 import ipaddress
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import zip_longest
 
 from jota.net.protocol import Endpoint, ServicePort
 
@@ -85,6 +88,7 @@ class Compiler:
     def __init__(self, node: str) -> None:
         self._node = node
         self._ports: dict[Identity, ServicePort] = {}
+        self._frontends: dict[Identity, list[_Frontend]] = {}
         self._claims: dict[Key, dict[Identity, _Frontend]] = {}
         self._hairpin: dict[str, int] = {}
         self.desired = Desired()
@@ -100,22 +104,23 @@ class Compiler:
         before: dict[Key, _Frontend | None] = {}
         change = Change()
         for identity in changed:
-            self._replace(identity, old.get(identity), new.get(identity), before, change)
+            self._replace(identity, new.get(identity), before)
+            for held, by in ((new.get(identity), 1), (old.get(identity), -1)):
+                for address in _local_addresses(held, self._node) if held else ():
+                    self._count_hairpin(f"{address} . {address}", by, change)
         for key, was in before.items():
             self._emit(key, was, self._winner(key), change)
         self._install(change)
         return change
 
-    def _replace(
-        self,
-        identity: Identity,
-        old: ServicePort | None,
-        new: ServicePort | None,
-        before: dict[Key, _Frontend | None],
-        change: Change,
-    ) -> None:
-        gone = _frontends(old, self._node) if old else []
-        come = _frontends(new, self._node) if new else []
+    def _replace(self, identity: Identity, new: ServicePort | None, before: dict[Key, _Frontend | None]) -> None:
+        gone = self._frontends.pop(identity, [])
+        if new is None:
+            come = []
+        else:
+            places = {frontend.key: frontend for frontend in gone}
+            come = [f.placed_as(places.get(f.key)) for f in _frontends(new, self._node)]
+            self._frontends[identity] = come
         for frontend in (*gone, *come):
             if frontend.key not in before:
                 before[frontend.key] = self._winner(frontend.key)
@@ -126,9 +131,6 @@ class Compiler:
                 del self._claims[frontend.key]
         for frontend in come:
             self._claims.setdefault(frontend.key, {}).setdefault(identity, frontend)
-        for port, by in ((new, 1), (old, -1)):
-            for address in _local_addresses(port, self._node) if port else ():
-                self._count_hairpin(f"{address} . {address}", by, change)
 
     def _winner(self, key: Key) -> _Frontend | None:
         claims = self._claims.get(key)
@@ -138,9 +140,9 @@ class Compiler:
         if was == now:
             return
         if was:
-            was.emit(change.gone)
+            was.emit(change.gone, now)
         if now:
-            now.emit(change.come)
+            now.emit(change.come, was)
         targets, former = (d.flows.get(key) for d in (change.come, change.gone))
         if targets != former:
             change.flows[key] = targets or frozenset()
@@ -191,8 +193,25 @@ def usable(endpoints: Iterable[Endpoint], *, hinted: bool = True) -> list[Endpoi
 
     `hinted`: of the ready ones only those that topology hints mean for this node."""
     found = {(e.ip, e.port): e for e in endpoints if _is_ipv4(e.ip)}
-    ready = {key: e for key, e in found.items() if e.ready and (e.near or not hinted)}
-    return [e for _, e in sorted((ready or found).items())]
+    ready = [e for e in found.values() if e.ready and (e.near or not hinted)]
+    return ready or [*found.values()]
+
+
+def placed(now: Iterable[Endpoint], was: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+    """The same endpoints, each at the index that it has in `was`. New ones take the places of those that went; what is then left
+    empty is filled from the end. So what changes in the kernel is what changed here, and not all that stands behind it."""
+    left = {(e.ip, e.port): e for e in now}
+    places = [left.pop((e.ip, e.port), None) for e in was]
+    holes = [index for index, e in enumerate(places) if e is None]
+    new = [e for _, e in sorted(left.items())]
+    for hole, endpoint in zip(holes, new, strict=False):
+        places[hole] = endpoint
+    places += new[len(holes) :]
+    for hole in reversed(holes[len(new) :]):
+        last = places.pop()
+        if hole < len(places):
+            places[hole] = last
+    return tuple([e for e in places if e is not None])
 
 
 def chain_name(kind: str, view: str, count: int, affinity: int) -> str:
@@ -244,24 +263,41 @@ class _Frontend:
     drop: bool = False
     """Without endpoints: drop silently (there are some, on other nodes), instead of refusing."""
 
-    def emit(self, desired: Desired) -> None:
+    def placed_as(self, was: _Frontend | None) -> _Frontend:
+        """The same, with its endpoints in the places that they had."""
+        inside = None
+        if self.inside is not None:
+            inside = placed(self.inside, (was.inside or ()) if was else ())
+        return replace(self, outside=placed(self.outside, was.outside if was else ()), inside=inside)
+
+    def emit(self, desired: Desired, other: _Frontend | None = None) -> None:
+        """`other`: one of the same key, with which it is compared; endpoints that are in the same place in both may be left out."""
+        if other is not None and (other.view, other.affinity) != (self.view, self.affinity):
+            other = None
         protocol, address, port = self.key
         kind = "v" if address else "p"
         key = f"{protocol} . {address} . {port}" if address else f"{protocol} . {port}"
         entry = "services" if address else "node-ports"
         if self.outside:
-            self._lead(desired, kind, key, entry, self.view, self.outside)
+            self._lead(desired, kind, key, entry, self.view, self.outside, other.outside if other else ())
         else:
             refuse = "refuse" if address else "refuse-ports"
             desired.maps[refuse][key] = "drop" if self.drop else "goto reject-it"
         if self.inside:
-            self._lead(desired, kind, key, entry + "-inside", "c", self.inside)
+            self._lead(desired, kind, key, entry + "-inside", "c", self.inside, (other.inside or ()) if other else ())
         if protocol == "udp":
             targets = {(e.ip, e.port) for e in (*self.outside, *(self.inside or ()))}
             desired.flows[self.key] = frozenset(targets)
 
     def _lead(
-        self, desired: Desired, kind: str, key: str, entry: str, view: str, endpoints: tuple[Endpoint, ...]
+        self,
+        desired: Desired,
+        kind: str,
+        key: str,
+        entry: str,
+        view: str,
+        endpoints: tuple[Endpoint, ...],
+        others: tuple[Endpoint, ...],
     ) -> None:
         chain = chain_name(kind, view, len(endpoints), self.affinity)
         desired.chains.add(chain)
@@ -270,8 +306,9 @@ class _Frontend:
         start = MARK + (LOCAL if view == "l" else 0)
         if not self.affinity:
             targets = desired.maps[prefix + "endpoints"]
-            for index, endpoint in enumerate(endpoints, start):
-                targets[f"{key} . {index:#x}"] = f"{endpoint.ip} . {endpoint.port}"
+            for index, (endpoint, held) in enumerate(zip_longest(endpoints, others[: len(endpoints)]), start):
+                if endpoint is not held and (held is None or (endpoint.ip, endpoint.port) != (held.ip, held.port)):
+                    targets[f"{key} . {index:#x}"] = f"{endpoint.ip} . {endpoint.port}"
             return
         for index, (number, endpoint) in enumerate(_stable_ids(endpoints), start):
             desired.maps[prefix + "ids"][f"{key} . {index:#x}"] = f"{number:#x}"
@@ -309,15 +346,16 @@ def _local_addresses(port: ServicePort, node: str) -> set[str]:
     return {e.ip for e in port.endpoints if e.node == node and _is_ipv4(e.ip)}
 
 
-def _stable_ids(endpoints: Iterable[Endpoint]) -> Iterator[tuple[int, Endpoint]]:
-    """Ids that depend on the endpoint itself: 16 bits of a checksum, the next free number on a collision."""
-    used: set[int] = set()
-    for endpoint in endpoints:
+def _stable_ids(endpoints: Sequence[Endpoint]) -> Iterator[tuple[int, Endpoint]]:
+    """Ids that depend on the endpoint itself: 16 bits of a checksum, the next free number on a collision, whatever their places."""
+    used: dict[int, Endpoint] = {}
+    for endpoint in sorted(endpoints, key=lambda e: (e.ip, e.port)):
         number = zlib.crc32(f"{endpoint.ip}:{endpoint.port}".encode()) & 0xFFFF
         while number in used:
             number = (number + 1) & 0xFFFF
-        used.add(number)
-        yield MARK | number, endpoint
+        used[number] = endpoint
+    numbers = {id(endpoint): number for number, endpoint in used.items()}
+    return ((MARK | numbers[id(endpoint)], endpoint) for endpoint in endpoints)
 
 
 def _elements(verb: str, table: str, name: str, elements: Mapping[str, str]) -> Iterator[str]:
@@ -326,6 +364,7 @@ def _elements(verb: str, table: str, name: str, elements: Mapping[str, str]) -> 
         yield f"{verb} element ip {table} {name} {{ {body} }}"
 
 
+@lru_cache(1 << 16)
 def _is_ipv4(address: str) -> bool:
     try:
         ipaddress.IPv4Address(address)

@@ -15,7 +15,7 @@ from typing import Protocol
 from jota.aio.clock import Clock
 from jota.client.informers import Informers
 from jota.meta.resource import ENDPOINTSLICES, NODES, SERVICES
-from jota.net.objects import EndpointSlice, Node, Place, Service, service_ports
+from jota.net.objects import EndpointSlice, Node, Place, Served, Service, service_ports
 from jota.net.protocol import ServicePort
 from jota.node.proxyhealth import Check, ProxyHealth
 
@@ -44,7 +44,7 @@ class ServiceIndex:
         self.dirty = asyncio.Event()
         self._place = Place(node)
         self._services: dict[str, Service] = {}
-        self._slices: dict[str, dict[str, EndpointSlice]] = {}
+        self._slices: dict[str, dict[str, Served]] = {}
         """Service key -> slice key -> slice."""
         self._changed: set[str] = set()
         self._ports: dict[str, list[ServicePort]] = {}
@@ -63,16 +63,15 @@ class ServiceIndex:
             self._services[f"{new.metadata.namespace}/{new.metadata.name}"] = new
 
     def on_slice(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
-        if old is not None and old.service:
-            name = f"{old.metadata.namespace}/{old.metadata.name}"
+        if new is not None and new.service:  # in its place: the order of the others stays
+            self._slices.setdefault(new.service, {})[f"{new.metadata.namespace}/{new.metadata.name}"] = Served(new)
+            self._mark(new.service)
+        if old is not None and old.service and (new is None or new.service != old.service):
             held = self._slices.get(old.service, {})
-            held.pop(name, None)
+            held.pop(f"{old.metadata.namespace}/{old.metadata.name}", None)
             if not held:
                 self._slices.pop(old.service, None)
             self._mark(old.service)
-        if new is not None and new.service:
-            self._slices.setdefault(new.service, {})[f"{new.metadata.namespace}/{new.metadata.name}"] = new
-            self._mark(new.service)
 
     def on_node(self, _old: Node | None, new: Node | None) -> None:
         """Of this node: what topology hints mean depends on its zone."""
