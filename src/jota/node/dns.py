@@ -50,10 +50,10 @@ class ZoneFeed:
             self._zone.set_service(new, self._slices.by_index("service", key))
 
     def _on_slice(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
-        for key in {entry.service for entry in (old, new) if entry is not None and entry.service}:
-            service = self._services.get(key)
-            if service is not None:
-                self._zone.set_service(service, self._slices.by_index("service", key))
+        if old is not None and old.service and (new is None or new.service != old.service):
+            self._zone.remove_slice(old.service, old.metadata.name)
+        if new is not None and (service := self._services.get(new.service)) is not None:
+            self._zone.set_slice(service, new)
 
 
 async def run_dns(

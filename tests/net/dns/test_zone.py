@@ -194,6 +194,45 @@ def test_changes_leave_no_trace_but_the_last_state(steps: list[tuple[str, list[R
     assert changed._below == fresh._below
 
 
+some_endpoints = st.lists(
+    st.builds(
+        lambda n, host, ready: endpoint(f"10.244.0.{n}", host, ready=ready),
+        st.integers(1, 5),
+        st.sampled_from([None, None, "db-0", "db-1"]),
+        st.booleans(),
+    ),
+    max_size=4,
+)
+slice_steps = st.lists(st.tuples(st.sampled_from("abc"), st.none() | some_endpoints), max_size=12)
+
+
+@given(slice_steps, st.booleans())
+def test_slices_that_change_one_by_one_leave_what_all_of_them_say(steps: list[tuple[str, Any]], gone: bool) -> None:
+    changed, fresh, held = Zone("cluster.local"), Zone("cluster.local"), dict[str, EndpointSlice]()
+    headless = service("db", "None")
+    changed.set_service(headless, [])
+    for name, endpoints in steps:
+        if endpoints is None:
+            held.pop(name, None)
+            changed.remove_slice("shop/db", name)
+        else:
+            held[name] = slice_of("db", *endpoints)
+            held[name].metadata.name = name
+            changed.set_slice(headless, held[name])
+    fresh.set_service(headless, held.values())
+    assert changed._names == fresh._names
+    assert changed._below == fresh._below
+    after = service("db", "10.96.0.7")
+    for made in (changed, fresh):
+        made.set_service(after, held.values())
+        if gone:
+            made.remove_service("shop/db")
+    with_an_address = Zone("cluster.local")
+    if not gone:
+        with_an_address.set_service(after, [])
+    assert changed._names == fresh._names == with_an_address._names
+
+
 @given(st.binary(max_size=80), st.integers(0, 260))
 def test_no_name_makes_lookup_raise(name: bytes, kind: int) -> None:
     query = packet.parse(b"\0\0\1\0\0\1\0\0\0\0\0\0" + name + b"\0" + struct.pack("!HH", kind, 1))

@@ -51,7 +51,9 @@ class Zone:
         """Name -> type -> data -> how many services claim it."""
         self._below: dict[bytes, int] = {}
         """Name -> how many records are at it or below it."""
-        self._owned: dict[str, list[Record]] = {}
+        self._owned: dict[str, frozenset[Record]] = {}
+        self._slices: dict[str, set[str]] = {}
+        """Service -> its slices that have records of their own."""
         self._watches_namespaces = watches_namespaces
         self._answers: dict[tuple[bytes, int], Answer] = {}
         """Answers given lately; emptied by every change."""
@@ -62,12 +64,41 @@ class Zone:
     # --- changes
 
     def set_service(self, service: Service, slices: Iterable[EndpointSlice]) -> None:
+        """The service, and all its slices."""
         meta = service.metadata
-        self.set_records(f"{meta.namespace}/{meta.name}", service_records(service, slices, self.domain))
+        key = f"{meta.namespace}/{meta.name}"
+        self.set_records(key, service_records(service, self.domain))
+        given = {entry.metadata.name: entry for entry in slices}
+        for entry in given.values():
+            self.set_slice(service, entry)
+        for name in self._slices.get(key, set()) - given.keys():
+            self.remove_slice(key, name)
+
+    def set_slice(self, service: Service, entry: EndpointSlice) -> None:
+        """One slice of a service that is there: of the many of a headless one, one changes at a time."""
+        meta, name = service.metadata, entry.metadata.name
+        key = f"{meta.namespace}/{meta.name}"
+        records = slice_records(service, entry, self.domain)
+        if not records:
+            self.remove_slice(key, name)
+            return
+        self._slices.setdefault(key, set()).add(name)
+        self.set_records(_slice_of(key, name), records)
+
+    def remove_slice(self, key: str, name: str) -> None:
+        """`key`: "namespace/name" of the service; `name`: of the slice. Idempotent."""
+        names = self._slices.get(key, set())
+        if name in names:
+            names.remove(name)
+            if not names:
+                del self._slices[key]
+            self.set_records(_slice_of(key, name), ())
 
     def remove_service(self, key: str) -> None:
         """`key`: "namespace/name". Idempotent."""
         self.set_records(key, ())
+        for name in [*self._slices.get(key, ())]:
+            self.remove_slice(key, name)
 
     def set_namespace(self, name: str, present: bool) -> None:
         """Namespaces exist in DNS even when empty."""
@@ -76,15 +107,15 @@ class Zone:
 
     def set_records(self, owner: str, records: Iterable[Record]) -> None:
         """Replace what `owner` contributes."""
-        new = list(records)
-        old = self._owned.pop(owner, [])
+        new = frozenset(records)
+        old = self._owned.pop(owner, frozenset())
         if new:
             self._owned[owner] = new
         if old == new:
             return
-        for entry in new:
+        for entry in sorted(new - old):
             self._count(entry, 1)
-        for entry in old:
+        for entry in old - new:
             self._count(entry, -1)
         self._answers.clear()
         self.version = self.version % 0x7FFFFFFF + 1
@@ -190,8 +221,8 @@ class Zone:
             yield Record(server, A, socket.inet_aton(address))
 
 
-def service_records(service: Service, slices: Iterable[EndpointSlice], domain: str) -> Iterator[Record]:
-    """Every record of one service. Names that cannot be DNS names are left out."""
+def service_records(service: Service, domain: str) -> Iterator[Record]:
+    """The records of one service but for those of its endpoints. Names that cannot be DNS names are left out."""
     meta, spec = service.metadata, service.spec
     own = f"{meta.name}.{meta.namespace}.svc.{domain}"
     name = encode_name(own)
@@ -200,7 +231,7 @@ def service_records(service: Service, slices: Iterable[EndpointSlice], domain: s
         if target:
             yield Record(name, CNAME, target)
     elif is_headless(service):
-        yield from _headless(name, own, [s for s in slices if s.addressType == "IPv4"])
+        yield Record(name, 0, b"")  # the name exists, even while no endpoint is ready
     else:
         yield from _cluster_ip(name, own, service)
 
@@ -216,21 +247,30 @@ def _cluster_ip(name: bytes, own: str, service: Service) -> Iterator[Record]:
             yield Record(_srv(port.name, port.protocol, own), SRV, struct.pack("!HHH", 0, 100, port.port) + name)
 
 
-def _headless(name: bytes, own: str, slices: list[EndpointSlice]) -> Iterator[Record]:
-    found: set[Record] = {Record(name, 0, b"")}  # the name exists, even while no endpoint is ready
-    for entry in slices:
-        for endpoint in entry.endpoints or ():
-            if not endpoint.ready:
-                continue
-            for address in filter(None, map(_packed, endpoint.addresses or ())):
-                host = endpoint.hostname or socket.inet_ntoa(address).replace(".", "-")
-                target = encode_name(f"{host}.{own}")
-                found |= {Record(name, A, address), Record(target, A, address), Record(_reverse(address), PTR, target)}
-                for port in entry.ports or ():
-                    if port.name and port.port:
-                        data = struct.pack("!HHH", 0, 100, port.port) + target
-                        found.add(Record(_srv(port.name, port.protocol, own), SRV, data))
-    yield from sorted(found)
+def slice_records(service: Service, entry: EndpointSlice, domain: str) -> set[Record]:
+    """The records of the endpoints in one slice: headless services have some."""
+    if service.spec.type == "ExternalName" or not is_headless(service) or entry.addressType != "IPv4":
+        return set()
+    own = f"{service.metadata.name}.{service.metadata.namespace}.svc.{domain}"
+    name = encode_name(own)
+    found: set[Record] = set()
+    for endpoint in entry.endpoints or ():
+        if not endpoint.ready:
+            continue
+        for address in filter(None, map(_packed, endpoint.addresses or ())):
+            host = endpoint.hostname or socket.inet_ntoa(address).replace(".", "-")
+            target = encode_name(f"{host}.{own}")
+            found |= {Record(name, A, address), Record(target, A, address), Record(_reverse(address), PTR, target)}
+            for port in entry.ports or ():
+                if port.name and port.port:
+                    data = struct.pack("!HHH", 0, 100, port.port) + target
+                    found.add(Record(_srv(port.name, port.protocol, own), SRV, data))
+    return found
+
+
+def _slice_of(key: str, name: str) -> str:
+    """The owner of a slice's records."""
+    return f"slice {name} of {key}"
 
 
 def _srv(port: str, protocol: str | None, own: str) -> bytes:
