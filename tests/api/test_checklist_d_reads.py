@@ -13,6 +13,7 @@ from jota.api.verbs.list import decode_token
 from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, EVENTS, NAMESPACES, PODS, Resource
 from jota.testing.cluster import ApiServer, story
+from jota.wire.message import joined
 
 PATH = "/api/v1/namespaces/default/configmaps"
 
@@ -22,13 +23,12 @@ async def make(api: ApiServer, *names: str, namespace: str = "default", **metada
 
 
 def names(body: Any) -> list[str]:
-    listed = body if isinstance(body, dict) else orjson.loads(b"".join(body) if isinstance(body, list) else body)
+    listed = body if isinstance(body, dict) else orjson.loads(joined(body))
     return [item["metadata"]["name"] for item in listed["items"]]
 
 
 def read(response: Any) -> dict[str, Any]:
-    body = response.body
-    out: dict[str, Any] = orjson.loads(b"".join(body) if isinstance(body, list) else body)
+    out: dict[str, Any] = orjson.loads(joined(response.body))
     return out
 
 

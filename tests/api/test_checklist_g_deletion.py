@@ -11,6 +11,7 @@ from jota.aio.clock import parse_rfc3339
 from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, DEPLOYMENTS, NAMESPACES, PODS, Resource
 from jota.testing.cluster import ApiServer, Watching, story
+from jota.wire.message import joined
 
 CM = "/api/v1/namespaces/default/configmaps"
 POD_PATH = "/api/v1/namespaces/default/pods"
@@ -19,8 +20,7 @@ SPEC = {"containers": [{"name": "c", "image": "i"}]}
 
 
 def read(response: Any) -> dict[str, Any]:
-    body = response.body
-    out: dict[str, Any] = orjson.loads(b"".join(body) if isinstance(body, list) else body)
+    out: dict[str, Any] = orjson.loads(joined(response.body))
     return out
 
 

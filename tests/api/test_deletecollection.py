@@ -15,6 +15,7 @@ from jota.meta.errors import ApiError, forbidden
 from jota.meta.resource import CONFIGMAPS, PODS
 from jota.store.protocol import Unavailable, Write
 from jota.testing.cluster import ApiServer, story
+from jota.wire.message import joined
 
 POD_PATH = "/api/v1/namespaces/default/pods"
 CM = "/api/v1/namespaces/default/configmaps"
@@ -22,8 +23,7 @@ Object = dict[str, Any]
 
 
 def read(response: Any) -> Object:
-    body = response.body
-    out: Object = orjson.loads(b"".join(body) if isinstance(body, list) else body)
+    out: Object = orjson.loads(joined(response.body))
     return out
 
 

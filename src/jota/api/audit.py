@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -25,7 +25,7 @@ from jota.api.filters.attributes import User
 from jota.api.path import Target
 from jota.kinds.kind import Object
 from jota.kinds.shape import part, parts
-from jota.wire.message import Part, Request, Response, Writer
+from jota.wire.message import Body, Request, Response, Writer, joined
 
 log = logging.getLogger("jota.audit")
 LARGEST, BACKUPS = 100 << 20, 5
@@ -87,7 +87,7 @@ class Noted(Struct):
     time: float
     """Epoch seconds."""
     code: int = 0
-    answer: bytes | Sequence[Part] | None = None
+    answer: Body | None = None
     """The whole answer, where that is its end."""
 
     @property
@@ -209,7 +209,7 @@ class Trail(Struct, eq=False):
             self._note("ResponseStarted", response.status)
             self._follow(response)
 
-    def _note(self, stage: str, code: int = 0, answer: bytes | Sequence[Part] | None = None) -> None:
+    def _note(self, stage: str, code: int = 0, answer: Body | None = None) -> None:
         self.audit.note(Noted(self, stage, self.audit.clock.now(), code, answer))
 
     def _follow(self, response: Response) -> None:
@@ -273,7 +273,7 @@ class Trail(Struct, eq=False):
         asked = _body(self.request.body, verdict.bare) if self.request.body else None
         if level != "RequestResponse":
             return asked, None
-        return asked, _body(answer if isinstance(answer, bytes) else b"".join(answer), verdict.bare)
+        return asked, _body(joined(answer), verdict.bare)
 
 
 class _Meta(Struct, frozen=True):

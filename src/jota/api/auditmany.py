@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from jota.api import several
 from jota.api.audit import Audit, Trail
 from jota.api.path import Target
-from jota.wire.message import Request, Response
+from jota.wire.message import Request, Response, joined
 
 
 class TrailOfMany(Trail):
@@ -23,7 +23,7 @@ class TrailOfMany(Trail):
     """Of the lines."""
 
     def finish(self, response: Response) -> None:
-        body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
+        body = joined(response.body)
         if several.asked(self.request):
             if response.status < 300:  # else whoever sent them sends them by themselves
                 self._note_each(_done(self.request, orjson.loads(body)), replace(self.target, name=several.ANY))

@@ -34,7 +34,7 @@ from jota.meta.errors import (
 )
 from jota.meta.selectors import parse_fields
 from jota.store.protocol import StoreError
-from jota.wire.message import Request, Response
+from jota.wire.message import Request, Response, size
 
 if TYPE_CHECKING:
     from jota.api.audit import Trail
@@ -365,5 +365,4 @@ def _not_served(api: Api, target: Target) -> ApiError:
 
 def without_body(response: Response) -> Response:
     """The answer to HEAD: what GET would say, with its length, and nothing more."""
-    size = len(response.body) if isinstance(response.body, bytes) else sum(map(len, response.body))
-    return Response(response.status, [*response.headers, ("Content-Length", str(size))])
+    return Response(response.status, [*response.headers, ("Content-Length", str(size(response.body)))])

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
-from jota.wire.message import Part, Request, Response
+from jota.wire.message import Body, Request, Response, size
 
 SMALLEST = 128 * 1024
 LEVEL = 1
+_GZIP = 31
+"""zlib's number for the largest window and a container of gzip's."""
 
 
 def wanted(request: Request, response: Response) -> bool:
     if "gzip" not in request.headers.get("accept-encoding", "") or response.stream is not None or response.upgrade:
         return False
-    body = response.body
-    size = len(body) if isinstance(body, bytes) else sum(map(len, body))
-    return size >= SMALLEST and not any(name == "Content-Encoding" for name, _ in response.headers)
+    return size(response.body) >= SMALLEST and not any(name == "Content-Encoding" for name, _ in response.headers)
 
 
 async def compressed(response: Response) -> Response:
     """The same answer, smaller."""
-    body = response.body
-    parts = [body] if isinstance(body, bytes) else body
-    small = await asyncio.to_thread(_gzip, parts)
+    small = await asyncio.to_thread(_gzip, response.body)
     extra = [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
     return Response(response.status, [*response.headers, *extra], small)
 
 
-def _gzip(parts: Sequence[Part]) -> bytes:
+def _gzip(body: Body) -> bytes:
     # imported here: most servers on one machine never compress
-    from isal import igzip_lib
+    from isal import isal_zlib
 
-    data: bytes = igzip_lib.compress(b"".join(parts), level=LEVEL, flag=igzip_lib.COMP_GZIP)
-    return data
+    gzip = isal_zlib.compressobj(level=LEVEL, wbits=_GZIP)
+    return b"".join([*map(gzip.compress, [body] if isinstance(body, bytes) else body), gzip.flush()])

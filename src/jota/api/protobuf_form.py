@@ -19,7 +19,7 @@ from jota.api import lazily
 from jota.meta import protobuf_encode
 from jota.meta.errors import internal
 from jota.meta.protobuf import message_of
-from jota.wire.message import Response, Stream, Writer
+from jota.wire.message import Response, Stream, Writer, joined
 
 if TYPE_CHECKING:
     from jota.api.path import Target
@@ -44,7 +44,7 @@ async def answer(target: Target, response: Response) -> Response:
     if response.stream is not None:
         headers = [*others, ("Content-Type", CONTENT_TYPE + ";stream=watch")]
         return Response(response.status, headers, stream=_translated(response.stream))
-    body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
+    body = joined(response.body)
     try:
         value = await asyncio.to_thread(encode, body) if len(body) >= LARGE else encode(body)
     except Exception as problem:

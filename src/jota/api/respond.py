@@ -5,7 +5,6 @@ Objects from the store are joined bytes; only Tables and YAML need them decoded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -19,7 +18,7 @@ from jota.api.resource import Outcome
 from jota.kinds.kind import Object
 from jota.meta.errors import ApiError
 from jota.store.protocol import Entry
-from jota.wire.message import Part, Response
+from jota.wire.message import Body, Response
 
 JSON = ("Content-Type", "application/json")
 CACHE = ("Cache-Control", "no-cache, private")
@@ -60,7 +59,7 @@ def json(call: Call, value: Any, status: int = 200) -> Response:
     return encoded(call, orjson.dumps(value), status)
 
 
-def encoded(call: Call, body: bytes | Sequence[Part], status: int = 200) -> Response:
+def encoded(call: Call, body: Body, status: int = 200) -> Response:
     """JSON bytes; chain.py turns them into YAML for the few who ask."""
     if call.accepted.yaml:
         call.request.extra["yaml"] = True

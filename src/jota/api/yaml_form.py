@@ -12,13 +12,13 @@ from typing import Any
 import yaml
 
 from jota.api import lazily
-from jota.wire.message import Response
+from jota.wire.message import Response, joined
 
 CONTENT_TYPE = "application/yaml"
 
 
 async def answer(response: Response) -> Response:
-    body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
+    body = joined(response.body)
     text = await asyncio.to_thread(_translated, body)
     headers = [(n, CONTENT_TYPE if n == "Content-Type" else value) for n, value in response.headers]
     return Response(response.status, headers, text)

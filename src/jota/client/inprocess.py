@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from jota.client.transport import EventBatch, EventLines, Reply, error_from
 from jota.meta.watchevent import WatchEvent
-from jota.wire.message import Handler, Part, Peer, Request, Response, Stream
+from jota.wire.message import Handler, Peer, Request, Response, Stream, joined
 
 _PEER = Peer("in-process")
 _HIGH_WATER = 4 << 20
@@ -41,7 +41,7 @@ class InProcess:
         # what has no stream has the server's own deadline (api/chain.py)
         response = await self._call(method, path, query, body, headers, times)
         if response.stream is None:
-            return Reply(response.status, _headers(response), _whole(response.body))
+            return Reply(response.status, _headers(response), joined(response.body))
         writer = _Buffer[bytes]()
         async with asyncio.timeout(timeout):
             await response.stream(writer)
@@ -52,7 +52,7 @@ class InProcess:
     ) -> AsyncGenerator[EventBatch, None]:
         response = await self._call("GET", path, query, b"", headers)
         if response.status != 200:
-            raise error_from(response.status, _whole(response.body))
+            raise error_from(response.status, joined(response.body))
         if response.stream is None:
             raise ConnectionError(f"GET {path}?{query}: the answer is not a stream")
         lines = EventLines()
@@ -146,10 +146,6 @@ class _Events(_Buffer[bytes | WatchEvent]):
     """A Receiver, too."""
 
     hand_over = _Buffer.write
-
-
-def _whole(body: bytes | Sequence[Part]) -> bytes:
-    return body if isinstance(body, bytes) else b"".join(body)
 
 
 def _headers(response: Response) -> dict[str, str]:

@@ -137,11 +137,7 @@ class Index:
             low, high = table.span(prefix, after)
             if limit:
                 high = min(high, low + limit - len(found))
-            live = table.live
-            if high - low == len(table.keys):
-                found.extend(map(live.__getitem__, table.keys))
-            else:
-                found.extend([live[k] for k in table.keys[low:high]])
+            found.extend(map(table.live.__getitem__, table.keys[low:high]))
             if limit and len(found) >= limit:
                 break
         return found

@@ -20,10 +20,10 @@ from ssl import CERT_NONE
 from types import CoroutineType
 from typing import Any, Protocol, cast
 
-from jota.wire.answer import JOIN, PIECE, Head, pieces, without_length
+from jota.wire.answer import JOIN, PIECE, TURN, Head, pieces, without_length
 from jota.wire.duplex import SocketDuplex
 from jota.wire.limits import NEVER, Limits
-from jota.wire.message import Answerer, Part, Peer, Request, Response, Stream, Upgrade
+from jota.wire.message import Answerer, Made, Part, Peer, Request, Response, Stream, Upgrade, size
 from jota.wire.reading import Reader, Refused
 from jota.wire.status import refusal
 from jota.wire.step import first_step
@@ -143,7 +143,7 @@ class Connection(asyncio.Protocol):
         self._eof = self._upgrade = self._stream = self._old = False
         self._stopped = self._write_paused = self._lingering = self._done = False
         self._last_buffered = self._left = 0
-        self._feed: Iterator[bytes] | None = None
+        self._feed: Iterator[Part] | None = None
         self.busy = self.gone = False
         self.deadline = NEVER
 
@@ -213,8 +213,7 @@ class Connection(asyncio.Protocol):
         for future in waiting:
             if not future.done():
                 future.set_result(None)
-        if self._feed is not None:
-            self._pump(self._feed)
+        self._pump()
         if self._queue and not self.busy and not self.gone:
             self._server.loop.call_soon(self._next)
         self._resume_reading()
@@ -359,29 +358,34 @@ class Connection(asyncio.Protocol):
             self._respond_parts(start if head.length is None else without_length(start), parts)
             return
         if not head.bodiless and head.length is None:  # else the handler knows the length of what GET would give
-            start += b"Content-Length: %d\r\n" % sum(map(len, parts))
+            start += b"Content-Length: %d\r\n" % size(parts)
         self._transport.write(start + b"\r\n")
         self._finish()
 
-    def _respond_parts(self, start: bytes, parts: Sequence[Part]) -> None:
-        size = sum(map(len, parts))
-        start += b"Content-Length: %d\r\n\r\n" % size
-        if size > PIECE:
-            self._start_feeding([start, *parts], len(start) + size)
+    def _respond_parts(self, start: bytes, parts: Sequence[Part] | Made) -> None:
+        length = size(parts)
+        start += b"Content-Length: %d\r\n\r\n" % length
+        if length > PIECE:
+            self._start_feeding(start, parts, len(start) + length)
             return
-        self.send([start, *parts], size)
+        self.send([start, *parts], length)
         self._finish()
 
-    def _start_feeding(self, parts: Sequence[Part], size: int) -> None:
+    def _start_feeding(self, start: bytes, parts: Sequence[Part] | Made, left: int) -> None:
         """A large answer: the peer reads while we go on, and only what it has not taken yet is held joined or encrypted."""
-        self._left = size
+        self._left = left
         self._last_buffered = 0
         self.deadline = self._server.now + self._limits.write_time
-        self._feed = pieces(parts)
-        self._pump(self._feed)
+        self._feed = pieces(start, parts)
+        self._pump()
 
-    def _pump(self, feed: Iterator[bytes]) -> None:
-        while not self._write_paused and not self.gone:
+    def _pump(self) -> None:
+        """Go on with a large answer, as far as the peer takes it at once and for one turn."""
+        feed, until = self._feed, self._left - TURN
+        while feed is not None and not self._write_paused and not self.gone:
+            if self._left <= until:
+                self._server.loop.call_soon(self._pump)
+                return
             piece = next(feed, None)
             if piece is None:
                 self._feed, self._left = None, 0

@@ -15,7 +15,7 @@ from typing import Any
 import httptools
 
 from jota.wire.duplex import SocketDuplex
-from jota.wire.message import Duplex, Part, Request, Response, Writer
+from jota.wire.message import Duplex, Part, Request, Response, Writer, joined
 from jota.wire.portforward import splice
 
 log = logging.getLogger("jota.wire")
@@ -247,7 +247,7 @@ def _response(upstream: SocketDuplex, answer: _Answer, upgrade: bool) -> Respons
 
 async def whole(response: Response, largest: int) -> bytes:
     """The body of an answer, read to its end. Raises BadGateway above `largest` bytes, ConnectionError when it is cut off."""
-    found = response.body if isinstance(response.body, bytes) else b"".join(response.body)
+    found = joined(response.body)
     if response.stream is not None:
         collector = _Collector(largest)
         await response.stream(collector)

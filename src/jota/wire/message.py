@@ -2,13 +2,15 @@
 
 A handler is `async (Request) -> Response`. The body of a Response is one of
 - `bytes` or a list of parts (never joined as a whole),
+- `Made`: parts that are made while they are sent (a large list),
 - `stream`: a coroutine function that writes chunks until it returns or the peer goes away (watch, logs -f),
 - `upgrade`: a coroutine function that owns the raw byte stream after a 101 (WebSocket, SPDY, tunnels).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -99,8 +101,26 @@ class Duplex(Protocol):
     def close(self) -> None: ...
 
 
-Part = bytes | memoryview
-"""A piece of a body. A view of what is kept elsewhere saves a copy of it."""
+Part = bytes | bytearray | memoryview
+"""A piece of a body; whoever gives it away does not change it any more. A view of what is kept elsewhere saves a copy of it."""
+
+
+class Made(ABC):
+    """A body that is never there as a whole: whoever goes through it has it made, in pieces of a size to be sent at once
+    (answer.PIECE). It can be gone through again, and in any thread."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Bytes in all."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Part]: ...
+
+
+Body = bytes | Sequence[Part] | Made
 Stream = Callable[[Writer], Awaitable[None]]
 Upgrade = Callable[[Duplex], Awaitable[None]]
 
@@ -109,11 +129,22 @@ class Response(Struct):
     status: int = 200
     headers: list[tuple[str, str]] = field(default_factory=list)
     """Answers that share them share their encoded form: what differs each time goes into `own`."""
-    body: bytes | Sequence[Part] = b""
+    body: Body = b""
     stream: Stream | None = None
     upgrade: Upgrade | None = None
     own: bytes = b""
     """Header lines of this answer alone (its id), each with its end; who makes them sees to it that they are such."""
+
+
+def size(body: Body) -> int:
+    """Bytes in all."""
+    if isinstance(body, bytes):
+        return len(body)
+    return body.size if isinstance(body, Made) else sum(map(len, body))
+
+
+def joined(body: Body) -> bytes:
+    return body if isinstance(body, bytes) else b"".join(body)
 
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from jota.wire.dial import forward
-from jota.wire.message import Request
+from jota.wire.message import Request, joined
 
 LARGEST = 1 << 20
 """Bytes of an answer."""
@@ -75,7 +75,7 @@ async def json(
                 headers=[*sent, *headers],
                 server_hostname=server_name or host,
             )
-            answer = response.body if isinstance(response.body, bytes) else b"".join(response.body)
+            answer = joined(response.body)
             if response.stream is not None:
                 collector = _Collector()
                 await response.stream(collector)

@@ -15,7 +15,7 @@ from jota.api.metricsapi.samples import Sample, parse
 from jota.api.resource import Engine
 from jota.api.subresources.kubelet import hand_over
 from jota.meta.errors import ApiError
-from jota.wire.message import Request, Response
+from jota.wire.message import Request, Response, joined
 
 log = logging.getLogger("jota.api")
 
@@ -112,7 +112,7 @@ class _Collector:
 async def whole(response: Response) -> bytes:
     """A response's body, streamed or not. Raises ConnectionError when it breaks off."""
     if response.stream is None:
-        return response.body if isinstance(response.body, bytes) else b"".join(response.body)
+        return joined(response.body)
     collector = _Collector()
     await response.stream(collector)
     return b"".join(collector.parts)

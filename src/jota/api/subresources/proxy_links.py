@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from jota.wire.message import Part, Response, Writer
+from jota.wire.message import Part, Response, Writer, joined
 
 _LINKS: dict[bytes, frozenset[bytes]] = {
     tag: frozenset(attributes.split())
@@ -99,7 +99,7 @@ def through(response: Response, links: Links) -> Response:
     page, stream = _Page(links, encoding), response.stream
     gone = ("content-length", "content-encoding")
     headers = [(k, v) for k, v in response.headers if k.lower() not in gone]
-    body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
+    body = joined(response.body)
     if stream is None and not encoding:
         return Response(response.status, headers, b"".join(page.feed(body)) + page.end())
 

@@ -7,7 +7,7 @@ When history no longer reaches that revision the answer is 410 with a fresh toke
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 import orjson
@@ -15,13 +15,14 @@ import orjson
 from jota.api import object as at_rest
 from jota.api import respond, table
 from jota.api.call import Call
+from jota.api.items import Items
 from jota.api.path import integer
 from jota.api.resource import Engine
 from jota.api.served import Selection
 from jota.api.verbs import freshness
 from jota.meta.errors import bad_request, expired
 from jota.store.protocol import Compacted, Entry, FutureRevision
-from jota.wire.message import Part, Response
+from jota.wire.message import Body, Part, Response
 
 LATEST = -1
 """The revision in a token that was given out with a 410: "whatever is newest then"."""
@@ -84,8 +85,8 @@ def select(call: Call) -> Selection:
     )
 
 
-def render(call: Call, entries: list[Entry], metadata: dict[str, object]) -> list[Part]:
-    """The List object in parts, for one writelines: joining them would copy (and page in) the whole list once more."""
+def render(call: Call, entries: list[Entry], metadata: dict[str, object]) -> Body:
+    """The List object. It is never joined: that would copy (and page in) the whole list once more."""
     served, accepted = call.served, call.accepted
     if accepted.form == "Metadata":
         group = f"meta.k8s.io/{accepted.version}"
@@ -94,27 +95,16 @@ def render(call: Call, entries: list[Entry], metadata: dict[str, object]) -> lis
     else:
         opening, item = served.list_head, served.head if served.custom else b"{"
         render_one = served.render if served.converted else at_rest.render
-    parts: list[Part] = [opening + b'"metadata":' + orjson.dumps(metadata) + b',"items":[']
+    start = opening + b'"metadata":' + orjson.dumps(metadata) + b',"items":['
     if entries and render_one is at_rest.render:
-        parts += _spliced(entries, item)
-    elif entries:
+        return Items(start, entries, item, b"]}")
+    parts: list[Part] = [start]
+    if entries:
         first = entries[0]
         parts.append(render_one(first.value or b"", first.revision, item))
         item = b"," + item
         parts += [render_one(e.value or b"", e.revision, item) for e in entries[1:]]
     parts.append(b"]}")
-    return parts
-
-
-def _spliced(entries: list[Entry], opening: bytes) -> list[Part]:
-    """What `at_rest.render` gives, without copying the objects: the newline after the metadata stays (JSON allows it)."""
-    start = opening + b'"metadata":{"resourceVersion":"%d",'
-    between = b"}," + start
-    parts: list[Part] = []
-    for entry in entries:
-        parts += (between % entry.revision, memoryview(entry.value or b"")[1:])
-    parts[0] = start % entries[0].revision
-    parts.append(b"}")
     return parts
 
 
@@ -156,7 +146,7 @@ async def _page(engine: Engine, selection: Selection, start: str, limit: int, re
         if selection.served.foreign:
             found = await _converted(engine, selection, after, limit, at)
         else:
-            found = list(_matching(engine, selection, after, limit, revision))
+            found = _matching(engine, selection, after, limit, revision)
         if not limit or len(found) <= limit:
             return Page(found, at)
         last = found[limit - 1].key
@@ -178,30 +168,23 @@ async def _page(engine: Engine, selection: Selection, start: str, limit: int, re
         raise bad_request(f"continue key is not valid: revision {e.revision} does not exist") from None
 
 
-def _matching(engine: Engine, selection: Selection, after: str, limit: int, revision: int) -> Iterator[Entry]:
+def _matching(engine: Engine, selection: Selection, after: str, limit: int, revision: int) -> list[Entry]:
     """Selected entries, at most limit + 1 of them (one more than a page, to know whether there is a next)."""
     store, prefix = engine.store, selection.prefix
     point = selection.point
     if point is not None:
         entry = store.get(point, revision) if point > after else None
-        if entry is not None and selection.matches(entry):
-            yield entry
-        return
-    if selection.all or not limit:
-        found = store.range(prefix, after=after, limit=limit + 1 if limit else 0, revision=revision)
-        yield from found if selection.all else filter(selection.matches, found)
-        return
-    left = limit + 1
-    while left:
+        return [entry] if entry is not None and selection.matches(entry) else []
+    if selection.all:
+        return store.range(prefix, after=after, limit=limit + 1 if limit else 0, revision=revision)
+    if not limit:
+        return list(filter(selection.matches, store.range(prefix, after=after, revision=revision)))
+    found: list[Entry] = []
+    while True:
         chunk = store.range(prefix, after=after, limit=CHUNK, revision=revision)
-        for entry in chunk:
-            if selection.matches(entry):
-                yield entry
-                left -= 1
-                if not left:
-                    return
-        if len(chunk) < CHUNK:
-            return
+        found += islice(filter(selection.matches, chunk), limit + 1 - len(found))
+        if len(found) > limit or len(chunk) < CHUNK:
+            return found
         after = chunk[-1].key
 
 
