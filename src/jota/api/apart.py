@@ -260,7 +260,7 @@ def _named(sent: Object, stored: Stored, _line: bytes, revision: int) -> bool:
 
 def _same(sent: Object, stored: Stored, line: bytes, revision: int) -> bool:
     """A whole metadata (checked by `metadata.check`) says nothing that is not stored."""
-    if sent.get("uid") and sent["uid"] != stored.uid:
+    if sent.get("uid", stored.uid) != stored.uid or sent.get("namespace", stored.namespace) != stored.namespace:
         return False
     if sent.get("resourceVersion", str(revision)) != str(revision):
         return False
