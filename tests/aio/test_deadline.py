@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jota.aio.deadline import within
+from jota.aio.deadline import _queues, within
 
 
 def play(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -182,3 +182,58 @@ def test_groups_and_inner_deadlines_end_with_it() -> None:
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
+
+
+def test_those_that_wait_for_the_same_time_are_interrupted_each_at_its_own() -> None:
+    """One that begins later runs out later; one that is through in time is left alone, and so is who waits longer."""
+
+    async def story() -> None:
+        loop, log, over = asyncio.get_running_loop(), list[tuple[str, float]](), asyncio.Event()
+
+        async def wait(name: str, seconds: float, work: Awaitable[Any]) -> None:
+            began = loop.time()
+
+            async def waiting() -> None:
+                await work
+
+            try:
+                await within(seconds, waiting())
+            except TimeoutError:
+                log.append((name, loop.time() - began))
+            else:
+                log.append((f"{name} is through", loop.time() - began))
+
+        async with asyncio.TaskGroup() as tasks:
+            late = [tasks.create_task(wait("first", 0.05, asyncio.sleep(9)))]
+            tasks.create_task(wait("quick", 0.05, asyncio.sleep(0)))
+            tasks.create_task(wait("patient", 9, over.wait()))
+            await asyncio.sleep(0.02)
+            late.append(tasks.create_task(wait("second", 0.05, asyncio.sleep(9))))
+            await asyncio.sleep(0.04)
+            late.append(tasks.create_task(wait("third", 0.05, asyncio.sleep(9))))
+            await asyncio.wait(late)
+            over.set()
+        assert [name for name, _ in log] == ["quick is through", "first", "second", "third", "patient is through"]
+        assert all(took >= 0.049 for name, took in log if "through" not in name)
+        assert not _queues
+
+    play(story)
+
+
+def test_one_that_does_not_heed_its_end_keeps_nobody_else_from_theirs() -> None:
+    async def deaf() -> str:
+        for _ in range(3):
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                return "heard and went on"
+        return "never heard"
+
+    async def story() -> None:
+        answers = await asyncio.gather(
+            within(0.01, deaf()), within(0.01, asyncio.sleep(9)), within(0.01, deaf()), return_exceptions=True
+        )
+        assert (answers[0], type(answers[1]), answers[2]) == ("heard and went on", TimeoutError, "heard and went on")
+        assert not _queues
+
+    play(story)

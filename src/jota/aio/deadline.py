@@ -1,7 +1,8 @@
 """A deadline for a coroutine that most often never waits: the timer is armed only when it suspends for the first time.
 
-`asyncio.timeout` would do, at five times the price; a server pays it for every write. What differs: the time running out is
-not a cancellation of the task, only of what it waits for, so there is nothing to take back.
+`asyncio.timeout` would do, at ten times the price; a server pays it for every write. What differs: the time running out is
+not a cancellation of the task, only of what it waits for, so there is nothing to take back. And those that wait beside one
+another for the same time share one timer, for they run out in the order in which they began.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ def within(seconds: float, coro: Coroutine[Any, Any, T]) -> Generator[Any, Any, 
     except StopIteration as stop:
         result: T = stop.value
         return result
-    loop = asyncio.get_running_loop()
     limit, cancelled = _Limit(yielded), _cancelling()
-    timer = loop.call_later(seconds, limit.fire)
+    queue = _queue_of(seconds)
+    queue.add(limit)
     # from here on values and exceptions go through, as in PEP 380
     try:
         while True:
@@ -48,7 +49,7 @@ def within(seconds: float, coro: Coroutine[Any, Any, T]) -> Generator[Any, Any, 
             raise TimeoutError from None
         raise
     finally:
-        timer.cancel()
+        queue.remove(limit)
 
 
 class _Limit:
@@ -69,6 +70,49 @@ class _Limit:
     def late(self) -> BaseException:
         self.missed = False
         return asyncio.CancelledError()
+
+
+class _Queue:
+    """The limits of one length on one loop, while there are any."""
+
+    __slots__ = ("_key", "_loop", "_timer", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._loop, self._key = loop, (loop, seconds)
+        self._waiting: dict[_Limit, float] = {}
+        """When they run out, on the loop's clock: the first one first."""
+        self._timer = loop.call_later(seconds, self._strike)
+
+    def add(self, limit: _Limit) -> None:
+        self._waiting[limit] = self._loop.time() + self._key[1]
+
+    def remove(self, limit: _Limit) -> None:
+        self._waiting.pop(limit, None)
+        if not self._waiting and _queues.get(self._key) is self:
+            del _queues[self._key]
+            self._timer.cancel()
+
+    def _strike(self) -> None:
+        """For those whose time has come; the others' is still to come, or they are through."""
+        now = self._loop.time()
+        for limit, when in [*self._waiting.items()]:
+            if when > now:
+                self._timer = self._loop.call_at(when, self._strike)
+                return
+            limit.fire()
+            del self._waiting[limit]
+        _queues.pop(self._key, None)
+
+
+_queues: dict[tuple[asyncio.AbstractEventLoop, float], _Queue] = {}
+
+
+def _queue_of(seconds: float) -> _Queue:
+    loop = asyncio.get_running_loop()
+    queue = _queues.get((loop, seconds))
+    if queue is None:
+        queue = _queues[loop, seconds] = _Queue(loop, seconds)
+    return queue
 
 
 def _cancelling() -> int:
