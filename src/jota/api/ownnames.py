@@ -33,7 +33,7 @@ class OwnNames:
         )
         """What stands before such a name, what takes its place (bytes that are never in JSON), and whether it is of the form."""
         self._forms = [of_the_form for _, _, of_the_form in self._keys]
-        self._hole = re.compile(b"[%b-%b]" % (self._keys[0][1], self._keys[-1][1]))
+        self._hole = re.compile(b"[%b-%b]" % (self._keys[0][1], self._keys[-1][1]) if self._keys else rb"(?!)")
 
     def cut(self, data: bytes) -> tuple[bytes, Names]:
         """(the bytes without the names, the names: those of the first key first). `data`: compact."""

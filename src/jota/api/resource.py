@@ -21,6 +21,7 @@ from jota.api import object as at_rest
 from jota.api.admission.plugin import AdmissionAttributes, Operation, Plugin
 from jota.api.admission.webhooks import Webhooks
 from jota.api.alikepatches import AlikePatches
+from jota.api.alikeputs import AlikePuts
 from jota.api.call import Call
 from jota.api.config import ApiConfig
 from jota.api.feed import Feed
@@ -98,6 +99,7 @@ class Engine:
         self.templates = Templates()
         self.twins = Twins(self)
         self._likes: tuple[Likes, ...] = AlikePatches(self), Renewals(self)
+        self.alike_puts = AlikePuts(self)
         self._handling: dict[int, tuple[Plugin, ...]] = {}
         self._judging: dict[int, tuple[Plugin, ...]] = {}
         self._voices: dict[tuple[int, bool], apart.Voices] = {}
@@ -144,9 +146,11 @@ class Engine:
             name = given or names.generate_name(twin.base, self.random)
             own = name, self.new_uid(), rfc3339(self.clock.now()), wish.names
             key, value = served.key(namespace, name), twin.value(*own)
-            # a name that was drawn is taken, or about to be: another is as good (upstream tries anew, too)
-            with suppress(Conflict):
-                return Outcome({}, await self.store.put(key, value, expect=0, memo=twin.memo(*own)), created=True)
+            try:
+                entry = await self.store.put(key, value, expect=0, memo=twin.memo(*own))
+            except Conflict:
+                continue  # a name that was drawn is taken, or about to be: another is as good (upstream tries anew, too)
+            return Outcome({}, entry, created=True)
         raise already_exists(served.resource.plural, name, served.resource.group, int(not given))
 
     async def create_twins(self, call: Call, twin: Twin, wish: Wish, times: int) -> list[Entry]:
@@ -281,13 +285,14 @@ class Engine:
         whole: bool = False,
         pure: bool = False,
         part: apart.Part | relabel.Wish | None = None,
+        told: Callable[[bytes, at_rest.Memo | None], None] | None = None,
     ) -> Outcome:
         """Read, `change` (a new object from a copy of the stored one), write; again on a lost race, `tries` times in all.
 
         `finish` replaces the rules of the main endpoint for subresources that write a part of their own. `owned`: the
         managedFields that `change` gives are right already (apply). `whole`: `change` replaces the object and does not look
         at the stored one. `pure`: it leaves its argument as it is, and the result may share parts with it. `part`: the same
-        change, as one of a single field or of metadata alone.
+        change, as one of a single field or of metadata alone. `told`: as a Part's, also of what is not written apart.
         Raises ApiError 404, 409, 422 and what `change` raises; KeyError never.
         """
         served = call.served
@@ -322,6 +327,8 @@ class Engine:
                 if served.foreign:
                     await served.hand_over(new, old, judged=owned and not flag(call.params, "force"))
                 await self._ask_others(call, new, old, subresource, hooked)
+                if told is not None and not served.foreign and not call.dry_run and not removable(served, new):
+                    told(served.encode(new), None)
                 return await self._write(call, new, old, entry)
             except BaseException as problem:
                 self._release(call.served, self.attributes(call, "UPDATE", new, old, subresource))
@@ -526,6 +533,7 @@ class Engine:
         self._judging.clear()
         self._voices.clear()
         self.twins.forget()
+        self.alike_puts.forget()
 
     def plugins(self, served: Served) -> tuple[Plugin, ...]:
         found = self._handling.get(id(served))

@@ -7,13 +7,19 @@ such bodies: in Python, in JavaScript, our own controllers.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from jota.api import apart
 from jota.api import object as at_rest
 from jota.api.apart import Part
 from jota.api.call import Call
-from jota.api.resource import Engine
+from jota.api.served import Served
 from jota.meta import decode
 from jota.meta.errors import ApiError
+from jota.store.protocol import Entry
+
+if TYPE_CHECKING:
+    from jota.api.resource import Engine
 
 
 def part_of(engine: Engine, call: Call) -> Part | None:
@@ -27,11 +33,10 @@ def part_of(engine: Engine, call: Call) -> Part | None:
     entry = engine.store.get(served.key(target.namespace, target.name))
     if entry is None or entry.value is None:
         return None
-    before, after = _around(at_rest.render(entry.value, entry.revision, served.head), entry.value, field)
-    body = request.body.rstrip(b"\n")
-    if not before or not body.startswith(before) or not body.endswith(after):
+    sent = value_of(served, entry, request.body, field)
+    if not sent:
         return None
-    alone = b'{"%b":%b}' % (field.encode(), body[len(before) : -len(after)])
+    alone = b'{"%b":%b}' % (field.encode(), sent)
     try:
         value, problems = decode.decode_body(decode.JSON, alone, served.kind.definition, strict=call.field_validation)
     except ApiError:
@@ -40,6 +45,16 @@ def part_of(engine: Engine, call: Call) -> Part | None:
         return None
     part = Part(field, {}, False, lambda _: value.get(field))
     return part if apart.applies(engine, call, part) else None
+
+
+def value_of(served: Served, entry: Entry, body: bytes, field: str) -> bytes:
+    """The bytes of a field in a body that, but for it, is the object as readers see it; b"" when it is not."""
+    value = entry.value or b"{}\n"
+    before, after = _around(at_rest.render(value, entry.revision, served.head), value, field)
+    body = body.rstrip(b"\n")
+    if not before or not body.startswith(before) or not body.endswith(after):
+        return b""
+    return body[len(before) : -len(after)]
 
 
 def _around(shown: bytes, value: bytes, field: str) -> tuple[bytes, bytes]:

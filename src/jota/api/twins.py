@@ -1,5 +1,5 @@
 """New objects that differ in nothing but names: a ReplicaSet sends the same bytes for each of its pods, an operator's pods carry
-names of their own, a StatefulSet's claims and a provisioner's volumes, too, and volumes say whose they are (ownnames.py).
+names of their own, a StatefulSet's claims and a provisioner's volumes, too, and volumes say whose they are (bodies.py).
 
 The first passes the whole engine; what became of it is kept with a stamp of all that admission looked at. While the stamp
 holds, the next request of the same bytes (but for the names) by the same user takes the same outcome with names, a uid and a
@@ -9,16 +9,15 @@ annotations, a dry run) is never kept. In: a Call. Out: the value to store.
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 import orjson
 
 from jota.api import object as at_rest
-from jota.api.gaps import Names
+from jota.api.bodies import Bodies
+from jota.api.gaps import Form, Names
 from jota.api.hints import references
 from jota.api.hints.lookup import Reference
 from jota.api.ownnames import OwnNames
@@ -36,24 +35,8 @@ if TYPE_CHECKING:
 
 _OWN = ("name", "uid", "creationTimestamp", "managedFields", "resourceVersion")
 _TIME = b'"time":"'
-_NAMES = (b'"name":', b'"name": ')
-"""As encoders write it."""
-_PLAIN = re.compile(rb'"([a-z0-9.-]+)"')
 Stamp = tuple[int, ...]
 Key = tuple[bytes, str, str, str, str, tuple[str, ...]]
-
-
-class _Metadata(msgspec.Struct):
-    name: msgspec.Raw = msgspec.Raw(b"")
-    generateName: msgspec.Raw = msgspec.Raw(b"")
-
-
-class _Sent(msgspec.Struct):
-    metadata: _Metadata
-    spec: msgspec.Raw = msgspec.Raw(b"")
-
-
-_decode = msgspec.json.Decoder(_Sent).decode
 
 
 class Wish(NamedTuple):
@@ -69,20 +52,19 @@ class Wish(NamedTuple):
 class Twin:
     """The bytes at rest around what is an object's own: names, uid and time."""
 
-    __slots__ = ("_fields", "_middle", "_own", "_owners", "_tail", "_views", "base", "refers", "stamp", "true_at")
+    __slots__ = ("_fields", "_middle", "_owners", "_tail", "_views", "base", "refers", "stamp", "true_at")
 
     def __init__(
         self,
         base: str,
-        parts: tuple[bytes, bytes, bytes],
-        own: OwnNames,
+        parts: tuple[bytes, bytes, Form],
         stamp: Stamp,
         refers: tuple[Reference, ...],
     ) -> None:
         """`base`: of generated names, "" for named ones. `parts`: metadata up to the time in its managedFields, the rest of
-        it, all other fields without their `own` names. `refers`: what they need and whoever sends them is told to be missing."""
+        it, all other fields but for the names in them. `refers`: what they need and whoever sends them is told to be missing."""
         self._middle, self._owners, self._tail = parts
-        self.base, self._own, self.stamp, self.refers = base, own, stamp, refers
+        self.base, self.stamp, self.refers = base, stamp, refers
         self.true_at = 0
         """The store's revision when the stamp was last compared."""
         self._fields: dict[str, str] = {}
@@ -103,8 +85,14 @@ class Twin:
             self._middle,
             stamp,
             self._owners,
-            self._own.fill(self._tail, names) if names else self._tail,
+            self._tail.filled(names),
         )
+
+
+def _places(order: list[int]) -> list[int]:
+    """Of names as they stand, given which key each is of: where they are when those of the first key are listed first."""
+    listed = sorted(range(len(order)), key=order.__getitem__)
+    return sorted(range(len(order)), key=listed.__getitem__)
 
 
 class Twins:
@@ -114,12 +102,12 @@ class Twins:
         self._seen: OrderedDict[int, None] = OrderedDict()
         """Hashes of named ones that came once: most are the only one of their kind."""
         self._stamps: dict[Resource, Callable[[], Stamp] | None] = {}
-        self._own: dict[Resource, OwnNames] = {}
+        self._bodies: dict[Resource, Bodies] = {}
 
     def forget(self) -> None:
         """The set of kinds or plugins changed."""
         self._stamps.clear()
-        self._own.clear()
+        self._bodies.clear()
         self._kept.clear()
 
     def find(self, call: Call, wish: Wish) -> Twin | None:
@@ -163,13 +151,13 @@ class Twins:
         before, _, after = orjson.dumps(owners).partition(_TIME)
         middle = b"".join([orjson.dumps({key: part})[1:-1] + b"," for key, part in rest.items()])
         middle += b'"managedFields":' + before + _TIME
-        own = self._names(call.served.kind)
+        own = self.bodies(call.served.kind).own
         tail, names = own.cut(value[line:]) if wish.names else (value[line:], wish.names)
         if names != wish.names:
             return
         base = "" if wish.name else meta["generateName"]
-        parts = middle, after[after.index(b'"') :] + b"}", tail
-        self._kept[wish.key] = Twin(base, parts, own, stamp, refers)
+        parts = middle, after[after.index(b'"') :] + b"}", own.form(tail, _places(own.order(tail)))
+        self._kept[wish.key] = Twin(base, parts, stamp, refers)
         if len(self._kept) > MOST:
             self._kept.popitem(last=False)
 
@@ -207,10 +195,11 @@ class Twins:
         touched = self._engine.store.touched
         return lambda: tuple([touched(table) for table in tables])
 
-    def _names(self, kind: Kind) -> OwnNames:
-        found = self._own.get(kind.resource)
+    def bodies(self, kind: Kind) -> Bodies:
+        """Those of requests about objects of a kind that has names of its own."""
+        found = self._bodies.get(kind.resource)
         if found is None:
-            found = self._own[kind.resource] = OwnNames(kind.own_names or {})
+            found = self._bodies[kind.resource] = Bodies(OwnNames(kind.own_names or {}))
         return found
 
     def wish(self, call: Call) -> Wish | None:
@@ -223,27 +212,9 @@ class Twins:
             or call.dry_run
         ):
             return None
-        try:
-            sent = _decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
-        spec = bytes(sent.spec)
-        without, names = self._names(call.served.kind).cut(spec)
-        if names:
-            if body.count(spec) > 1:
-                return None  # which of them is the spec?
-            body = body.replace(spec, without)
-        name, raw = "", bytes(sent.metadata.name)
-        if raw:
-            # Only what stands around the name is compared. Should another "name" of the same value be cut out of it, the
-            # name itself is part of what is compared.
-            plain = _PLAIN.fullmatch(raw)
-            before = next((key for key in _NAMES if key + raw in body), b"")
-            if plain is None or not before or call.times > 1:
-                return None
-            name, body = plain[1].decode(), body.replace(before + raw, before + b"\0", 1)
-        elif not bytes(sent.metadata.generateName):
+        cut = self.bodies(call.served.kind).cut(body)
+        if cut is None or (cut.name and call.times > 1):
             return None
         user = call.user
         agent = request.headers.get("user-agent", "")
-        return Wish((body, request.path, request.query, agent, user.name, user.groups), name, names)
+        return Wish((cut.body, request.path, request.query, agent, user.name, user.groups), cut.name, cut.names)

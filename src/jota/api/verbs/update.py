@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from jota.api import apart, decoding, metadata, respond, returned
 from jota.api.apart import Part
 from jota.api.call import Call
@@ -14,9 +16,16 @@ from jota.wire.message import Response
 
 async def update(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 403, 404, 409, 415, 422."""
-    target = call.target
+    target, alike = call.target, engine.alike_puts
+    told = None
+    if (wish := alike.wish(call)) is not None:
+        written = await alike.write(call, wish)
+        if written is not None:
+            return respond.entry(call, written, engine.clock.now())
+        told = partial(alike.keep, call, wish)
     returns = returned.part_of(engine, call)
     if returns is not None:
+        returns = returns._replace(told=told)
         written = await apart.write(engine, call, target.name, target.namespace, returns)
         if written is not None:
             return respond.entry(call, written, engine.clock.now())
@@ -45,8 +54,11 @@ async def update(engine: Engine, call: Call) -> Response:
         new = sent.pop()
         return {key: new[key] for key in ("kind", "apiVersion", "metadata")}
 
-    part: Part | Wish | None = apart.part_of(call, obj, lambda field, _: sent.pop()[field], whole=True)
-    if part is None and not target.subresource:
+    part: Part | Wish | None
+    part = apart.part_of(call, obj, lambda field, _: sent.pop()[field], whole=True)
+    if part is not None:
+        part = part._replace(told=told)
+    elif not target.subresource:
         part = Wish(relabelled, {key: value for key, value in obj.items() if key not in NAMING})
     result = await engine.update(
         call,
@@ -57,5 +69,6 @@ async def update(engine: Engine, call: Call) -> Response:
         tries=tries,
         whole=True,
         part=part,
+        told=told,
     )
     return respond.outcome(call, result, engine.clock.now())
