@@ -2,8 +2,7 @@
 
 Out: a Result. The clock runs from the first creation of the measured pods until a client that watches has seen the last of
 them bound; at the end a list confirms that each has a node. As upstream's harness does it: pods are posted one by one, many at
-a time, and are named by the server (`generateName`); those with a claim of their own are named by us. `alike`: as a ReplicaSet
-makes them instead.
+a time, and are named by the server (`generateName`). `alike`: as a ReplicaSet makes them instead.
 """
 
 from __future__ import annotations
@@ -41,7 +40,6 @@ from jota.client.pods import Pod
 from jota.client.reader import Reader
 from jota.meta.resource import PODS
 from jota.pki.jwt import TokenSigner
-from jota.scheduler.resources import CLAIMS, VOLUMES
 from jota.scheduler.scheduler import Scheduler
 from jota.store.drivers.sqlite import SqliteStore
 
@@ -261,17 +259,19 @@ async def _list(run: _Run, namespace: str) -> list[dict[str, Any]]:
 async def _with_volumes(run: _Run, step: Pods, where: str) -> None:
     """The step's pods of one namespace with a claim and a volume each, bound to one another as a binder would leave them.
 
-    As upstream's CreatePodWithPersistentVolume, one request after the other: the claim, its status, the volume, its
-    status, the pod; many pods at a time."""
+    As upstream's CreatePodWithPersistentVolume, one request after the other: the claim, its status, the volume, its status,
+    the pod; many pods at a time. A status is written by the very object that was posted (it names no resourceVersion), and
+    the pod is named by the server."""
     names = [f"{step.template}-{run.serial + n}" for n in range(step.count)]
     run.serial += step.count
 
     async def make(name: str) -> None:
-        wanted = (CLAIMS, templates.claim(name)), (VOLUMES, templates.volume(name, where, step.volumes))
-        for resource, sent in wanted:
-            made = await run.client.create(resource, sent, where if resource.namespaced else "")
-            await run.client.update(resource, {**made, "status": {"phase": "Bound"}}, "status")
-        await _request(run, "POST", _pods_of(where), orjson.dumps(templates.pod(step.template, name, name)), _JSON)
+        claim, volume = templates.claim(name), templates.volume(name, where, step.volumes)
+        for path, sent in ((_claims_of(where), claim), ("/api/v1/persistentvolumes", volume)):
+            body = orjson.dumps(sent)
+            await _request(run, "POST", path, body, _JSON)
+            await _request(run, "PUT", f"{path}/{name}/status", body, _JSON)
+        await _request(run, "POST", _pods_of(where), orjson.dumps(templates.pod(step.template, claim=name)), _JSON)
 
     await _each(names, make)
 
@@ -306,6 +306,10 @@ async def _churn(run: _Run, step: Churn, namespace: str) -> None:
 
 def _pods_of(namespace: str) -> str:
     return f"/api/v1/namespaces/{namespace}/pods"
+
+
+def _claims_of(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
 
 
 async def _made(run: _Run, path: str, objects: Iterable[dict[str, Any]]) -> None:

@@ -175,7 +175,7 @@ def pod(template: str, name: str = "", claim: str = "") -> Object:
 
 
 def volume(name: str, namespace: str, form: str) -> Object:
-    """`form`: csi or aws; bound to the claim of the same name."""
+    """`form`: csi or aws; bound to the claim of the same name, once its status is written (to create it does not count)."""
     source = (
         {"csi": {"driver": DRIVER, "volumeHandle": name}}
         if form == "csi"
@@ -185,10 +185,16 @@ def volume(name: str, namespace: str, form: str) -> Object:
         "accessModes": ["ReadOnlyMany"],
         "capacity": {"storage": "1Gi"},
         "persistentVolumeReclaimPolicy": "Retain",
-        "claimRef": {"kind": "PersistentVolumeClaim", "namespace": namespace, "name": name},
+        "claimRef": {"kind": "PersistentVolumeClaim", "namespace": namespace, "name": name, "apiVersion": "v1"},
         **source,
     }
-    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": spec,
+        "status": {"phase": "Bound"},
+    }
 
 
 def claim(name: str) -> Object:
@@ -202,6 +208,7 @@ def claim(name: str) -> Object:
             "volumeName": name,
             "storageClassName": "",
         },
+        "status": {"phase": "Bound"},
     }
 
 
