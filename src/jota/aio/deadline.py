@@ -26,8 +26,8 @@ def within(seconds: float, coro: Coroutine[Any, Any, T]) -> Generator[Any, Any, 
     except StopIteration as stop:
         result: T = stop.value
         return result
-    limit, cancelled = _Limit(yielded), _cancelling()
-    queue = _queue_of(seconds)
+    loop = asyncio.get_running_loop()
+    limit, cancelled, queue = _Limit(yielded), _cancelling(loop), _queue_of(loop, seconds)
     queue.add(limit)
     # from here on values and exceptions go through, as in PEP 380
     try:
@@ -45,7 +45,7 @@ def within(seconds: float, coro: Coroutine[Any, Any, T]) -> Generator[Any, Any, 
         result = stop.value
         return result
     except asyncio.CancelledError:
-        if limit.fired and _cancelling() <= cancelled:
+        if limit.fired and _cancelling(loop) <= cancelled:
             raise TimeoutError from None
         raise
     finally:
@@ -107,15 +107,14 @@ class _Queue:
 _queues: dict[tuple[asyncio.AbstractEventLoop, float], _Queue] = {}
 
 
-def _queue_of(seconds: float) -> _Queue:
-    loop = asyncio.get_running_loop()
+def _queue_of(loop: asyncio.AbstractEventLoop, seconds: float) -> _Queue:
     queue = _queues.get((loop, seconds))
     if queue is None:
         queue = _queues[loop, seconds] = _Queue(loop, seconds)
     return queue
 
 
-def _cancelling() -> int:
+def _cancelling(loop: asyncio.AbstractEventLoop) -> int:
     """How often the current task was asked to end."""
-    task = asyncio.current_task()
+    task = asyncio.current_task(loop)
     return 0 if task is None else task.cancelling()

@@ -28,7 +28,7 @@ from jota.meta import decode
 from jota.meta.change import Change
 from jota.meta.errors import ApiError
 from jota.meta.resource import Resource
-from jota.store.protocol import Conflict, Entry
+from jota.store.protocol import Entry
 
 if TYPE_CHECKING:
     from jota.api.call import Call
@@ -101,29 +101,32 @@ class AlikePuts:
         return b"" if cut is None or cut.name != call.target.name or cut.identified else cut.body
 
     async def write(self, call: Call, wish: Wish) -> Entry | None:
-        """None: nothing is done, it has to go the whole way. Raises what the store raises."""
+        """None: nothing is done, it has to go the whole way. Raises Unavailable."""
         made = self._known.get(wish.key)
         if made is None:
             return None
-        engine, entry, said = self._engine, wish.entry, self._engine.voices(call.served, "status")
+        entry = wish.entry
+        if not self._permitted(call, made):
+            return None  # to be told in the usual words
+        change = Change(str(entry.revision), metadata=made.new["metadata"], status=made.status)
+        value, memo = _value(wish, made.metadata, made.status), at_rest.after(entry, change, "status.")
+        writing = self._engine.store.begin((entry.key, value, entry.revision, memo))
+        return None if writing is None else await writing
+
+    def _permitted(self, call: Call, made: _Outcome) -> bool:
+        """As far as plugins have a say; none that leaves such a write apart reserves anything that would have to be given back."""
+        said = self._engine.voices(call.served, "status")
+        if not said.validate and not said.allocate:
+            return True
         own = {"name": call.target.name, "namespace": call.target.namespace}
-        new, old = ({**one, "metadata": {**own, **one["metadata"]}} for one in (made.new, made.old))
-        attrs = engine.attributes(call, "UPDATE", new, old, "status")
+        old, new = ({**one, "metadata": {**own, **one["metadata"]}} for one in (made.old, made.new))
+        attrs = self._engine.attributes(call, "UPDATE", new, old, "status")
         try:
             for judge in (*said.validate, *said.allocate):
                 judge(attrs)
         except ApiError:
-            return None  # to be told in the usual words
-        change = Change(str(entry.revision), metadata=made.new["metadata"], status=made.status)
-        try:
-            value, memo = _value(wish, made.metadata, made.status), at_rest.after(entry, change, "status.")
-            return await engine.store.put(entry.key, value, expect=entry.revision, memo=memo)
-        except BaseException as problem:
-            for release in said.release:
-                release(attrs)
-            if not isinstance(problem, Conflict):
-                raise
-            return None  # somebody else was first
+            return False
+        return True
 
     def keep(self, call: Call, wish: Wish, value: bytes, _known: at_rest.Memo | None) -> None:
         """What was worked out at length, to be stored in a moment."""

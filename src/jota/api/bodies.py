@@ -115,7 +115,7 @@ class Spelling:
         if found is None:
             return None
         name = found[self._name].decode() if self._name >= 0 else ""
-        return self._cut._replace(name=name, names=[found[place] for place in self._places])
+        return Cut(self._cut.body, name, [found[place] for place in self._places], self._cut.identified)
 
 
 def cut_body(body: bytes, own: OwnNames) -> Cut | None:
