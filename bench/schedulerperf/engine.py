@@ -49,6 +49,8 @@ _TOGETHER = 4
 """The same, when each is of `alike` pods."""
 _PATIENCE = 120.0
 _JSON = "application/json"
+_NAME = "THE-NAME"
+"""Stands in templates for that of an object."""
 T = TypeVar("T")
 
 
@@ -265,15 +267,26 @@ async def _with_volumes(run: _Run, step: Pods, where: str) -> None:
     names = [f"{step.template}-{run.serial + n}" for n in range(step.count)]
     run.serial += step.count
 
+    objects = (
+        (_claims_of(where), _filled_in(templates.claim(_NAME))),
+        ("/api/v1/persistentvolumes", _filled_in(templates.volume(_NAME, where, step.volumes))),
+    )
+    pod = _filled_in(templates.pod(step.template, claim=_NAME))
+
     async def make(name: str) -> None:
-        claim, volume = templates.claim(name), templates.volume(name, where, step.volumes)
-        for path, sent in ((_claims_of(where), claim), ("/api/v1/persistentvolumes", volume)):
-            body = orjson.dumps(sent)
+        for path, sent in objects:
+            body = sent(name)
             await _request(run, "POST", path, body, _JSON)
             await _request(run, "PUT", f"{path}/{name}/status", body, _JSON)
-        await _request(run, "POST", _pods_of(where), orjson.dumps(templates.pod(step.template, claim=name)), _JSON)
+        await _request(run, "POST", _pods_of(where), pod(name), _JSON)
 
     await _each(names, make)
+
+
+def _filled_in(template: dict[str, Any]) -> Callable[[str], bytes]:
+    """The bodies of objects that have a name in its place."""
+    pieces = orjson.dumps(template).split(_NAME.encode())
+    return lambda name: name.encode().join(pieces)
 
 
 async def _delete(run: _Run, step: Delete) -> None:
