@@ -170,3 +170,56 @@ def test_what_has_ended_for_good_stays_ended(policy: str, code: int, allowed: bo
     assert (POD.validate_status(new, old) == []) is allowed
     POD.prepare_status(new, old)
     assert new["status"]["qosClass"] == "BestEffort"
+
+
+@pytest.mark.parametrize(
+    ("status", "wrong"),
+    [
+        ({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}, {}),
+        (
+            {"podIPs": [{"ip": "x"}]},
+            {"status.podIPs[0]": "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"},
+        ),
+        (
+            {"podIPs": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]},
+            {"status.podIPs": "may specify no more than one IP for each IP family"},
+        ),
+        ({"hostIP": "10.0.0.1", "hostIPs": [{"ip": "10.0.0.1"}]}, {}),
+        ({"hostIPs": [{"ip": "10.0.0.1"}]}, {"status.hostIPs[0].ip": "must be equal to `hostIP`"}),
+        ({"podIP": "old", "podIPs": [{"ip": "old"}], "nominatedNodeName": "Old"}, {}),
+        ({"nominatedNodeName": "n.example"}, {}),
+        (
+            {"nominatedNodeName": "N"},
+            {
+                "status.nominatedNodeName": "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, "
+                "'-' or '.', and must start and end with an alphanumeric character"
+            },
+        ),
+    ],
+)
+def test_addresses_and_nodes_that_a_status_names(status: dict[str, Any], wrong: dict[str, str]) -> None:
+    old = {**pod(), "status": {"podIPs": [{"ip": "old"}], "nominatedNodeName": "Old"}}
+    new = {**old, "status": status}
+    POD.prepare_status(new, old)
+    errors = POD.validate_status(new, old)
+    assert [e.field for e in errors] == list(wrong)
+    assert all(text in e.message for e, text in zip(errors, wrong.values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ({"podIP": "10.0.0.1"}, {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}),
+        ({"podIPs": [{"ip": "10.0.0.1"}]}, {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}),
+        (
+            {"podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]},
+            {"podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.2"}]},
+        ),
+        ({"phase": "Running"}, {"phase": "Running"}),
+    ],
+)
+def test_the_older_field_of_a_pods_addresses_counts(sent: dict[str, Any], kept: dict[str, Any]) -> None:
+    new = {**pod(), "status": dict(sent)}
+    POD.prepare_status(new, pod())
+    assert {key: new["status"][key] for key in kept} == kept
+    assert new["status"].get("podIPs") == kept.get("podIPs")

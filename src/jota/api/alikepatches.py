@@ -3,7 +3,8 @@
 A turn of the scheduler nominates pods of one template and marks victims of another; kubelets report within one second that the
 pods of a rollout run, each under addresses of its own. In: an entry and a patch, undecoded. Out: the write, from the bytes of
 one that went the whole way (apart.py) and was learned from. Nodes, addresses and ids of containers are names of their own,
-as ownnames.py has it: no rule looks at them, and they make no difference but where they stand.
+as ownnames.py has it: no rule looks at more than their form and at which of them are the same, and they make no difference but
+where they stand.
 
     {"podIPs":[{"ip":"10.0.0.7"}]} on a pod without addresses   made   k:{"ip":"10.0.0.7"} owned by "kubelet", since 10:00:00
     {"podIPs":[{"ip":"10.0.0.8"}]} on the next of its kind      makes  k:{"ip":"10.0.0.8"} owned by "kubelet", since 10:00:00
@@ -35,7 +36,7 @@ MEDIA = ("application/merge-patch+json", "application/strategic-merge-patch+json
 _KEYS = {
     "ip": "address",
     "nodeName": "text",
-    "nominatedNodeName": "text",
+    "nominatedNodeName": "subdomain",
     "hostIP": "address",
     "podIP": "address",
     "containerID": "text",
@@ -48,7 +49,7 @@ _FROM_NODES = (b'"hostIP', b'"podIP', b'ontainerStatuses"')
 """The fields in which it has them."""
 _LISTS = (b'"hostIPs":', b'"podIPs":')
 _LISTS_OF_ONE = [_OWN.cut(name + b'[{"ip":"10.0.0.7"}]')[0] for name in _LISTS]
-_OWNERS = b'"managedFields":'
+_OWNERS = b'"managedFields":['
 _OWNED_IP = b'k:{\\"ip\\":\\"'
 """An item of such a list in a set of fields, up to its address."""
 _MOST = 64
@@ -108,10 +109,10 @@ class _Asked(NamedTuple):
 
     def value(self, owners: bytes, rest: bytes) -> bytes:
         """What is stored, with other owners and other fields beside metadata."""
-        head = (self.entry.value or b"")[: self.line]
+        value = self.entry.value or b""
         # a label may have this name, too, but no list for its value
-        before, _, behind = head.partition(_OWNERS + self.owners)
-        return b"".join((before, _OWNERS, owners, behind, rest))
+        begin = value.index(_OWNERS) + len(_OWNERS) - 1
+        return b"".join((value[:begin], owners, value[begin + len(self.owners) : self.line], rest))
 
 
 class _Outcome(NamedTuple):
@@ -127,6 +128,8 @@ class _Outcome(NamedTuple):
     owned: Form
     status: Form
     """As it is now; part of what it makes."""
+    same: list[int]
+    """Of each name, which one is the first that is the same."""
 
     def write(self, asked: _Asked) -> Write | None:
         """None: it is not like this one."""
@@ -136,6 +139,8 @@ class _Outcome(NamedTuple):
         if brought is None or (names := self.stored.names(entry.value or b"", asked.line)) is None:
             return None
         names += brought
+        if [*map(names.index, names)] != self.same:
+            return None
         value = asked.value(self.owned.filled(names), self.makes.filled(names))
         change = Change(str(entry.revision), status=self.status.filled(names))
         return entry.key, value, entry.revision, at_rest.after(entry, change, "status.")
@@ -229,9 +234,8 @@ def _outcome(asked: _Asked, value: bytes, status: bytes) -> _Outcome | None:
     """`value`, `status`: as they will be stored. None: others like it are not known by it."""
     line = value.index(at_rest.NEWLINE)
     owners = bytes(_decode_stored(value[:line]).managedFields)
-    (had, had_names), (sent, sent_names) = map(
-        _OWN.cut_by_key, ((asked.entry.value or b"")[asked.line :], asked.status)
-    )
+    had_bytes = (asked.entry.value or b"")[asked.line :]
+    (had, had_names), (sent, sent_names) = map(_OWN.cut_by_key, (had_bytes, asked.status))
     (made, made_names), (told, told_names) = map(_OWN.cut_by_key, (value[line:], status))
     names = [before + brought for before, brought in zip(had_names, sent_names, strict=True)]
     # names that do not stay in their order (a node's takes the place of another one) make no likes; of two that are the same,
@@ -247,7 +251,9 @@ def _outcome(asked: _Asked, value: bytes, status: bytes) -> _Outcome | None:
     if owned is None:
         return None
     makes, now = (_OWN.form(cut, _places(cut, places)) for cut in (made, told))
-    return _Outcome(asked.manner, asked.owners, _OWN.pattern(had), _OWN.pattern(sent), makes, owned, now)
+    before, brought = _OWN.pattern(had), _OWN.pattern(sent)
+    listed = (before.names(had_bytes) or []) + (brought.names(asked.status) or [])
+    return _Outcome(asked.manner, asked.owners, before, brought, makes, owned, now, [*map(listed.index, listed)])
 
 
 def _places(cut: bytes, places: list[list[int]]) -> list[int]:

@@ -18,6 +18,7 @@ from jota.kinds.core import pod
 _FORMS = {
     "label": re.compile(rb"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?"),
     "address": re.compile(rb"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!$)|$)){4}"),
+    "subdomain": re.compile(rb"(?=.{1,253}$)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*"),
     "text": re.compile(rb"[ !#-\[\]-~]{1,253}"),
 }
 

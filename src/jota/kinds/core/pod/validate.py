@@ -67,7 +67,7 @@ def validate_pod_spec(spec: Object, path: str, extra_volumes: tuple[str, ...] = 
         detail = f"must be between 1 and {MAX_ID}, inclusive"
         errors.append(invalid(f"{path}.activeDeadlineSeconds", seconds, detail))
     for i, alias in enumerate(parts(spec, "hostAliases")):
-        if not _is_address(text(alias, "ip")):
+        if not is_address(text(alias, "ip")):
             errors.append(invalid(f"{path}.hostAliases[{i}].ip", text(alias, "ip"), BAD_ADDRESS))
     for i, gate in enumerate(parts(spec, "readinessGates")):
         kind = text(gate, "conditionType")
@@ -106,7 +106,7 @@ def _dns(spec: Object, policy: str, path: str, errors: list[FieldError]) -> None
         detail = f"must not have more than {MAX_NAMESERVERS} nameservers"
         errors.append(invalid(f"{path}.nameservers", servers, detail))
     for i, server in enumerate(servers):
-        if not _is_address(server):
+        if not is_address(server):
             errors.append(invalid(f"{path}.nameservers[{i}]", server, BAD_ADDRESS))
     if len(searches) > MAX_SEARCHES:
         detail = f"must not have more than {MAX_SEARCHES} search paths"
@@ -119,7 +119,7 @@ def _dns(spec: Object, policy: str, path: str, errors: list[FieldError]) -> None
             errors.append(required(f"{path}.options[{i}]", "must not be empty"))
 
 
-def _is_address(value: str) -> bool:
+def is_address(value: str) -> bool:
     try:
         ipaddress.ip_address(value)
     except ValueError:
