@@ -3,7 +3,8 @@
 For each size, in a namespace of its own: from the POST of the deployment until all pods are ready; a rolling update (25 % more
 and 25 % less, the defaults) until all pods are of the new template and ready; the deletion of the namespace until it is gone.
 At the largest size a tenth of the nodes falls silent: until the control plane has noticed (40 s without a heartbeat), the pods
-(which tolerate an unreachable node for no time) are replaced and all are ready again.
+(which tolerate an unreachable node for no time) are replaced and all are ready again. Then the largest deployment once more,
+without and with a Service in front of it: the processor time of the server for each pod, until all are ready and in slices.
 
 ![seconds over the number of pods](growth.svg)
 """
@@ -18,10 +19,13 @@ from typing import Any
 
 from bench.cluster import Cluster, Http, directory, jota, needs_root
 from bench.figure import Figure
+from bench.idle import seconds
 from bench.plot import svg
 
 NODES, SIZES = 5_000, (1_000, 2_500, 5_000, 10_000)
 _PATIENCE = 400.0
+_SERVED = "served"
+"""The namespace with a Service."""
 _PICTURE = Path(__file__).parent.parent / "docs" / "growth.svg"
 _GRACE = 40.0
 """Seconds without a heartbeat after which a node counts as lost."""
@@ -34,11 +38,13 @@ def run() -> list[Figure]:
         made.up(0, "--hollow", str(NODES))
         with made.http() as api:
             for size in SIZES:
-                times["deploy"].append((size, _deploy(api, size)))
-                times["rolling update"].append((size, _roll(api, size)))
+                place = f"grow{size}"
+                times["deploy"].append((size, _deploy(api, place, size)))
+                times["rolling update"].append((size, _roll(api, place, size)))
                 if size == SIZES[-1]:
-                    lost = _lose(made, api, size)
-                times["delete namespace"].append((size, _delete(api, size)))
+                    lost = _lose(made, api, place, size)
+                times["delete namespace"].append((size, _delete(api, place)))
+            plain, served = (_cost(made, api, place, size) for place in ("plain", _SERVED))
     _PICTURE.write_text(svg(times, "pods", "seconds"))
     figures = [
         Figure(name=f"{what}, {int(size):,} pods", value=took, unit="s")
@@ -49,25 +55,53 @@ def run() -> list[Figure]:
     return [
         *figures,
         Figure(name="a tenth of the nodes lost: noticed to all ready again", value=lost - _GRACE, unit="s", note=note),
+        Figure(
+            name=f"a Service in front of {size:,} pods: processor time of the server for each pod",
+            value=1e6 * (served - plain) / size,
+            unit="us",
+            note=f"{1e6 * served / size:.0f} us with it, {1e6 * plain / size:.0f} us without",
+        ),
     ]
 
 
-def _deploy(api: Http, size: int) -> float:
-    api.json("POST", "/api/v1/namespaces", {"metadata": {"name": f"grow{size}"}})
+def _deploy(api: Http, place: str, size: int) -> float:
+    api.json("POST", "/api/v1/namespaces", {"metadata": {"name": place}})
+    if place == _SERVED:
+        spec = {"selector": {"app": "web"}, "ports": [{"port": 80}]}
+        api.json("POST", f"/api/v1/namespaces/{place}/services", {"metadata": {"name": "web"}, "spec": spec})
     begin = time.monotonic()
-    api.json("POST", _path(size, ""), _deployment(size, "1"))
-    _until(lambda: _status(api, size).get("readyReplicas", 0) >= size, "ready pods")
+    api.json("POST", _path(place, ""), _deployment(size, "1"))
+    _until(lambda: _status(api, place).get("readyReplicas", 0) >= size, "ready pods")
     return time.monotonic() - begin
 
 
-def _roll(api: Http, size: int) -> float:
+def _cost(made: Cluster, api: Http, place: str, size: int) -> float:
+    """Seconds of the server's processor time."""
+    (server,) = (int(p["pid"]) for p in made.status()["processes"] if p["role"] == "server")
+    before = seconds(server)
+    _deploy(api, place, size)
+    if place == _SERVED:
+        _until(lambda: _endpoints(api, place) >= size, "endpoints")
+    used = seconds(server) - before
+    _delete(api, place)
+    return used
+
+
+def _endpoints(api: Http, place: str) -> int:
+    """Ready ones. Asked for seldom: the question is dear."""
+    time.sleep(0.5)
+    found = json.loads(api.send("GET", f"/apis/discovery.k8s.io/v1/namespaces/{place}/endpointslices")[1])
+    return sum(e["conditions"]["ready"] for one in found["items"] for e in one["endpoints"] or ())
+
+
+def _roll(api: Http, place: str, size: int) -> float:
     begin = time.monotonic()
-    found = api.json("GET", _path(size))
+    found = api.json("GET", _path(place))
     found["spec"]["template"] = _deployment(size, "2")["spec"]["template"]
-    generation = api.json("PUT", _path(size), found)["metadata"]["generation"]
+    generation = api.json("PUT", _path(place), found)["metadata"]["generation"]
 
     def rolled() -> bool:
-        status = _status(api, size)
+        status = _status(api, place)
         counts = [status.get(k, 0) for k in ("updatedReplicas", "readyReplicas", "replicas")]
         return status.get("observedGeneration", 0) >= generation and counts == [size] * 3
 
@@ -75,20 +109,20 @@ def _roll(api: Http, size: int) -> float:
     return time.monotonic() - begin
 
 
-def _lose(made: Cluster, api: Http, size: int) -> float:
+def _lose(made: Cluster, api: Http, place: str, size: int) -> float:
     begin = time.monotonic()
     jota("hollow", "set", "lost=0.1", "--name", made.name)
-    _until(lambda: _status(api, size).get("readyReplicas", 0) < size, "a lost pod")
-    _until(lambda: _status(api, size).get("readyReplicas", 0) >= size, "replaced pods")
+    _until(lambda: _status(api, place).get("readyReplicas", 0) < size, "a lost pod")
+    _until(lambda: _status(api, place).get("readyReplicas", 0) >= size, "replaced pods")
     took = time.monotonic() - begin
     jota("hollow", "set", "lost=0", "--name", made.name)
     return took
 
 
-def _delete(api: Http, size: int) -> float:
+def _delete(api: Http, place: str) -> float:
     begin = time.monotonic()
-    api.json("DELETE", f"/api/v1/namespaces/grow{size}")
-    _until(lambda: api.send("GET", f"/api/v1/namespaces/grow{size}")[0] == 404, "the namespace's end")
+    api.json("DELETE", f"/api/v1/namespaces/{place}")
+    _until(lambda: api.send("GET", f"/api/v1/namespaces/{place}")[0] == 404, "the namespace's end")
     return time.monotonic() - begin
 
 
@@ -100,12 +134,12 @@ def _until(done: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
-def _path(size: int, name: str = "/web") -> str:
-    return f"/apis/apps/v1/namespaces/grow{size}/deployments{name}"
+def _path(place: str, name: str = "/web") -> str:
+    return f"/apis/apps/v1/namespaces/{place}/deployments{name}"
 
 
-def _status(api: Http, size: int) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(api.send("GET", _path(size))[1]).get("status", {})
+def _status(api: Http, place: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(api.send("GET", _path(place))[1]).get("status", {})
     return found
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from jota.aio.clock import rfc3339
 from jota.client.client import Client
+from jota.client.indexes import Alike
 from jota.controllers.deployment import DeploymentController
 from jota.controllers.poddisruptionbudget import BUDGETS, Expected, PodDisruptionBudgetController, plan
 from jota.controllers.replicaset import ReplicaSetController
+from jota.controllers.views import Pod, grouped
 from jota.kinds.apiextensions.crd import CRDS
 from jota.meta.errors import ApiError
 from jota.meta.resource import DEPLOYMENTS, EVENTS, PODS, Resource
@@ -41,6 +44,11 @@ def budget(**spec: Any) -> Object:
     }
 
 
+def among(pods: list[Pod]) -> tuple[list[Alike[Pod]], Callable[[str], Pod | None]]:
+    """How the planner is told of pods."""
+    return grouped(pods), {p.metadata.name: p for p in pods}.get
+
+
 @pytest.mark.parametrize(
     ("spec", "ready", "present", "wanted", "counts"),
     [
@@ -56,7 +64,7 @@ def budget(**spec: Any) -> Object:
 )
 def test_the_counts(spec: Object, ready: int, present: int, wanted: int, counts: tuple[int, ...]) -> None:
     pods = [pod(f"p{n}", ready=1 if n < ready else False) for n in range(present)]
-    status, _ = plan(budget(**spec), pods, Expected(wanted), NOW)
+    status, _ = plan(budget(**spec), *among(pods), Expected(wanted), NOW)
     keys = ("currentHealthy", "desiredHealthy", "expectedPods", "disruptionsAllowed")
     assert tuple(status[k] for k in keys) == counts
     assert status["observedGeneration"] == 2
@@ -67,10 +75,10 @@ def test_an_evicted_pod_counts_again_after_two_minutes() -> None:
     one = budget(minAvailable=1)
     pods = [pod("a", ready=1), pod("b", ready=1)]
     one["status"] = {"disruptedPods": {"a": rfc3339(NOW - 20), "gone": rfc3339(NOW)}}
-    status, again = plan(one, pods, Expected(2), NOW)
+    status, again = plan(one, *among(pods), Expected(2), NOW)
     assert status["disruptedPods"] == {"a": rfc3339(NOW - 20)}
     assert (status["currentHealthy"], status["disruptionsAllowed"], again) == (1, 0, 100)
-    status, again = plan(one, pods, Expected(2), NOW + 101)
+    status, again = plan(one, *among(pods), Expected(2), NOW + 101)
     assert "disruptedPods" not in status
     assert (status["disruptionsAllowed"], again) == (1, None)
 

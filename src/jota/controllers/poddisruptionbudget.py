@@ -1,17 +1,19 @@
 """PodDisruptionBudget: how many pods may be disrupted now. In: budgets, pods, the sets above the pods. Out: the status.
 
 `plan` counts. An eviction writes the pod into status.disruptedPods before it is deleted (api/subresources/eviction.py);
-here such a pod stops counting as healthy until it is seen terminating, or two minutes have passed.
+here such a pod stops counting as healthy until it is seen terminating, or two minutes have passed. Pods that are alike are
+counted together: ten thousand of a set are some tens of groups.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from jota.aio.clock import parse_rfc3339
+from jota.client.indexes import Alike
 from jota.client.informer import key_of
 from jota.client.pods import CONDITIONS, DELETION, FINISHED, LABELS, OWNERS
 from jota.controllers import conditions
@@ -20,10 +22,10 @@ from jota.controllers.replicaset import REPLICATIONCONTROLLERS
 from jota.controllers.revisions import share
 from jota.controllers.scales import Scales, selector_text
 from jota.controllers.statefulset_pods import STATEFULSETS
-from jota.controllers.views import OwnerReference, Pod, alike
+from jota.controllers.views import OwnerReference, Pod, alike, index_by_kind
 from jota.meta.errors import ApiError
 from jota.meta.resource import DEPLOYMENTS, PODS, REPLICASETS, Resource
-from jota.meta.selectors import from_object
+from jota.meta.selectors import LabelSelector, from_object
 
 Object = dict[str, Any]
 
@@ -51,18 +53,26 @@ class Expected:
     """The size of a set came from its /scale: nobody tells when it changes."""
 
 
-def plan(budget: Object, pods: list[Pod], expected: Expected, now: float) -> tuple[Object, float | None]:
-    """(the status, seconds until an entry of disruptedPods runs out)."""
+def plan(
+    budget: Object,
+    groups: Collection[Alike[Pod]],
+    pod_named: Callable[[str], Pod | None],
+    expected: Expected,
+    now: float,
+) -> tuple[Object, float | None]:
+    """(the status, seconds until an entry of disruptedPods runs out). `groups` are of the pods that are selected, and `pod_named`
+    gives those."""
     old = budget.get("status") or {}
-    disrupted, again = _disrupted(old.get("disruptedPods") or {}, pods, now)
+    disrupted, again = _disrupted(old.get("disruptedPods") or {}, pod_named, now)
     if expected.problem:
         found = conditions.put(
             old.get("conditions") or [], "DisruptionAllowed", "False", "SyncFailed", expected.problem, now
         )
         counts = {k: old.get(k, 0) for k in ("currentHealthy", "desiredHealthy", "expectedPods")}
         return _status(budget, {**counts, "disruptionsAllowed": 0}, disrupted, found), again
-    count, desired = _desired(budget["spec"], len(pods), expected.count)
-    healthy = sum(p.ready and not p.terminating and p.metadata.name not in disrupted for p in pods)
+    count, desired = _desired(budget["spec"], sum(map(len, groups)), expected.count)
+    healthy = sum(len(group) for group in groups if group.first.ready and not group.first.terminating)
+    healthy -= sum((pod := pod_named(name)) is not None and pod.ready for name in disrupted)
     allowed = max(0, healthy - desired) if count > 0 else 0
     verdict = ("True", "SufficientPods") if allowed else ("False", "InsufficientPods")
     found = conditions.put(old.get("conditions") or [], "DisruptionAllowed", *verdict, "", now)
@@ -87,13 +97,15 @@ def _desired(spec: Object, present: int, wanted: int) -> tuple[int, int]:
     return present, least or 0
 
 
-def _disrupted(entries: dict[str, str], pods: list[Pod], now: float) -> tuple[dict[str, str], float | None]:
+def _disrupted(
+    entries: dict[str, str], pod_named: Callable[[str], Pod | None], now: float
+) -> tuple[dict[str, str], float | None]:
     """Evictions that are granted and not seen carried out yet."""
-    living = {p.metadata.name for p in pods if not p.terminating}
     kept, again = {}, None
     for name, since in entries.items():
         left = parse_rfc3339(since) + DELETION_TIMEOUT - now
-        if name in living and left > 0:
+        pod = pod_named(name)
+        if pod is not None and not pod.terminating and left > 0:
             kept[name] = since
             again = left if again is None else min(again, left)
     return kept, again
@@ -139,12 +151,20 @@ class PodDisruptionBudgetController(Controller):
         budget = self.budgets.get(key)
         if budget is None:
             return None
-        selector = from_object(budget["spec"].get("selector"))
-        pods = [p for p in self.pods.list(budget["metadata"]["namespace"]) if selector.matches(p.metadata.labels)]
-        expected = await self._expected(pods) if scale_matters(budget) else Expected(len(pods))
-        if not pods:
+        namespace, selector = budget["metadata"]["namespace"], from_object(budget["spec"].get("selector"))
+        groups = self._groups(namespace, selector)
+        expected = Expected()
+        if scale_matters(budget):
+            expected = await self._expected(groups)
+            groups = self._groups(namespace, selector)  # as they are now: the cache goes on while we wait
+        if not groups:
             self.events.event(budget, "Normal", "NoPods", "No matching pods found")
-        status, again = plan(budget, pods, expected, self.clock.now())
+
+        def pod_named(name: str) -> Pod | None:
+            pod = self.pods.get(key_of(namespace, name))
+            return pod if pod is not None and selector.matches(pod.metadata.labels) else None
+
+        status, again = plan(budget, groups, pod_named, expected, self.clock.now())
         if status != budget.get("status"):
             if expected.problem:
                 self.events.event(budget, "Warning", "CalculateExpectedPodCountFailed", expected.problem)
@@ -155,12 +175,16 @@ class PodDisruptionBudgetController(Controller):
             self.wrote(key, self.budgets, await self.client.update(BUDGETS, {**budget, "status": status}, "status"))
         return again if not expected.asked else min(SCALE_PERIOD, again or SCALE_PERIOD)
 
-    async def _expected(self, pods: list[Pod]) -> Expected:
+    def _groups(self, namespace: str, selector: LabelSelector) -> list[Alike[Pod]]:
+        index_by_kind(self.pods)
+        return [g for g in self.pods.groups("kind", namespace) if selector.matches(g.first.metadata.labels)]
+
+    async def _expected(self, groups: Iterable[Alike[Pod]]) -> Expected:
         """The sum of what the pods' sets want; pods without one do not count."""
         seen: set[str] = set()
         sizes: dict[str, int] = {}
         unmanaged = asked = False
-        for pod in pods:
+        for pod in (group.first for group in groups):
             owner = pod.metadata.controller
             if owner is None:
                 unmanaged = True

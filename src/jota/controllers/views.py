@@ -79,6 +79,11 @@ def _labels_of(pod: Pod) -> int:
     return id(pod.metadata.labels)
 
 
+def index_by_kind(pods: Cache[Pod]) -> None:
+    """Keep the index "kind": by namespace, in which `groups` gives those together that are of one kind."""
+    pods.add_index("kind", _namespace_of, on=KIND, kind=kind_of)
+
+
 def index_by_node(pods: Cache[Pod]) -> None:
     """Keep the index "node"."""
     pods.add_index("node", _node_of, on=PLACED)
