@@ -18,7 +18,7 @@ from jota.client.informer import key_of
 from jota.client.pods import CONDITIONS, DELETION, FINISHED, LABELS, OWNERS
 from jota.controllers import conditions
 from jota.controllers.controller import Context, Controller, controller_of, own
-from jota.controllers.replicaset import REPLICATIONCONTROLLERS
+from jota.controllers.replicaset import REPLICATIONCONTROLLERS, REST_PER_POD
 from jota.controllers.revisions import share
 from jota.controllers.scales import Scales, selector_text
 from jota.controllers.statefulset_pods import STATEFULSETS
@@ -174,6 +174,12 @@ class PodDisruptionBudgetController(Controller):
             # The version is checked: an eviction that was granted meanwhile must not be forgotten.
             self.wrote(key, self.budgets, await self.client.update(BUDGETS, {**budget, "status": status}, "status"))
         return again if not expected.asked else min(SCALE_PERIOD, again or SCALE_PERIOD)
+
+    def rest(self, key: str, took: float) -> float:
+        """Each look writes the status: the more pods there are, the more changes share one."""
+        budget = self.budgets.get(key)
+        rest = REST_PER_POD * (budget.get("status") or {}).get("currentHealthy", 0) if budget is not None else 0.0
+        return max(super().rest(key, took), rest if rest > self.cheap else 0.0)
 
     def _groups(self, namespace: str, selector: LabelSelector) -> list[Alike[Pod]]:
         index_by_kind(self.pods)
