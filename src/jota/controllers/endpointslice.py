@@ -20,7 +20,7 @@ from jota.meta.errors import ApiError
 from jota.meta.resource import ENDPOINTSLICES, NODES, PODS, SERVICES
 
 Object = dict[str, Any]
-REST_PER_SLICE = 0.005
+REST_PER_SLICE = 0.02
 """Seconds of rest after a look at a service: the more endpoints it has, the longer are the changes gathered that share a slice."""
 
 
@@ -56,7 +56,8 @@ class EndpointSliceController(Controller):
     cheap: ClassVar[float] = 0.02
     """A pod that ends must leave its services at once: clients are told of a finished rollout within milliseconds."""
     longest_rest: ClassVar[float] = 1.0
-    """Upstream's endpoint-updates-batch-period for large clusters. Only looks at thousands of pods rest so long."""
+    """Seconds; only after looks at thousands of pods (upstream's --endpointslice-updates-batch-period delays the first change,
+    too, and is 0 unless somebody sets it)."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
