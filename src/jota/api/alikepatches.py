@@ -45,6 +45,7 @@ _OWN = OwnNames(_KEYS)
 _IP, _NODE, _NOMINATED, _HOST_IP, _POD_IP, _CONTAINER = range(len(_KEYS))
 _OF_PODS = (_IP, _HOST_IP, _POD_IP, _CONTAINER)
 """What a pod has from its node, once it runs there."""
+_ADDRESSES = (_IP, _HOST_IP, _POD_IP)
 _FROM_NODES = (b'"hostIP', b'"podIP', b'ontainerStatuses"')
 """The fields in which it has them."""
 _LISTS = (b'"hostIPs":', b'"podIPs":')
@@ -128,8 +129,9 @@ class _Outcome(NamedTuple):
     owned: Form
     status: Form
     """As it is now; part of what it makes."""
+    addresses: list[int]
+    """Which of the names are such, and which of these (below) is the first that is the same: rules compare them."""
     same: list[int]
-    """Of each name, which one is the first that is the same."""
 
     def write(self, asked: _Asked) -> Write | None:
         """None: it is not like this one."""
@@ -139,7 +141,7 @@ class _Outcome(NamedTuple):
         if brought is None or (names := self.stored.names(entry.value or b"", asked.line)) is None:
             return None
         names += brought
-        if [*map(names.index, names)] != self.same:
+        if _firsts(names, self.addresses) != self.same:
             return None
         value = asked.value(self.owned.filled(names), self.makes.filled(names))
         change = Change(str(entry.revision), status=self.status.filled(names))
@@ -187,6 +189,11 @@ class AlikePatches:
             self._known.clear()
             self._second = now
         self._known.insert(0, outcome)
+
+
+def _firsts(names: Names, places: list[int]) -> list[int]:
+    chosen = [names[place] for place in places]
+    return [*map(chosen.index, chosen)]
 
 
 def _same(one: Manner, other: Manner) -> bool:
@@ -253,7 +260,9 @@ def _outcome(asked: _Asked, value: bytes, status: bytes) -> _Outcome | None:
     makes, now = (_OWN.form(cut, _places(cut, places)) for cut in (made, told))
     before, brought = _OWN.pattern(had), _OWN.pattern(sent)
     listed = (before.names(had_bytes) or []) + (brought.names(asked.status) or [])
-    return _Outcome(asked.manner, asked.owners, before, brought, makes, owned, now, [*map(listed.index, listed)])
+    addresses = [place for place, key in enumerate(order) if key in _ADDRESSES]
+    same = _firsts(listed, addresses)
+    return _Outcome(asked.manner, asked.owners, before, brought, makes, owned, now, addresses, same)
 
 
 def _places(cut: bytes, places: list[list[int]]) -> list[int]:
