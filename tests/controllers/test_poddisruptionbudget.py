@@ -190,3 +190,36 @@ def test_sick_pods_may_go_by_policy() -> None:
             await evict(api.client, sick)
 
     asyncio.run(story())
+
+
+def test_a_budget_whose_selector_changes_follows_the_pods_that_it_selects_now() -> None:
+    async def story() -> None:
+        async with running(PodDisruptionBudgetController) as api:
+            for name, app in (("a", "web"), ("b", "web"), ("c", "db")):
+                meta = {"name": name, "namespace": "ns", "labels": {"app": app}}
+                spec = {"nodeName": "n1", "containers": [{"name": "c", "image": "x"}]}
+                await api.client.create(PODS, {"metadata": meta, "spec": spec})
+            await api.client.create(BUDGETS, budget(minAvailable=1))
+
+            async def counts() -> tuple[int, int]:
+                await api.advance(1)
+                status = (await api.client.get(BUDGETS, "web", "ns"))["status"]
+                return status["expectedPods"], status["currentHealthy"]
+
+            async def ready(name: str, state: str) -> None:
+                status = {"phase": "Running", "conditions": [{"type": "Ready", "status": state}]}
+                await api.client.patch(PODS, name, "ns", {"status": status}, subresource="status")
+
+            await ready("a", "True")
+            assert await counts() == (2, 1)
+            await ready("c", "True")
+            assert await counts() == (2, 1)
+            await api.client.patch(BUDGETS, "web", "ns", {"spec": {"selector": {"matchLabels": {"app": "db"}}}})
+            assert await counts() == (1, 1)
+            await ready("c", "False")
+            assert await counts() == (1, 0)
+            await api.client.patch(PODS, "b", "ns", {"metadata": {"labels": {"app": "db"}}})
+            await ready("b", "True")
+            assert await counts() == (2, 1)
+
+    asyncio.run(story())

@@ -10,9 +10,8 @@ from typing import Any
 
 from jota.client.informer import Informer
 from jota.client.pods import ADDRESSES, CONDITIONS, DELETION, FINISHED, LABELS, PLACED
-from jota.client.sharing import MOST
 from jota.controllers.controller import own
-from jota.controllers.views import Pod, alike, index_by_labels
+from jota.controllers.views import ByLabels, Pod, alike, index_by_labels
 from jota.meta.selectors import LabelSelector, from_map
 
 Object = dict[str, Any]
@@ -34,28 +33,16 @@ def _pair(namespace: str, key: str, value: str) -> str:
     return f"{namespace}/{key}={value}"
 
 
-class ServicesOf:
-    """Keys of the services that select a pod: asked at every event of every pod, and quick however many of both a namespace has.
-    Pods of one template share their labels: the answer is remembered for these until a service changes."""
+class ServicesOf(ByLabels):
+    """Keys of the services that select a pod: asked at every event of every pod, and quick however many of both a namespace has."""
 
     def __init__(self, services: Informer[Any]) -> None:
+        super().__init__(self._select)
         self._services = services
         services.add_index(_SELECTED, _first_pair)
-        self._known: dict[tuple[str, int], tuple[dict[str, str] | None, list[str]]] = {}
-        """(namespace, identity of labels) -> the labels, kept so that their identity stays theirs, and the answer."""
-        services.add_handler(lambda old, new: self._known.clear())
+        services.add_handler(lambda old, new: self.forget())
 
-    def __call__(self, pod: Pod) -> list[str]:
-        meta = pod.metadata
-        place = meta.namespace, id(meta.labels)
-        found = self._known.get(place)
-        if found is None:
-            if len(self._known) >= MOST:
-                self._known.clear()
-            found = self._known[place] = meta.labels, self._look(meta.namespace, meta.labels or {})
-        return found[1]
-
-    def _look(self, namespace: str, labels: dict[str, str]) -> list[str]:
+    def _select(self, namespace: str, labels: dict[str, str]) -> list[str]:
         return [
             own(service)[0]
             for key, value in labels.items()

@@ -67,6 +67,9 @@ class EndpointSliceController(Controller):
         self.pods = self.watch(PODS, type=Pod)
         index_by_node(self.pods)
         self.changes = backends.Changes(self.services, self.pods, self.queue.add)
+        self._spread: Mapping[str, float] | None = None
+        self._weighed = False
+        """Whether `_spread` is what topologyhints.ratios says of the nodes as they are."""
         self.nodes = self.watch(NODES)
         self.nodes.add_handler(self._on_node)
         self.events = context.recorder("endpoint-slice-controller")
@@ -85,6 +88,7 @@ class EndpointSliceController(Controller):
             for pod in self.pods.by_index("node", ((new or old or {})["metadata"])["name"]):
                 self.changes.note(pod)
         if (topologyhints.cpu_of(old) if old else None) != (topologyhints.cpu_of(new) if new else None):
+            self._weighed = False
             for service in self.services.list():
                 if topologyhints.automatic(service):
                     self.queue.add(own(service)[0])
@@ -116,8 +120,9 @@ class EndpointSliceController(Controller):
         return max(super().rest(key, took), rest if rest > self.cheap else 0.0)
 
     def _plan(self, service: Object, slices: Mapping[str, Object]) -> Plan:
-        spread = topologyhints.ratios(self.nodes.list()) if topologyhints.automatic(service) else None
-        return plan(service, backends.pods_of(service, self.pods), self._zone, slices.values(), spread)
+        if topologyhints.automatic(service) and not self._weighed:
+            self._spread, self._weighed = topologyhints.ratios(self.nodes.list()), True
+        return plan(service, backends.pods_of(service, self.pods), self._zone, slices.values(), self._spread)
 
     def _partial(self, key: str, left: _Left, changed: set[str], slices: Mapping[str, Object]) -> Plan:
         namespace = key.rpartition("/")[0]

@@ -22,7 +22,7 @@ from jota.controllers.replicaset import REPLICATIONCONTROLLERS, REST_PER_POD
 from jota.controllers.revisions import share
 from jota.controllers.scales import Scales, selector_text
 from jota.controllers.statefulset_pods import STATEFULSETS
-from jota.controllers.views import OwnerReference, Pod, alike, index_by_kind
+from jota.controllers.views import ByLabels, OwnerReference, Pod, alike, index_by_kind
 from jota.meta.errors import ApiError
 from jota.meta.resource import DEPLOYMENTS, PODS, REPLICASETS, Resource
 from jota.meta.selectors import LabelSelector, from_object
@@ -125,8 +125,10 @@ class PodDisruptionBudgetController(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
+        self.budgets_of = ByLabels(self._selecting)
         self.budgets = self.watch(BUDGETS, own)
-        self.pods = self.watch(PODS, self._keys_of_pod, on=_LOOKED_AT, alike=alike, type=Pod)
+        self.budgets.add_handler(self._reselected)
+        self.pods = self.watch(PODS, self.budgets_of, on=_LOOKED_AT, alike=alike, type=Pod)
         # A set that is scaled changes what its budgets expect.
         self.above = {
             r.kind: self.watch(r, self._keys_of_namespace, when=_rescaled)
@@ -135,14 +137,15 @@ class PodDisruptionBudgetController(Controller):
         self.events = context.recorder("controllermanager")
         self._scales = Scales(self.client)
 
-    def _keys_of_pod(self, pod: Pod) -> Iterable[str]:
-        if not len(self.budgets):
-            return ()
+    def _selecting(self, namespace: str, labels: dict[str, str]) -> list[str]:
         return [
-            own(b)[0]
-            for b in self.budgets.list(pod.metadata.namespace)
-            if from_object(b["spec"].get("selector")).matches(pod.metadata.labels)
+            own(b)[0] for b in self.budgets.list(namespace) if from_object(b["spec"].get("selector")).matches(labels)
         ]
+
+    def _reselected(self, old: Object | None, new: Object | None) -> None:
+        """Statuses, which are most of what changes, select nothing."""
+        if old is None or new is None or old["spec"] != new["spec"]:
+            self.budgets_of.forget()
 
     def _keys_of_namespace(self, obj: Object) -> Iterable[str]:
         return [own(b)[0] for b in self.budgets.list(obj["metadata"]["namespace"]) if scale_matters(b)]

@@ -19,6 +19,7 @@ from jota.client.podparts import PodStatus as PodStatus
 from jota.client.podparts import Toleration as Toleration
 from jota.client.pods import CONDITIONS, DELETION, ENDED, FINISHED, LABELS, OWNERS, PLACED
 from jota.client.pods import Pod as Pod
+from jota.client.sharing import MOST
 
 
 class Partial(msgspec.Struct, gc=False):
@@ -91,6 +92,29 @@ def index_by_node(pods: Cache[Pod]) -> None:
 
 def _node_of(pod: Pod) -> tuple[str, ...]:
     return (pod.spec.nodeName,) if pod.spec.nodeName else ()
+
+
+class ByLabels:
+    """Answers about pods that follow from their namespace and labels alone. Pods of one template share their labels, and so the
+    answer, until `forget` is called."""
+
+    def __init__(self, look: Callable[[str, dict[str, str]], list[str]]) -> None:
+        self._look = look
+        self._known: dict[tuple[str, int], tuple[dict[str, str] | None, list[str]]] = {}
+        """(namespace, identity of labels) -> the labels, kept so that their identity stays theirs, and the answer."""
+
+    def __call__(self, pod: Pod) -> list[str]:
+        meta = pod.metadata
+        place = meta.namespace, id(meta.labels)
+        found = self._known.get(place)
+        if found is None:
+            if len(self._known) >= MOST:
+                self._known.clear()
+            found = self._known[place] = meta.labels, self._look(meta.namespace, meta.labels or {})
+        return found[1]
+
+    def forget(self) -> None:
+        self._known.clear()
 
 
 def owner_of(pod: Pod) -> tuple[str, str] | None:

@@ -78,12 +78,14 @@ def service(obj: Object, lookup: Lookup) -> Iterator[str]:
     declared: list[Object] = []
     said: list[str] = []
     for one in chosen:
-        declared += one.ports(lookup)
-        said = [
-            word
-            for i, port in enumerate(parts(spec, "ports"))
-            for word in _port(port, f"spec.ports[{i}]", declared, chosen[0].owner)
-        ]
+        new = [port for port in one.ports(lookup) if port not in declared]
+        declared += new
+        if new or one is chosen[0]:
+            said = [
+                word
+                for i, port in enumerate(parts(spec, "ports"))
+                for word in _port(port, f"spec.ports[{i}]", declared, chosen[0].owner)
+            ]
         if not said and declared:
             return
     yield from said
