@@ -16,8 +16,8 @@ PIECE = 2 * 65_483 - 8 * 22
 """Larger answers are handed over in pieces of at most so many bytes, as the peer takes them. With what TLS adds to its eight
 records, one is two of the largest segments that loopback knows: what is left over would be a segment of its own, at the price
 of a whole one. What is made of a piece until the kernel has it (joined, encrypted, read from TLS) stays in a core's caches."""
-TURN = 3 * 1024 * 1024
-"""Bytes of one answer, to a peer that takes them at once, after which others have their turn: 2 to 3 ms with TLS."""
+TURN = 2 * 1024 * 1024
+"""Bytes of one answer, to a peer that takes them at once, after which others have their turn: 1 to 2 ms with TLS."""
 
 _PHRASES = {s.value: s.phrase.encode() for s in HTTPStatus}
 _HOP_BY_HOP = frozenset(("connection", "keep-alive", "transfer-encoding", "date"))
