@@ -31,7 +31,7 @@ def test_each_object_is_spliced_and_no_piece_is_larger_than_it_must_be(
 ) -> None:
     entries = [Entry(f"/k/{n}", b"{%b}\n" % (b"v" * size), revision, 1) for n, (size, revision) in enumerate(objects)]
     items = Items(b"start[", entries, opening, b"]end")
-    head = opening + b'"metadata":{"resourceVersion":"%d", '
+    head = opening + b'"metadata":{"resourceVersion":"%d",'
     rendered = [head % entry.revision + (entry.value or b"")[1:] + b"}" for entry in entries]
     pieces = list(items)
     assert b"".join(pieces) == b"start[" + b",".join(rendered) + b"]end"

@@ -3,10 +3,10 @@
 In: live entries, as they were found. Out: pieces of an answer (wire.message.Made), which `wire/answer.py` hands on.
 
 Objects are joined whole, as they are at rest, for to copy them is nearly all that a list costs. The brace with which the metadata
-of each begins has no place behind the resourceVersion, and becomes a space:
+of each begins has no place behind the resourceVersion; there it becomes the comma:
 
-    {"metadata":{"resourceVersion":"7", "name":"a","namespace":"default"}\\n,"data":{"k":"v"}},{"metadata":...
-                                       ^
+    {"metadata":{"resourceVersion":"7"{"name":"a","namespace":"default"}\\n,"data":{"k":"v"}},{"metadata":...
+                                      ,
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jota.store.protocol import Entry
 from jota.wire.answer import PIECE
 from jota.wire.message import Made
 
-_SPACE = ord(" ")
+_COMMA = ord(",")
 
 
 class Items(Made):
@@ -28,7 +28,7 @@ class Items(Made):
     __slots__ = ("_ends", "_parts")
 
     def __init__(self, start: bytes, entries: list[Entry], opening: bytes, end: bytes) -> None:
-        first = opening + b'"metadata":{"resourceVersion":"%d",'
+        first = opening + b'"metadata":{"resourceVersion":"%d"'
         between = b"}," + first
         parts = [b""] * (2 * len(entries))
         parts[::2] = [between % entry.revision for entry in entries]
@@ -51,6 +51,6 @@ class Items(Made):
             after = max(bisect_right(ends, begun + PIECE, first) & ~1, first + 2)  # whole objects, one at least
             piece = bytearray().join(parts[first:after])
             for brace in ends[first:after:2]:
-                piece[brace - begun] = _SPACE
+                piece[brace - begun] = _COMMA
             yield piece
             first, begun = after, ends[after - 1]
