@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.api.test_apart import CLAIMS, KUBELET, MAKERS, VOLUMES, Pair, broken
 
-from jota.api.alikeputs import AlikePuts
+from jota.api.alikeputs import AlikePuts, possible
 from jota.api.filters.attributes import User
+from jota.kinds.table import KINDS
 from jota.meta.resource import Resource
 from jota.testing.cluster import ApiServer, story
 
@@ -116,6 +117,10 @@ async def play(seed: int, resource: Resource) -> int:
 @given(seed=st.integers(0, 2**32))
 def test_what_is_known_of_others_is_what_the_long_way_makes(resource: Resource, seed: int) -> None:
     asyncio.run(play(seed, resource))
+
+
+def test_every_kind_of_which_likes_are_known_is_played_above() -> None:
+    assert {kind.resource for kind in KINDS if possible(kind)} == {CLAIMS, VOLUMES}
 
 
 @pytest.mark.parametrize("resource", [CLAIMS, VOLUMES], ids=lambda r: r.plural)

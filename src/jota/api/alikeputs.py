@@ -73,7 +73,7 @@ class AlikePuts:
     def wish(self, call: Call) -> Wish | None:
         """None for what has to go the whole way. Changes nothing, raises nothing."""
         served, request, engine = call.served, call.request, self._engine
-        if call.target.subresource != "status" or not _possible(served.kind) or len(request.body) > LARGEST:
+        if call.target.subresource != "status" or not possible(served.kind) or len(request.body) > LARGEST:
             return None
         if request.headers.get("content-type", "") != decode.JSON or not _applies(engine, call):
             return None
@@ -155,7 +155,7 @@ def _applies(engine: Engine, call: Call) -> bool:
     return apart.suits(engine, call.served, "status", "status") and apart.plain(engine, call)
 
 
-def _possible(kind: Kind) -> bool:
+def possible(kind: Kind) -> bool:
     """Whether what becomes of a status follows from it alone, whatever the names of the object."""
     return kind.own_names is not None and kind.apart.get("status", ...) is None and kind.resource not in BY_BYTES
 
