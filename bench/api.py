@@ -130,10 +130,11 @@ def _list(made: Cluster) -> list[Figure]:
             why=(
                 "one core joins the objects as they are at rest, encrypts them and hands them to the kernel; to encrypt is half "
                 "of it (see the note), and the client, on the other core, keeps up. The figure has two values, half as much "
-                "again apart, as has everything that only computes (the note's figure, too): a virtual processor is that much "
-                "slower while somebody else has its core's other thread. OpenSSL from 3.1 on encrypts in two thirds of the time where the "
-                "processor has wide AES; TLS in a second thread would mend it on a machine with more cores. Clients that page "
-                "(limit=500) wait an eighth of it for their first objects"
+                "again apart, as has everything that only computes (the note's figure, too): a virtual processor changes its "
+                "speed by that much, for tens of milliseconds or for minutes, while nothing else runs on this machine (its "
+                "core's other thread is somebody else's, it seems). OpenSSL from 3.1 on encrypts in two thirds of the time "
+                "where the processor has wide AES; TLS in a second thread would mend it on a machine with more cores. Clients "
+                "that page (limit=500) wait an eighth of it for their first objects"
             ),
         ),
         Figure(
