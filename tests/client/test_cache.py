@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jota.client.cache import Cache
+from jota.client.cache import COMES, GOES, Cache
 from jota.client.podparts import ObjectMeta
 from jota.client.pods import (
     ADDRESSES,
@@ -25,7 +25,7 @@ from jota.client.pods import (
     Pod,
 )
 
-SIZE, COLOUR = 4, 8
+SIZE, COLOUR = 8, 16
 
 
 class Thing(msgspec.Struct):
@@ -69,6 +69,23 @@ def test_a_handler_hears_what_it_looks_at_and_whatever_comes_or_goes() -> None:
     assert told["size"] == [(None, 1), (3, 4), (4, None), (None, 5), (5, None)]
     assert told["none"] == [(None, 1), (4, None), (None, 5), (5, None)]
     assert not list(cache.index_values("size"))
+
+
+def test_who_names_coming_or_going_hears_of_no_other() -> None:
+    cache: Cache[Thing] = Cache("things", Thing)
+    told: list[tuple[str, bool, bool]] = []
+    for name, on in (("comes", COMES), ("goes", GOES), ("red or gone", COLOUR | GOES)):
+        cache.add_handler(lambda old, new, name=name: told.append((name, old is None, new is None)), on)  # type: ignore[misc]
+    put(cache, thing(1))
+    put(cache, thing(2, size=1))
+    put(cache, thing(3, size=1, colour="red"))
+    cache.remove("ns/a")
+    assert told == [
+        ("comes", True, False),
+        ("red or gone", False, False),
+        ("goes", False, True),
+        ("red or gone", False, True),
+    ]
 
 
 def test_an_index_that_fails_for_one_object_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
@@ -142,3 +159,68 @@ def test_the_bits_of_a_pod_never_say_too_little(before: dict[str, Any], after: d
     }
     assert {bit for bit in looked_at if bits & bit} == {bit for bit, path in looked_at.items() if differ(*path)}
     assert bool(bits & FINISHED) == (old.finished != new.finished)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.one_of(st.none(), PODS)), max_size=12))
+def test_of_pods_that_are_akin_a_reader_is_asked_once_and_hears_the_same(writes: list[tuple[str, Any]]) -> None:
+    cache: Cache[Pod] = Cache("pods", Pod)
+    wanted, told, asked = [], [], []
+
+    def labelled(pod: Pod) -> bool:
+        asked.append(Pod.kin(pod))
+        kept.append(pod)
+        return bool(pod.metadata.labels) and pod.metadata.ownerReferences is None
+
+    def everything(old: Pod | None, new: Pod | None) -> None:
+        if any(pod is not None and pod.metadata.labels and not pod.metadata.ownerReferences for pod in (old, new)):
+            wanted.append((old, new))
+
+    kept: list[Pod] = []  # so that identities stay what they were
+    cache.add_handler(everything)
+    cache.add_handler(lambda old, new: told.append((old, new)), of=labelled)
+    changed = 0
+    for version, (name, body) in enumerate(writes, 1):
+        if body is None:
+            cache.remove(f"ns/{name}")
+            continue
+        meta = {**body["metadata"], "name": name, "namespace": "ns", "uid": name, "resourceVersion": str(version)}
+        pod = Pod.from_json(msgspec.json.encode({**body, "metadata": meta}))
+        held = cache.get(pod.key)
+        changed += held is not None and bool(Pod.changes(held, pod) & Pod.KIN)
+        put(cache, pod)
+    assert told == wanted
+    # of one that left its kin both states are asked about each time; of all others each kin by each combination of bits
+    assert len(asked) <= 2 * changed + len(set(asked)) * 16
+
+
+def test_what_changed_beside_the_objects_is_looked_at_again() -> None:
+    cache: Cache[Pod] = Cache("pods", Pod)
+    wanted: set[str] = set()
+    told: list[str] = []
+    cache.add_handler(
+        lambda old, new: told.append(new.metadata.name if new else ""), of=lambda p: p.metadata.namespace in wanted
+    )
+
+    def add(name: str) -> None:
+        meta = {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "1"}
+        put(cache, Pod.from_json(msgspec.json.encode({"metadata": meta, "spec": {"containers": []}})))
+
+    add("a")
+    wanted.add("ns")
+    cache.reconsider()
+    add("b")
+    assert told == ["b"]
+
+
+def test_a_reader_that_cannot_say_whom_it_wants_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    cache: Cache[Pod] = Cache("pods", Pod)
+    told: list[Any] = []
+    cache.add_handler(lambda old, new: told.append(new), of=lambda pod: 1 // 0)
+    put(cache, Pod(ObjectMeta("a", "ns", "u", "1")))
+    assert len(told) == 1
+    assert "cannot say which objects concern it" in caplog.text
+
+
+def test_who_tells_no_kin_has_no_readers_of_some() -> None:
+    with pytest.raises(AssertionError, match="things"):
+        Cache("things", Thing).add_handler(lambda old, new: None, of=lambda thing: True)

@@ -1,10 +1,15 @@
 """What an informer holds: objects by key, their indexes, and who is told of changes. In: put, remove. Out: reads, calls.
 
 Synchronous and without I/O. A type of objects may say what a change was about, in bits (`changes`); readers that name the bits
-they look at are not called for the others. Worked example, for a type whose bits are PHASE = 4 and LABELS = 8:
+they look at are not called for the others. Worked example, for a type whose bits are PHASE = 8 and LABELS = 16:
 
-    cache.add_handler(f)               is called for every change
-    cache.add_handler(g, on=LABELS)    for what comes, for what goes, and when labels changed
+    cache.add_handler(f)                        is called for every change
+    cache.add_handler(g, on=LABELS)             for what comes, for what goes, and when labels changed
+    cache.add_handler(h, on=PHASE | GOES)       when the phase changed, and for what goes
+    cache.add_handler(i, of=lambda o: o.claims) for every change of those that have claims
+
+It may also say which objects are akin (`kin`, and the bits of changes by which they become others', `KIN`): whom they concern is
+then asked once for all of a kin, ten thousand pods of one set or more.
 
 Next: indexes.py; informer.py, which feeds it.
 """
@@ -21,12 +26,28 @@ from jota.client.reader import tells_identity
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Handler = Callable[[T | None, T | None], None]
-Route = Callable[[T], Hashable]
 
+ANY, COMES, GOES = 1, 2, 4
+"""Bits that stand in every change, in the coming of an object, and in its going. Those of types begin at 8."""
 ALL = -1
-"""Every bit: the change of what comes or goes, and the interest of who names none."""
-_ANY, _COMES_OR_GOES = 1, 2
-"""Bits that stand in every change, and in that of what comes or goes. Those of types begin at 4."""
+"""Every bit: the interest of who names none."""
+_MOST_KIN = 512
+"""Whom they concern is asked again when there are more: they come and go together."""
+
+
+class _Listener(Generic[T]):
+    __slots__ = ("handler", "of", "on")
+
+    def __init__(self, handler: Handler[T], on: int, of: Callable[[T], object] | None) -> None:
+        self.handler, self.on, self.of = handler, on, of
+
+    def concerned(self, obj: T | None) -> bool:
+        """By all that may happen to it."""
+        try:
+            return obj is not None and (self.of is None or bool(self.of(obj)))
+        except Exception:  # it is told, and sees for itself
+            log.exception("a reader cannot say which objects concern it")
+            return True
 
 
 class Cache(Generic[T]):
@@ -40,12 +61,14 @@ class Cache(Generic[T]):
         self._namespaces: dict[str, dict[str, None]] | None = None
         """Namespace -> its keys; from when somebody first asks."""
         self._changes: Callable[[T, T], int] | None = getattr(type, "changes", None)
+        self._kin: Callable[[T], Hashable] | None = getattr(type, "kin", None)
+        self._leaves_kin: int = getattr(type, "KIN", 0)
         self._indexes: dict[str, Index[T]] = {}
-        self._handlers: list[tuple[int, Handler[T]]] = []
-        self._chosen: dict[int, tuple[Handler[T], ...]] = {}
-        """Bits of a change -> the handlers that look at any of them."""
-        self._routed: dict[Route[T], tuple[int, dict[Hashable, list[Handler[T]]]]] = {}
-        """Route -> the bits of changes by which objects leave it, and its handlers."""
+        self._moving: dict[int, tuple[Index[T], ...]] = {}
+        """Bits of a change -> the indexes that it may move an object in."""
+        self._listeners: list[_Listener[T]] = []
+        self._concerned: dict[Hashable, tuple[T, dict[int, tuple[Handler[T], ...]]]] = {}
+        """Kin -> one of them, by whom what they share stays what it is; and bits of a change -> whom it concerns."""
 
     # -- reading
 
@@ -101,37 +124,36 @@ class Cache(Generic[T]):
         such changes too."""
         if name in self._indexes:
             return
-        on |= _COMES_OR_GOES
+        on |= COMES | GOES
         index = self._indexes[name] = Index(name, function, on) if kind is None else Grouped(name, function, on, kind)
+        self._moving.clear()
         for key, obj in self._objects.items():
             index.move(key, None, obj)
 
-    def add_handler(self, handler: Handler[T], on: int = ALL) -> None:
+    def add_handler(self, handler: Handler[T], on: int = ALL, of: Callable[[T], object] | None = None) -> None:
         """Call `handler(old, new)` on every change with a bit of `on`, synchronously, in order; first for everything already
-        cached."""
-        self._handlers.append((on | _COMES_OR_GOES, handler))
-        self._chosen.clear()
-        for obj in [*self._objects.values()]:
-            self._call(handler, None, obj)
+        cached. Unless it names GOES (or COMES) itself, it hears of all that comes and goes.
 
-    def add_routed(self, route: Route[T], values: Iterable[Hashable], handler: Handler[T], moved_by: int = ALL) -> None:
-        """As `add_handler`, but only for objects that `route` gives, or gave, one of `values`; what it gives differs only after
-        changes with a bit of `moved_by`. Many handlers that share a route cost one call of it: the controllers of workloads
-        each see their own pods."""
-        wanted = set(values)
-        _, table = self._routed.setdefault(route, (moved_by | _COMES_OR_GOES, {}))
-        for value in wanted:
-            table.setdefault(value, []).append(handler)
-        for obj in [*self._objects.values()]:
-            if route(obj) in wanted:
+        `of`: only for objects of which this is true, before or after; it is the same for all that are akin, until `reconsider`. Of
+        types that tell kin."""
+        assert of is None or self._kin is not None, f"{self._plural}: nobody tells which are akin"
+        listener = _Listener(handler, on if on & (COMES | GOES) else on | COMES | GOES, of)
+        self._listeners.append(listener)
+        self.reconsider()
+        for obj in [*self._objects.values()] if listener.on & COMES else ():
+            if listener.concerned(obj):
                 self._call(handler, None, obj)
+
+    def reconsider(self) -> None:
+        """Something else has changed that an `of` looks at. Nobody is called."""
+        self._concerned.clear()
 
     # -- changing
 
     def put(self, key: str, new: T, uid: str, version: str) -> None:
         """What is known at this resourceVersion is passed over; a namesake with another uid is a delete and an add."""
         old = self._objects.get(key)
-        bits = ALL
+        bits = ANY | COMES
         if old is not None:
             had, was = self._mark(key, old)
             if had != uid:
@@ -139,11 +161,10 @@ class Cache(Generic[T]):
                 old = None
             elif was == version and version:
                 return
-            elif self._changes is not None:
-                bits = self._changes(old, new) | _ANY
-        for index in self._indexes.values():
-            if bits & index.on:
-                index.move(key, old, new)
+            else:
+                bits = ALL & ~(COMES | GOES) if self._changes is None else self._changes(old, new) | ANY
+        for index in self._moved_by(bits):
+            index.move(key, old, new)
         self._objects[key] = new
         if self._marks is not None:
             self._marks[key] = (uid, version)
@@ -166,7 +187,7 @@ class Cache(Generic[T]):
                 del self._namespaces[namespace]
         for index in self._indexes.values():
             index.move(key, old, None)
-        self._notify(old if last is None else last, None, ALL)
+        self._notify(old if last is None else last, None, ANY | GOES)
 
     def _mark(self, key: str, obj: Any) -> tuple[str, str]:
         """(uid, resourceVersion) of a cached object."""
@@ -176,26 +197,35 @@ class Cache(Generic[T]):
 
     # -- telling
 
+    def _moved_by(self, bits: int) -> tuple[Index[T], ...]:
+        found = self._moving.get(bits)
+        if found is None:
+            found = self._moving[bits] = tuple(index for index in self._indexes.values() if index.on & bits)
+        return found
+
     def _notify(self, old: T | None, new: T | None, bits: int) -> None:
-        chosen = self._chosen.get(bits)
-        if chosen is None:
-            chosen = self._chosen[bits] = tuple(h for on, h in self._handlers if on & bits)
-        for handler in chosen:
+        for handler in self._whom(old, new, bits):
             try:
                 handler(old, new)
             except Exception:  # one reader's mistake must not stop the cache for the others
                 log.exception("%s: a handler failed", self._plural)
-        for route, (moved_by, table) in self._routed.items():
-            after = table.get(route(new), ()) if new is not None else ()
-            before = after
-            if bits & moved_by:
-                before = table.get(route(old), ()) if old is not None else ()
-            for handler in after:
-                self._call(handler, old, new)
-            if before is not after:
-                for handler in before:
-                    if handler not in after:
-                        self._call(handler, old, new)
+
+    def _whom(self, old: T | None, new: T | None, bits: int) -> Iterable[Handler[T]]:
+        """The handlers that a change concerns, in the order in which they were added."""
+        one = old if new is None else new
+        assert one is not None
+        if bits & self._leaves_kin:
+            return [x.handler for x in self._listeners if x.on & bits and (x.concerned(old) or x.concerned(new))]
+        kin = self._kin(one) if self._kin is not None else None  # who tells no kin has no `of`
+        known = self._concerned.get(kin)
+        if known is None:
+            if len(self._concerned) >= _MOST_KIN:
+                self._concerned.clear()
+            known = self._concerned[kin] = one, {}
+        found = known[1].get(bits)
+        if found is None:
+            found = known[1][bits] = tuple(x.handler for x in self._listeners if x.on & bits and x.concerned(one))
+        return found
 
     def _call(self, handler: Handler[T], old: T | None, new: T | None) -> None:
         try:

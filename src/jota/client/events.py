@@ -64,13 +64,13 @@ class EventRecorder:
         if len(self._queue) >= QUEUE:
             self.dropped += 1
             return
+        now = self.clock.now()
+        if not self._admit(obj.get("metadata") or obj, now):
+            self.dropped += 1
+            return
         reference = reference_to(obj)
         if field_path:
             reference["fieldPath"] = field_path
-        now = self.clock.now()
-        if not self._admit(reference, now):
-            self.dropped += 1
-            return
         self._queue.append((reference, type, reason, message[:MESSAGE_LIMIT], now))
         self._filled.set()
 
@@ -87,8 +87,9 @@ class EventRecorder:
         while self._queue:
             await self._write(*self._queue.popleft())
 
-    def _admit(self, reference: dict[str, Any], now: float) -> bool:
-        source = "/".join((reference.get("namespace", ""), reference.get("name", ""), reference.get("uid", "")))
+    def _admit(self, identity: dict[str, Any], now: float) -> bool:
+        """`identity`: what has the object's namespace, name and uid."""
+        source = "/".join((identity.get("namespace") or "", identity.get("name") or "", identity.get("uid") or ""))
         bucket = self._buckets.pop(source, None) or _Bucket(BURST, now)
         bucket.tokens = min(float(BURST), bucket.tokens + (now - bucket.at) / REFILL_SECONDS)
         bucket.at = now

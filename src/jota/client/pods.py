@@ -7,6 +7,7 @@ and scheduler/pod.py, which say what they make of it.
 from __future__ import annotations
 
 from sys import intern
+from typing import ClassVar
 
 import msgspec
 from msgspec.structs import replace
@@ -31,7 +32,7 @@ ENDED = ("Succeeded", "Failed")
 """Phases of pods that run no more."""
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PLACED, TEMPLATE, LABELS, OWNERS, DELETION, FINISHED, CONDITIONS, ADDRESSES, CLAIM_NAMES = (
-    1 << n for n in range(2, 11)
+    1 << n for n in range(3, 12)
 )
 """What a change of a pod was about (`Pod.changes`): its node; its spec but for the node, or what it has of it; labels; owners;
 deletionTimestamp; whether it has ended; conditions; IPs; status.resourceClaimStatuses."""
@@ -105,6 +106,14 @@ class Pod(msgspec.Struct, gc=False):
         if before.resourceClaimStatuses != now.resourceClaimStatuses:
             bits |= CLAIM_NAMES
         return bits
+
+    KIN: ClassVar[int] = TEMPLATE | LABELS | OWNERS
+
+    @staticmethod
+    def kin(pod: Pod) -> tuple[int, int, int, str]:
+        """Akin are pods of one namespace with the same labels, owners and spec but for the node and names of their own."""
+        meta = pod.metadata
+        return id(pod.spec.containers), id(meta.labels), id(meta.ownerReferences), meta.namespace
 
     @property
     def key(self) -> str:

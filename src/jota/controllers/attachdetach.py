@@ -37,7 +37,7 @@ class AttachDetachController(Controller):
         self.attachments = self.watch(ATTACHMENTS, _volume_of_attachment)
         self.drivers = self.watch(DRIVERS, lambda _: self.all_keys())
         self.nodes = self.watch(NODES, self._on_node, when=_node_moved)
-        self.pods = self.watch(PODS, self._volumes_of_pod, when=_moved, on=PLACED | FINISHED, type=Pod)
+        self.pods = self.watch(PODS, self._volumes_of_pod, on=PLACED | FINISHED, of=lambda pod: pod.claims, type=Pod)
         self.pods.add_index("claim", lambda pod: pod.claims, on=TEMPLATE)
         self.attachments.add_index("node", lambda a: [a["spec"]["nodeName"]])
         self.attachments.add_index("volume", _volume_of_attachment)
@@ -221,14 +221,6 @@ def _volume_of_claim(claim: Object) -> Iterable[str]:
 def _volume_of_attachment(found: Object) -> list[str]:
     name = (found["spec"].get("source") or {}).get("persistentVolumeName")
     return [name] if name else []
-
-
-def _moved(old: Pod | None, new: Pod | None) -> bool:
-    """Whether a pod with claims came to a node, ended, or went."""
-    if old is not None and new is not None and old.spec.nodeName == new.spec.nodeName and old.finished == new.finished:
-        return False
-    pod = new or old  # both have the same volumes
-    return pod is not None and bool(pod.claims)
 
 
 def _node_moved(old: Object | None, new: Object | None) -> bool:

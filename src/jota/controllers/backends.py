@@ -60,7 +60,8 @@ class Changes:
         self._wake = wake
         self._names: dict[str, set[str]] = {}
         """Service -> names of pods."""
-        pods.add_handler(self._on_pod, LOOKED_AT)
+        pods.add_handler(self._on_pod, LOOKED_AT, of=self.services_of)
+        services.add_handler(lambda old, new: pods.reconsider())
 
     def take(self, key: str) -> set[str]:
         """Names of the pods that changed, or do not belong to the service any more, since the last call. The first look at a

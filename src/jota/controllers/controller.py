@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, ClassVar
@@ -116,12 +116,12 @@ class Controller:
         fields: str = "",
         on: int = ALL,
         alike: Callable[[Any, Any], bool] | None = None,
-        route: tuple[Callable[[Any], Hashable], Iterable[Hashable], int] | None = None,
+        of: Callable[[Any], object] | None = None,
     ) -> Informer[Any]:
         """Use the shared cache of `resource`; each change enqueues `keys(object)` of both its old and new state.
 
-        Without `keys`: only read it. `when(old, new)` filters changes, `on` by what they were about (client/cache.py). Those
-        that are `alike` have the same keys: one look. The object's own key: `watch(R, own)`. `route`: see Cache.add_routed.
+        Without `keys`: only read it. `when(old, new)` filters changes, `on` by what they were about and `of` by what the objects
+        are (client/cache.py). Those that are `alike` have the same keys: one look. The object's own key: `watch(R, own)`.
         """
         informer = self.context.informers.of(resource, type=type, fields=fields)
         self._informers.append(informer)
@@ -141,11 +141,7 @@ class Controller:
                         for key in keys(obj):
                             self.queue.add(key)
 
-            if route is None:
-                informer.add_handler(handler, on)
-            else:
-                by, values, moved_by = route
-                informer.add_routed(by, values, handler, moved_by)
+            informer.add_handler(handler, on, of)
         return informer
 
     async def reconcile(self, key: str) -> float | None:

@@ -28,9 +28,7 @@ class DaemonSetController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.sets = self.watch(DAEMONSETS, own)
-        self.pods = self.watch(
-            PODS, self._keys_of_pod, type=Pod, alike=alike, route=mine_or_nobodys("DaemonSet", "apps")
-        )
+        self.pods = self.watch(PODS, self._keys_of_pod, type=Pod, alike=alike, of=mine_or_nobodys("DaemonSet", "apps"))
         podclaim.index(self.pods)
         self.revisions = self.watch(CONTROLLERREVISIONS, owned_by("DaemonSet", "apps"))
         history.index(self.revisions)

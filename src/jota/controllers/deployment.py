@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from jota.client.cache import GOES
 from jota.client.pods import FINISHED
 from jota.controllers import claim, rollout
 from jota.controllers.controller import Context, Controller, controller_of, own, owned_by
@@ -28,7 +29,7 @@ class DeploymentController(Controller):
         self.deployments = self.watch(DEPLOYMENTS, own)
         self.sets = self.watch(REPLICASETS, self._keys_of_set)
         # Recreate waits for the old pods to be gone: only the last steps of a pod matter here.
-        self.pods = self.watch(PODS, self._keys_of_pod, when=_left, on=FINISHED, type=Pod)
+        self.pods = self.watch(PODS, self._keys_of_pod, when=_left, on=FINISHED | GOES, type=Pod)
         self.events = context.recorder("deployment-controller")
 
     def _keys_of_set(self, one: Object) -> Iterable[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from jota.client.cache import COMES
 from jota.client.informer import key_of
 from jota.client.pods import TEMPLATE
 from jota.controllers import claim
 from jota.controllers.controller import Context, Controller
 from jota.controllers.statefulset_pods import PVCS
-from jota.controllers.views import Pod
+from jota.controllers.views import Pod, pod_key
 from jota.meta.errors import ApiError
 from jota.meta.resource import PODS
 
@@ -41,7 +42,7 @@ class EphemeralVolumeController(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.pods = self.watch(PODS, lambda pod: [pod.key], when=_asks, on=TEMPLATE, type=Pod)
+        self.pods = self.watch(PODS, pod_key, on=TEMPLATE | COMES, of=_asks, type=Pod)
         self.claims = self.watch(PVCS)
         self.events = context.recorder("ephemeral_volume")
 
@@ -66,7 +67,5 @@ class EphemeralVolumeController(Controller):
         return None
 
 
-def _asks(_old: Pod | None, new: Pod | None) -> bool:
-    if new is None or not new.spec.volumes:
-        return False
-    return any(v.ephemeral is not None for v in new.spec.volumes)
+def _asks(pod: Pod) -> bool:
+    return any(v.ephemeral is not None for v in pod.spec.volumes or ())

@@ -160,8 +160,11 @@ class GarbageCollector(Controller):
         node = self.graph.get(uid)
         if node is None or node.deleting or not node.owners:
             return False
-        owners = ((self.graph.get(r.uid), r) for r in node.owners)
-        return all(o is not None and self._is(o, node, r) and not o.held_by(FOREGROUND) for o, r in owners)
+        for reference in node.owners:
+            owner = self.graph.get(reference.uid)
+            if owner is None or not self._is(owner, node, reference) or owner.held_by(FOREGROUND):
+                return False
+        return True
 
     # -- one object
 

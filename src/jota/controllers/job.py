@@ -34,7 +34,7 @@ class JobController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.jobs = self.watch(JOBS, own)
-        self.pods = self.watch(PODS, self._keys_of_pod, type=Pod, route=mine_or_nobodys("Job", "batch"))
+        self.pods = self.watch(PODS, self._keys_of_pod, type=Pod, of=mine_or_nobodys("Job", "batch"))
         podclaim.index(self.pods)
         self.pods.add_index("job", _job_of, on=OWNERS)
         self.events = context.recorder("job-controller")

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from jota.client.cache import GOES
 from jota.controllers import conditions
 from jota.controllers.controller import Context, Controller, own
 from jota.controllers.discovery import Discovery, discover
@@ -114,15 +115,14 @@ class NamespaceController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.namespaces = self.watch(NAMESPACES, own)
-        self.pods = self.watch(PODS, lambda p: (p.metadata.namespace,), when=self._last_pod, on=0, type=Pod)
+        self.pods = self.watch(PODS, lambda p: (p.metadata.namespace,), when=self._last_pod, on=GOES, type=Pod)
 
         self._looks: dict[str, int] = {}
         """Namespace -> how often it was found not to be empty."""
 
     def _last_pod(self, old: Pod | None, new: Pod | None) -> bool:
         """The last pod of a closing namespace went: the rest may go now."""
-        if new is not None or old is None:
-            return False
+        assert old is not None
         namespace = self.namespaces.get(old.metadata.namespace)
         closing = namespace is not None and "deletionTimestamp" in namespace["metadata"]
         return closing and not self.pods.any(old.metadata.namespace)

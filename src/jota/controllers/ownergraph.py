@@ -81,11 +81,13 @@ class OwnerGraph:
         if new is None:
             return self._remove(old.uid) if old is not None else ()
         before = self._nodes.get(new.uid)
-        if before is not None and _same(before.meta, new):
+        if before is None:
+            return self._add(Node(resource, new))
+        if _same(before.meta, new):
             before.meta = new  # most events are about an object's status
             return ()
         node = self._nodes[new.uid] = Node(resource, new)
-        had = {r.uid for r in before.owners} if before else set()
+        had = {r.uid for r in before.owners}
         has = {r.uid for r in node.owners}
         for owner in had - has:
             self._forget(owner, new.uid)
@@ -96,6 +98,18 @@ class OwnerGraph:
         look |= {o for o in had | has if self._waits(o)}
         if node.held_by(FOREGROUND):
             look |= set(self._dependents.get(new.uid, ()))
+        return look
+
+    def _add(self, node: Node) -> Collection[str]:
+        uid, owners = node.meta.uid, node.meta.ownerReferences or ()
+        self._nodes[uid] = node
+        for reference in owners:
+            self._dependents.setdefault(reference.uid, {})[uid] = None
+        if not owners and not node.deleting:
+            return ()
+        look = {uid, *(r.uid for r in owners if self._waits(r.uid))}
+        if node.held_by(FOREGROUND):
+            look.update(self._dependents.get(uid, ()))
         return look
 
     def drop(self, resource: Resource) -> set[str]:

@@ -127,8 +127,8 @@ class PodDisruptionBudgetController(Controller):
         super().__init__(context)
         self.budgets_of = ByLabels(self._selecting)
         self.budgets = self.watch(BUDGETS, own)
+        self.pods = self.watch(PODS, self.budgets_of, on=_LOOKED_AT, of=self.budgets_of, alike=alike, type=Pod)
         self.budgets.add_handler(self._reselected)
-        self.pods = self.watch(PODS, self.budgets_of, on=_LOOKED_AT, alike=alike, type=Pod)
         # A set that is scaled changes what its budgets expect.
         self.above = {
             r.kind: self.watch(r, self._keys_of_namespace, when=_rescaled)
@@ -146,6 +146,7 @@ class PodDisruptionBudgetController(Controller):
         """Statuses, which are most of what changes, select nothing."""
         if old is None or new is None or old["spec"] != new["spec"]:
             self.budgets_of.forget()
+            self.pods.reconsider()
 
     def _keys_of_namespace(self, obj: Object) -> Iterable[str]:
         return [own(b)[0] for b in self.budgets.list(obj["metadata"]["namespace"]) if scale_matters(b)]

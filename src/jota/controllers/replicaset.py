@@ -200,7 +200,7 @@ class ReplicaSetController(Controller):
             self._keys_of_pod,
             type=Pod,
             alike=alike,
-            route=mine_or_nobodys(self.resource.kind, self.resource.group),
+            of=mine_or_nobodys(self.resource.kind, self.resource.group),
         )
         self._of_mine = controlled_by(self.resource.kind, self.resource.group)
         podclaim.index(self.pods)
@@ -316,8 +316,9 @@ class ReplicaSetController(Controller):
     async def _create_some(self, key: str, owner: Object, body: bytes, times: int) -> int:
         """How many there are now."""
         found = await self.client.create_alike(PODS, body, owner["metadata"]["namespace"], times, type=_Created)
+        if found:
+            self.wrote(key, self.pods, found[-1].metadata.resourceVersion)  # versions ascend
         for made in found:
-            self.wrote(key, self.pods, made.metadata.resourceVersion)
             self.events.event(owner, "Normal", "SuccessfulCreate", f"Created pod: {made.metadata.name}")
         return len(found)
 

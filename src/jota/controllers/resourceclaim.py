@@ -107,7 +107,7 @@ class ResourceClaimController(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.pods = self.watch(PODS, self._keys_of_pod, when=_concerned, on=_LOOKED_AT, type=Pod)
+        self.pods = self.watch(PODS, self._keys_of_pod, on=_LOOKED_AT, of=lambda pod: pod.spec.resourceClaims, type=Pod)
         self.claims = self.watch(CLAIMS, self._keys_of_claim)
         self.templates = self.watch(TEMPLATES, self._keys_of_template)
         self.claims.add_index("owner", lambda c: [r["uid"] for r in c["metadata"].get("ownerReferences") or ()])
@@ -244,7 +244,3 @@ def _templates(pod: Pod) -> list[str]:
         return []
     named = [c.resourceClaimTemplateName for c in pod.spec.resourceClaims if c.resourceClaimTemplateName]
     return [key_of(pod.metadata.namespace, n) for n in named]
-
-
-def _concerned(old: Pod | None, new: Pod | None) -> bool:
-    return bool((new is not None and new.spec.resourceClaims) or (old is not None and old.spec.resourceClaims))

@@ -47,15 +47,19 @@ class ResourceQuotaController(Controller):
         super().__init__(context)
         self.quotas = self.watch(QUOTAS, own)
         self.quotas.add_index("namespace", lambda q: [q["metadata"]["namespace"]])
-        self.watch(
-            PODS,
-            lambda pod: self._quotas_in(pod.metadata.namespace),
-            type=Pod,
-            when=_uses_otherwise,
-            on=FINISHED | TEMPLATE,
+        self.pods = self.watch(
+            PODS, self._quotas_of, type=Pod, when=_uses_otherwise, on=FINISHED | TEMPLATE, of=self._quotas_of
         )
+        self.quotas.add_handler(self._quota_changed)
         self.watch(SERVICES, lambda service: self._quotas_in(service["metadata"]["namespace"]))
         self._known = {k.resource.group_resource: k.resource for k in KINDS if k.storage is None}
+
+    def _quotas_of(self, pod: Pod) -> Iterable[str]:
+        return self._quotas_in(pod.metadata.namespace)
+
+    def _quota_changed(self, old: Any, new: Any) -> None:
+        if old is None or new is None:
+            self.pods.reconsider()
 
     def _quotas_in(self, namespace: str) -> Iterable[str]:
         return [own(q)[0] for q in self.quotas.by_index("namespace", namespace)] if len(self.quotas) else ()

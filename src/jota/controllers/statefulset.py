@@ -52,7 +52,7 @@ class StatefulSetController(Controller):
         super().__init__(context)
         self.sets = self.watch(STATEFULSETS, own)
         self.pods = self.watch(
-            PODS, self._keys_of_pod, type=Pod, alike=alike, route=mine_or_nobodys("StatefulSet", "apps")
+            PODS, self._keys_of_pod, type=Pod, alike=alike, of=mine_or_nobodys("StatefulSet", "apps")
         )
         podclaim.index(self.pods)
         self.revisions = self.watch(CONTROLLERREVISIONS, owned_by("StatefulSet", "apps"))
@@ -65,8 +65,7 @@ class StatefulSetController(Controller):
         """Uid -> when its deletion by somebody else was seen (monotonic)."""
         self._until: dict[str, float] = {}
         """Key of a pod that went quickly -> when it may be made anew."""
-        by, values, moved_by = mine_or_nobodys("StatefulSet", "apps")
-        self.pods.add_routed(by, values, self._watch_ends, moved_by)
+        self.pods.add_handler(self._watch_ends, of=mine_or_nobodys("StatefulSet", "apps"))
 
     def _watch_ends(self, old: Pod | None, new: Pod | None) -> None:
         now = self.clock.monotonic()

@@ -117,5 +117,5 @@ def _placed(old: Pod | None, new: Pod | None) -> bool:
 
 
 def _executing(node: Object | None) -> list[Object]:
-    taints = ((node.get("spec") or {}).get("taints") or []) if node is not None else []
-    return [t for t in taints if t.get("effect") == "NoExecute"]
+    taints = (node.get("spec") or {}).get("taints") if node is not None else None
+    return [t for t in taints if t.get("effect") == "NoExecute"] if taints else []

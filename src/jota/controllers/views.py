@@ -5,7 +5,7 @@ All controllers of a process share one cache of these.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -117,15 +117,14 @@ class ByLabels:
         self._known.clear()
 
 
-def owner_of(pod: Pod) -> tuple[str, str] | None:
-    """(kind, group) of the object that manages a pod; None for an orphan."""
-    owner = pod.metadata.controller
-    return None if owner is None else (owner.kind, owner.group)
+def mine_or_nobodys(kind: str, group: str = "") -> Callable[[Pod], bool]:
+    """Of which pods the controller of a `kind` hears (`of` of Controller.watch): those that it manages, and orphans to adopt."""
 
+    def concerns(pod: Pod) -> bool:
+        owner = pod.metadata.controller
+        return owner is None or (owner.kind == kind and owner.group == group)
 
-def mine_or_nobodys(kind: str, group: str = "") -> tuple[Callable[[Pod], Hashable], Iterable[Hashable], int]:
-    """The route of a controller of pods, for Controller.watch: those that a `kind` manages, and orphans to adopt."""
-    return owner_of, ((kind, group), None), OWNERS
+    return concerns
 
 
 def alike(old: Pod, new: Pod) -> bool:

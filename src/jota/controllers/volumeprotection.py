@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from jota.client.cache import GOES
 from jota.client.informer import split_key
 from jota.client.pods import FINISHED, TEMPLATE
 from jota.controllers.controller import Context, Controller, own
@@ -70,8 +71,8 @@ class ClaimProtectionController(_Protection):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.pods = self.watch(PODS, lambda pod: pod.claims, when=_stopped_using, on=FINISHED, type=Pod)
-        self.pods.add_index("claim", lambda pod: pod.claims, on=TEMPLATE)
+        self.pods = self.watch(PODS, _claims, when=_stopped_using, on=FINISHED | GOES, of=_claims, type=Pod)
+        self.pods.add_index("claim", _claims, on=TEMPLATE)
 
     async def used(self, obj: Object, key: str) -> bool:
         """By a pod that is bound to a node and not over; asked of the API itself before the claim is let go."""
@@ -94,6 +95,10 @@ class VolumeProtectionController(_Protection):
 
     async def used(self, obj: Object, key: str) -> bool:
         return (obj.get("status") or {}).get("phase") == "Bound"
+
+
+def _claims(pod: Pod) -> list[str]:
+    return pod.claims
 
 
 def _uses(pod: Pod) -> bool:

@@ -458,9 +458,10 @@ class Scheduler:
             if new.status.phase == "Succeeded" and (gang := group_of(new)):
                 self._gangs.succeeded(gang, new)
         elif new.spec.nodeName:
-            self._drop(new)
-            self._nominations.drop(uid)
-            self._assumed.discard(uid)
+            if old is None or not old.spec.nodeName:  # it waited until now, or was on its way
+                self._drop(new)
+                self._nominations.drop(uid)
+                self._assumed.discard(uid)
             self._count(new)
             if (gang := group_of(new)) and new.metadata.deletionTimestamp is None:
                 self._gangs.hold(gang, uid, new.spec.nodeName)

@@ -82,7 +82,10 @@ class ResourceScore:
         curve: Sequence[tuple[float, float]] = (),
     ) -> None:
         """`resources`: name -> weight. `curve`: (utilisation in percent, score 0 to 10) points, rising in utilisation."""
-        self._strategy, self._resources = strategy, dict(resources or _PLAIN)
+        self._strategy = strategy
+        given = (resources or _PLAIN).items()
+        self._plain = [(r, w) for r, w in given if r in _PLAIN]
+        self._extended = [(r, w) for r, w in given if r not in _PLAIN]
         self._curve = [(x / 100, y * BEST / 10) for x, y in curve]
 
     def score(self, nodes: Snapshot, shape: Shape, feasible: Mask) -> Column | None:
@@ -115,7 +118,9 @@ class ResourceScore:
 
     def _asked(self, shape: Shape) -> list[tuple[str, float]]:
         """Extended resources that the pod does not ask for have no say (upstream)."""
-        return [(r, w) for r, w in self._resources.items() if r in ("cpu", "memory") or r in shape.requests]
+        if not self._extended:
+            return self._plain
+        return self._plain + [(r, w) for r, w in self._extended if r in shape.requests]
 
     def _used(self, nodes: Snapshot, shape: Shape, resource: str) -> Column:
         if resource == "cpu":
