@@ -13,7 +13,9 @@ from jota.scheduler.classes import Classes
 from jota.scheduler.cycle import Cycle
 from jota.scheduler.pod import Container, Meta, Owner, Pod, Requests, Shape, Shapes, Spec
 from jota.scheduler.profile import default_profile
-from jota.scheduler.snapshot import Node, NodeMeta, NodeSpec, NodeStatus, Snapshot
+from jota.scheduler.related import Following
+from jota.scheduler.snapshot import Column, Node, NodeMeta, NodeSpec, NodeStatus, Snapshot
+from jota.scheduler.standing import Standings
 from jota.scheduler.workloads import Selecting
 
 HOSTNAME, ZONE, RACK = "kubernetes.io/hostname", "topology.kubernetes.io/zone", "rack"
@@ -63,9 +65,12 @@ def placed(
     few: int, nodes: list[tuple[str, str, str, int]], ways: list[tuple[str, int]], batches: list[int]
 ) -> list[int]:
     shape = wanted(ways)
-    cycle = Cycle(default_profile(), cluster(nodes, shape), 1)
+    snapshot = cluster(nodes, shape)
+    cycle = Cycle(default_profile(), snapshot, 1)
     cycle.few = few
-    return [slot for count in batches for slot in cycle.place(shape, count)]
+    slots = [slot for count in batches for slot in cycle.place(shape, count)]
+    assert snapshot.used("pods").tolist() == [pods + slots.count(n) for n, (_, _, _, pods) in enumerate(nodes)]
+    return slots
 
 
 @given(NODES, WAYS, st.lists(st.integers(1, 60), min_size=1, max_size=3))
@@ -77,16 +82,44 @@ def test_classes_choose_as_rows_do(
 
 
 def test_a_sets_pods_are_placed_by_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen: list[int | None] = []
+    rows, chosen, plain, ahead = [], [], Following.added_to, Classes.ahead
 
-    def best(self: Classes) -> int | None:
-        chosen.append(found := plain(self))
-        return found
+    def added_to(self: Following, row: Column) -> Column:
+        rows.append(row)
+        return plain(self, row)
 
-    plain = Classes.best
-    monkeypatch.setattr(Classes, "best", best)
-    nodes = [("abc"[n % 3], "x", "8", 0) for n in range(30)]
+    def choose(self: Classes, most: int) -> list[int]:
+        chosen.append(ahead(self, most))
+        return chosen[-1]
+
+    monkeypatch.setattr(Following, "added_to", added_to)
+    monkeypatch.setattr(Classes, "ahead", choose)
+    nodes = [("abc"[n % 3], "x", "8", 0) for n in range(300)]
     slots = placed(24, nodes, [], [90])
-    assert slots[1:] == chosen, "all but the first"
+    assert len(rows) == 1, "for the first"
+    assert [len(some) for some in chosen] == [32, 57, 0]
+    assert slots[1:] == [slot for some in chosen for slot in some]
+    assert len({*slots}) == 90
+    few = [("abc"[n % 3], "x", "8", 0) for n in range(30)]
+    slots = placed(24, few, [], [90])
     assert {slots.count(n) for n in range(30)} == {3}
-    assert placed(24, nodes, [], [20]) == placed(10**6, nodes, [], [20])
+    assert placed(24, few, [], [20]) == placed(10**6, few, [], [20])
+
+
+def test_who_would_rather_have_gone_to_a_large_node_is_taken_back() -> None:
+    nodes = [("a", "x", "64" if n < 2 else "1", 0) for n in range(20)]
+    chosen = placed(0, nodes, [(ZONE, 1)], [40])
+    assert chosen == placed(10**6, nodes, [(ZONE, 1)], [40])
+    assert set(chosen) > {0, 1}
+
+
+def test_a_plugins_mistake_leaves_nobody_in_the_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ahead(*_: Any) -> list[float]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Standings, "ahead", ahead)
+    shape = wanted([])
+    snapshot = cluster([("abc"[n % 3], "x", "8", 0) for n in range(30)], shape)
+    with pytest.raises(ZeroDivisionError):
+        Cycle(default_profile(), snapshot, 1).place(shape, 90)
+    assert not snapshot.used("pods").any()

@@ -77,6 +77,22 @@ class PodCounts:
             self._counting.pop(group, None)
             self._binding.pop(group, None)
 
+    def add_alike(self, slots: list[int], group: Group, terms: PodTerms) -> None:
+        """A pod came to each of these nodes, no two of which are the same."""
+        here = self._groups.setdefault(group, {})
+        for slot in slots:
+            here[slot] = here.get(slot, 0) + 1
+        for count in self._matching(group):
+            count.slots[slots] += 1
+            count.total += len(slots)
+            for key, sums in count.domains.items():
+                codes = self._topology(key).codes[slots]
+                np.add.at(sums, codes[codes >= 0], 1)
+                count.stale.add(key)
+        if terms.affinity or terms.anti_affinity or terms.preferred:
+            for slot in slots:
+                self._carry(slot, terms, 1)
+
     def _carry(self, slot: int, terms: PodTerms, sign: int) -> None:
         families: tuple[tuple[Kind, tuple[Term, ...]], ...] = (
             ("hard", terms.affinity),

@@ -5,8 +5,8 @@ The result is always that of placing the pods one by one with every node looked 
 - masks that depend on other nodes (spread, affinity) are computed for each pod, from counts that are kept (counts.py), and
   only for shapes that they concern; such scores follow the pods of a batch (related.py);
 - pods that change what their own node is worth, and nothing else (whether it has room for more volumes, too), are placed many at
-  a time, and those that would have gone elsewhere are taken back; those that are spread softly are placed by classes of nodes
-  (classes.py);
+  a time, and those that would have gone elsewhere are taken back; so are, by classes of nodes (classes.py), those that are spread
+  softly;
 - a pod that names its node is judged on that node alone.
 """
 
@@ -31,6 +31,8 @@ from jota.scheduler.victims import Victims
 
 Slots = NDArray[np.intp]
 _MOST_MEMOISED = 4096
+_FIRST_AHEAD = 32
+"""Pods that are placed ahead to see whether that is of any use."""
 _ABOUT_THE_POD = ("persistentvolumeclaim ", "pod has ", 'resourceclaim "', "resourceclaim of ")
 """Reasons that no node is to blame for are told without a number (upstream's PreFilter messages)."""
 
@@ -131,6 +133,7 @@ class Cycle:
             chosen.append(slot)
             if len(chosen) == count:
                 return
+            was = value[slot]
             value = self._followed(batch, [slot], value, len(chosen))
             if apart and count - len(chosen) > self.few and value[slot] < value.max():
                 apart = False  # tried once: where nodes are packed it comes to nothing
@@ -143,7 +146,10 @@ class Cycle:
                     score.forget()
             if by_class and count - len(chosen) > self.few:
                 by_class = False
-                value = self._place_by_class(batch, related[0], value, chosen)
+                if value[slot] < was:
+                    value = self._place_ahead(batch, related[0], value, chosen)
+                if len(chosen) < count:
+                    value = self._place_by_class(batch, related[0], value, chosen)
                 if len(chosen) == count:
                     return
 
@@ -197,14 +203,10 @@ class Cycle:
 
         A pod changes what its own node is worth, and nothing else: so the next best node is next, until one that has its pod is
         worth more still."""
-        nodes, shapes, shape = self._nodes, batch.shapes, batch.shapes[0]
+        nodes, shapes = self._nodes, batch.shapes
         best = _best(value, len(shapes) - len(chosen))
-        was, mine = value[best], shapes[len(chosen) : len(chosen) + len(best)]
-        if all(each is shape for each in mine):
-            nodes.add_alike(best.tolist(), shape)
-        else:
-            for slot, each in zip(best.tolist(), mine, strict=True):
-                nodes.add_pod(nodes.names[slot], each)
+        was = value[best]
+        self._add(best.tolist(), shapes[len(chosen) :])
         chosen += best.tolist()
         value = self._followed(batch, best.tolist(), value, len(chosen))
         better = np.flatnonzero(np.maximum.accumulate(value[best])[:-1] > was[1:])
@@ -215,6 +217,44 @@ class Cycle:
             chosen.pop()
             nodes.remove_pod(nodes.names[slot], shapes[len(chosen)])
         return self._followed(batch, back, value, len(chosen))
+
+    def _add(self, slots: list[int], shapes: Sequence[Shape]) -> None:
+        """The first of these pods to these nodes, no two of which are the same."""
+        mine = shapes[: len(slots)]
+        if all(each is mine[0] for each in mine):
+            self._nodes.add_alike(slots, mine[0])
+            return
+        for slot, each in zip(slots, mine, strict=True):
+            self._nodes.add_pod(self._nodes.names[slot], each)
+
+    def _place_ahead(self, batch: _Batch, score: Following | Asked, value: Column, chosen: list[int]) -> Column:
+        """As many as the nodes' classes tell of without a look at what nodes are worth that got a pod; these are looked at
+        together then, and who would rather have gone there is taken back. What nodes are worth then, but for the score."""
+        nodes, shapes, standing = self._nodes, batch.shapes, batch.standing
+        classes = score.classes(value, len(shapes) - len(chosen))
+        if classes is None:
+            return value
+        score.forget()
+        most, right = _FIRST_AHEAD, True
+        while right and (slots := classes.ahead(min(most, len(shapes) - len(chosen)))):
+            begin = place = len(chosen)
+            self._add(slots, shapes[begin:])
+            chosen += slots
+            for slot, own in zip(slots, self._standings.ahead(standing, shapes[begin], slots), strict=True):
+                place += 1
+                self._standings.keep(standing, slot, own)
+                if value is not standing.value:
+                    value[slot] = self._worth(batch, shapes[min(place, len(shapes) - 1)], slot)
+                # when a node is full, what is said of the others changes
+                right = value[slot] != -np.inf and classes.right(float(value[slot]))
+                if not right:
+                    break
+            while len(chosen) > place:
+                slot = chosen.pop()
+                nodes.remove_pod(nodes.names[slot], shapes[len(chosen)])
+            self._standings.caught_up(standing)
+            most = len(shapes)
+        return value
 
     def _place_by_class(self, batch: _Batch, score: Following | Asked, value: Column, chosen: list[int]) -> Column:
         """As many as the nodes' classes tell of; what nodes are worth then, but for the score."""
@@ -236,19 +276,26 @@ class Cycle:
 
     def _followed(self, batch: _Batch, slots: list[int], value: Column, placed: int) -> Column:
         """What nodes are worth to a batch of which so many are placed, after the accounts of these have changed."""
-        standing, nodes = batch.standing, self._nodes
+        standing = batch.standing
         shape = batch.shapes[min(placed, len(batch.shapes) - 1)]
         shared = value is standing.value
         self._standings.follow(standing, shape)
         if shared:
             return standing.value
         for slot in slots:
-            open_ = (batch.fixed is None or batch.fixed[slot]) and all(
-                p.room_at(nodes, shape, slot) for p in batch.narrow
-            )
-            value[slot] = standing.value[slot] if open_ else -np.inf
-            for score, weight in batch.alone:
-                value[slot] += weight * (score.score_one(nodes, shape, slot) or 0.0)
+            value[slot] = self._worth(batch, shape, slot)
+        return value
+
+    def _worth(self, batch: _Batch, shape: Shape, slot: int) -> float:
+        """What a node is worth to the next pod of a batch."""
+        nodes = self._nodes
+        if batch.fixed is not None and not batch.fixed[slot]:
+            return -np.inf
+        if not all(p.room_at(nodes, shape, slot) for p in batch.narrow):
+            return -np.inf
+        value = float(batch.standing.value[slot])
+        for score, weight in batch.alone:
+            value += weight * (score.score_one(nodes, shape, slot) or 0.0)
         return value
 
     # -- explaining

@@ -369,8 +369,7 @@ class Snapshot:
             self._column(self._used, resource)[slots] += amount
         self.used_cpu[slots] += shape.score_cpu
         self.used_memory[slots] += shape.score_memory
-        for slot in slots:
-            self.pods.add(slot, shape.group, shape.terms, 1)
+        self.pods.add_alike(slots, shape.group, shape.terms)
 
     def remove_pod(self, node: str, shape: Shape) -> None:
         slot = self.slots.get(node)

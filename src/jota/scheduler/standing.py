@@ -78,6 +78,33 @@ class Standings:
                 standing.value[slot] = self._value(standing, shape, slot)
         standing.mark = nodes.mark()
 
+    def ahead(self, standing: Standing, shape: Shape, slots: list[int]) -> list[float]:
+        """What the accounts of these nodes say now, but for the jitter; -inf where the pod may not go. Nothing is kept of it:
+        `keep` does."""
+        nodes = self._nodes
+        passed = standing.allowed
+        for plugin in standing.filters:
+            mask = plugin.mask(nodes, shape)
+            if mask is not None:
+                passed = passed & mask
+        total = np.zeros(len(slots))
+        for score, weight in standing.scores:
+            column = score.score(nodes, shape, passed)
+            if column is not None:
+                total += weight * column[slots]
+        found: list[float] = np.where(passed[slots], total, -np.inf).tolist()
+        return found
+
+    def keep(self, standing: Standing, slot: int, value: float) -> None:
+        """What `ahead` said of a node."""
+        if value != -np.inf:
+            value += JITTER * self._random.random()
+        standing.value[slot] = value
+
+    def caught_up(self, standing: Standing) -> None:
+        """All that has changed is kept."""
+        standing.mark = self._nodes.mark()
+
     def _look_at_all(self, standing: Standing, shape: Shape) -> None:
         nodes = self._nodes
         standing.generation = nodes.generation
