@@ -92,7 +92,7 @@ def test_each_is_noted_as_if_it_had_come_alone() -> None:
         names = await make(story, 3)
         created = await story.told()
         assert len(created) == 3
-        assert await client.create_each(BINDINGS, [binding(name) for name in names], "default") != [None] * 3
+        assert await client.create_each(BINDINGS, [binding(name) for name in names], "default") == [True] * 3
         bound = await story.told()
         assert (
             await client.patch_each(PODS, [(n, STATUS) for n in names], "default", "strategic", "status") == [True] * 3

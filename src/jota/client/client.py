@@ -239,14 +239,13 @@ class Client:
         found: Sequence[T] = _decode(reply.body if reply.body[:1] == b"[" else b"[%b]" % reply.body, list[type])  # type: ignore[valid-type]
         return found
 
-    async def create_each(self, resource: Resource, objs: Sequence[Object], namespace: str) -> Sequence[Object | None]:
-        """POST them in one go, where the server is in this process. None: nothing was begun, `create` it."""
+    async def create_each(self, resource: Resource, objs: Sequence[Object], namespace: str) -> Sequence[bool]:
+        """POST them in one go, where the server is in this process. False: nothing was begun, `create` it."""
         if len(objs) < 2 or not self.transport.several:
-            return [None] * len(objs)
+            return [False] * len(objs)
         query = _query(fieldManager=self._manager)
         reply = await self._do("POST", _path(resource, namespace), query, orjson.dumps(objs), _JSON, len(objs))
-        answers: Sequence[Object | None] = orjson.loads(reply.body)
-        return answers
+        return [answer is not None for answer in orjson.loads(reply.body)]
 
     async def patch_each(
         self,

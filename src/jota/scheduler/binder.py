@@ -74,7 +74,7 @@ class Binder:
 
     async def bind_together(self, namespace: str, placed: list[tuple[Waiting, str]], tasks: asyncio.TaskGroup) -> None:
         """In one request as far as the server can, the others each in its own. For each, a place is held."""
-        answers: Sequence[dict[str, Any] | None] = [None] * len(placed)
+        answers: Sequence[bool] = [False] * len(placed)
         if self.consultations is None:
             try:
                 bodies = [_binding(waiting.pod, node) for waiting, node in placed]
@@ -84,8 +84,8 @@ class Binder:
                     self._places.release()
                     self._take_back(waiting, error)
                 return
-        for (waiting, node), answer in zip(placed, answers, strict=True):
-            if answer is None:
+        for (waiting, node), done in zip(placed, answers, strict=True):
+            if not done:
                 tasks.create_task(self._bind(waiting, node))
                 continue
             self._places.release()

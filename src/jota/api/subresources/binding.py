@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -62,6 +63,7 @@ class _Common(msgspec.Struct, forbid_unknown_fields=True):
 
 _decode_meta = msgspec.json.Decoder(_Meta).decode
 _decode_several = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_all_common = msgspec.json.Decoder(list[_Common]).decode
 _decode_common = msgspec.json.Decoder(_Common).decode
 _decode_spec = msgspec.json.Decoder(_Spec).decode
 
@@ -92,26 +94,39 @@ async def create(engine: Engine, call: Call) -> Response:
     return respond.json(call, body.CREATED, 201)
 
 
-async def _several(engine: Engine, call: Call) -> list[Object | None]:
-    """An array of Bindings, those of the common case at once; None for all others."""
+async def _several(engine: Engine, call: Call) -> list[bool | None]:
+    """Of an array of Bindings: true for those of the common case, which are made at once; None for all others."""
     on_pods, now, namespace = pod_call(engine, call), rfc3339(engine.clock.now()), call.target.namespace
-    sent = _decode_several(call.request.body)
+    sent = _read(call.request.body)
     writes: dict[int, Write] = {}
     known: dict[bytes, _Gap] = {}
-    for place, raw in enumerate(sent if call.times > 1 and _unwatched(engine, on_pods) else ()):
-        try:
-            one = _decode_common(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+    for place, one in enumerate(sent if call.times > 1 and _unwatched(engine, on_pods) else ()):
+        if one is None:
             continue
         meta, node = one.metadata, one.target.name
         if meta.namespace in ("", namespace) and meta.name and node:
             write = _spliced(engine, on_pods, meta.name, meta.uid, node, now, known)
             if write is not None:
                 writes[place] = write
-    answers: list[Object | None] = [None] * len(sent)
+    answers: list[bool | None] = [None] * len(sent)
     for place, entry in zip(writes, await engine.store.put_many([*writes.values()]), strict=True):
-        answers[place] = body.CREATED if entry is not None else None
+        answers[place] = True if entry is not None else None
     return answers
+
+
+def _read(sent: bytes) -> Sequence[_Common | None]:
+    """Bindings; None for those with something unusual in them."""
+    try:
+        return _decode_all_common(sent)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return [_common(raw) for raw in _decode_several(sent)]
+
+
+def _common(sent: msgspec.Raw) -> _Common | None:
+    try:
+        return _decode_common(sent)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 async def _splice(engine: Engine, call: Call, name: str, metadata: Object, node: str, now: str) -> bool:
