@@ -58,16 +58,24 @@ class TaintEvictionController(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
+        self._evicting: set[str] = set()
+        """Nodes with taints that evict: few, and mostly none."""
         self.pods = self.watch(PODS, pod_key, when=self._threatened, on=PLACED | TEMPLATE, type=Pod)
         index_by_node(self.pods)
         self.nodes = self.watch(NODES, self._pods_of, when=lambda old, new: _executing(old) != _executing(new))
+        self.nodes.add_handler(self._note_taints)
         self.events = context.recorder("taint-eviction-controller")
         self._first_seen: dict[tuple[str, str], float] = {}
 
     def _threatened(self, old: Pod | None, new: Pod | None) -> bool:
         """The pod reached a node with taints that evict, or changed what it tolerates there. Of taints that come later the node's
         own event tells."""
-        return _placed(old, new) and new is not None and bool(_executing(self.nodes.get(new.spec.nodeName)))
+        return new is not None and new.spec.nodeName in self._evicting and _placed(old, new)
+
+    def _note_taints(self, old: Object | None, new: Object | None) -> None:
+        node = new or old
+        assert node is not None
+        (self._evicting.add if _executing(new) else self._evicting.discard)(node["metadata"]["name"])
 
     def _pods_of(self, node: Object) -> Iterable[str]:
         return [p.key for p in self.pods.by_index("node", node["metadata"]["name"])]
