@@ -233,19 +233,20 @@ class TopologySpread:
         """0 on nodes without the key. `among`: nodes that are in the running."""
         c = constraints[n]
         topology = nodes.topology(c.topology)
+        counts = c.matches_self and not shape.group.terminating
         if c.topology == _HOSTNAME:
             each = math.log(int(np.count_nonzero(among)) + 2)
             column = nodes.pods.selected(c.selector).slots[: nodes.size] * each
             column += c.max_skew - 1
             if not topology.everywhere:
                 column[~topology.keyed] = 0.0
-            return _Costs(column, each, topology, topology.keyed if c.matches_self else None, alone=True)
+            return _Costs(column, each, topology, topology.keyed if counts else None, alone=True)
         counting = self._counting(nodes, shape, constraints, n)
         each = math.log(_domains(topology, among) + 2)
         per_domain = self._sums(nodes, c, topology, counting) * each + (c.max_skew - 1)
         per_domain[-1] = 0.0
         column = per_domain.take(topology.codes, mode="wrap")
-        return _Costs(column, each, topology, counting.nodes if c.matches_self else None)
+        return _Costs(column, each, topology, counting.nodes if counts else None)
 
 
 def _domains(topology: Topology, among: Mask) -> int:
