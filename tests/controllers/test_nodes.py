@@ -47,6 +47,38 @@ def test_dual_stack_gives_a_part_of_each() -> None:
     ]
 
 
+def test_a_node_without_a_part_waits_for_one_and_its_heartbeats_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, plan = [0], nodeipam.plan
+
+    def counted(*args: Any) -> Any:
+        looks[0] += 1
+        return plan(*args)
+
+    monkeypatch.setattr(nodeipam, "plan", counted)
+
+    async def main() -> None:
+        config = ControllerConfig(cluster_cidr="10.0.0.0/23", node_mask=24)
+        async with running(nodeipam.NodeIpamController, config=config) as api:
+            for name in "abcd":
+                await api.client.create(NODES, {"metadata": {"name": name}})
+                await api.settle()
+            parts = {n["metadata"]["name"]: n["spec"].get("podCIDR") for n in (await api.client.list(NODES))["items"]}
+            assert parts == {"a": "10.0.0.0/24", "b": "10.0.1.0/24", "c": None, "d": None}
+            before = looks[0]
+            for n in range(5):
+                status = {"status": {"conditions": [{"type": "Ready", "status": "True", "reason": f"r{n}"}]}}
+                await api.client.patch(NODES, "c", patch=status, subresource="status")
+                await api.advance(31)
+            assert looks[0] == before
+            await api.client.delete(NODES, "a")
+            await api.advance(31)
+            parts = {n["metadata"]["name"]: n["spec"].get("podCIDR") for n in (await api.client.list(NODES))["items"]}
+            assert parts.pop("b") == "10.0.1.0/24"
+            assert sorted(parts.values(), key=str) == ["10.0.0.0/24", None]
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("tolerations", "goes"),
     [
