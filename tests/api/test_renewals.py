@@ -77,7 +77,9 @@ async def play(seed: int) -> int:
     random, pair = Random(seed), Pair(exact=True)
     async with pair.short, pair.long:
         for name in "abcd":
-            made = orjson.dumps({"metadata": {"name": name}, "spec": lease(random)})
+            owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": f"uid-{name}"}
+            meta = {"name": name, "ownerReferences": [owner]} if random.random() < 0.8 else {"name": name}
+            made = orjson.dumps({"metadata": meta, "spec": lease(random)})
             await pair.both("POST", LEASES.path("default"), made, "fieldManager=set", content_type="application/json")
         with found() as answers:
             for _ in range(40):
@@ -114,7 +116,9 @@ async def renew(api: ApiServer, name: str, time: str, **more: Any) -> Object:
 async def test_who_renews_for_the_first_time_owns_the_time_from_then_on(api: ApiServer) -> None:
     for name in "ab":
         spec = {"holderIdentity": name, "renewTime": GOOD[0]}
-        await api.client.create(LEASES, {"metadata": {"name": name}, "spec": spec}, "default")
+        owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": f"uid-{name}"}
+        meta = {"name": name, "ownerReferences": [owner]}  # as kubelets make them
+        await api.client.create(LEASES, {"metadata": meta, "spec": spec}, "default")
     await api.advance(5)
     with found() as answers:
         for time in GOOD[1:5]:
@@ -123,6 +127,7 @@ async def test_who_renews_for_the_first_time_owns_the_time_from_then_on(api: Api
                 assert made["spec"] == {"holderIdentity": name, "renewTime": time}
                 owners = {one["manager"]: one["fieldsV1"] for one in made["metadata"]["managedFields"]}
                 assert owners["holder"] == {"f:spec": {"f:renewTime": {}}}
+                assert f'k:{{"uid":"uid-{name}"}}' in owners["test"]["f:metadata"]["f:ownerReferences"]
             await api.advance(2)
     # the first one of each changes the owners; the next teaches that the time is all
     assert answers == [False, False, False, True, True, True, True, True]

@@ -7,6 +7,7 @@ lease whose owners are these, whoever holds it: no rule looks at the time.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 _BEGIN, _END = b'{"spec":{"renewTime":"', b'"}}'
 _TIME = b'"renewTime":"'
 """Never within a text: quotes are escaped there."""
+_UID = re.compile(rb'k:\{\\"uid\\":\\"[^"\\]*\\"\}')
+"""In a set of fields: one of the ownerReferences, each lease has its own."""
 _LENGTH = len("2006-01-02T15:04:05.000000Z")
 _MOST = 1024
 _decode_stored = msgspec.json.Decoder(Stored).decode
 _Key = tuple[bytes, Manner]
-"""Who owns what, and how it is sent."""
+"""Who owns what, whoever owns the lease, and how it is sent."""
 
 
 class Renewals:
@@ -60,7 +63,7 @@ class Renewals:
         owners = bytes(stored.managedFields)
         if stored.deletionTimestamp or not owners:
             return NOTHING
-        key, renewed = (owners, manner), value[:begin] + time + value[end:]
+        key, renewed = (_UID.sub(b"", owners), manner), value[:begin] + time + value[end:]
         if key not in self._known:
             return None, partial(self._learn, key, renewed)
         return (entry.key, renewed, entry.revision, at_rest.after(entry, None, "spec.")), None
