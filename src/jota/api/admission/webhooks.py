@@ -66,22 +66,31 @@ class Webhooks:
         self._conditions: dict[str, Program] = {}
         """Expressions of match conditions, compiled; forgotten with the configurations."""
         self._hooks: dict[Resource, list[Object] | None] = {MUTATING: None, VALIDATING: None}
+        self._wanted: bool | None = None
+        """Whether there is any of them; None: to be looked for."""
         for resource in self._hooks:
             registry.subscribe(resource, self._forget(resource))
+        for module in (policies, mutating_policies):
+            for resource in (module.POLICIES, module.BINDINGS):
+                registry.subscribe(resource, self._look_again)
+
+    def _look_again(self) -> None:
+        self._wanted = None
 
     def _forget(self, resource: Resource) -> Callable[[], None]:
         def forget() -> None:
             self._hooks[resource] = None
             self._conditions.clear()
+            self._look_again()
 
         return forget
 
     def concern(self, kind: Kind) -> bool:
         """Whether any webhook or policy at all might want writes of this kind: cheap, asked for each write."""
-        hooks = self._all(MUTATING) or self._all(VALIDATING)
-        if not hooks and not self._policies.bound() and not self._mutations.bound():
-            return False
-        return kind.resource.group != GROUP or kind.resource.plural not in EXEMPT
+        if self._wanted is None:
+            hooks = self._all(MUTATING) or self._all(VALIDATING)
+            self._wanted = bool(hooks or self._policies.bound() or self._mutations.bound())
+        return self._wanted and (kind.resource.group != GROUP or kind.resource.plural not in EXEMPT)
 
     def _all(self, resource: Resource) -> list[Object]:
         found = self._hooks[resource]
