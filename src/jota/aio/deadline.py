@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Generator
 from types import coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ def within(seconds: float, coro: Coroutine[Any, Any, T]) -> Generator[Any, Any, 
         result: T = stop.value
         return result
     loop = asyncio.get_running_loop()
-    limit, cancelled, queue = _Limit(yielded), _cancelling(loop), _queue_of(loop, seconds)
+    limit, cancelled, queue = _Limit(yielded), _cancelling(loop), queue_of(loop, seconds)
     queue.add(limit)
     # from here on values and exceptions go through, as in PEP 380
     try:
@@ -72,21 +72,27 @@ class _Limit:
         return asyncio.CancelledError()
 
 
-class _Queue:
-    """The limits of one length on one loop, while there are any."""
+class Limited(Protocol):
+    def fire(self) -> None:
+        """Its time has run out. Raises nothing."""
+        ...
+
+
+class Queue:
+    """All that run out of time so many seconds after they began, on one loop, while there are any."""
 
     __slots__ = ("_key", "_loop", "_timer", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._loop, self._key = loop, (loop, seconds)
-        self._waiting: dict[_Limit, float] = {}
+        self._waiting: dict[Limited, float] = {}
         """When they run out, on the loop's clock: the first one first."""
         self._timer = loop.call_later(seconds, self._strike)
 
-    def add(self, limit: _Limit) -> None:
+    def add(self, limit: Limited) -> None:
         self._waiting[limit] = self._loop.time() + self._key[1]
 
-    def remove(self, limit: _Limit) -> None:
+    def remove(self, limit: Limited) -> None:
         self._waiting.pop(limit, None)
         if not self._waiting and _queues.get(self._key) is self:
             del _queues[self._key]
@@ -104,13 +110,14 @@ class _Queue:
         _queues.pop(self._key, None)
 
 
-_queues: dict[tuple[asyncio.AbstractEventLoop, float], _Queue] = {}
+_queues: dict[tuple[asyncio.AbstractEventLoop, float], Queue] = {}
 
 
-def _queue_of(loop: asyncio.AbstractEventLoop, seconds: float) -> _Queue:
+def queue_of(loop: asyncio.AbstractEventLoop, seconds: float) -> Queue:
+    """To be added to at once: one that is empty ends when somebody leaves it."""
     queue = _queues.get((loop, seconds))
     if queue is None:
-        queue = _queues[loop, seconds] = _Queue(loop, seconds)
+        queue = _queues[loop, seconds] = Queue(loop, seconds)
     return queue
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from jota.api import object as at_rest
-from jota.api.apart import Stored
+from jota.api.apart import decode_stored
 from jota.api.gaps import Form, Names, Pattern
 from jota.api.ownnames import OwnNames
 from jota.api.shapes import BY_BYTES, LARGEST
@@ -76,7 +76,6 @@ class _Placed(msgspec.Struct):
 
 
 _decode_sent = msgspec.json.Decoder(_Sent).decode
-_decode_stored = msgspec.json.Decoder(Stored).decode
 _decode_placed = msgspec.json.Decoder(_Placed).decode
 
 
@@ -206,7 +205,7 @@ def _asked(manner: Manner, entry: Entry, body: bytes) -> _Asked | None:
     """None for what has to go the whole way. Raises msgspec.MsgspecError."""
     value = entry.value or b""
     line = value.index(at_rest.NEWLINE)
-    sent, stored = _decode_sent(body), _decode_stored(value[:line])
+    sent, stored = _decode_sent(body), decode_stored(value[:line])
     owners, node = bytes(stored.managedFields), manner.node
     if stored.deletionTimestamp or not owners or sent.metadata.uid not in ("", stored.uid):
         return None
@@ -240,7 +239,7 @@ def _learnable(asked: _Asked) -> bool:
 def _outcome(asked: _Asked, value: bytes, status: bytes) -> _Outcome | None:
     """`value`, `status`: as they will be stored. None: others like it are not known by it."""
     line = value.index(at_rest.NEWLINE)
-    owners = bytes(_decode_stored(value[:line]).managedFields)
+    owners = bytes(decode_stored(value[:line]).managedFields)
     had_bytes = (asked.entry.value or b"")[asked.line :]
     (had, had_names), (sent, sent_names) = map(_OWN.cut_by_key, (had_bytes, asked.status))
     (made, made_names), (told, told_names) = map(_OWN.cut_by_key, (value[line:], status))

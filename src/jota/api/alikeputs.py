@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
 import orjson
 
 from jota.aio.clock import rfc3339
 from jota.api import apart, returned
 from jota.api import object as at_rest
-from jota.api.apart import Stored
+from jota.api.apart import decode_stored
 from jota.api.shapes import BY_BYTES, LARGEST
 from jota.kinds.kind import Kind, Object
 from jota.meta import decode
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from jota.api.resource import Engine
 
 _MOST = 64
-_decode_stored = msgspec.json.Decoder(Stored).decode
 _Key = tuple[Resource, bytes, bytes, bytes, str, str, str]
 """The body, the metadata and the status that are stored, without names of their own; query, user agent, time."""
 
@@ -75,14 +73,14 @@ class AlikePuts:
         served, request, engine = call.served, call.request, self._engine
         if call.target.subresource != "status" or not possible(served.kind) or len(request.body) > LARGEST:
             return None
-        if request.headers.get("content-type", "") != decode.JSON or not _applies(engine, call):
+        if request.headers.get("content-type", "") != decode.JSON or not apart.applies(engine, call, "status"):
             return None
         entry = engine.store.get(served.key(call.target.namespace, call.target.name))
         if entry is None or entry.value is None:
             return None
         value = entry.value
         line = value.index(at_rest.NEWLINE)
-        stored, status = _decode_stored(value[:line]), _last(value[line:])
+        stored, status = decode_stored(value[:line]), _last(value[line:])
         body = self._sent(call, entry)
         if stored.deletionTimestamp or not status or not body:
             return None
@@ -149,10 +147,6 @@ class AlikePuts:
 
     def _current(self, wish: Wish) -> Entry | None:
         return self._engine.store.get(wish.entry.key)
-
-
-def _applies(engine: Engine, call: Call) -> bool:
-    return apart.suits(engine, call.served, "status", "status") and apart.plain(engine, call)
 
 
 def possible(kind: Kind) -> bool:

@@ -8,7 +8,7 @@ asks. In: a Call and its Part. Out: the new entry, or None for the long way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -102,7 +102,8 @@ def voices(plugins: tuple[Plugin, ...], *, main: bool) -> Voices:
     )
 
 
-_decode_stored = msgspec.json.Decoder(Stored).decode
+decode_stored = msgspec.json.Decoder(Stored).decode
+"""Metadata at rest. Raises msgspec.MsgspecError."""
 
 
 def part_of(call: Call, body: Object, change: Callable[[str, Object], Any], *, whole: bool) -> Part | None:
@@ -126,10 +127,10 @@ def part_of(call: Call, body: Object, change: Callable[[str, Object], Any], *, w
     return Part(field, sent, whole, lambda old: change(field, old)) if isinstance(sent, dict) else None
 
 
-def applies(engine: Engine, call: Call, part: Part) -> bool:
-    """Whether a write of this part can be made apart: nobody has to see the whole object, and it is kept in the form in
+def applies(engine: Engine, call: Call, field: str) -> bool:
+    """Whether a write of this field can be made apart: nobody has to see the whole object, and it is kept in the form in
     which it is shown. Changes nothing."""
-    return suits(engine, call.served, call.target.subresource, part.field) and plain(engine, call)
+    return usual(call.params) and suits(engine, call.served, call.target.subresource, field)
 
 
 def suits(engine: Engine, served: Served, subresource: str, field: str) -> bool:
@@ -139,9 +140,12 @@ def suits(engine: Engine, served: Served, subresource: str, field: str) -> bool:
 
 def plain(engine: Engine, call: Call) -> bool:
     """Whether a write of a part of an object needs no more than that part, but for what plugins want to see."""
-    params = call.params
-    known = params.get("fieldValidation", "") in ("", *FIELD_VALIDATION)
-    return known and not params.get("dryRun") and _alone(engine, call.served)
+    return usual(call.params) and _alone(engine, call.served)
+
+
+def usual(params: Mapping[str, str]) -> bool:
+    """Whether a request asks for nothing but to be carried out."""
+    return params.get("fieldValidation", "") in ("", *FIELD_VALIDATION) and not params.get("dryRun")
 
 
 def _alone(engine: Engine, served: Served) -> bool:
@@ -183,7 +187,7 @@ def plan(
     value = entry.value or b""
     line = value.index(at_rest.NEWLINE)
     rest = b"{" + value[line + 2 :] + b"}"
-    stored = _decode_stored(value[:line])
+    stored = decode_stored(value[:line])
     if stored.deletionTimestamp and not stored.finalizers and not stored.deletionGracePeriodSeconds:
         return None  # the write would remove it
     if not (_same if part.whole else _named)(part.metadata, stored, value[:line], entry.revision):

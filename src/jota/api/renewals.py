@@ -12,12 +12,10 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from jota.aio.clock import rfc3339
 from jota.api import object as at_rest
 from jota.api.alikepatches import MEDIA, NOTHING, Found, Manner
-from jota.api.apart import Stored
+from jota.api.apart import decode_stored
 from jota.meta.resource import LEASES
 from jota.store.protocol import Entry
 
@@ -32,7 +30,6 @@ _UID = re.compile(rb'k:\{\\"uid\\":\\"[^"\\]*\\"\}')
 """In a set of fields: one of the ownerReferences, each lease has its own."""
 _LENGTH = len("2006-01-02T15:04:05.000000Z")
 _MOST = 1024
-_decode_stored = msgspec.json.Decoder(Stored).decode
 _Key = tuple[bytes, Manner]
 """Who owns what, whoever owns the lease, and how it is sent."""
 
@@ -59,7 +56,7 @@ class Renewals:
         end = begin + _LENGTH
         if begin < line or value[end : end + 1] != b'"' or value[begin:end] == time:
             return NOTHING
-        stored = _decode_stored(value[:line])
+        stored = decode_stored(value[:line])
         owners = bytes(stored.managedFields)
         if stored.deletionTimestamp or not owners:
             return NOTHING

@@ -300,7 +300,7 @@ class Engine:
         if isinstance(part, relabel.Wish):
             if relabel.applies(self, call):
                 written = await relabel.write(self, call, name, namespace, part)
-        elif part is not None and apart.applies(self, call, part):
+        elif part is not None and apart.applies(self, call, part.field):
             written = await apart.write(self, call, name, namespace, part)
         if written is not None:
             return Outcome({}, written)

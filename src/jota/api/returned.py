@@ -44,7 +44,7 @@ def part_of(engine: Engine, call: Call) -> Part | None:
     if problems or not isinstance(value, dict) or len(value) != 1:  # there was more behind it
         return None
     part = Part(field, {}, False, lambda _: value.get(field))
-    return part if apart.applies(engine, call, part) else None
+    return part if apart.applies(engine, call, field) else None
 
 
 def value_of(served: Served, entry: Entry, body: bytes, field: str) -> bytes:

@@ -87,7 +87,7 @@ def _patched(engine: Engine, call: Call, manner: Manner, one: tuple[str, msgspec
     alone = replace(call, request=replace(call.request, body=bytes(body)), target=replace(target, name=name))
     try:
         part = change_for(alone, manner.media).part()
-        if not isinstance(part, apart.Part) or not apart.applies(engine, alone, part):
+        if not isinstance(part, apart.Part) or not apart.applies(engine, alone, part.field):
             return None
         # no plugin that leaves such a write apart has reserved anything that would have to be given back
         planned = apart.plan(engine, alone, name, target.namespace, part, entry)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from jota.aio.deadline import Queue, queue_of
 from jota.api import chain, respond
 from jota.api import object as at_rest
 from jota.api.alikepatches import Manner
@@ -64,8 +65,9 @@ def write(
         _give_back(api, flow)
         return None
     loop = asyncio.get_running_loop()
-    pending = _Pending(api, request, way, patching, name, received, began, loop.create_future())
-    pending.timer = loop.call_later(api.config.request_timeout, pending.late)
+    limits = queue_of(loop, api.config.request_timeout)
+    pending = _Pending(api, request, way, patching, name, received, began, loop.create_future(), limits)
+    limits.add(pending)
     writing.add_done_callback(pending.written)
     return pending.answer
 
@@ -80,7 +82,7 @@ def _give_back(api: Api, flow: Flow) -> None:
 class _Pending:
     """A write on its way, and whoever waits for its answer."""
 
-    __slots__ = ("_again", "_api", "_began", "_name", "_patching", "_received", "_request", "_way", "answer", "timer")
+    __slots__ = ("_again", "_api", "_began", "_limits", "_name", "_patching", "_received", "_request", "_way", "answer")
 
     def __init__(
         self,
@@ -92,16 +94,16 @@ class _Pending:
         received: float,
         began: float,
         answer: asyncio.Future[Response],
+        limits: Queue,
     ) -> None:
         self._api, self._request, self._way, self._patching, self._name = api, request, way, patching, name
         self._received, self._began = received, began
         self.answer = answer
         """Cancelled when the client has gone."""
-        self.timer: asyncio.TimerHandle | None = None
+        self._limits = limits
 
     def written(self, writing: asyncio.Future[Entry]) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
+        self._limits.remove(self)
         api, flow = self._api, self._way.lane.flow
         _give_back(api, flow)
         if writing.exception() is not None:  # nothing was written: whatever is wrong, the long way has words for it
@@ -128,8 +130,8 @@ class _Pending:
         if not self.answer.done():
             self.answer.set_result(response)
 
-    def late(self) -> None:
-        """The write goes on, as that of anybody who does not wait for it."""
+    def fire(self) -> None:
+        """It takes too long. The write goes on, as that of anybody who does not wait for it."""
         if self.answer.done():
             return
         api, way, request = self._api, self._way, self._request

@@ -56,7 +56,7 @@ async def patch(engine: Engine, call: Call) -> Response:
 def _alike(engine: Engine, call: Call, media: str) -> Found:
     """What the patch makes, when another of its kind has made the same. Raises ApiError 422 for a manager without sense."""
     likes = engine.likes(call.served, call.target.subresource, media)
-    if likes is None or not apart.plain(engine, call):
+    if likes is None or not apart.usual(call.params):
         return NOTHING
     entry = engine.store.get(call.served.key(call.target.namespace, call.target.name))
     if entry is None or entry.value is None:
