@@ -132,13 +132,13 @@ async def _filtered(
     seconds = api.config.request_timeout
     if "timeout" in params:
         seconds = deadline.allowed(params, seconds)
-    flow = lane.flow
+    flow, flows = lane.flow, api.flows
     if request.user is None:
         request.extra["flow"] = flow.lines
+    began = api.clock.monotonic()
     if flow.exempt:
-        level = flow.level
         flow.counts.answered(None)
-        level.executing += 1
+        flows.enter(flow, 1, began)
         try:
             if not lane.allowed or params:
                 await _permit(api, user, target, params, trail, lane)
@@ -150,10 +150,8 @@ async def _filtered(
             work = _dispatch(api, request, target, params, user, lane)
             return await (within(seconds, work) if target.verb != "watch" else work)
         finally:
-            level.executing -= 1
-    flows = api.flows
+            flows.give_back(flow, 1)
     width = _width(api, flow, target, params) if target.verb in ("list", "watch") else 1
-    began = api.clock.monotonic()
     if not flows.enter(flow, width, began):
         await flows.wait(flow, width, seconds)
         began = api.clock.monotonic()

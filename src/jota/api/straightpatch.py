@@ -24,7 +24,6 @@ from jota.wire.message import Request, Response
 
 if TYPE_CHECKING:
     from jota.api.call import Call
-    from jota.api.flowcontrol.level import Flow
     from jota.api.lanes import Lane
     from jota.api.server import Api
     from jota.store.protocol import Entry
@@ -53,16 +52,14 @@ def write(
     if wanted is None:
         return None
     flow = way.lane.flow
-    if flow.exempt:
-        flow.level.executing += 1
-    elif not api.flows.enter(flow, 1, began):
+    if not api.flows.enter(flow, 1, began):
         return None
     try:
         writing = api.store.begin(wanted)
     except StoreError:
         writing = None
     if writing is None:
-        _give_back(api, flow)
+        api.flows.give_back(flow, 1)
         return None
     loop = asyncio.get_running_loop()
     limits = queue_of(loop, api.config.request_timeout)
@@ -70,13 +67,6 @@ def write(
     limits.add(pending)
     writing.add_done_callback(pending.written)
     return pending.answer
-
-
-def _give_back(api: Api, flow: Flow) -> None:
-    if flow.exempt:
-        flow.level.executing -= 1
-    else:
-        api.flows.give_back(flow, 1)
 
 
 class _Pending:
@@ -105,7 +95,7 @@ class _Pending:
     def written(self, writing: asyncio.Future[Entry]) -> None:
         self._limits.remove(self)
         api, flow = self._api, self._way.lane.flow
-        _give_back(api, flow)
+        api.flows.give_back(flow, 1)
         if writing.exception() is not None:  # nothing was written: whatever is wrong, the long way has words for it
             if not self.answer.done():
                 self._again = asyncio.get_running_loop().create_task(self._at_length())

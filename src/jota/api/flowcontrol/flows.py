@@ -124,7 +124,10 @@ class Flows:
     # -- a request's way
 
     def enter(self, flow: Flow, seats: int, now: float) -> bool:
-        """Take the seats if the request may run now (monotonic). False: `wait`."""
+        """Take the seats if the request may run now (monotonic); an exempt one needs none. False: `wait`."""
+        if flow.exempt:
+            flow.level.executing += 1
+            return True
         may = self._may(flow.level, seats, now)
         if may:
             flow.level.take(seats)
@@ -176,6 +179,9 @@ class Flows:
 
     def give_back(self, flow: Flow, seats: int) -> None:
         """`leave`, of a request that is counted elsewhere."""
+        if flow.exempt:
+            flow.level.executing -= 1
+            return
         flow.level.give_back(seats)
         if self._pool.waiting and not self._open:
             self._schedule()
