@@ -155,7 +155,12 @@ class Controller:
 
     def rest(self, key: str, took: float) -> float:
         """Seconds in which events of `key` gather, after a reconcile that took so long; more than `longest_rest` are not granted."""
-        return 4 * took if took > self.cheap else 0.0
+        gathering = self.gathering(key, took)
+        return max(4 * took if took > self.cheap else 0.0, gathering if gathering > self.cheap else 0.0)
+
+    def gathering(self, key: str, took: float) -> float:
+        """The same by how much hangs on `key`: where each look writes of all of it, more changes shall share one."""
+        return 0.0
 
     def wrote(self, key: str, informer: Informer[Any], written: Object | str) -> None:
         """Remember what came back from a write of ours (the object, or its resourceVersion): `key` waits until `informer`

@@ -211,10 +211,9 @@ class EndpointsController(Controller):
         pod = self.pods.get(f"{key.rpartition('/')[0]}/{name}")
         return pod if pod is not None and key in self.changes.services_of(pod) else None
 
-    def rest(self, key: str, took: float) -> float:
+    def gathering(self, key: str, took: float) -> float:
         left = self._left.get(key)
-        rest = REST_PER_ADDRESS * len(left.chosen) if left is not None and took > CHEAP_SECONDS else 0.0
-        return max(super().rest(key, took), rest)
+        return REST_PER_ADDRESS * len(left.chosen) if left is not None and took > CHEAP_SECONDS else 0.0
 
     async def _delete(self, current: Object) -> None:
         meta = current["metadata"]

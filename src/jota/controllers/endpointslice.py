@@ -114,10 +114,9 @@ class EndpointSliceController(Controller):
         self._left[key] = left
         return None
 
-    def rest(self, key: str, took: float) -> float:
+    def gathering(self, key: str, took: float) -> float:
         left = self._left.get(key)
-        rest = REST_PER_SLICE * len(left.slices) if left is not None and took > CHEAP_SECONDS else 0.0
-        return max(super().rest(key, took), rest if rest > self.cheap else 0.0)
+        return REST_PER_SLICE * len(left.slices) if left is not None and took > CHEAP_SECONDS else 0.0
 
     def _plan(self, service: Object, slices: Mapping[str, Object]) -> Plan:
         if topologyhints.automatic(service) and not self._weighed:

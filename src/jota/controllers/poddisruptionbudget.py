@@ -179,11 +179,9 @@ class PodDisruptionBudgetController(Controller):
             self.wrote(key, self.budgets, await self.client.update(BUDGETS, {**budget, "status": status}, "status"))
         return again if not expected.asked else min(SCALE_PERIOD, again or SCALE_PERIOD)
 
-    def rest(self, key: str, took: float) -> float:
-        """Each look writes the status: the more pods there are, the more changes share one."""
+    def gathering(self, key: str, took: float) -> float:
         budget = self.budgets.get(key)
-        rest = REST_PER_POD * (budget.get("status") or {}).get("currentHealthy", 0) if budget is not None else 0.0
-        return max(super().rest(key, took), rest if rest > self.cheap else 0.0)
+        return REST_PER_POD * (budget.get("status") or {}).get("currentHealthy", 0) if budget is not None else 0.0
 
     def _groups(self, namespace: str, selector: LabelSelector) -> list[Alike[Pod]]:
         index_by_kind(self.pods)

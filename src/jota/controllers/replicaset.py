@@ -244,10 +244,9 @@ class ReplicaSetController(Controller):
         more = max(decided.create, len(decided.delete)) >= BURST and key not in self._ending
         return 0.0 if more else again
 
-    def rest(self, key: str, took: float) -> float:
+    def gathering(self, key: str, took: float) -> float:
         owner = self.sets.get(key)
-        rest = REST_PER_POD * owner["spec"].get("replicas", 1) if owner is not None else 0.0
-        return max(super().rest(key, took), rest if rest > self.cheap else 0.0)
+        return REST_PER_POD * owner["spec"].get("replicas", 1) if owner is not None else 0.0
 
     async def _claim(self, key: str, owner: Object) -> tuple[list[Alike[Pod]], int]:
         """(the active pods, with those adopted just now; how many more are on their way out)."""
