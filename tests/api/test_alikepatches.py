@@ -19,6 +19,7 @@ from tests.api.test_apart import KUBELET, MERGE, STRATEGIC, Pair
 
 from jota.api.alikepatches import AlikePatches, Found, Manner
 from jota.api.filters.attributes import User
+from jota.api.resource import Likes
 from jota.meta.resource import PODS
 from jota.store.protocol import Entry
 from jota.testing.cluster import ApiServer, story
@@ -32,18 +33,19 @@ READY = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00
 
 
 @contextmanager
-def found() -> Iterator[list[bool]]:
+def found(likes: type[Likes] = AlikePatches) -> Iterator[list[bool]]:
     """Of each patch that might be that of others, whether it was."""
-    kept, answers = AlikePatches.find, list[bool]()
+    kept: Any = likes.find
+    answers = list[bool]()
 
-    def find(self: AlikePatches, manner: Manner, entry: Entry, body: bytes) -> Found:
+    def find(self: Likes, manner: Manner, entry: Entry, body: bytes) -> Found:
         write, learn = kept(self, manner, entry, body)
         if write is not None or learn is not None:
             answers.append(write is not None)
         return write, learn
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(AlikePatches, "find", find)
+        patched.setattr(likes, "find", find)
         yield answers
 
 
@@ -225,12 +227,9 @@ async def test_in_the_next_second_it_is_worked_out_anew(api: ApiServer) -> None:
     assert times[0] < times[1]
 
 
-@story
-async def test_a_webhook_that_comes_in_between_is_asked(api: ApiServer) -> None:
-    for name in "ab":
-        await api.client.create(PODS, pod(name), "default")
-    assert (await patch(api, "a", running("10.9.0.1", "10.0.0.1")))[0] == 200
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods/status"]}
+async def nobody_may_write(api: ApiServer, resource: str) -> None:
+    """A webhook that cannot be reached has to be asked about updates of a resource of the core group."""
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": [resource]}
     hook = {
         "name": "no.example.com",
         "rules": [rule],
@@ -243,6 +242,14 @@ async def test_a_webhook_that_comes_in_between_is_asked(api: ApiServer) -> None:
     body = {**config, "metadata": {"name": "no"}, "webhooks": [hook]}
     path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
     assert (await api.request("POST", path, body, content_type=_JSON)).status == 201
+
+
+@story
+async def test_a_webhook_that_comes_in_between_is_asked(api: ApiServer) -> None:
+    for name in "ab":
+        await api.client.create(PODS, pod(name), "default")
+    assert (await patch(api, "a", running("10.9.0.1", "10.0.0.1")))[0] == 200
+    await nobody_may_write(api, "pods/status")
     code, refusal = await patch(api, "b", running("10.9.0.1", "10.0.0.2"))
     assert (code, "no.example.com" in refusal["message"]) == (500, True)
     assert (await api.client.get(PODS, "b", "default"))["status"]["phase"] == "Pending"

@@ -15,6 +15,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.api.test_alikepatches import nobody_may_write
 from tests.api.test_apart import CLAIMS, KUBELET, MAKERS, VOLUMES, Pair, broken
 
 from jota.api.alikeputs import AlikePuts, possible
@@ -196,24 +197,7 @@ async def test_what_was_warned_of_is_warned_of_each_time(api: ApiServer) -> None
 async def test_a_webhook_that_comes_in_between_is_asked(api: ApiServer) -> None:
     await make(api, "a", "b", "c")
     assert [(await put(api, name))[0] for name in "ab"] == [200, 200]
-    rule = {
-        "apiGroups": [""],
-        "apiVersions": ["v1"],
-        "operations": ["UPDATE"],
-        "resources": ["persistentvolumeclaims/status"],
-    }
-    hook = {
-        "name": "no.example.com",
-        "rules": [rule],
-        "clientConfig": {"url": "https://127.0.0.1:1/"},
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-        "timeoutSeconds": 1,
-    }
-    config = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
-    body = {**config, "metadata": {"name": "no"}, "webhooks": [hook]}
-    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
-    assert (await api.request("POST", path, body, content_type=JSON)).status == 201
+    await nobody_may_write(api, "persistentvolumeclaims/status")
     code, refusal = await put(api, "c")
     assert (code, "no.example.com" in refusal["message"]) == (500, True)
     assert (await api.client.get(CLAIMS, "c", "default"))["status"]["phase"] == "Pending"

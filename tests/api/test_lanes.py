@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, PODS, SECRETS
 from jota.pki.ca import CertificateAuthority, Subject
 from jota.pki.jwt import TokenSigner
-from jota.testing.cluster import ApiServer
+from jota.testing.cluster import ApiServer, story_in
 from jota.wire.message import Alike, Peer, Request, Response
 
 Object = dict[str, Any]
@@ -62,15 +62,7 @@ async def secured(authorizers: Any = ("Node", "RBAC")) -> AsyncIterator[Server]:
         yield server
 
 
-def story(test: Callable[[Server], Awaitable[None]]) -> Callable[[], None]:
-    def run() -> None:
-        async def main() -> None:
-            async with secured() as server:
-                await test(server)
-
-        asyncio.run(main())
-
-    return run
+story = story_in(secured)
 
 
 # -- roles and bindings

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from jota.api.config import ApiConfig
 from jota.kinds.resource.v1beta1 import KINDS
 from jota.meta.errors import ApiError
 from jota.meta.resource import Resource
-from jota.testing.cluster import ApiServer, Watching
+from jota.testing.cluster import ApiServer, Watching, story_in
 
 Object = dict[str, Any]
 
@@ -31,16 +29,7 @@ CLASSES, OLD_CLASSES = (resource("deviceclasses", "DeviceClass", v, False) for v
 CHOICE = {"name": "small", "deviceClassName": "gpu.example.com"}
 
 
-def story(test: Callable[[ApiServer], Awaitable[None]]) -> Callable[[], None]:
-    def run() -> None:
-        async def main() -> None:
-            async with ApiServer(config=ApiConfig(runtime_config={"resource.k8s.io/v1beta1": True})) as api:
-                await test(api)
-
-        asyncio.run(main())
-
-    run.__name__ = test.__name__
-    return run
+story = story_in(lambda: ApiServer(config=ApiConfig(runtime_config={"resource.k8s.io/v1beta1": True})))
 
 
 def requests(obj: Object) -> Any:

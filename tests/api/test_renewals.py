@@ -6,22 +6,18 @@ Two servers get the same requests, one of which always takes the long way (test_
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from random import Random
 from typing import Any
 
 import orjson
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.api.test_alikepatches import found
 from tests.api.test_apart import KUBELET, MERGE, STRATEGIC, Pair
 
-from jota.api.alikepatches import Found, Manner
 from jota.api.filters.attributes import User
 from jota.api.renewals import Renewals
 from jota.meta.resource import LEASES
-from jota.store.protocol import Entry
 from jota.testing.cluster import ApiServer, story
 
 Object = dict[str, Any]
@@ -34,22 +30,6 @@ BAD = [
     "2026-01-01 00:00:00.000000Z",
 ]
 ODD = ["2026-01-01T24:00:00.000000Z", "2026-1-01T00:00:00.0000000Z", "20260101T0000000.00000000Z0", "x" * 27, "", "é"]
-
-
-@contextmanager
-def found() -> Iterator[list[bool]]:
-    """Of each renewal that was looked at, whether it is known what comes of it."""
-    kept, answers = Renewals.find, list[bool]()
-
-    def find(self: Renewals, manner: Manner, entry: Entry, body: bytes) -> Found:
-        write, learn = kept(self, manner, entry, body)
-        if write is not None or learn is not None:
-            answers.append(write is not None)
-        return write, learn
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Renewals, "find", find)
-        yield answers
 
 
 def lease(random: Random) -> Object:
@@ -81,7 +61,7 @@ async def play(seed: int) -> int:
             meta = {"name": name, "ownerReferences": [owner]} if random.random() < 0.8 else {"name": name}
             made = orjson.dumps({"metadata": meta, "spec": lease(random)})
             await pair.both("POST", LEASES.path("default"), made, "fieldManager=set", content_type="application/json")
-        with found() as answers:
+        with found(Renewals) as answers:
             for _ in range(40):
                 if random.random() < 0.3:
                     for api in (pair.short, pair.long):
@@ -120,7 +100,7 @@ async def test_who_renews_for_the_first_time_owns_the_time_from_then_on(api: Api
         meta = {"name": name, "ownerReferences": [owner]}  # as kubelets make them
         await api.client.create(LEASES, {"metadata": meta, "spec": spec}, "default")
     await api.advance(5)
-    with found() as answers:
+    with found(Renewals) as answers:
         for time in GOOD[1:5]:
             for name in "ab":
                 made = await renew(api, name, time, query="fieldManager=holder")
@@ -142,7 +122,7 @@ async def test_a_lease_that_is_going_is_looked_at(api: ApiServer) -> None:
         await renew(api, "a", time)
         await api.advance(2)
     await api.client.delete(LEASES, "a", "default")
-    with found() as answers:
+    with found(Renewals) as answers:
         made = await renew(api, "a", GOOD[4])
         assert made["spec"]["renewTime"] == GOOD[4]
     assert answers == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ from jota.api.security import secure, write_roles
 from jota.kinds.apiextensions.crd import CRDS
 from jota.meta.resource import CONFIGMAPS, NAMESPACES, PODS, SERVICEACCOUNTS
 from jota.pki.jwt import TokenSigner
-from jota.testing.cluster import ApiServer
+from jota.testing.cluster import ApiServer, story_in
 from jota.wire.message import Alike, Peer, Request, Response
 
 Object = dict[str, Any]
@@ -111,15 +111,7 @@ async def secured(policy: Object = EVERYTHING) -> AsyncIterator[Server]:
         yield server
 
 
-def story(test: Callable[[Server], Awaitable[None]]) -> Callable[[], None]:
-    def run() -> None:
-        async def main() -> None:
-            async with secured() as server:
-                await test(server)
-
-        asyncio.run(main())
-
-    return run
+story = story_in(secured)
 
 
 def whole(answer: Response) -> tuple[int, list[tuple[str, str]], bytes, bytes]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 import pytest
+from tests.api.test_alikepatches import nobody_may_write
 from tests.api.test_apart import STRATEGIC
 from tests.api.test_straight import ADA, Connection, Server, counts, secured, whole
 
 from jota.api.rbac.index import ROLE_BINDINGS
 from jota.meta.resource import LEASES, PODS
 from jota.store.protocol import Entry, Unavailable
+from jota.testing.cluster import story_in
 from jota.wire.message import Response
 
 Object = dict[str, Any]
@@ -48,15 +50,7 @@ async def ready(**policy: Any) -> AsyncIterator[Server]:
         yield server
 
 
-def story(test: Callable[[Server], Awaitable[None]]) -> Callable[[], None]:
-    def run() -> None:
-        async def main() -> None:
-            async with ready() as server:
-                await test(server)
-
-        asyncio.run(main())
-
-    return run
+story = story_in(ready)
 
 
 def connect(server: Server, **headers: str) -> Connection:
@@ -162,15 +156,7 @@ async def test_what_is_unlike_goes_the_long_way(server: Server) -> None:
 async def test_a_webhook_that_comes_in_between_is_asked(server: Server) -> None:
     ada = connect(server)
     await learned(server, ada)
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods/status"]}
-    hook: Object = {"name": "no.example.com", "rules": [rule], "clientConfig": {"url": "https://127.0.0.1:1/"}}
-    hook |= {"sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 1}
-    config = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
-    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
-    made = await server.request(
-        "POST", path, {**config, "metadata": {"name": "no"}, "webhooks": [hook]}, content_type="application/json"
-    )
-    assert made.status == 201
+    await nobody_may_write(server, "pods/status")
     assert await patched(ada, 2) == (False, 500)
     assert "podIP" not in (await server.client.get(PODS, "p2", "default"))["status"]
 

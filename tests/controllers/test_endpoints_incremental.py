@@ -7,7 +7,7 @@ A failing story is repeated with its seed: `pytest tests/controllers/test_endpoi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 from unittest.mock import patch
@@ -100,6 +100,17 @@ def after(decided: Plan, slices: dict[str, Object], serial: list[int]) -> dict[s
     return held
 
 
+def change(pods: dict[str, Pod], changes: list[Any]) -> Iterator[str]:
+    """One after another; whose names."""
+    for number, given_ in changes:
+        name = f"p{number:02}"
+        if given_ is None:
+            pods.pop(name, None)
+        else:
+            pods[name] = one_pod(number, **given_)
+        yield name
+
+
 @settings(max_examples=400, deadline=None)
 @given(LOOKS, SPECS)
 def test_the_plan_of_a_part_is_the_plan_of_the_whole(looks: list[list[Any]], spec: Object) -> None:
@@ -111,13 +122,7 @@ def test_the_plan_of_a_part_is_the_plan_of_the_whole(looks: list[list[Any]], spe
     with patch.object(endpointslice_plan, "LIMIT", FEW):
         slices = after(plan(svc, [], zone, []), slices, serial)
         for changes in looks:
-            for number, given_ in changes:
-                name = f"p{number:02}"
-                if given_ is None:
-                    pods.pop(name, None)
-                else:
-                    pods[name] = one_pod(number, **given_)
-            changed = {f"p{number:02}" for number, _ in changes}
+            changed = set(change(pods, changes))
             holding = {n: frozenset(e["targetRef"]["name"] for e in one["endpoints"]) for n, one in slices.items()}
             part = partial(svc, changed, pods.get, zone, slices, holding)
             whole = plan(svc, pods.values(), zone, slices.values())
@@ -135,12 +140,7 @@ def test_who_is_in_endpoints_is_the_same_when_it_follows_changes(looks: list[lis
     with patch.object(endpoints, "LIMIT", FEW):
         kept = Offered(svc, [])
         for changes in looks:
-            for number, given_ in changes:
-                name = f"p{number:02}"
-                if given_ is None:
-                    pods.pop(name, None)
-                else:
-                    pods[name] = one_pod(number, **given_)
+            for name in change(pods, changes):
                 kept.put(name, pods.get(name))
             afresh = Offered(svc, pods.values())
             assert kept.choose(held) == afresh.choose(held)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -24,7 +24,7 @@ from jota.kinds.lifecycle.participants import IMPERATIVE
 from jota.meta import conditions
 from jota.meta.errors import ApiError
 from jota.meta.resource import EVICTION_REQUESTS, EVICTIONS, NAMESPACES, PODS, SERVICEACCOUNTS, Resource
-from jota.testing.cluster import ApiServer
+from jota.testing.cluster import ApiServer, story_in
 
 from .builders import CA_PEM
 
@@ -57,16 +57,7 @@ async def running() -> AsyncIterator[ApiServer]:
             await task
 
 
-def story(test: Callable[[ApiServer], Awaitable[None]]) -> Callable[[], None]:
-    def run() -> None:
-        async def main() -> None:
-            async with running() as api:
-                await test(api)
-
-        asyncio.run(main())
-
-    run.__name__ = test.__name__
-    return run
+story = story_in(running)
 
 
 async def pod(api: ApiServer, *responders: tuple[str, int], name: str = "web", **spec: Any) -> Object:

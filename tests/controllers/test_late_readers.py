@@ -5,9 +5,11 @@ what happens to pods that are there already.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+
+import pytest
 
 from jota.controllers.controller import Context, Controller
 from jota.controllers.endpoints import EndpointsController
@@ -45,9 +47,24 @@ def service(app: str) -> Object:
     return {"metadata": {"name": "web"}, "spec": {"selector": {"app": app}, "ports": [{"port": 80}]}}
 
 
-def test_a_service_that_comes_to_select_pods_follows_them_in_its_slices() -> None:
+async def in_slices(api: ApiServer) -> int:
+    slices = (await api.client.list(ENDPOINTSLICES, "ns"))["items"]
+    return sum(e["conditions"]["ready"] for one in slices for e in one["endpoints"] or ())
+
+
+async def in_endpoints(api: ApiServer) -> int:
+    subsets = (await api.client.get(ENDPOINTS, "web", "ns")).get("subsets") or ()
+    return sum(len(s.get("addresses") or ()) for s in subsets)
+
+
+@pytest.mark.parametrize(
+    ("controller", "ready"), [(EndpointSliceController, in_slices), (EndpointsController, in_endpoints)]
+)
+def test_a_service_that_comes_to_select_pods_follows_them(
+    controller: type[Controller], ready: Callable[[ApiServer], Awaitable[int]]
+) -> None:
     async def story() -> None:
-        async with four_pods(EndpointSliceController) as (api, pods):
+        async with four_pods(controller) as (api, pods):
             await api.client.create(SERVICES, service("other"), "ns")
             await unready(api, pods[1])
             assert await ready(api) == 0
@@ -56,29 +73,6 @@ def test_a_service_that_comes_to_select_pods_follows_them_in_its_slices() -> Non
             assert await ready(api) == 2
             await unready(api, pods[2])
             assert await ready(api) == 1
-
-    async def ready(api: ApiServer) -> int:
-        slices = (await api.client.list(ENDPOINTSLICES, "ns"))["items"]
-        return sum(e["conditions"]["ready"] for one in slices for e in one["endpoints"] or ())
-
-    asyncio.run(story())
-
-
-def test_a_service_that_comes_to_select_pods_follows_them_in_its_endpoints() -> None:
-    async def story() -> None:
-        async with four_pods(EndpointsController) as (api, pods):
-            await api.client.create(SERVICES, service("other"), "ns")
-            await unready(api, pods[1])
-            assert await ready(api) == 0
-            await api.client.patch(SERVICES, "web", "ns", service("web"))
-            await api.advance(2)
-            assert await ready(api) == 2
-            await unready(api, pods[2])
-            assert await ready(api) == 1
-
-    async def ready(api: ApiServer) -> int:
-        subsets = (await api.client.get(ENDPOINTS, "web", "ns")).get("subsets") or ()
-        return sum(len(s.get("addresses") or ()) for s in subsets)
 
     asyncio.run(story())
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from random import Random
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from jota.aio.clock import Clock, SystemClock
 from jota.api.admission.plugin import Plugin
@@ -29,6 +30,9 @@ from jota.store.drivers.memory import MemoryStore
 from jota.store.protocol import Store
 from jota.testing.virtual import VirtualClock
 from jota.wire.message import Request, Response
+
+W = TypeVar("W")
+Test = Callable[[], None]
 
 
 class ApiServer:
@@ -117,18 +121,25 @@ class ApiServer:
         await self.store.close()
 
 
-def story(test: Callable[[ApiServer], Awaitable[None]]) -> Callable[[], None]:
-    """Decorator: run `async def test(api)` with a fresh ApiServer on virtual time."""
+def story_in(world: Callable[[], AbstractAsyncContextManager[W]]) -> Callable[[Callable[[W], Awaitable[None]]], Test]:
+    """Decorator: run `async def test(w)` in a fresh `world()`."""
 
-    def run() -> None:
-        async def main() -> None:
-            async with ApiServer() as api:
-                await test(api)
+    def story(test: Callable[[W], Awaitable[None]]) -> Test:
+        def run() -> None:
+            async def main() -> None:
+                async with world() as w:
+                    await test(w)
 
-        asyncio.run(main())
+            asyncio.run(main())
 
-    run.__name__, run.__doc__, run.__module__ = test.__name__, test.__doc__, test.__module__
-    return run
+        run.__name__, run.__doc__, run.__module__ = test.__name__, test.__doc__, test.__module__
+        return run
+
+    return story
+
+
+story = story_in(ApiServer)
+"""Of an API server on virtual time: `async def test(api)`."""
 
 
 class Watching:

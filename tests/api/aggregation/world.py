@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from jota.meta import conditions
 from jota.meta.resource import ENDPOINTSLICES, NAMESPACES, SERVICES, Resource
 from jota.pki.ca import CertificateAuthority, Subject
 from jota.pki.jwt import TokenSigner
-from jota.testing.cluster import ApiServer
+from jota.testing.cluster import ApiServer, story_in
 from jota.testing.extension import GROUP, VERSION, ExtensionServer
 from jota.wire.http import HttpServer
 
@@ -177,16 +176,7 @@ async def grant(client: Client, name: str, role: str, user: str) -> None:
     await client.create(clusterrolebinding.KIND.resource, obj)
 
 
-def told(tale: Callable[[World], Awaitable[None]]) -> Callable[[], None]:
-    def test() -> None:
-        async def run() -> None:
-            async with world() as found:
-                await tale(found)
-
-        asyncio.run(run())
-
-    test.__name__ = tale.__name__
-    return test
+told = story_in(world)
 
 
 def flunder(name: str) -> Object:
