@@ -132,7 +132,7 @@ async def _server(place: Path, stack: AsyncExitStack) -> Client:
     await api.start()
     stack.push_async_callback(api.close)
     await write_roles(api)
-    return Client(InProcess(api.handle, COMPONENT))
+    return Client(InProcess(api.reply, COMPONENT))
 
 
 async def _carry_out(run: _Run, step: Step) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -39,7 +40,7 @@ class Connection:
 
     def __init__(self, server: Server, certificate: bytes | None, headers: dict[str, str]) -> None:
         self._server, self._headers = server, headers
-        self._peer, self._alike = Peer("10.0.0.1", 1, certificate), Alike()
+        self._peer, self._alikes = Peer("10.0.0.1", 1, certificate), defaultdict[str, Alike](Alike)
 
     async def get(self, url: str, method: str = "GET", body: bytes = b"") -> tuple[bool, Response]:
         """(whether it passed no chain, the answer)."""
@@ -50,7 +51,7 @@ class Connection:
 
     def send(self, url: str, method: str, body: bytes = b"") -> Response | Awaitable[Response]:
         path, _, query = url.partition("?")
-        request = Request(method, path, query, dict(self._headers), body, self._peer, alike=self._alike)
+        request = Request(method, path, query, dict(self._headers), body, self._peer, alike=self._alikes[method])
         return self._server.api.reply(request)
 
     async def at_once(self, url: str) -> Response:
@@ -316,7 +317,7 @@ async def test_who_comes_when_the_turn_is_over_waits_for_the_next(server: Server
     await ada.at_once(url)
     await server.settle()
     server.api.flows._open, server.api.flows._turn_began = True, server.clock.monotonic() - 2 * SLICE
-    request = Request("GET", url, "", dict(HEADERS), b"", ada._peer, alike=ada._alike)
+    request = Request("GET", url, "", dict(HEADERS), b"", ada._peer, alike=ada._alikes["GET"])
     waits = server.api.reply(request)
     assert not isinstance(waits, Response)
     server.api.flows._turn()
@@ -399,5 +400,5 @@ async def test_many_places_on_one_connection(server: Server) -> None:
         root = f"/apis/{group}/{version}" if group else f"/api/{version}"
         await ada.get(f"{root}/namespaces/default/{plural}/none")
         await ada.at_once(f"{CM}/c")
-        seen.append(len(ada._alike.ways))
+        seen.append(len(ada._alikes["GET"].ways))
     assert max(seen) == 16

@@ -6,6 +6,7 @@ read path and query -> authentication -> impersonation -> priority and fairness 
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,15 +68,8 @@ async def handle(api: Api, request: Request) -> Response:
                 trail = api.audit.begin(request, target, audit_id)
             request.extra["audit"] = trail.annotations  # not the trail, which holds the request: nothing may go round
         response = await _filtered(api, request, target, params, trail)
-    except ApiError as problem:
-        response = respond.error(problem, problem.warnings)
-    except StoreError as problem:
-        response = respond.error(unavailable(f"the store cannot serve this now: {problem}"))
-    except TimeoutError:
-        response = respond.error(deadline.exceeded())
     except Exception as problem:
-        log.exception("%s %s failed", request.method, request.path)
-        response = respond.error(internal(f"{type(problem).__name__}: {problem}"))
+        response = failed(request, problem)
     if trail is not None:
         trail.finish(response)
     if "yaml" in request.extra and response.status < 300:
@@ -90,6 +84,18 @@ async def handle(api: Api, request: Request) -> Response:
         response.own = b"%bAudit-Id: %b\r\n" % (request.extra.get("flow", b""), audit_id.encode())
     api.metrics.observe(target, request.method, response.status, api.clock.monotonic() - began)
     return response
+
+
+def failed(request: Request, problem: Exception) -> Response:
+    """What is answered when something was raised on the way."""
+    if isinstance(problem, ApiError):
+        return respond.error(problem, problem.warnings)
+    if isinstance(problem, StoreError):
+        return respond.error(unavailable(f"the store cannot serve this now: {problem}"))
+    if isinstance(problem, TimeoutError):
+        return respond.error(deadline.exceeded())
+    log.error("%s %s failed", request.method, request.path, exc_info=problem)
+    return respond.error(internal(f"{type(problem).__name__}: {problem}"))
 
 
 async def _in_yaml(response: Response) -> Response:
@@ -341,13 +347,18 @@ async def _dispatch(
         verb = find_verb(served, target)
     if long_running:
         await connect.admit(api.engine, call)
-    try:
-        if request.times > 1 and target.name == several.ANY:
-            return await several.serve(api.engine, call, allowed=lane.allowed)
+    if request.times > 1 and target.name == several.ANY:
+        return await written(call, several.serve(api.engine, call, allowed=lane.allowed))
+    if target.verb not in WRITES or long_running:
         return await verb(api.engine, call)
+    return await written(call, verb(api.engine, call))
+
+
+async def written(call: Call, verb: Awaitable[Response]) -> Response:
+    """The answer of a verb that writes, or the refusal with all that was warned of until then. Raises ApiError."""
+    try:
+        return await verb
     except ApiError as problem:
-        if target.verb not in WRITES or long_running:
-            raise
         if problem.code == 422:
             problem.warnings += choices.meant(problem)
         if call.warnings:

@@ -128,6 +128,11 @@ def parse(method: str, path: str, params: dict[str, str]) -> Target:
     return target
 
 
+def kin_of_collection(method: str, path: str) -> Target | None:
+    """What requests about this whole collection have in common. None: not known, or it is no collection."""
+    return _collections.get((method, path))
+
+
 def kin_of_objects(method: str, place: str) -> Target | None:
     """What requests have in common whose paths are `place` and a name: their kin. None: not known, or more than that decides."""
     return _objects.get((method, place))

@@ -1,28 +1,32 @@
 """A request about one object by a client who has just sent another: of all that chain.py asks, nothing is left to find out.
 
-In: a GET or PATCH that is `alike` to one that was let in (same method, headers and peer), about a collection of which the same
-user may read or patch any object. Out: what chain.py would answer, note and count, by the same bytes, without a coroutine or a
-task for this request alone (of a patch, as a future: straightpatch.py). None, with nothing done: for whatever is not that plain
-(somebody would have to wait, nothing is there by this name, the audit log wants more), and then chain.py is asked.
+In: a request that is `alike` to one that was let in (same method, headers and peer), about a collection of which the same user
+may read, make, change or delete any object. Out: what chain.py would answer, note and count, by the same bytes: of a GET, at
+once; of a PATCH whose outcome is known, as a future (straightpatch.py); of other writes, as a coroutine (straightwrite.py).
+None, with nothing done: for whatever is not that plain (somebody would have to wait, nothing is there by this name, the audit
+log wants more), and then chain.py is asked.
 
 What is the same each time is a Way, kept with the client's connection; it is out of date when its lane is (lanes.py).
 """
 
 from __future__ import annotations
 
-from asyncio import Future
+from collections.abc import Awaitable
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from jota.api import negotiate, straightpatch
+from jota.api import negotiate, straightpatch, straightwrite
 from jota.api.call import Call
+from jota.api.chain import Caller
 from jota.api.compress import SMALLEST
-from jota.api.path import kin_of_objects, kin_of_subresources
-from jota.api.way import Way
+from jota.api.filters import deadline
+from jota.api.filters.authn import Lasting
+from jota.api.path import kin_of_collection, kin_of_objects, kin_of_subresources, parameters
+from jota.api.way import Way, Writing
 from jota.meta.errors import ApiError
 from jota.wire.message import Alike, Request, Response
 
 if TYPE_CHECKING:
-    from jota.api.chain import Caller
     from jota.api.path import Target
     from jota.api.server import Api
     from jota.store.protocol import Entry
@@ -30,7 +34,10 @@ if TYPE_CHECKING:
 _MOST_WAYS = 16
 """Of one connection: more make room for new ones."""
 _PECULIAR = ("audit-id", "sec-websocket-protocol")
+_AS = "impersonate-"
 """Headers with which each request is looked at."""
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+ALWAYS = Lasting(inf, None)
 
 
 class Known(NamedTuple):
@@ -43,34 +50,41 @@ class Known(NamedTuple):
     """None: there is none, they must be asked about."""
 
 
-def answer(api: Api, request: Request) -> Response | Future[Response] | None:
+def answer(api: Api, request: Request) -> Response | Awaitable[Response] | None:
     alike, method = request.alike, request.method
-    if alike is None or alike.caller is None or request.user is not None or request.query:
+    if alike is None or request.times > 1 or api.store.behind:
         return None
-    if method != "GET" and method != "PATCH":
-        return None
+    caller = alike.caller
+    if caller is None:
+        if request.user is None:
+            return None
+        caller = alike.caller = Caller(request.user, ALWAYS)  # of this process: whoever sends them is trusted
     place, _, name = request.path.rpartition("/")
     subresource = ""
-    if name == "status":
+    if method == "POST":
+        place, name = request.path, ""
+    elif name == "status":
         place, _, name = place.rpartition("/")
         subresource = "status"
-    if not name or "%" in name or api.store.behind:
-        return None
-    known: Known | None = alike.ways.get((place, subresource))
-    if known is None or known.age != api.lanes.age or known.caller is not alike.caller:
+    known: Known | None = alike.ways.get((place, subresource, request.query))
+    if known is None or known.age != api.lanes.age or known.caller is not caller:
         known = _learn(api, request, alike, place, name, subresource)
     way = known.way
-    if way is None:
+    if way is None or "%" in name:
         return None
     received, began = api.clock.now(), api.clock.monotonic()
-    if not known.caller.counts(received) or api.aggregation.route(way.kin) is not None:
+    if not caller.counts(received) or api.aggregation.route(way.kin) is not None:
         return None
-    entry = api.store.get(way.where + name)
-    if entry is None or entry.value is None:
-        return None
-    if way.patching is not None:
-        return straightpatch.write(api, request, way, way.patching, name, entry, received, began)
-    return _read(api, request, way, name, entry, received, began)
+    writing = way.writing
+    if writing is None or way.patching is not None:
+        entry = api.store.get(way.where + name)
+        if entry is not None and entry.value is not None:
+            if way.patching is None:
+                return _read(api, request, way, name, entry, received, began)
+            patched = straightpatch.write(api, request, way, way.patching, name, entry, received, began)
+            if patched is not None:
+                return patched
+    return None if writing is None else straightwrite.write(api, request, way, writing, name)
 
 
 def _read(
@@ -85,22 +99,33 @@ def _read(
 
 
 def _learn(api: Api, request: Request, alike: Alike, place: str, name: str, subresource: str) -> Known:
-    method = request.method
-    kin = kin_of_subresources(method, place, subresource) if subresource else kin_of_objects(method, place)
+    kin = _kin(request.method, place, name, subresource)
     if kin is None:
         return Known(alike.caller, api.lanes.age, None)
     if len(alike.ways) >= _MOST_WAYS:
         alike.ways.clear()
     way = _find(api, request, alike.caller, kin, name)
-    known = alike.ways[place, subresource] = Known(alike.caller, api.lanes.age, way)
+    known = alike.ways[place, subresource, request.query] = Known(alike.caller, api.lanes.age, way)
     return known
 
 
+def _kin(method: str, place: str, name: str, subresource: str) -> Target | None:
+    if method not in _METHODS:
+        return None
+    if method == "POST":
+        return kin_of_collection(method, place)
+    if not name:
+        return None
+    return kin_of_subresources(method, place, subresource) if subresource else kin_of_objects(method, place)
+
+
 def _find(api: Api, request: Request, caller: Caller, kin: Target, name: str) -> Way | None:
-    if any(header in request.headers for header in _PECULIAR):
+    if any(header in _PECULIAR or header.startswith(_AS) for header in request.headers):
         return None
     try:
         accepted = negotiate.accept(request.headers.get("accept", ""))
+        params = parameters(request.query)
+        seconds = deadline.allowed(params, api.config.request_timeout)
     except ApiError:
         return None
     target = kin.named(request.path, name)
@@ -108,13 +133,18 @@ def _find(api: Api, request: Request, caller: Caller, kin: Target, name: str) ->
     served = lane.served
     if not lane.allowed or served is None or served.foreign:
         return None
-    patching = None
-    if request.method == "PATCH":
-        patching = straightpatch.begin(lane, Call(request, target, {}, caller.user, served, accepted))
-    if patching is None and (lane.at_once is None or accepted is not negotiate.PLAIN):
-        return None
+    writing = patching = None
+    if request.method == "GET":
+        if lane.at_once is None or accepted is not negotiate.PLAIN or params:
+            return None
+    else:
+        if lane.verb is None or accepted.form == "Table" or accepted.yaml or accepted.protobuf:
+            return None
+        writing = Writing(caller.user, lane.verb, accepted, params, seconds)
+        if not params:
+            patching = straightpatch.begin(lane, Call(request, target, {}, caller.user, served, accepted))
     form = api.audit.at_once(caller.user, target, request) if api.audit is not None else b""
     if form is None:
         return None
     row = api.metrics.row(kin, request.method)
-    return Way(kin, lane, served, served.key(kin.namespace, ""), form, row, patching)
+    return Way(kin, lane, served, served.key(kin.namespace, ""), form, row, writing, patching)

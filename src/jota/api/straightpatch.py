@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from jota.aio.deadline import Queue, queue_of
-from jota.api import chain, respond
+from jota.api import chain, respond, straightwrite
 from jota.api import object as at_rest
 from jota.api.alikepatches import Manner
 from jota.api.compress import SMALLEST
@@ -36,7 +36,7 @@ def begin(lane: Lane, call: Call) -> Patching | None:
         return None
     opening = respond.metadata_head(accepted.version) if accepted.form else b""
     try:
-        return Patching(call.user, Manner(call.manager, media_of(call), node_of(call.user)), opening)
+        return Patching(Manner(call.manager, media_of(call), node_of(call.user)), opening)
     except ApiError:
         return None
 
@@ -125,14 +125,10 @@ class _Pending:
         if self.answer.done():
             return
         api, way, request = self._api, self._way, self._request
-        response = respond.error(deadline.exceeded())
+        response, target = respond.error(deadline.exceeded()), way.kin.named(request.path, self._name)
         audit_id = next(api.audit_ids)
-        if api.audit is not None:
-            trail = api.audit.begin(request, way.kin.named(request.path, self._name), audit_id)
-            trail.received = self._received
-            trail.known(self._patching.user, self._patching.user)
-            trail.decided(True)
-            trail.finish(response)
+        if api.audit is not None and way.writing is not None:
+            straightwrite.noted(api, request, target, audit_id, self._received, way.writing, {}, response)
         way.row.count(response.status, api.clock.monotonic() - self._began)
         response.own = way.own_lines(audit_id)
         self.answer.set_result(response)

@@ -13,13 +13,24 @@ if TYPE_CHECKING:
     from jota.api.filters.attributes import User
     from jota.api.lanes import Lane
     from jota.api.metrics import Row
+    from jota.api.negotiate import Accepted
     from jota.api.path import Target
-    from jota.api.served import Served
+    from jota.api.served import Served, Verb
     from jota.api.server import Api
 
 
-class Patching(NamedTuple):
+class Writing(NamedTuple):
+    """A verb and what it is called with, but for names and bodies."""
+
     user: User
+    verb: Verb
+    accepted: Accepted
+    params: dict[str, str]
+    seconds: float
+    """How long it may take."""
+
+
+class Patching(NamedTuple):
     manner: Manner
     metadata: bytes
     """The opening of an answer that tells no more than metadata; b"": it tells all."""
@@ -37,8 +48,10 @@ class Way(NamedTuple):
     """Of the line in the audit log; b"" for none."""
     row: Row
     """Where such requests are counted."""
+    writing: Writing | None
+    """None: they read."""
     patching: Patching | None
-    """How they patch; None: they read."""
+    """How they patch, where all that are like one before are made of it."""
 
     def noted(self, api: Api, request: Request, name: str, body: bytes, received: float, took: float) -> Response:
         """The answer, when it is counted and in the audit log. `received`: epoch seconds; `took`: seconds."""

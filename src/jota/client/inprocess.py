@@ -13,20 +13,23 @@ from typing import Any, Generic, TypeVar
 
 from jota.client.transport import EventBatch, EventLines, Reply, error_from
 from jota.meta.watchevent import WatchEvent
-from jota.wire.message import Handler, Peer, Request, Response, Stream, joined
+from jota.wire.message import Alike, Answerer, Peer, Request, Response, Stream, joined
 
 _PEER = Peer("in-process")
+_MOST_ALIKE = 64
 _HIGH_WATER = 4 << 20
 """Bytes buffered per watch before `drain` blocks the writing side."""
 
 
 class InProcess:
-    """Transport over a wire Handler. `user` is put on each request (the authentication filter trusts it)."""
+    """Transport over a wire Answerer (or Handler). `user` is put on each request (the authentication filter trusts it)."""
 
     several = True
 
-    def __init__(self, handler: Handler, user: Any) -> None:
+    def __init__(self, handler: Answerer, user: Any) -> None:
         self._handler, self._user = handler, user
+        self._alikes: dict[tuple[str, ...], Alike] = {}
+        """By method and headers."""
 
     async def request(
         self,
@@ -39,7 +42,9 @@ class InProcess:
         times: int = 1,
     ) -> Reply:
         # what has no stream has the server's own deadline (api/chain.py)
-        response = await self._call(method, path, query, body, headers, times)
+        response = self._call(method, path, query, body, headers, times)
+        if not isinstance(response, Response):
+            response = await response
         if response.stream is None:
             return Reply(response.status, _headers(response), joined(response.body))
         writer = _Buffer[bytes]()
@@ -50,7 +55,9 @@ class InProcess:
     async def watch(
         self, path: str, query: str = "", headers: Mapping[str, str] | None = None
     ) -> AsyncGenerator[EventBatch, None]:
-        response = await self._call("GET", path, query, b"", headers)
+        response = self._call("GET", path, query, b"", headers)
+        if not isinstance(response, Response):
+            response = await response
         if response.status != 200:
             raise error_from(response.status, joined(response.body))
         if response.stream is None:
@@ -71,9 +78,18 @@ class InProcess:
 
     def _call(
         self, method: str, path: str, query: str, body: bytes, headers: Mapping[str, str] | None, times: int = 1
-    ) -> Awaitable[Response]:
+    ) -> Response | Awaitable[Response]:
         own = {**headers} if headers else {}
-        return self._handler(Request(method, path, query, own, body, _PEER, self._user, {}, times))
+        alike = self._alike((method, *own, *own.values()))
+        return self._handler(Request(method, path, query, own, body, _PEER, self._user, {}, times, alike))
+
+    def _alike(self, key: tuple[str, ...]) -> Alike:
+        found = self._alikes.get(key)
+        if found is None:
+            if len(self._alikes) >= _MOST_ALIKE:
+                self._alikes.clear()
+            found = self._alikes[key] = Alike()
+        return found
 
 
 async def _pump(stream: Stream) -> AsyncGenerator[list[bytes | WatchEvent], None]:

@@ -104,7 +104,7 @@ async def serve(
         raise Refused(
             f"cannot listen on {bind}:{instance.api_port}: {error.strerror}; is another server running?"
         ) from error
-    client = Client(InProcess(api.handle, COMPONENT))
+    client = Client(InProcess(api.reply, COMPONENT))
     api.metrics.more.append(client.caches.text)
     await _publish(instance, material, client, clock, advertised)
     informers = Informers(client, clock)

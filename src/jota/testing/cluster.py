@@ -68,7 +68,7 @@ class ApiServer:
 
     def client_for(self, user: User, *, manager: str = "") -> Client:
         """A client that acts as `user`, past authentication but not past authorization."""
-        return Client(InProcess(self.api.handle, user), user_agent="test", manager=manager)
+        return Client(InProcess(self.api.reply, user), user_agent="test", manager=manager)
 
     async def request(
         self,

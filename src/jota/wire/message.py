@@ -36,8 +36,8 @@ class Alike:
     def __init__(self) -> None:
         self.caller: Any = None
         """What the handler remembers of who sends them."""
-        self.ways: dict[tuple[str, str], Any] = {}
-        """What it remembers of where they lead, by their paths' beginnings and the subresource."""
+        self.ways: dict[tuple[str, str, str], Any] = {}
+        """What it remembers of where they lead, by their paths' beginnings, the subresource and the query."""
 
 
 class Request(Struct):
