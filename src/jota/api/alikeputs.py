@@ -27,7 +27,7 @@ from jota.meta import decode
 from jota.meta.change import Change
 from jota.meta.errors import ApiError
 from jota.meta.resource import Resource
-from jota.store.protocol import Entry
+from jota.store.protocol import Entry, Write
 
 if TYPE_CHECKING:
     from jota.api.call import Call
@@ -98,8 +98,8 @@ class AlikePuts:
         cut = self._engine.twins.bodies(served.kind).cut(body)
         return b"" if cut is None or cut.name != call.target.name or cut.identified else cut.body
 
-    async def write(self, call: Call, wish: Wish) -> Entry | None:
-        """None: nothing is done, it has to go the whole way. Raises Unavailable."""
+    def find(self, call: Call, wish: Wish) -> Write | None:
+        """What is to be written; None: it has to go the whole way."""
         made = self._known.get(wish.key)
         if made is None:
             return None
@@ -108,8 +108,7 @@ class AlikePuts:
             return None  # to be told in the usual words
         change = Change(str(entry.revision), metadata=made.new["metadata"], status=made.status)
         value, memo = _value(wish, made.metadata, made.status), at_rest.after(entry, change, "status.")
-        writing = self._engine.store.begin((entry.key, value, entry.revision, memo))
-        return None if writing is None else await writing
+        return entry.key, value, entry.revision, memo
 
     def _permitted(self, call: Call, made: _Outcome) -> bool:
         """As far as plugins have a say; none that leaves such a write apart reserves anything that would have to be given back."""

@@ -143,15 +143,19 @@ class Engine:
         """Store one more of the objects that this request made before. Raises ApiError 409."""
         served, namespace, given = call.served, call.target.namespace, wish.name
         for _ in range(1 if given else GENERATE_TRIES):
-            name = given or names.generate_name(twin.base, self.random)
-            own = name, self.new_uid(), rfc3339(self.clock.now()), wish.names
-            key, value = served.key(namespace, name), twin.value(*own)
+            key, value, expect, memo = self.twin(served, namespace, twin, wish)
             try:
-                entry = await self.store.put(key, value, expect=0, memo=twin.memo(*own))
+                entry = await self.store.put(key, value, expect=expect, memo=memo)
             except Conflict:
                 continue  # a name that was drawn is taken, or about to be: another is as good (upstream tries anew, too)
             return Outcome({}, entry, created=True)
-        raise already_exists(served.resource.plural, name, served.resource.group, int(not given))
+        raise already_exists(served.resource.plural, key.rpartition("/")[2], served.resource.group, int(not given))
+
+    def twin(self, served: Served, namespace: str, twin: Twin, wish: Wish) -> tuple[str, bytes, int, at_rest.Memo]:
+        """What is to be written for one more of them, by a name that may be taken."""
+        name = wish.name or names.generate_name(twin.base, self.random)
+        own = name, self.new_uid(), rfc3339(self.clock.now()), wish.names
+        return served.key(namespace, name), twin.value(*own), 0, twin.memo(*own)
 
     async def create_twins(self, call: Call, twin: Twin, wish: Wish, times: int) -> list[Entry]:
         """The same, several in one go; fewer when a name was not free."""

@@ -2,7 +2,7 @@
 
 In: a request that is `alike` to one that was let in (same method, headers and peer), about a collection of which the same user
 may read, make, change or delete any object. Out: what chain.py would answer, note and count, by the same bytes: of a GET, at
-once; of a PATCH whose outcome is known, as a future (straightpatch.py); of other writes, as a coroutine (straightwrite.py).
+once; of a write of which it is known what it makes, as a future (foreseen.py); of others, as a coroutine (straightwrite.py).
 None, with nothing done: for whatever is not that plain (somebody would have to wait, nothing is there by this name, the audit
 log wants more), and then chain.py is asked.
 
@@ -15,13 +15,14 @@ from collections.abc import Awaitable
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from jota.api import negotiate, straightpatch, straightwrite
+from jota.api import foreseen, negotiate, straightwrite
 from jota.api.call import Call
 from jota.api.chain import Caller
 from jota.api.compress import SMALLEST
 from jota.api.filters import deadline
 from jota.api.filters.authn import Lasting
 from jota.api.path import kin_of_collection, kin_of_objects, kin_of_subresources, parameters
+from jota.api.respond import PLAIN_HEADERS
 from jota.api.way import Way, Writing
 from jota.meta.errors import ApiError
 from jota.wire.message import Alike, Request, Response
@@ -76,15 +77,14 @@ def answer(api: Api, request: Request) -> Response | Awaitable[Response] | None:
     if not caller.counts(received) or api.aggregation.route(way.kin) is not None:
         return None
     writing = way.writing
-    if writing is None or way.patching is not None:
+    if writing is None:
         entry = api.store.get(way.where + name)
-        if entry is not None and entry.value is not None:
-            if way.patching is None:
-                return _read(api, request, way, name, entry, received, began)
-            patched = straightpatch.write(api, request, way, way.patching, name, entry, received, began)
-            if patched is not None:
-                return patched
-    return None if writing is None else straightwrite.write(api, request, way, writing, name)
+        return None if entry is None else _read(api, request, way, name, entry, received, began)
+    if writing.foresee is not None:
+        begun = foreseen.write(api, request, way, writing, writing.foresee, name, received, began)
+        if begun is not None:
+            return begun
+    return straightwrite.write(api, request, way, writing, name)
 
 
 def _read(
@@ -95,7 +95,7 @@ def _read(
         return None
     took = api.clock.monotonic() - began
     flow.counts.answered(None if flow.exempt else took)
-    return way.noted(api, request, name, body, received, took)
+    return way.noted(api, request, name, Response(200, PLAIN_HEADERS, body), received, took)
 
 
 def _learn(api: Api, request: Request, alike: Alike, place: str, name: str, subresource: str) -> Known:
@@ -133,18 +133,19 @@ def _find(api: Api, request: Request, caller: Caller, kin: Target, name: str) ->
     served = lane.served
     if not lane.allowed or served is None or served.foreign:
         return None
-    writing = patching = None
+    writing = None
     if request.method == "GET":
         if lane.at_once is None or accepted is not negotiate.PLAIN or params:
             return None
+    elif lane.verb is None or accepted.form == "Table" or accepted.yaml or accepted.protobuf:
+        return None
     else:
-        if lane.verb is None or accepted.form == "Table" or accepted.yaml or accepted.protobuf:
-            return None
-        writing = Writing(caller.user, lane.verb, accepted, params, seconds)
-        if not params:
-            patching = straightpatch.begin(lane, Call(request, target, {}, caller.user, served, accepted))
-    form = api.audit.at_once(caller.user, target, request) if api.audit is not None else b""
+        foresee = foreseen.sight(lane, Call(request, target, params, caller.user, served, accepted))
+        writing = Writing(lane.verb, accepted, params, seconds, foresee)
+    code = 201 if request.method == "POST" else 200
+    told = kin.named(request.path, name or "its own")
+    form = api.audit.at_once(caller.user, told, request, code) if api.audit is not None else b""
     if form is None:
         return None
     row = api.metrics.row(kin, request.method)
-    return Way(kin, lane, served, served.key(kin.namespace, ""), form, row, writing, patching)
+    return Way(caller.user, kin, lane, served, served.key(kin.namespace, ""), code, form, row, writing)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from jota.aio.deadline import within
 from jota.api import chain, compress
 from jota.api.call import Call
-from jota.api.path import Target
-from jota.api.way import Way, Writing
+from jota.api.way import Way, Writing, identifies
 from jota.wire.message import Request, Response
 
 if TYPE_CHECKING:
@@ -24,8 +23,7 @@ async def write(api: Api, request: Request, way: Way, writing: Writing, name: st
     flow = way.lane.flow
     if not api.flows.enter(flow, 1, began):
         return await chain.handle(api, request)
-    target = way.kin.named(request.path, name)
-    call = Call(request, target, {**writing.params}, writing.user, way.served, writing.accepted)
+    call = call_of(request, way, writing, name)
     try:
         response = await within(writing.seconds, chain.written(call, writing.verb(api.engine, call)))
     except Exception as problem:
@@ -34,30 +32,16 @@ async def write(api: Api, request: Request, way: Way, writing: Writing, name: st
         took = api.clock.monotonic() - began
         api.flows.give_back(flow, 1)
         flow.counts.answered(None if flow.exempt else took)
-    audit_id = next(api.audit_ids)
-    if way.form and api.audit is not None:
-        noted(api, request, target, audit_id, received, writing, call.audit, response)
+    if way.form and (response.status != way.code or call.audit or not name or identifies(request.body)):
+        way.noted_in_full(api, request, name, response, received, took, call.audit)
+    else:
+        way.noted(api, request, name, response, received, took)
     if "accept-encoding" in request.headers and compress.wanted(request, response):
-        response = await compress.compressed(response)
-    response.own = way.own_lines(audit_id)
-    way.row.count(response.status, api.clock.monotonic() - began)
+        own, response = response.own, await compress.compressed(response)
+        response.own = own
     return response
 
 
-def noted(
-    api: Api,
-    request: Request,
-    target: Target,
-    audit_id: str,
-    received: float,
-    writing: Writing,
-    annotations: dict[str, str],
-    response: Response,
-) -> None:
-    """In the audit log, with what depends on the bodies. `received`: epoch seconds."""
-    assert api.audit is not None
-    trail = api.audit.begin(request, target, audit_id)
-    trail.received, trail.annotations = received, annotations
-    trail.known(writing.user, writing.user)
-    trail.decided(True)
-    trail.finish(response)
+def call_of(request: Request, way: Way, writing: Writing, name: str) -> Call:
+    target = way.kin.named(request.path, name)
+    return Call(request, target, {**writing.params}, way.user, way.served, writing.accepted)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from jota.api.respond import PLAIN_HEADERS
 from jota.wire.message import Request, Response
 
 if TYPE_CHECKING:
-    from jota.api.alikepatches import Manner
     from jota.api.auditline import Form
     from jota.api.filters.attributes import User
+    from jota.api.foreseen import Foresee
     from jota.api.lanes import Lane
     from jota.api.metrics import Row
     from jota.api.negotiate import Accepted
@@ -22,45 +22,73 @@ if TYPE_CHECKING:
 class Writing(NamedTuple):
     """A verb and what it is called with, but for names and bodies."""
 
-    user: User
     verb: Verb
     accepted: Accepted
     params: dict[str, str]
     seconds: float
     """How long it may take."""
-
-
-class Patching(NamedTuple):
-    manner: Manner
-    metadata: bytes
-    """The opening of an answer that tells no more than metadata; b"": it tells all."""
+    foresee: Foresee | None
+    """How it is known what it makes before it is called; None: it is not."""
 
 
 class Way(NamedTuple):
     """Out of date when its lane is (lanes.py)."""
 
+    user: User
     kin: Target
     lane: Lane
     served: Served
     where: str
     """The storage key without the name."""
+    code: int
+    """Of a success."""
     form: Form
-    """Of the line in the audit log; b"" for none."""
+    """Of the line of a success in the audit log, with a name; b"" for none."""
     row: Row
     """Where such requests are counted."""
     writing: Writing | None
     """None: they read."""
-    patching: Patching | None
-    """How they patch, where all that are like one before are made of it."""
 
-    def noted(self, api: Api, request: Request, name: str, body: bytes, received: float, took: float) -> Response:
-        """The answer, when it is counted and in the audit log. `received`: epoch seconds; `took`: seconds."""
+    def noted(
+        self, api: Api, request: Request, name: str, response: Response, received: float, took: float
+    ) -> Response:
+        """A success, counted and in the audit log, when its path and name are all that the log tells of what it is about.
+        `received`: epoch seconds; `took`: seconds."""
         audit_id = next(api.audit_ids)
-        self.row.count(200, took)
         if self.form and api.audit is not None:
-            api.audit.note_at_once(self.form, audit_id, request.path, name, received, took)
-        return Response(200, PLAIN_HEADERS, body, own=self.own_lines(audit_id))
+            api.audit.note_at_once(self.form, audit_id, _uri(request), name, received, took)
+        return self._counted(response, audit_id, took)
 
-    def own_lines(self, audit_id: str) -> bytes:
-        """The headers that are an answer's own."""
-        return b"%bAudit-Id: %b\r\n" % (self.lane.flow.lines, audit_id.encode())
+    def noted_in_full(
+        self,
+        api: Api,
+        request: Request,
+        name: str,
+        response: Response,
+        received: float,
+        took: float,
+        annotations: Mapping[str, str],
+    ) -> Response:
+        """The same of any outcome, with what its body says it is about."""
+        audit_id = next(api.audit_ids)
+        if self.form and api.audit is not None:
+            trail = api.audit.begin(request, self.kin.named(request.path, name), audit_id)
+            trail.received, trail.annotations = received, {**annotations}
+            trail.known(self.user, self.user)
+            trail.decided(True)
+            trail.finish(response)
+        return self._counted(response, audit_id, took)
+
+    def _counted(self, response: Response, audit_id: str, took: float) -> Response:
+        self.row.count(response.status, took)
+        response.own = b"%bAudit-Id: %b\r\n" % (self.lane.flow.lines, audit_id.encode())
+        return response
+
+
+def identifies(body: bytes) -> bool:
+    """Whether the body of a creation or update may say more of what it is about than its name, which the audit log tells then."""
+    return b'"uid"' in body or b'"resourceVersion"' in body
+
+
+def _uri(request: Request) -> str:
+    return f"{request.path}?{request.query}" if request.query else request.path

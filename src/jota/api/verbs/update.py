@@ -19,9 +19,10 @@ async def update(engine: Engine, call: Call) -> Response:
     target, alike = call.target, engine.alike_puts
     told = None
     if (wish := alike.wish(call)) is not None:
-        written = await alike.write(call, wish)
-        if written is not None:
-            return respond.entry(call, written, engine.clock.now())
+        wanted = alike.find(call, wish)
+        begun = engine.store.begin(wanted) if wanted is not None else None
+        if begun is not None:
+            return respond.entry(call, await begun, engine.clock.now())
         told = partial(alike.keep, call, wish)
     returns = returned.part_of(engine, call)
     if returns is not None:

@@ -1,8 +1,10 @@
-"""A PATCH like one before it passes no chain: it is written, answered, noted and counted as any other. Each story asks both ways."""
+"""A write of which it is known what it makes passes no chain: it is made, answered, noted and counted as any other. Each story asks
+both ways."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,11 +12,11 @@ from typing import Any
 import orjson
 import pytest
 from tests.api.test_alikepatches import nobody_may_write
-from tests.api.test_apart import STRATEGIC
+from tests.api.test_apart import STRATEGIC, VOLUMES
 from tests.api.test_straight import ADA, Connection, Server, counts, secured, whole
 
-from jota.api.rbac.index import ROLE_BINDINGS
-from jota.meta.resource import LEASES, PODS
+from jota.api.rbac.index import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS
+from jota.meta.resource import CONFIGMAPS, LEASES, PODS, Resource
 from jota.store.protocol import Entry, Unavailable
 from jota.testing.cluster import story_in
 from jota.wire.message import Response
@@ -101,6 +103,131 @@ def test_answer_and_line_and_counts_are_those_of_the_long_way(accept: str) -> No
             assert len(seen[0][4]) == 1
 
     asyncio.run(main())
+
+
+VOLUMES_URL = "/api/v1/persistentvolumes"
+
+
+def volume(name: str, **more: Any) -> Object:
+    holder = {"kind": "PersistentVolumeClaim", "namespace": "default", "name": name}
+    spec = {"accessModes": ["ReadOnlyMany"], "capacity": {"storage": "1Gi"}, "claimRef": holder}
+    return {"metadata": {"name": name}, "spec": {**spec, "hostPath": {"path": "/x"}}, **more}
+
+
+def pod(**meta: Any) -> Object:
+    return {
+        "metadata": meta,
+        "spec": {"containers": [{"name": "c", "image": "i"}], "automountServiceAccountToken": False},
+    }
+
+
+MAKES: dict[str, tuple[str, str, Any, bool]] = {
+    "a pod by its name": ("POST", WHERE, lambda name: pod(name=name), True),
+    "a pod by a prefix": ("POST", WHERE, lambda _: pod(generateName="g-"), True),
+    "a pod with a uid": ("POST", WHERE, lambda name: pod(name=name, uid="u"), True),
+    "a volume": ("POST", VOLUMES_URL, volume, True),
+    "a volume, strictly": ("POST", VOLUMES_URL + "?fieldManager=m&fieldValidation=Strict", volume, True),
+    "a volume as a dry run": ("POST", VOLUMES_URL + "?dryRun=All", volume, False),
+    "a volume that is wrong": ("POST", VOLUMES_URL, lambda name: volume(name, spec={}), False),
+    "a volume that is there": ("POST", VOLUMES_URL, lambda _: volume("v0"), False),
+    "a status": ("PUT", VOLUMES_URL + "/%s/status", lambda name: volume(name, status={"phase": "Bound"}), True),
+}
+
+
+@pytest.mark.parametrize("accept", ["application/json", METADATA])
+@pytest.mark.parametrize("case", MAKES)
+def test_creations_and_statuses_are_made_so(case: str, accept: str) -> None:
+    method, url, make, foreseen = MAKES[case]
+
+    async def main() -> None:
+        async with ready() as server:
+            await server.let("makes", ADA, verbs=["create"], resources=["pods"])
+            rules = [
+                {"verbs": ["*"], "apiGroups": [""], "resources": ["persistentvolumes", "persistentvolumes/status"]}
+            ]
+            await server.client.create(CLUSTER_ROLES, {"metadata": {"name": "v"}, "rules": rules})
+            ref = {"kind": "ClusterRole", "apiGroup": ROLE_BINDINGS.group, "name": "v"}
+            binding = {"metadata": {"name": "v"}, "roleRef": ref, "subjects": [ADA]}
+            await server.client.create(CLUSTER_ROLE_BINDINGS, binding)
+            names = [f"v{n}" for n in range(6)]
+            for name in names if "%s" in url else names[:1]:
+                await server.client.create(VOLUMES, volume(name))
+            await server.advance(1)
+            ada, bob = (server.connect(content_type="application/json", accept=accept) for _ in range(2))
+
+            def send(connection: Connection, name: str) -> Any:
+                return connection.get(url % name if "%s" in url else url, method, orjson.dumps(make(name)))
+
+            for name in names[1:4]:
+                await send(ada, name)
+            seen = []
+            for name, connection in ((names[4], ada), (names[5], bob)):
+                await server.settle()
+                server.lines()
+                before = counts(server)
+                straight, answer = await send(connection, name)
+                await server.settle()
+                after = counts(server)
+                grown = {key: more for key in after if (more := after[key] - before.get(key, 0))}
+                code, headers, body, own = whole(answer)
+                told = orjson.loads(body)
+                if foreseen:
+                    kept = await server.client.get(
+                        _resource(url), told["metadata"]["name"], "default" if url == WHERE else ""
+                    )
+                    assert kept["metadata"] == told["metadata"]
+                own_name = told["metadata"].get("name", "none").encode()
+                lines = [re.sub(own_name + b"|" + name.encode(), b"x", line) for line in server.lines()]
+                seen.append((straight, code, headers, _alike(told, own_name, name), own, lines, grown))
+            assert [one[0] for one in seen] == [foreseen, False]
+            assert seen[0][1:] == seen[1][1:]
+            assert len(seen[0][5]) == 1
+            assert executing(server) == 0
+
+    asyncio.run(main())
+
+
+def _resource(url: str) -> Resource:
+    return PODS if url == WHERE else VOLUMES
+
+
+def _alike(body: Object, own_name: bytes, name: str) -> Object:
+    for field in ("uid", "creationTimestamp", "resourceVersion"):
+        body["metadata"].pop(field, None)
+    found: Object = orjson.loads(re.sub(own_name + b"|" + name.encode(), b"x", orjson.dumps(body)))
+    return found
+
+
+@story
+async def test_a_name_that_is_taken_meanwhile_is_another_one(server: Server) -> None:
+    await server.let("makes", ADA, verbs=["create"], resources=["pods"])
+    ada = server.connect(content_type="application/json")
+    body = orjson.dumps(pod(generateName="g-"))
+    for _ in range(3):
+        assert (await ada.get(WHERE, "POST", body))[1].status == 201
+    with pytest.MonkeyPatch.context() as patch:
+        drawn = iter(["taken", "taken", "taken", "free"])
+        patch.setattr("jota.meta.names.generate_name", lambda *_: next(drawn))
+        first, second = (ada.send(WHERE, "POST", body) for _ in range(2))
+        assert isinstance(first, asyncio.Future)
+        assert not isinstance(second, (Response, asyncio.Future))
+        made = [orjson.loads(whole(await one)[2])["metadata"]["name"] for one in (first, second)]
+    assert made == ["taken", "free"]
+
+
+@story
+async def test_what_it_needs_and_is_gone_is_warned_of(server: Server) -> None:
+    await server.let("makes", ADA, verbs=["create"], resources=["pods"])
+    ada = server.connect(content_type="application/json")
+    sent = pod(generateName="g-")
+    sent["spec"]["containers"][0]["envFrom"] = [{"configMapRef": {"name": "c"}}]
+    for _ in range(3):
+        assert (await ada.get(WHERE, "POST", orjson.dumps(sent)))[1].status == 201
+    straight, answer = await ada.get(WHERE, "POST", orjson.dumps(sent))
+    assert (straight, "Warning" in dict(answer.headers)) == (True, False)
+    await server.client.delete(CONFIGMAPS, "c", "default")
+    straight, answer = await ada.get(WHERE, "POST", orjson.dumps(sent))
+    assert (straight, "Warning" in dict(answer.headers)) == (True, True)
 
 
 @story
