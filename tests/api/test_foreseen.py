@@ -273,6 +273,8 @@ async def test_what_is_unlike_goes_the_long_way(server: Server) -> None:
     straight, answer = await ada.get(f"{status(3)}?dryRun=All", "PATCH", running(3))
     assert (straight, answer.status) == (False, 200)
     assert "podIP" not in (await server.client.get(PODS, "p3", "default"))["status"]
+    straight, answer = await ada.get(f"{status(6)}?timeout=5s", "PATCH", running(6))
+    assert (straight, answer.status) == (True, 200)
     table = connect(server, accept="application/json;as=Table;g=meta.k8s.io;v=v1")
     for n in (4, 5):
         straight, answer = await table.get(status(n), "PATCH", running(n))
@@ -338,9 +340,9 @@ async def test_what_the_store_refuses_is_told_in_the_words_of_the_long_way(serve
 
 @story
 async def test_who_waits_too_long_is_told_so(server: Server) -> None:
+    server.api.config.request_timeout = 0.2
     ada = connect(server)
     await learned(server, ada)
-    server.api.config.request_timeout = 0.01
     with pytest.MonkeyPatch.context() as patch:
         slow = Slow(server, patch)
         await server.settle()

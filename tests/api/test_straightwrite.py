@@ -170,6 +170,19 @@ async def test_who_may_no_longer_is_refused(server: Server) -> None:
 
 
 @story
+async def test_a_path_that_ends_in_a_slash_is_the_whole_collection(server: Server) -> None:
+    ada = server.connect(content_type=JSON)
+    for n in range(3):
+        await server.client.create(CONFIGMAPS, config(f"x{n}"), "default")
+        assert (await ada.get(f"{CM}/x{n}", "DELETE"))[1].status == 200
+        assert (await ada.get(f"{CM}/none/", "DELETE"))[1].status == 404
+        assert (await ada.get(f"{CM}//status", "PUT", orjson.dumps(config("c"))))[1].status in (403, 404, 405)
+    await server.client.create(CONFIGMAPS, config("last"), "default")
+    assert (await ada.get(f"{CM}/", "DELETE"))[1].status == 200
+    assert not (await server.client.list(CONFIGMAPS, "default"))["items"]
+
+
+@story
 async def test_a_webhook_that_comes_in_between_is_asked(server: Server) -> None:
     ada = server.connect(content_type=JSON)
     for n in range(3):

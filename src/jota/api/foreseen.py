@@ -45,6 +45,8 @@ class Seen(NamedTuple):
     headers: list[tuple[str, str]]
 
 
+_NO_MATTER = {"timeout"}
+"""Parameters that change nothing of what a patch makes."""
 Foresee = Callable[["Api", Request, Way, Writing, str], Seen | None]
 """What a request about the object of this name makes (`name` is "" of a creation). Changes nothing."""
 
@@ -56,7 +58,7 @@ def sight(lane: Lane, call: Call) -> Foresee | None:
         return _twin
     if verb is update and call.target.subresource == "status" and alikeputs.possible(kind):
         return _put
-    if verb is patch and not call.params:
+    if verb is patch and call.params.keys() <= _NO_MATTER:
         try:
             return partial(_patched, Manner(call.manager, media_of(call), node_of(call.user)))
         except ApiError:

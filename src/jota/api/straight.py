@@ -53,7 +53,7 @@ class Known(NamedTuple):
 
 def answer(api: Api, request: Request) -> Response | Awaitable[Response] | None:
     alike, method = request.alike, request.method
-    if alike is None or request.times > 1 or api.store.behind:
+    if alike is None or request.times > 1 or (request.query and method == "GET") or api.store.behind:
         return None
     caller = alike.caller
     if caller is None:
@@ -64,6 +64,8 @@ def answer(api: Api, request: Request) -> Response | Awaitable[Response] | None:
     subresource = ""
     if method == "POST":
         place, name = request.path, ""
+    elif not name:
+        return None
     elif name == "status":
         place, _, name = place.rpartition("/")
         subresource = "status"
@@ -99,7 +101,7 @@ def _read(
 
 
 def _learn(api: Api, request: Request, alike: Alike, place: str, name: str, subresource: str) -> Known:
-    kin = _kin(request.method, place, name, subresource)
+    kin = _kin(request.method, place, subresource)
     if kin is None:
         return Known(alike.caller, api.lanes.age, None)
     if len(alike.ways) >= _MOST_WAYS:
@@ -109,13 +111,11 @@ def _learn(api: Api, request: Request, alike: Alike, place: str, name: str, subr
     return known
 
 
-def _kin(method: str, place: str, name: str, subresource: str) -> Target | None:
+def _kin(method: str, place: str, subresource: str) -> Target | None:
     if method not in _METHODS:
         return None
     if method == "POST":
         return kin_of_collection(method, place)
-    if not name:
-        return None
     return kin_of_subresources(method, place, subresource) if subresource else kin_of_objects(method, place)
 
 
@@ -135,7 +135,7 @@ def _find(api: Api, request: Request, caller: Caller, kin: Target, name: str) ->
         return None
     writing = None
     if request.method == "GET":
-        if lane.at_once is None or accepted is not negotiate.PLAIN or params:
+        if lane.at_once is None or accepted is not negotiate.PLAIN:
             return None
     elif lane.verb is None or accepted.form == "Table" or accepted.yaml or accepted.protobuf:
         return None
