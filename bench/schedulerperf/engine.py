@@ -1,4 +1,5 @@
-"""Carries one workload out: an API server on a durable store with a scheduler, in this process; a watch counts bindings.
+"""Carries one workload out: an API server on a durable store with a scheduler, in this process, on the loop that the
+server runs on; a watch counts bindings.
 
 Out: a Result. The clock runs from the first creation of the measured pods until a client that watches has seen the last of
 them bound; at the end a list confirms that each has a node. As upstream's harness does it: pods are posted one by one, many at
@@ -23,6 +24,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 import orjson
+import uvloop
 
 from bench.schedulerperf import templates
 from bench.schedulerperf.workloads import Churn, Delete, Namespaces, Nodes, Pods, Service, Step, Workload
@@ -89,7 +91,7 @@ def run(workload: Workload, probe: Probe | None = None, alike: int = 1) -> Resul
     """`alike`: how many pods of one template are asked for at a time (`Client.create_alike`); 1: each by a request of its own.
 
     Raises RuntimeError when a request fails or pods are not bound in time."""
-    return asyncio.run(_main(workload, probe, alike))
+    return uvloop.run(_main(workload, probe, alike))
 
 
 def run_alone(workload: Workload, alike: int = 1) -> Result:

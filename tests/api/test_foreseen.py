@@ -17,7 +17,7 @@ from tests.api.test_straight import ADA, Connection, Server, counts, secured, wh
 
 from jota.api.rbac.index import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS
 from jota.meta.resource import CONFIGMAPS, LEASES, PODS, Resource
-from jota.store.protocol import Entry, Unavailable
+from jota.store.protocol import Unavailable
 from jota.testing.cluster import story_in
 from jota.wire.message import Response
 
@@ -308,8 +308,12 @@ class Slow:
     """A store whose commits end when they are told to."""
 
     def __init__(self, server: Server, patch: pytest.MonkeyPatch) -> None:
-        self.writing: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
-        patch.setattr(server.api.store, "begin", lambda _: self.writing)
+        self.told: Any = None
+        patch.setattr(server.api.store, "submit", self._submit)
+
+    def _submit(self, _: Any, told: Any) -> bool:
+        self.told = told
+        return True
 
 
 def executing(server: Server) -> int:
@@ -329,9 +333,9 @@ async def test_what_the_store_refuses_is_told_in_the_words_of_the_long_way(serve
         async def refuses(*_: Any, **__: Any) -> Any:
             raise Unavailable("the disk is full")
 
-        patch.setattr(server.api.store, "begin", lambda _: None)
+        patch.setattr(server.api.store, "submit", lambda *_: False)
         patch.setattr(server.api.store, "put", refuses)
-        slow.writing.set_exception(Unavailable("the disk is full"))
+        slow.told(None, Unavailable("the disk is full"))
         refused = await answer
     assert (refused.status, b"the disk is full" in whole(refused)[2]) == (503, True)
     assert executing(server) == 0
@@ -357,7 +361,7 @@ async def test_who_waits_too_long_is_told_so(server: Server) -> None:
         event = orjson.loads(line)
         assert (event["responseStatus"]["code"], event["objectRef"]["name"]) == (504, "p2")
         assert executing(server) == 1  # it is still at work
-        slow.writing.set_result(server.api.store.get("/core/pods/default/p2"))  # type: ignore[arg-type]
+        slow.told(server.api.store.get("/core/pods/default/p2"), None)
         await server.settle()
         assert (executing(server), server.lines()) == (0, [])
 

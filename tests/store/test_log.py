@@ -146,6 +146,41 @@ def test_many_at_once_conflict_one_by_one_and_fail_together() -> None:
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("blocking", [True, False])
+def test_who_waits_for_no_future_is_told_in_the_turn_in_which_it_is_known(blocking: bool) -> None:
+    async def main() -> None:
+        store, heard = Moody(blocking=blocking), list[tuple[str, object]]()
+
+        def hear(entry: Entry, problem: Unavailable | None) -> None:
+            seen = store.get(entry.key)
+            heard.append((entry.key, problem or (seen is entry)))
+
+        def stumble(entry: Entry, problem: Unavailable | None) -> None:
+            hear(entry, problem)
+            raise ZeroDivisionError
+
+        assert store.submit(("/a", b"1", 0, None), stumble)
+        assert not store.submit(("/a", b"2", 0, None), hear)  # the first is on its way
+        assert store.submit(("/b", b"1", 0, None), hear)
+        behind = store.begin(("/c", b"1", 0, None))
+        assert behind is not None
+        assert (await behind).key == "/c"
+        assert heard == [("/a", True), ("/b", True)]
+        assert not store.submit(("/a", b"2", 7, None), hear)
+        assert not store.submit(("/none", None, 0, None), hear)
+        heard.clear()
+        store.mood.append(OSError(5))
+        assert store.submit(("/a", b"2", store.revision - 2, None), hear)
+        with pytest.raises(Unavailable):
+            await store.put("/d", b"1")  # in the same group
+        assert [key for key, problem in heard if isinstance(problem, Unavailable)] == ["/a"]
+        await store.close()
+        with pytest.raises(Unavailable):
+            store.submit(("/e", b"1", 0, None), hear)
+
+    asyncio.run(main())
+
+
 def test_among_many_writes_some_may_be_deletions() -> None:
     async def story() -> None:
         store = Moody(blocking=True)

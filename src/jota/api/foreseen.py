@@ -29,7 +29,7 @@ from jota.api.verbs.patch import media_of, patch
 from jota.api.verbs.update import update
 from jota.api.way import Way, Writing, identifies
 from jota.meta.errors import ApiError
-from jota.store.protocol import StoreError, Write
+from jota.store.protocol import StoreError, Unavailable, Write
 from jota.wire.message import Request, Response
 
 if TYPE_CHECKING:
@@ -106,16 +106,15 @@ def write(
     flow = way.lane.flow
     if not api.flows.enter(flow, 1, began):
         return None
+    pending = _Pending(api, request, way, writing, seen, received, began)
     try:
-        begun = api.store.begin(seen.write)
+        begun = api.store.submit(seen.write, pending.written)
     except StoreError:
-        begun = None
-    if begun is None:
+        begun = False
+    if not begun:
         api.flows.give_back(flow, 1)
         return None
-    pending = _Pending(api, request, way, writing, seen, received, began)
-    begun.add_done_callback(pending.written)
-    return pending.answer
+    return pending.begun()
 
 
 class _Pending:
@@ -128,17 +127,20 @@ class _Pending:
     ) -> None:
         self._api, self._request, self._way, self._writing, self._seen = api, request, way, writing, seen
         self._received, self._began = received, began
+
+    def begun(self) -> asyncio.Future[Response]:
         loop = asyncio.get_running_loop()
         self.answer: asyncio.Future[Response] = loop.create_future()
         """Cancelled when the client has gone."""
-        self._limits = queue_of(loop, writing.seconds)
+        self._limits = queue_of(loop, self._writing.seconds)
         self._limits.add(self)
+        return self.answer
 
-    def written(self, begun: asyncio.Future[Entry]) -> None:
+    def written(self, entry: Entry, problem: Unavailable | None) -> None:
         self._limits.remove(self)
         api, flow = self._api, self._way.lane.flow
         api.flows.give_back(flow, 1)
-        if begun.exception() is not None:  # nothing was written: whatever is wrong, the long way has words for it
+        if problem is not None:  # nothing was written: whatever is wrong, the long way has words for it
             if not self.answer.done():
                 self._again = asyncio.get_running_loop().create_task(self._at_length())
             return
@@ -146,7 +148,10 @@ class _Pending:
         flow.counts.answered(None if flow.exempt else took)
         if self.answer.done() and not self.answer.cancelled():
             return  # it came too late, and its client was told so
-        response = self._noted(Response(self._way.code, self._seen.headers, self._body(begun.result())), took)
+        try:
+            response = self._noted(Response(self._way.code, self._seen.headers, self._body(entry)), took)
+        except Exception as failure:
+            response = chain.failed(self._request, failure)
         if not self.answer.done():
             self.answer.set_result(response)
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from jota.store.index import Index, IndexWatch
-from jota.store.protocol import ALONE, Beside, Conflict, Entry, Unavailable, Write
+from jota.store.protocol import ALONE, Beside, Conflict, Entry, Told, Unavailable, Write
 
 log = logging.getLogger("jota.store")
 
@@ -32,12 +32,11 @@ _PRUNED = 200
 
 
 class _Write:
-    __slots__ = ("_behind", "beside", "done", "entry")
+    __slots__ = ("_behind", "beside", "entry", "told")
 
-    def __init__(self, entry: Entry, done: asyncio.Future[Entry], beside: tuple[Entry, ...] = ()) -> None:
-        self.entry, self.done, self.beside = entry, done, beside
-        """`done` is its writer's alone, who may be cancelled and with him `done`; the write goes on. `beside`: what becomes
-        durable with it or not at all."""
+    def __init__(self, entry: Entry, told: Told, beside: tuple[Entry, ...] = ()) -> None:
+        self.entry, self.told, self.beside = entry, told, beside
+        """`beside`: what becomes durable with it or not at all."""
         self._behind: list[asyncio.Future[None]] = []
 
     def settled(self) -> asyncio.Future[None]:
@@ -51,13 +50,26 @@ class _Write:
         for future in self._behind:
             if not future.done():
                 future.set_result(None)
-        if self.done.done():
+        problem = error if error is None or isinstance(error, Unavailable) else Unavailable(repr(error))
+        try:
+            self.told(self.entry, problem)
+        except Exception:  # the others of its group have nothing to do with it
+            log.exception("whoever wrote %s did not hear of it", self.entry.key)
+
+
+def _settles(done: asyncio.Future[Entry]) -> Told:
+    """`done` is the writer's alone, who may be cancelled and with him `done`; the write goes on."""
+
+    def told(entry: Entry, problem: Unavailable | None) -> None:
+        if done.done():
             return
-        if error is None:
-            self.done.set_result(self.entry)
+        if problem is None:
+            done.set_result(entry)
         else:
-            self.done.set_exception(error if isinstance(error, Unavailable) else Unavailable(repr(error)))
-            self.done.exception()  # the writer may be cancelled before he reads it: then nobody does
+            done.set_exception(problem)
+            done.exception()  # the writer may be cancelled before he reads it: then nobody does
+
+    return told
 
 
 def _entries(group: list[_Write]) -> list[Entry]:
@@ -155,13 +167,20 @@ class LogStore:
         return [None if done is None else await done for done in begun]
 
     def begin(self, write: Write) -> asyncio.Future[Entry] | None:
+        done: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
+        return done if self.submit(write, _settles(done)) else None
+
+    def submit(self, write: Write, told: Told) -> bool:
         if self._closed:
             raise Unavailable("the store is closed")
         key, value, expect, memo = write
         current = self._index.get(key)
         if key in self._in_flight or expect != (current.revision if current else 0):
-            return None
-        return self._begin(key, value, current, memo=memo) if value is not None or current is not None else None
+            return False
+        if value is None and current is None:
+            return False
+        self._begin(key, value, current, told, memo=memo)
+        return True
 
     def delete(self, key: str, *, expect: int | None = None, beside: Beside = ALONE) -> Coroutine[Any, Any, Entry]:
         return self._write(key, None, expect, beside)
@@ -178,22 +197,28 @@ class LogStore:
             raise Conflict(key, None)
         if expect is not None and expect != (current.revision if current else 0):
             raise Conflict(key, current)
-        return await self._begin(key, value, current, beside, memo)
+        done: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
+        self._begin(key, value, current, _settles(done), beside, memo)
+        return await done
 
     def _begin(
-        self, key: str, value: bytes | None, current: Entry | None, beside: Beside = ALONE, memo: Any = None
-    ) -> asyncio.Future[Entry]:
-        """Queue a write that nothing speaks against; done when it is durable."""
+        self,
+        key: str,
+        value: bytes | None,
+        current: Entry | None,
+        told: Told,
+        beside: Beside = ALONE,
+        memo: Any = None,
+    ) -> None:
+        """Queue a write that nothing speaks against."""
         entry = Entry(key, value, 0, current.created if current else 0, current, memo)
-        done: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
-        self._in_flight[key] = write = _Write(entry, done)
+        self._in_flight[key] = write = _Write(entry, told)
         if beside:
             write.beside = self._companions(beside)
             for companion in write.beside:
                 self._in_flight[companion.key] = write
         self._queue.append(write)
         self._schedule()
-        return done
 
     def _any(self, keys: Iterable[str]) -> _Write | None:
         """A write in flight of any of these keys."""

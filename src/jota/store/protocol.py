@@ -15,7 +15,7 @@ Worked example. Keys are "/" paths; a revision belongs to exactly one write.
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -45,6 +45,8 @@ ALONE: Beside = MappingProxyType({})
 
 Write = tuple[str, bytes | None, int, Any]
 """(key, value, expect, memo), as `Store.put` has them."""
+Told = Callable[["Entry", "Unavailable | None"], None]
+"""(what is durable now, None), or what was not applied, and why. Raises nothing."""
 
 
 class Cipher(Protocol):
@@ -156,6 +158,10 @@ class Store(Protocol):
     def begin(self, write: Write) -> Future[Entry] | None:
         """`put` it, or `delete` it where the value is None; done when it is durable, or with Unavailable: then it was not applied.
         None: a conflict, or another write of the key is on its way; nothing was begun. Raises Unavailable."""
+        ...
+
+    def submit(self, write: Write, told: Told) -> bool:
+        """The same for whoever waits for no future: `told` hears of the outcome in the very turn in which it is known, if True."""
         ...
 
     async def put_many(self, writes: Sequence[Write]) -> list[Entry | None]:
