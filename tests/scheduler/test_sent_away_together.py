@@ -220,7 +220,10 @@ def test_one_that_may_not_go_stays_and_the_others_go() -> None:
     asyncio.run(story())
 
 
-def test_victims_are_chosen_for_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("alike", "expected"), [(1, [1] * 4), (2, [2, 2]), (3, [3, 1])])
+def test_victims_are_chosen_for_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, alike: int, expected: list[int]
+) -> None:
     """When a turn's time is over, who is not refused yet is decided anew in the next."""
     turns: list[int] = []
 
@@ -240,9 +243,10 @@ def test_victims_are_chosen_for_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch)
             await api.advance(1)
             await crowd(api, 4)
             monkeypatch.setattr(engine, "_TURN", -1.0)
+            monkeypatch.setattr(engine, "_ALIKE", alike)
             await tops(api, 4)
             await api.advance(0.5)
-            assert turns == [1] * 4
+            assert turns == expected
             assert sorted((await where(api)).values()) == [f"n{n}" for n in range(4)]
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

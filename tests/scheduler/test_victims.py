@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jota.scheduler.cycle import Cycle
 from jota.scheduler.pod import Container, Requests, Shape, Spec, shape_of
-from jota.scheduler.preemption import Candidate, Placed, find
+from jota.scheduler.preemption import Candidate, Placed, find, find_alike
 from jota.scheduler.profile import default_profile
 from jota.scheduler.snapshot import Node, NodeMeta, NodeStatus, Snapshot
 
@@ -18,7 +18,7 @@ _SIZES = ("200m", "500m", "900m")
 _SHAPES = [shape_of(Spec([Container(name="c", resources=Requests({"cpu": size}))])) for size in _SIZES]
 _STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["find", "find", "find", "away", "come", "free", "late", "node"]),
+        st.sampled_from(["find", "find", "alike", "alike", "away", "come", "free", "late", "node"]),
         st.integers(0, 999),
         st.integers(0, 2),
     ),
@@ -86,6 +86,8 @@ def test_what_is_remembered_between_pods_is_what_everything_says(
                 world.nodes.add_pod(found[0].node, shape)
                 world.room.append((found[0].node, shape))
                 world.chosen.append(found[0])
+        elif verb == "alike":
+            _find_for_several(world, _SHAPES[1 + size // 2], 3 - size // 2, number % world.nodes.size, 1 + number % 40)
         elif verb == "away" and world.chosen:
             for victim in world.chosen.pop(number % len(world.chosen)).victims:
                 world.leave(victim)
@@ -97,3 +99,17 @@ def test_what_is_remembered_between_pods_is_what_everything_says(
             world.leave(pods[number % len(pods)])
         elif verb == "node":
             world.node()
+
+
+def _find_for_several(world: _World, shape: Shape, priority: int, start: int, count: int) -> None:
+    """Room is kept for each of them before the next is looked at: nothing else may come of looking at them together."""
+    several = find_alike(world.cycle, world.nodes, shape, priority, world.there, [], start, count)
+    assert len(several) <= count
+    for each in several:
+        alone, _ = find(Cycle(default_profile(), world.nodes, 7), world.nodes, shape, priority, world.there, [], start)
+        assert _same(each, alone)
+        world.nodes.add_pod(each.node, shape)
+        world.room.append((each.node, shape))
+        world.chosen.append(each)
+    if not several:
+        assert find(world.cycle, world.nodes, shape, priority, world.there, [], start)[0] is None

@@ -13,7 +13,7 @@ The result is always that of placing the pods one by one with every node looked 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -331,18 +331,26 @@ class Cycle:
 
     def lacks_only_room(self, shape: Shape) -> Mask | None:
         """Where no filter but NodeResourcesFit refuses the pod, whichever pods go; None: that cannot be told at once."""
-        passed = self.allowed(shape).copy()
+        passed = self.allowed(shape)
+        for plugin, mask in self._minding(shape):
+            if not (isinstance(plugin, Easing) and plugin.eases(self._nodes, shape)):
+                return None
+            if mask is not None:
+                passed = passed & mask
+        return passed
+
+    def minds_only_room(self, shape: Shape) -> bool:
+        """Where the pod may go, no pod but by the room it takes has a say in, and so it will be when more of its shape come."""
+        return next(self._minding(shape), None) is None
+
+    def _minding(self, shape: Shape) -> Iterator[tuple[Filter, Mask | None]]:
+        """The filters but NodeResourcesFit that other pods may have a say in, and what they say now."""
         for plugin, couples in (*((p, None) for p in self._own), *self._couples):
             if isinstance(plugin, ResourcesFit):
                 continue
             mask = plugin.mask(self._nodes, shape)
-            if mask is None and (couples is None or not couples(self._nodes, shape)):
-                continue
-            if not (isinstance(plugin, Easing) and plugin.eases(self._nodes, shape)):
-                return None
-            if mask is not None:
-                passed &= mask
-        return passed
+            if mask is not None or (couples is not None and couples(self._nodes, shape)):
+                yield plugin, mask
 
     def wanted(self, shape: Shape) -> list[tuple[str, float]]:
         """What NodeResourcesFit looks for."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -23,7 +23,7 @@ from jota.scheduler.cycle import Cycle
 from jota.scheduler.pod import Shape
 from jota.scheduler.snapshot import Mask, Snapshot
 from jota.scheduler.terms import Group, label_selector
-from jota.scheduler.victims import importance
+from jota.scheduler.victims import Best, Verdicts, Victims, importance
 
 _LEAST, _SHARE = 100, 0.1
 """Candidate nodes that are tried one by one: a tenth of all, at least a hundred (upstream's defaults)."""
@@ -111,7 +111,72 @@ def find(
 
     `within`: only there, if given.
     """
-    table, budgets = cycle.victims, list(budgets)
+    budgets = list(budgets)
+    look = _look(cycle, nodes, shape, priority, on_node, budgets, within)
+    best = look.table.best(look.easy, look.verdicts, priority, look.wanted, start)
+    chosen = look.candidate(nodes, best) if best is not None else None
+    if chosen is not None and not look.others.any():
+        return chosen, ""  # most often; where room is all that is missing, it helps
+    helpful = _helpful(cycle, nodes, shape, within)
+    hard = np.flatnonzero(look.others & helpful)
+    tried = _best_of(cycle, nodes, shape, priority, on_node, budgets, np.roll(hard, -int(np.searchsorted(hard, start))))
+    if tried is not None and (chosen is None or tried.cost() < chosen.cost()):
+        chosen = tried
+    if chosen is not None:
+        return chosen, ""
+    total = int(nodes.live.sum())
+    return None, no_victims(total, total - int(helpful.sum()))
+
+
+def find_alike(
+    cycle: Cycle,
+    nodes: Snapshot,
+    shape: Shape,
+    priority: int,
+    on_node: Mapping[str, Mapping[str, Placed]],
+    budgets: Iterable[Budget],
+    start: int,
+    count: int,
+) -> list[Candidate]:
+    """Of up to so many pods of a shape the best candidates, each as `find` would give it once room is kept for those before it.
+
+    As many as one look tells, none where it takes a closer one (`find`): where more than room is missing."""
+    if not cycle.minds_only_room(shape):
+        return []
+    look = _look(cycle, nodes, shape, priority, on_node, list(budgets), None)
+    if look.others.any():
+        return []
+    found = look.table.best_for_each(look.easy, look.verdicts, shape, priority, look.wanted, start, count)
+    return [look.candidate(nodes, best) for best in found]
+
+
+class _Look(NamedTuple):
+    """At all nodes at once."""
+
+    table: Victims
+    verdicts: Verdicts
+    wanted: list[tuple[str, float]]
+    """What NodeResourcesFit looks for."""
+    easy: Mask
+    """Nodes with less important pods, where nothing but room is missing."""
+    others: Mask
+    """Nodes with less important pods, which must be tried one by one."""
+
+    def candidate(self, nodes: Snapshot, best: Best) -> Candidate:
+        row = self.table.row(best.slot)
+        return Candidate(nodes.names[best.slot], [row[place] for place in best.places])
+
+
+def _look(
+    cycle: Cycle,
+    nodes: Snapshot,
+    shape: Shape,
+    priority: int,
+    on_node: Mapping[str, Mapping[str, Placed]],
+    budgets: list[Budget],
+    within: Mask | None,
+) -> _Look:
+    table = cycle.victims
     table.follow(on_node)
     wanted = cycle.wanted(shape)
     verdicts = table.verdicts(shape, priority, wanted)
@@ -122,23 +187,7 @@ def find(
         guarded = _Guarded(budgets)
         for slot in np.flatnonzero(easy).tolist():
             easy[slot] = not any(guarded.has(p) for p in table.row(slot) if p.priority < priority)
-    chosen: Candidate | None = None
-    best = table.best(easy, verdicts, priority, wanted, start)
-    if best is not None:
-        row = table.row(best.slot)
-        chosen = Candidate(nodes.names[best.slot], [row[place] for place in best.places])
-    others = some & ~easy
-    if chosen is not None and not others.any():
-        return chosen, ""  # most often; where room is all that is missing, it helps
-    helpful = _helpful(cycle, nodes, shape, within)
-    hard = np.flatnonzero(others & helpful)
-    tried = _best_of(cycle, nodes, shape, priority, on_node, budgets, np.roll(hard, -int(np.searchsorted(hard, start))))
-    if tried is not None and (chosen is None or tried.cost() < chosen.cost()):
-        chosen = tried
-    if chosen is not None:
-        return chosen, ""
-    total = int(nodes.live.sum())
-    return None, no_victims(total, total - int(helpful.sum()))
+    return _Look(table, verdicts, wanted, easy, some & ~easy)
 
 
 def every(

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import takewhile
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,9 @@ log = logging.getLogger("jota.scheduler")
 _GROUP = 256
 """Pods that are placed between two looks at the event loop."""
 _PREEMPTING = 32
-"""The same, while pods are such that others must go for each: to choose whom takes as long as to place dozens."""
+"""The same, after a turn that was too short to choose for all who must go: that takes as long as to place dozens."""
+_ALIKE = 64
+"""Pods for whom that is chosen at a time, when they are alike."""
 _TURN = 0.005
 """Seconds after which the event loop is looked at even so."""
 _BINDS_IN_FLIGHT = 512
@@ -291,23 +294,23 @@ class Scheduler:
             refusals = cycle.refusals(first.shape)
         total = int(self._nodes.live.sum())
         text = explanation(refusals, total)
-        hopeless = ""
         if HINT in refusals:
             tasks.create_task(self._loosen(refused))
-        until = self._clock.monotonic() + _TURN
-        for place, waiting in enumerate(refused):
-            if place and not hopeless and self._clock.monotonic() > until:
-                self._queue.put_back(refused[place:])  # to choose victims takes a while
+        until, left = self._clock.monotonic() + _TURN, refused
+        while left:
+            if left is not refused and self._clock.monotonic() > until:
+                self._queue.put_back(left)  # to choose victims takes a while
+                self._at_a_time = _PREEMPTING
                 break
-            waiting.rejected = frozenset(refusals)
-            self._queue.refuse(waiting, self._clock.monotonic())
-            candidate, why = (None, hopeless) if hopeless else self._preempt(waiting, total)
-            if candidate is not None:
-                self._at_a_time = min(_GROUP, _PREEMPTING)
-            elif waiting.pod.metadata.uid not in self._nominations:
-                hopeless = why  # the same for its likes
+            candidates, why = self._candidates(left, total)
             message = f"{text} preemption: {why}" if why else text
-            turn.reports.append(self._refusal(waiting.pod, message, candidate))
+            for waiting, candidate in zip(left, candidates, strict=False):
+                waiting.rejected = frozenset(refusals)
+                self._queue.refuse(waiting, self._clock.monotonic())
+                if candidate is not None:
+                    self._make_room(waiting.pod, candidate)
+                turn.reports.append(self._refusal(waiting.pod, message, candidate))
+            left = left[len(candidates) :]
 
     async def _loosen(self, refused: list[Waiting]) -> None:
         """Claims that are allocated where their only pod cannot go are allocated anew."""
@@ -318,16 +321,24 @@ class Scheduler:
         except UNPREPARED as error:
             log.warning("claims of %s stay allocated: %s", refused[0].pod.key, error)
 
-    def _preempt(self, waiting: Waiting, total: int) -> tuple[Candidate | None, str]:
-        """Choose victims and keep the room for the pod; the reason when that is not possible."""
-        why = self._ineligible(waiting, total)
-        if why is not None:
-            return None, why
-        with self._without_less_important(waiting):
-            candidate, why = preemption.find(*self._preemption(waiting))
-        if candidate is not None:
-            self._make_room(waiting.pod, candidate)
-        return candidate, why
+    def _candidates(self, refused: list[Waiting], total: int) -> tuple[list[Candidate | None], str]:
+        """Whom to send away for the first of these pods, or for so many; the reason when that is not possible."""
+        first = refused[0]
+        why = self._ineligible(first, total)
+        if why is None:
+            alike = [
+                *takewhile(lambda w: w.shape is first.shape and w.pod.metadata.uid not in self._nominations, refused)
+            ]
+            if len(alike) > 1 and not self._nominations.tell_apart((), first.pod.spec.priority):
+                found = preemption.find_alike(*self._preemption(first), min(len(alike), _ALIKE))
+                if found:
+                    return [*found], ""
+            with self._without_less_important(first):
+                candidate, why = preemption.find(*self._preemption(first))
+            if candidate is not None:
+                return [candidate], ""
+        hopeless = first.pod.metadata.uid not in self._nominations  # the same for its likes
+        return [None] * (len(refused) if hopeless else 1), why
 
     def _preemption(self, waiting: Waiting) -> tuple[Cycle, Snapshot, Shape, int, Any, list[Budget], int]:
         """What preemption.py wants to know."""

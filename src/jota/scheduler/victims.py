@@ -161,6 +161,35 @@ class Victims:
         slot = int(left[((left - start) % self._nodes.size).argmin()])
         return Best(slot, self._trial_of(slot, priority, wanted)[0])
 
+    def best_for_each(
+        self,
+        among: Mask,
+        verdicts: Verdicts,
+        shape: Shape,
+        priority: int,
+        wanted: list[tuple[str, float]],
+        start: int,
+        count: int,
+    ) -> list[Best]:
+        """The same for up to so many pods of a shape, each as if room was kept for those before it.
+
+        That changes what the node of each costs, and nothing else: the next goes to one that costs as little. Unless a node would
+        make way for one more at no higher cost (its victims were larger than needed): the pods up to there are told of."""
+        left = verdicts.cheapest(among)
+        if not len(left):
+            return []
+        left = left[((left - start) % self._nodes.size).argsort()][:count]
+        self._fill()
+        victims = self._trial(left, priority, wanted)[0].tolist()
+        two = [(resource, amount + shape.requests.get(resource, 0.0)) for resource, amount in wanted]
+        costs, _, helps = self._costs(left, priority, two)
+        again = np.flatnonzero(helps & ~_dearer(costs, verdicts.costs[:, left[0]]))
+        upto = int(again[0]) + 1 if len(again) else len(left)
+        return [
+            Best(slot, [place for place, goes in enumerate(row) if goes])
+            for slot, row in zip(left[:upto].tolist(), victims, strict=False)
+        ]
+
     def verdicts(self, shape: Shape, priority: int, wanted: list[tuple[str, float]]) -> Verdicts:
         """What each node would cost a pod of this shape and priority, as the rows were followed last. `wanted`: what it needs,
         by resource."""
@@ -215,16 +244,19 @@ class Victims:
 
     def _judge(self, verdicts: Verdicts, slots: Slots, priority: int, wanted: list[tuple[str, float]]) -> None:
         self._fill()
+        verdicts.costs[:, slots], verdicts.lower[slots], verdicts.helps[slots] = self._costs(slots, priority, wanted)
+
+    def _costs(self, slots: Slots, priority: int, wanted: list[tuple[str, float]]) -> tuple[Column, Mask, Mask]:
+        """What `Verdicts` holds of these rows: costs, lower, helps."""
         victims, lower, enough = self._trial(slots, priority, wanted)
         priorities = self._priorities[slots]
         highest = np.where(victims, priorities, np.iinfo(np.int64).min).max(axis=1)
         oldest = victims & (priorities == highest[:, None])
         earliest = np.where(oldest, self._started[slots], np.inf).min(axis=1)
-        verdicts.lower[slots] = lower
-        verdicts.helps[slots] = enough & victims.any(axis=1)
         # Sums of up to hundreds of 32-bit priorities are exact in floats of 53 bits.
         total = np.where(victims, priorities + 2**31, 0).sum(axis=1)
-        verdicts.costs[:, slots] = (highest, total, victims.sum(axis=1), -earliest)
+        costs = np.array((highest, total, victims.sum(axis=1), -earliest), np.float64)
+        return costs, lower, enough & victims.any(axis=1)
 
     def _trial(self, slots: Slots, priority: int, wanted: list[tuple[str, float]]) -> tuple[Mask, Mask, Mask]:
         """(per row and place: a victim; per row: there are less important pods; without them the pod fits)."""
@@ -285,6 +317,16 @@ class Victims:
         self._priorities = np.pad(self._priorities, around, constant_values=_NEVER)
         self._started = np.pad(self._started, around, constant_values=_UNSTARTED)
         self._amounts = {r: np.pad(t, around) for r, t in self._amounts.items()}
+
+
+def _dearer(costs: Column, than: Column) -> Mask:
+    """Per column, in the order of the rows."""
+    more: Mask = np.zeros(costs.shape[1], np.bool_)
+    equal = ~more
+    for mine, other in zip(costs, than.tolist(), strict=True):
+        more |= equal & (mine > other)
+        equal &= mine == other
+    return more
 
 
 def _padded(rows: list[list[Any]], places: int, read: Callable[[Any], float], empty: float) -> list[list[float]]:
