@@ -53,6 +53,15 @@ class _Identified(msgspec.Struct):
     uid: str = ""
 
 
+class _Owned(msgspec.Struct):
+    managedFields: msgspec.Raw = msgspec.Raw(b"")
+
+
+HELD = [{"manager": ""}]
+"""Stands for managedFields in decoded metadata: they are half of many objects, and seldom looked at."""
+_HELD_BYTES = orjson.dumps(HELD)
+_OWNERS = b'"managedFields":'
+_decode_owned = msgspec.json.Decoder(_Owned).decode
 _decode_identified = msgspec.json.Decoder(_Identified).decode
 _decode_labels = msgspec.json.Decoder(_Labelled).decode
 _decode_segments = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -125,19 +134,39 @@ def uid(value: bytes) -> str:
 
 
 def excerpt(value: bytes, revision: int, type: Any) -> Object | None:
-    """Metadata, and of the rest what `type` (a TypedDict) names. None: something there has another type; decode it all."""
+    """Metadata with HELD, and of the rest what `type` (a TypedDict) names. None: something there has another type; decode it all."""
     line = value.index(NEWLINE)
     try:
         obj: Object = _decoder(type).decode(b"{" + value[line + 2 :] + b"}")
     except msgspec.ValidationError:
         return None
-    obj["metadata"] = {**orjson.loads(value[:line]), "resourceVersion": str(revision)}
+    obj["metadata"] = {**orjson.loads(hold(value[:line])[0]), "resourceVersion": str(revision)}
     return obj
 
 
+def hold(metadata: bytes) -> tuple[bytes, bytes]:
+    """Encoded metadata with HELD for its managedFields; these, b"" when there are none."""
+    owners = bytes(_decode_owned(metadata).managedFields)
+    return (_exchanged(metadata, owners, _HELD_BYTES), owners) if owners else (metadata, owners)
+
+
+def release(metadata: bytes, owners: bytes) -> bytes:
+    """The same with managedFields for HELD."""
+    return _exchanged(metadata, _HELD_BYTES, owners) if owners else metadata
+
+
+def _exchanged(metadata: bytes, owners: bytes, others: bytes) -> bytes:
+    begin = metadata.index(_OWNERS + owners[:1]) + len(
+        _OWNERS
+    )  # a label may have this name, too, but no list for its value
+    return b"".join((metadata[:begin], others, metadata[begin + len(owners) :]))
+
+
 def with_metadata(metadata: dict[str, Any], value: bytes) -> bytes:
-    """The bytes at rest of the same object with other metadata."""
-    return join(metadata, value[value.index(NEWLINE) + 1 :])
+    """The bytes at rest of the same object with other metadata that has HELD, as `excerpt` gives it."""
+    line = value.index(NEWLINE)
+    own = {key: each for key, each in metadata.items() if key != "resourceVersion"}
+    return release(_dumps(own), hold(value[:line])[1]) + value[line:]
 
 
 def with_segments(metadata: bytes, segments: dict[str, msgspec.Raw]) -> bytes:

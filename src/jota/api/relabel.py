@@ -30,12 +30,8 @@ if TYPE_CHECKING:
     from jota.api.call import Call
     from jota.api.resource import Engine
 
-_HELD = [{"manager": ""}]
-"""Stands for managedFields in decoded metadata."""
-_HELD_BYTES = orjson.dumps(_HELD)
 NAMING = {"kind", "apiVersion", "metadata"}
 """What says which object it is, and all that such a write is about."""
-_FIELD = b'"managedFields":'
 
 
 class Wish(NamedTuple):
@@ -46,13 +42,6 @@ class Wish(NamedTuple):
     checked (`metadata.check`). Raises ApiError."""
     rest: Object | None = None
     """What was sent beside metadata, kind and apiVersion, when that must be what is stored (PUT)."""
-
-
-class _Owned(msgspec.Struct):
-    managedFields: msgspec.Raw = msgspec.Raw(b"")
-
-
-_decode_owned = msgspec.json.Decoder(_Owned).decode
 
 
 def applies(engine: Engine, call: Call) -> bool:
@@ -95,10 +84,7 @@ def plan(engine: Engine, call: Call, wish: Wish, entry: Entry) -> tuple[bytes, l
     served, kind, value = call.served, call.served.kind, entry.value or b""
     line = value.index(at_rest.NEWLINE)
     rest = b"{" + value[line + 2 :] + b"}"
-    head, had = value[:line], bytes(_decode_owned(value[:line]).managedFields)
-    if had:
-        # a label may have this name, too, but no list for its value
-        head = head.replace(_FIELD + had, _FIELD + _HELD_BYTES, 1)
+    head, had = at_rest.hold(value[:line])
     stored = b'{"resourceVersion":"%d",%b' % (entry.revision, head[1:])
     if wish.rest is not None and not _same(kind, wish.rest, orjson.loads(rest)):
         return None
@@ -111,9 +97,9 @@ def plan(engine: Engine, call: Call, wish: Wish, entry: Entry) -> tuple[bytes, l
     held = meta.get("managedFields")
     if held is not None:
         # a patch that comes here does not speak of them; a PUT repeats what was read
-        if not had or held != (_HELD if wish.rest is None else orjson.loads(had)):
+        if not had or held != (at_rest.HELD if wish.rest is None else orjson.loads(had)):
             return None
-        meta["managedFields"] = _HELD
+        meta["managedFields"] = at_rest.HELD
     if not _names(new, was, served.resource, entry.revision):
         return None
     metadata.carry(meta, was)
@@ -134,10 +120,7 @@ def plan(engine: Engine, call: Call, wish: Wish, entry: Entry) -> tuple[bytes, l
     if now == b"[]":
         return None
     del meta["resourceVersion"]
-    encoded = orjson.dumps(meta)
-    if now:
-        encoded = encoded.replace(_FIELD + _HELD_BYTES, _FIELD + now, 1)
-    return encoded + value[line:], kind.warnings(new)
+    return at_rest.release(orjson.dumps(meta), now) + value[line:], kind.warnings(new)
 
 
 def _names(new: Object, was: Object, resource: Resource, revision: int) -> bool:
