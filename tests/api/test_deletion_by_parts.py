@@ -24,7 +24,12 @@ METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 async def observed(kinds: tuple[Kind, ...], pod: Object, phase: str, options: list[Object], accept: str) -> list[Any]:
     """All that clients see: answers, events, what is left."""
     async with ApiServer(kinds=kinds) as api:
-        meta = {"name": "p", "labels": {"a": "b", "managedFields": "m"}, "annotations": {"x": "ü\\n"}, **pod.pop("metadata", {})}
+        meta = {
+            "name": "p",
+            "labels": {"a": "b", "managedFields": "m"},
+            "annotations": {"x": "ü\\n"},
+            **pod.pop("metadata", {}),
+        }
         spec = {"containers": [{"name": "c", "image": "i"}], **pod}
         await api.client.create(PODS, {"metadata": meta, "spec": spec}, "default")
         await api.client.patch(PODS, "p", "default", {"status": {"phase": phase}}, subresource="status")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import orjson
@@ -11,6 +12,7 @@ import pytest
 from jota.api import several
 from jota.api.audit import Audit
 from jota.api.filters.attributes import Attributes, Decision, User
+from jota.api.subresources import binding as bindings
 from jota.client.client import Client
 from jota.client.inprocess import InProcess
 from jota.meta.errors import ApiError
@@ -147,6 +149,33 @@ async def test_bindings_of_pods_with_names_of_their_own(api: ApiServer) -> None:
         assert pod["spec"] == {**was["spec"], "nodeName": f"n{n}"}
         assert pod["spec"]["hostname"] == f"host-{n}"
         assert [(c["type"], c["status"]) for c in pod["status"]["conditions"]] == [("PodScheduled", "True")]
+
+
+@story
+async def test_bindings_of_pods_that_are_nominated(api: ApiServer) -> None:
+    """Wherever to: that is over then. What is called so elsewhere stays."""
+    names, selectors = [], [{}] * 5 + [{"nominatedNodeName": f"s{n}"} for n in range(5)]
+    for n, selector in enumerate(selectors):
+        spec = {"containers": [{"name": "a", "image": "i"}], "nodeSelector": selector}
+        made = await api.client.create(PODS, {"metadata": {"generateName": "web-"}, "spec": spec}, "default")
+        names.append(made["metadata"]["name"])
+        status = {"status": {"nominatedNodeName": f"n{n}"}}
+        await api.client.patch(PODS, names[-1], "default", status, subresource="status")
+    before = [await api.client.get(PODS, name, "default") for name in names]
+    bodies = [binding(name, f"n{n + 1}") for n, name in enumerate(names)]
+    with patch.object(bindings, "_gap", wraps=bindings._gap) as gap:
+        answers = await api.client.create_each(BINDINGS, bodies[:5], "default")
+        assert gap.call_count == 1
+    answers += await api.client.create_each(BINDINGS, bodies[5:], "default")
+    assert answers == [True] * 10
+    for n, (name, was) in enumerate(zip(names, before, strict=True)):
+        pod = await api.client.get(PODS, name, "default")
+        assert pod["spec"] == {**was["spec"], "nodeName": f"n{n + 1}"}
+        assert pod["spec"].get("nodeSelector", {}) == selectors[n]
+        assert was["status"].pop("nominatedNodeName") == f"n{n}"
+        assert {**pod["status"], "conditions": None} == {**was["status"], "conditions": None}
+        found = await api.client.list(PODS, "default", fields=f"metadata.name={name},status.nominatedNodeName=n{n}")
+        assert found["items"] == []
 
 
 @story

@@ -20,7 +20,7 @@ from jota.api import apart, respond
 from jota.api.alikepatches import Manner
 from jota.api.call import Call
 from jota.api.filters.node import node_of
-from jota.api.resource import Engine
+from jota.api.resource import Engine, Likes
 from jota.api.verbs import delete as deletion
 from jota.api.verbs.patch import APPLY, change_for, media_of
 from jota.meta.errors import ApiError
@@ -47,10 +47,10 @@ async def serve(engine: Engine, call: Call, *, allowed: bool) -> Response:
     if not allowed or call.params.get("dryRun"):
         return nothing_begun(call.request)
     sent = _decode_sent(call.request.body)
-    plans = map(_plan_for(engine, call), sent)
+    left = iter(sent)
     done: list[bool | None] = []
     while len(done) < len(sent) and not engine.webhooks.concern(call.served.kind):
-        done += await _some(engine, plans)
+        done += await _some(engine, map(_plan_for(engine, call), left))
     return respond.json(call, done + [None] * (len(sent) - len(done)))
 
 
@@ -66,20 +66,23 @@ async def _some(engine: Engine, plans: Iterator[Write | None]) -> list[bool | No
 
 
 def _plan_for(engine: Engine, call: Call) -> Callable[[tuple[str, msgspec.Raw]], Write | None]:
-    """What works out the write of one of them, and changes nothing."""
+    """What works out the write of one of them, before others are served, and changes nothing."""
     target = call.target
     if target.verb == "patch" and (media := media_of(call)) != APPLY:
-        return partial(_patched, engine, call, Manner(call.manager, media, node_of(call.user)))
+        likes = engine.likes(call.served, target.subresource, media)
+        return partial(_patched, engine, call, Manner(call.manager, media, node_of(call.user)), likes)
     plain = target.verb == "delete" and deletion.plain(engine, call)
     return partial(_deleted, engine, call) if plain else lambda _: None
 
 
-def _patched(engine: Engine, call: Call, manner: Manner, one: tuple[str, msgspec.Raw]) -> Write | None:
+def _patched(
+    engine: Engine, call: Call, manner: Manner, likes: Likes | None, one: tuple[str, msgspec.Raw]
+) -> Write | None:
     name, body = one
     target, entry = call.target, _stored(engine, call, name)
     if entry is None:
         return None
-    likes, learn = engine.likes(call.served, target.subresource, manner.media), None
+    learn = None
     if likes is not None:
         write, learn = likes.find(manner, entry, bytes(body))
         if write is not None:

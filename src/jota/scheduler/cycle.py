@@ -365,6 +365,12 @@ class Cycle:
             return False
         return self._fits_moving(shape, slot)
 
+    def may_stay(self, shape: Shape, slot: int) -> bool:
+        """Whether a pod of this shape that the accounts have there already `fits`; False also where more than its room matters."""
+        nodes = self._nodes
+        room = all(nodes.used_at(r, slot) <= nodes.allocatable_at(r, slot) for r, _ in self.wanted(shape))
+        return room and bool(self.allowed(shape)[slot]) and self.minds_only_room(shape)
+
     def _fits_moving(self, shape: Shape, slot: int) -> bool:
         """The same for all filters but the static ones."""
         for own in self._own:

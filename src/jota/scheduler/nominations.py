@@ -52,6 +52,12 @@ class Nominations:
             uncount(self._priorities, kept.priority)
             self._nodes.remove_pod(kept.node, kept.shape)
 
+    def take(self, uid: str) -> None:
+        """The pod moves in: what the snapshot counts there is the pod itself from now on."""
+        kept = self._kept.pop(uid)
+        self._going.pop(uid, None)
+        uncount(self._priorities, kept.priority)
+
     def drop_on(self, node: str) -> None:
         self._drop_all(uid for uid, n in self._kept.items() if n.node == node)
 

@@ -157,7 +157,8 @@ class SchedulingQueue:
         keys: dict[str, None] = {}
         for plugin in (*plugins, ""):
             self._last_move[plugin] = self._moves
-            keys |= self._by_plugin.get(plugin, {})
+            if found := self._by_plugin.get(plugin):
+                keys |= found
         for key in keys:
             self.again(key, now)
         return bool(keys)

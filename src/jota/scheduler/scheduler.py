@@ -275,6 +275,8 @@ class Scheduler:
     def _place_one(self, waiting: Waiting, within: Mask | None = None, extra: Column | None = None) -> int | None:
         """Its own nominated node first. `within`, `extra`: as cycle.py has them."""
         own = waiting.pod.metadata.uid
+        if within is None and (slot := self._move_in(waiting)) is not None:
+            return slot
         with self._without_less_important(waiting):
             cycle, shape = self._cycle(waiting), waiting.shape
             kept = self._nominations.get(own)
@@ -285,6 +287,18 @@ class Scheduler:
                 slot = next(iter(cycle.place(shape, 1, within, extra)), None)
         if slot is not None:
             self._nominations.drop(own)
+        return slot
+
+    def _move_in(self, waiting: Waiting) -> int | None:
+        """The usual end of a preemption, at a glance: nothing but the room matters that is kept for the pod, and that is there."""
+        uid, shape = waiting.pod.metadata.uid, waiting.shape
+        kept = self._nominations.get(uid)
+        slot = self._nodes.slots.get(kept.node) if kept is not None and kept.shape is shape else None
+        if slot is None or self._nominations.tell_apart((), waiting.pod.spec.priority):
+            return None
+        if not self._cycle(waiting).may_stay(shape, slot):
+            return None
+        self._nominations.take(uid)
         return slot
 
     def _refuse(self, refused: list[Waiting], turn: _Turn, tasks: asyncio.TaskGroup) -> None:

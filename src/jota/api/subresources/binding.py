@@ -26,6 +26,8 @@ from jota.wire.message import Response
 _Gap = tuple[bytes, bytes, bytes]
 _SPLICED = {"name", "namespace", "uid", "creationTimestamp"}
 """A Binding with other metadata (labels, annotations, a resourceVersion) goes the long way."""
+_NOMINATED = ownnames.OwnNames({"nominatedNodeName": "subdomain"})
+_NOMINATION = b'"nominatedNodeName":'
 _WRITTEN = ("spec.nodeName", "status.nominatedNodeName")
 """Selectable fields that are others after a binding."""
 
@@ -168,15 +170,17 @@ def _spliced(
 
 
 def _gap_with_names(rest: bytes, now: str, known: dict[bytes, _Gap]) -> _Gap | None:
-    """What `_gap` says of a pod that has names of its own, or is the first of its like."""
+    """What `_gap` says of a pod that has names of its own, or is the first of its like. Where it was nominated to is forgotten."""
     like, names = ownnames.cut(rest)
+    like, nominated = _NOMINATED.cut(like)
     found = known.get(like)
     if found is not None:
         return ownnames.fill(found[0], names), found[1], found[2]
     gap = _gap(rest, now)
     if gap is not None:
         before, own = ownnames.cut(gap[0])
-        if own == names:  # none of them is behind
+        stays = nominated and any(_NOMINATION in part for part in gap)  # a label may have this name, too
+        if own == names and not stays:  # none of them is behind
             known[like] = before, gap[1], gap[2]
     return gap
 
