@@ -44,7 +44,7 @@ class _World:
         self.nodes.put_node(Node(NodeMeta(f"n{self.serial}"), status=NodeStatus(allocatable=room)))
         for _ in range(self.random.randrange(3)):
             self.come(
-                f"n{self.serial}", self.random.choice(_SHAPES[:2]), self.random.choice(["", "2026-01-01T00:00:00Z"])
+                f"n{self.serial}", self.random.choice(_SHAPES), self.random.choice(["", "2026-01-01T00:00:00Z"])
             )
 
     def come(self, node: str, shape: Shape, started: str) -> None:
