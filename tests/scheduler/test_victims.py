@@ -43,9 +43,7 @@ class _World:
         room: dict[str, str | int | float] = {"cpu": "1", "memory": "1Gi", "pods": "4"}
         self.nodes.put_node(Node(NodeMeta(f"n{self.serial}"), status=NodeStatus(allocatable=room)))
         for _ in range(self.random.randrange(3)):
-            self.come(
-                f"n{self.serial}", self.random.choice(_SHAPES), self.random.choice(["", "2026-01-01T00:00:00Z"])
-            )
+            self.come(f"n{self.serial}", self.random.choice(_SHAPES), self.random.choice(["", "2026-01-01T00:00:00Z"]))
 
     def come(self, node: str, shape: Shape, started: str) -> None:
         self.serial += 1

@@ -366,10 +366,10 @@ class Cycle:
         return self._fits_moving(shape, slot)
 
     def may_stay(self, shape: Shape, slot: int) -> bool:
-        """Whether a pod of this shape that the accounts have there already `fits`; False also where more than its room matters."""
+        """Whether one that `minds_only_room`, and that the accounts have there already, `fits`."""
         nodes = self._nodes
         room = all(nodes.used_at(r, slot) <= nodes.allocatable_at(r, slot) for r, _ in self.wanted(shape))
-        return room and bool(self.allowed(shape)[slot]) and self.minds_only_room(shape)
+        return room and bool(self.allowed(shape)[slot])
 
     def _fits_moving(self, shape: Shape, slot: int) -> bool:
         """The same for all filters but the static ones."""

@@ -243,23 +243,57 @@ class Scheduler:
         if apart and not self._nominations.tell_apart(uids, first.pod.spec.priority):
             slots = self._cycle(first).place_each([waiting.shape for waiting in group])
             return list(zip(group, slots, strict=False)), group[len(slots) :]
-        placed: list[tuple[Waiting, int]] = []
-        refused: list[Waiting] = []
+        placed, refused = self._moved_in(group), list[Waiting]()
+        inside = {waiting.pod.metadata.uid for waiting, _ in placed}
         full = False
         """One of them was refused, and nobody was placed since: the same holds for those that no room is kept for."""
-        for waiting in group:
-            if full and waiting.pod.metadata.uid not in self._nominations:
-                refused.append(waiting)
-                continue
-            slot = self._place_one(waiting)
-            full = slot is None
-            if slot is None:
-                refused.append(waiting)
-                continue
-            if waiting.shape.reserves:
-                self._reserve(waiting.shape, slot)
-            placed.append((waiting, slot))
+        try:
+            for waiting in group:
+                if (uid := waiting.pod.metadata.uid) in inside:
+                    continue
+                if full and uid not in self._nominations:
+                    refused.append(waiting)
+                    continue
+                slot = self._place_one(waiting)
+                full = slot is None
+                if slot is None:
+                    refused.append(waiting)
+                    continue
+                if waiting.shape.reserves:
+                    self._reserve(waiting.shape, slot)
+                placed.append((waiting, slot))
+        except BaseException:  # a plugin's mistake must not leave pods in the accounts that nobody will bind
+            for waiting, slot in placed:
+                self._take_off(waiting.shape, slot)
+            raise
         return placed, refused
+
+    def _take_off(self, shape: Shape, slot: int) -> None:
+        self._nodes.remove_pod(self._nodes.names[slot], shape)
+        if shape.reserves:
+            self._volumes.release(shape)
+            self._devices.release(shape)
+
+    def _moved_in(self, group: list[Waiting]) -> list[tuple[Waiting, int]]:
+        """The usual end of preemptions, at a glance: those for whom nothing matters but the room that is kept for each, and that is
+        there, with their slots. It was counted for everybody else all the time, who find things as they were."""
+        first, moved = group[0], list[tuple[Waiting, int]]()
+        cycle, shape = self._cycle(first), first.shape
+        if (
+            self._nominations.tell_apart((), first.pod.spec.priority)
+            or shape.reserves
+            or not cycle.minds_only_room(shape)
+        ):
+            return moved
+        for waiting in group:
+            kept = self._nominations.get(waiting.pod.metadata.uid)
+            if kept is None or kept.shape is not shape or waiting.shape is not shape:
+                continue
+            slot = self._nodes.slots.get(kept.node)
+            if slot is not None and cycle.may_stay(shape, slot):
+                self._nominations.take(kept.uid)
+                moved.append((waiting, slot))
+        return moved
 
     def _reserve(self, shape: Shape, slot: int) -> None:
         try:
@@ -275,8 +309,6 @@ class Scheduler:
     def _place_one(self, waiting: Waiting, within: Mask | None = None, extra: Column | None = None) -> int | None:
         """Its own nominated node first. `within`, `extra`: as cycle.py has them."""
         own = waiting.pod.metadata.uid
-        if within is None and (slot := self._move_in(waiting)) is not None:
-            return slot
         with self._without_less_important(waiting):
             cycle, shape = self._cycle(waiting), waiting.shape
             kept = self._nominations.get(own)
@@ -287,18 +319,6 @@ class Scheduler:
                 slot = next(iter(cycle.place(shape, 1, within, extra)), None)
         if slot is not None:
             self._nominations.drop(own)
-        return slot
-
-    def _move_in(self, waiting: Waiting) -> int | None:
-        """The usual end of a preemption, at a glance: nothing but the room matters that is kept for the pod, and that is there."""
-        uid, shape = waiting.pod.metadata.uid, waiting.shape
-        kept = self._nominations.get(uid)
-        slot = self._nodes.slots.get(kept.node) if kept is not None and kept.shape is shape else None
-        if slot is None or self._nominations.tell_apart((), waiting.pod.spec.priority):
-            return None
-        if not self._cycle(waiting).may_stay(shape, slot):
-            return None
-        self._nominations.take(uid)
         return slot
 
     def _refuse(self, refused: list[Waiting], turn: _Turn, tasks: asyncio.TaskGroup) -> None:
@@ -470,7 +490,8 @@ class Scheduler:
 
     def pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
-            self._drop(old)
+            if not old.spec.nodeName or group_of(old):
+                self._drop(old)
             self._nominations.drop(old.metadata.uid)
             self._forget(old.metadata.uid)
         if new is None:

@@ -8,7 +8,7 @@ the second cannot, the third can: the second is the victim. Next: preemption.py,
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
@@ -295,17 +295,17 @@ class Victims:
         if most > places:
             places = max(most, places * 2)
             self._widen(len(self._seen), places)
-        self._priorities[slots] = _padded(rows, places, lambda p: p.priority, _NEVER)
-        self._started[slots] = _padded(rows, places, lambda p: _number(p.started), _UNSTARTED)
+        self._priorities[slots] = _padded([[p.priority for p in row] for row in rows], places, _NEVER)
+        self._started[slots] = _padded([[_number(p.started) for p in row] for row in rows], places, _UNSTARTED)
         for resource, table in self._amounts.items():
-            table[slots] = _padded(rows, places, _asks_for(resource), 0.0)
+            table[slots] = _padded(_asked(resource, rows), places, 0.0)
         self._unfilled.clear()
 
     def _of(self, resource: str) -> Column:
         """Requests per pod, built at first use."""
         table = self._amounts.get(resource)
         if table is None:
-            rows = _padded(self._rows, self._priorities.shape[1], _asks_for(resource), 0.0)
+            rows = _padded(_asked(resource, self._rows), self._priorities.shape[1], 0.0)
             table = self._amounts[resource] = np.array(rows, np.float64)
         return table
 
@@ -329,12 +329,15 @@ def _dearer(costs: Column, than: Column) -> Mask:
     return more
 
 
-def _padded(rows: list[list[Any]], places: int, read: Callable[[Any], float], empty: float) -> list[list[float]]:
-    return [[*map(read, row), *[empty] * (places - len(row))] for row in rows]
+def _padded(rows: list[list[float]], places: int, empty: float) -> list[list[float]]:
+    for row in rows:
+        row += [empty] * (places - len(row))
+    return rows
 
 
-def _asks_for(resource: str) -> Callable[[Any], float]:
-    return lambda p: p.shape.requests.get(resource, 0.0)
+def _asked(resource: str, rows: list[list[Any]]) -> list[list[float]]:
+    """What each of their pods asks for."""
+    return [[p.shape.requests.get(resource, 0.0) for p in row] for row in rows]
 
 
 @lru_cache(4096)

@@ -196,11 +196,11 @@ class Index:
     def apply(self, batch: list[Entry]) -> None:
         """Make durable entries visible, in revision order. Fills in `created` and `previous` facts that the log left out."""
         by_table: dict[str, list[Entry]] = {}
+        name, table, here = "", _Table(), list[Entry]()
         for entry in batch:
-            name = table_of(entry.key)
-            table = self._tables.get(name)
-            if table is None:
-                table = self._tables[name] = _Table()
+            if not name or not entry.key.startswith(name):
+                name = table_of(entry.key)
+                table, here = self._tables.setdefault(name, _Table()), by_table.setdefault(name, [])
             if entry.value is None:
                 if table.live.pop(entry.key, None) is not None:
                     del table.keys[bisect_left(table.keys, entry.key)]
@@ -211,7 +211,7 @@ class Index:
                 self.history_bytes += len(entry.value)
             self.history.append(entry)
             table.touched = entry.revision
-            by_table.setdefault(name, []).append(entry)
+            here.append(entry)
         self.revision = batch[-1].revision
         for name, entries in by_table.items():
             _publish(self._tables[name].watchers, entries)

@@ -279,7 +279,7 @@ class WatchStream:
         if found is None:
             under = (e for e in entries if e.key.startswith(prefix))
             frames = [frame for frame in map(self._event, under) if frame is not None]
-            if len(frames) > 1 and sum(map(len, frames)) <= self.joined:
+            if self.joined and len(frames) > 1 and sum(map(len, frames)) <= self.joined:
                 frames = [b"".join(frames)]
             found = batches[key] = entries, frames
         return found[1]
