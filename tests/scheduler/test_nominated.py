@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 from typing import Any
 
+import msgspec
+import orjson
 import pytest
 from tests.scheduler.test_meanwhile import Gate, Request, cluster
 from tests.scheduler.test_preemption import PRIORITIES
 from tests.scheduler.test_scheduler import add_node, node, pod, where
 
 from jota.meta.resource import NODES, PODS
+from jota.scheduler.pod import Pod
+from jota.scheduler.queue import Waiting
+from jota.scheduler.scheduler import Scheduler
+from jota.scheduler.snapshot import Node
 from jota.testing.cluster import ApiServer
 
 MIDDLE = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "middle"}, "value": 5}
@@ -36,6 +43,40 @@ async def important_ones(api: ApiServer, count: int = 1) -> None:
     made = [pod(f"high-{n}", cpu="800m", priorityClassName="high") for n in range(count)]
     await asyncio.gather(*(api.client.create(PODS, one, "default") for one in made))
     await api.advance(1)
+
+
+def test_a_mistake_about_one_leaves_no_other_in_the_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody binds them then: they are tried again, those too that had moved into their rooms."""
+
+    async def story() -> None:
+        async with ApiServer() as api:
+            scheduler = Scheduler(api.client, clock=api.clock, random=Random(1))
+            for n in range(3):
+                scheduler._nodes.put_node(msgspec.convert(node(f"n{n}"), Node))
+            group = []
+            for n in range(3):
+                made = pod(f"p{n}", cpu="800m", schedulerName="default-scheduler")
+                made["metadata"] |= {"uid": f"u{n}", "namespace": "default"}
+                one = Pod.from_json(orjson.dumps(made))
+                group.append(Waiting(one, scheduler._shapes.of(one), (0, 0.0, n)))
+            scheduler._keep_room(group[0].pod, "n0")
+            tried = []
+
+            def fails(*_: Any) -> None:
+                tried.append(scheduler._nodes.used("cpu").tolist())
+                raise RuntimeError("a plugin's mistake")
+
+            with monkeypatch.context() as patched:
+                patched.setattr(scheduler, "_place_one", fails)
+                with pytest.raises(RuntimeError, match="mistake"):
+                    scheduler._decide(group)
+            assert tried == [[800, 0, 0]]
+            assert scheduler._nodes.used("cpu").tolist() == [0, 0, 0]
+            placed, refused = scheduler._decide(group)
+            assert sorted(slot for _, slot in placed) == [0, 1, 2]
+            assert not refused
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -7,7 +7,7 @@ may take that room (`lifted`); and who can be placed now that a victim is gone. 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Iterator, ValuesView
+from collections.abc import Collection, Iterable, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
 
 from jota.scheduler.preemption import Placed
@@ -105,11 +105,11 @@ class Nominations:
     def going(self, uid: str) -> list[str]:
         return self._going.get(uid, [])
 
-    def gone(self, victim: str, there: Container[str]) -> Iterator[Placed]:
+    def gone(self, victim: str, there: Mapping[str, Placed]) -> Iterator[Placed]:
         """The room of those for whom this was the last victim that was still `there`."""
         for uid in self._awaited.pop(victim, ()):
             kept, going = self._kept.get(uid), self._going.get(uid)
-            if kept is not None and going is not None and not any(v in there for v in going):
+            if kept is not None and going is not None and there.keys().isdisjoint(going):
                 yield kept
 
 

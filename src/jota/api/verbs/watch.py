@@ -277,8 +277,7 @@ class WatchStream:
         key = (id(entries), self._format, prefix, self.joined)
         found = batches.get(key)
         if found is None:
-            under = (e for e in entries if e.key.startswith(prefix))
-            frames = [frame for frame in map(self._event, under) if frame is not None]
+            frames = [f for e in entries if e.key.startswith(prefix) and (f := self._event(e)) is not None]
             if self.joined and len(frames) > 1 and sum(map(len, frames)) <= self.joined:
                 frames = [b"".join(frames)]
             found = batches[key] = entries, frames
