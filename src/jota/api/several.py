@@ -1,5 +1,5 @@
 """Many patches or deletions by one request of this process: each as if it had come alone, but they pass the chain once, and the
-store is written once for all.
+store commits many at a time.
 
 In: a Call about `ANY` whose body is an array of [name, body]. Out: an array of as many: true for what is done, null for what has
 to be sent by itself, of which nothing was begun: what is no common case, and what would be refused, so that it is told why.
@@ -9,6 +9,7 @@ themselves.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -30,7 +31,7 @@ from jota.wire.message import Request, Response
 ANY = "*"
 """Stands for the names in the path; no object is called so."""
 _TURN = 0.005
-"""Seconds of the one loop after which what is worked out is written, and others are served."""
+"""Seconds of the one loop after which the store takes what is worked out, and others are served."""
 _decode_sent = msgspec.json.Decoder(list[tuple[str, msgspec.Raw]]).decode
 
 
@@ -43,26 +44,27 @@ def nothing_begun(request: Request) -> Response:
 
 
 async def serve(engine: Engine, call: Call, *, allowed: bool) -> Response:
-    """`allowed`: this caller may do so whatever the name. Raises StoreError: some may be done, in order."""
+    """`allowed`: this caller may do so whatever the name. Raises StoreError: some may be done."""
     if not allowed or call.params.get("dryRun"):
         return nothing_begun(call.request)
     sent = _decode_sent(call.request.body)
     left = iter(sent)
-    done: list[bool | None] = []
-    while len(done) < len(sent) and not engine.webhooks.concern(call.served.kind):
-        done += await _some(engine, map(_plan_for(engine, call), left))
+    begun: list[asyncio.Future[Entry] | None] = []
+    while len(begun) < len(sent) and not engine.webhooks.concern(call.served.kind):
+        begun += _some(engine, map(_plan_for(engine, call), left))
+        await asyncio.sleep(0)
+    done = [None if writing is None else bool(await writing) for writing in begun]
     return respond.json(call, done + [None] * (len(sent) - len(done)))
 
 
-async def _some(engine: Engine, plans: Iterator[Write | None]) -> list[bool | None]:
-    """The next of them, as many as a turn has time for."""
-    until, writes = engine.clock.monotonic() + _TURN, list[Write | None]()
+def _some(engine: Engine, plans: Iterator[Write | None]) -> list[asyncio.Future[Entry] | None]:
+    """The next of them, as many as a turn has time for: they become durable while the others are worked out."""
+    until, begun = engine.clock.monotonic() + _TURN, list[asyncio.Future[Entry] | None]()
     for write in plans:
-        writes.append(write)
+        begun.append(None if write is None else engine.store.begin(write))
         if engine.clock.monotonic() > until:
             break
-    written = iter(await engine.store.put_many([write for write in writes if write is not None]))
-    return [True if write is not None and next(written) is not None else None for write in writes]
+    return begun
 
 
 def _plan_for(engine: Engine, call: Call) -> Callable[[tuple[str, msgspec.Raw]], Write | None]:
