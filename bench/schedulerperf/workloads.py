@@ -255,7 +255,7 @@ WORKLOADS = (
         "PreemptionBasic/1000Nodes",
         (Nodes(1_000), Pods(4_000, "pod-low-priority"), Pods(1_000, "pod-high-priority", measured=True)),
         why="each of these pods takes nine durable writes (its creation, its nomination, a condition and the deletion of each of "
-        "three victims, its binding), and five events",
+        "three victims, its binding)",
     ),
     Workload(
         "PreemptionAsync/5000Nodes",

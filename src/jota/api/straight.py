@@ -148,4 +148,6 @@ def _find(api: Api, request: Request, caller: Caller, kin: Target, name: str) ->
     if form is None:
         return None
     row = api.metrics.row(kin, request.method)
-    return Way(caller.user, kin, lane, served, served.key(kin.namespace, ""), code, form, row, writing)
+    return Way(
+        caller.user, kin, lane, served, served.key(kin.namespace, ""), code, form, row, writing, request.user is None
+    )

@@ -48,16 +48,21 @@ class Way(NamedTuple):
     """Where such requests are counted."""
     writing: Writing | None
     """None: they read."""
+    wire: bool
+    """They come over one: somebody is told by which id the audit log has them."""
 
     def noted(
         self, api: Api, request: Request, name: str, response: Response, received: float, took: float
     ) -> Response:
         """A success, counted and in the audit log, when its path and name are all that the log tells of what it is about.
         `received`: epoch seconds; `took`: seconds."""
-        audit_id = next(api.audit_ids)
-        if self.form and api.audit is not None:
-            api.audit.note_at_once(self.form, audit_id, _uri(request), name, received, took)
-        return self._counted(response, audit_id, took)
+        if self.wire or self.form:
+            audit_id = next(api.audit_ids)
+            if self.form and api.audit is not None:
+                api.audit.note_at_once(self.form, audit_id, _uri(request), name, received, took)
+            self._own(response, audit_id)
+        self.row.count(response.status, took)
+        return response
 
     def noted_in_full(
         self,
@@ -77,12 +82,14 @@ class Way(NamedTuple):
             trail.known(self.user, self.user)
             trail.decided(True)
             trail.finish(response)
-        return self._counted(response, audit_id, took)
-
-    def _counted(self, response: Response, audit_id: str, took: float) -> Response:
+        self._own(response, audit_id)
         self.row.count(response.status, took)
-        response.own = b"%bAudit-Id: %b\r\n" % (self.lane.flow.lines, audit_id.encode())
         return response
+
+    def _own(self, response: Response, audit_id: str) -> None:
+        """The headers that are an answer's own."""
+        if self.wire:
+            response.own = b"%bAudit-Id: %b\r\n" % (self.lane.flow.lines, audit_id.encode())
 
 
 def identifies(body: bytes) -> bool:
