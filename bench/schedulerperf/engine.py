@@ -1,5 +1,5 @@
-"""Carries one workload out: an API server on a durable store with a scheduler, in this process, on the loop that the
-server runs on; a watch counts bindings.
+"""Carries one workload out: an API server on a durable store with a scheduler, in this process, with the loop and the
+switches between threads of `jota server`; a watch counts bindings.
 
 Out: a Result. The clock runs from the first creation of the measured pods until a client that watches has seen the last of
 them bound; at the end a list confirms that each has a node. As upstream's harness does it: pods are posted one by one, many at
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -42,6 +43,7 @@ from jota.client.pods import Pod
 from jota.client.reader import Reader
 from jota.meta.resource import PODS
 from jota.pki.jwt import TokenSigner
+from jota.run.server import SWITCH
 from jota.scheduler.scheduler import Scheduler
 from jota.store.drivers.sqlite import SqliteStore
 
@@ -91,6 +93,7 @@ def run(workload: Workload, probe: Probe | None = None, alike: int = 1) -> Resul
     """`alike`: how many pods of one template are asked for at a time (`Client.create_alike`); 1: each by a request of its own.
 
     Raises RuntimeError when a request fails or pods are not bound in time."""
+    sys.setswitchinterval(SWITCH)
     return uvloop.run(_main(workload, probe, alike))
 
 

@@ -59,7 +59,7 @@ _RENEWAL = 86400.0
 """Seconds between two issues of the server's own certificates."""
 _LOCAL_TOKEN_LIFE = 900.0
 """Seconds that the token for this host's own nodes may be used."""
-_SWITCH = 0.0005
+SWITCH = 0.0005
 """Seconds that a thread which wants the interpreter waits for a busy loop (Python: 0.005). The store's thread waits two times
 for each group of writes."""
 _GRACE = 3.0
@@ -81,7 +81,7 @@ async def serve(
     shutdown_delay: float = 0.0,
 ) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once everything serves. Raises Refused when it cannot start."""
-    sys.setswitchinterval(_SWITCH)
+    sys.setswitchinterval(SWITCH)
     clock = SystemClock()
     authorizers, authorizers_file = configured(access or AuthorizationFlags())
     raise_open_files()
