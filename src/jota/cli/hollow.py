@@ -11,6 +11,8 @@ from dataclasses import asdict
 from jota.cli.common import add_name, chosen, own_ready_pipe
 from jota.run.instance import Refused, Registry, write_file
 
+_NICE = 10
+"""They stand for machines of their own: where processors are short, the control plane does not wait for them."""
 _PATIENCE = 120.0
 _SET_HELP = """change settings, e.g. start_seconds=0.5 jitter=0.2 failure_rate=0.01 run_seconds=5 lost=0.1
 (lost: that part of the nodes falls silent; 0 brings them back)"""
@@ -79,6 +81,7 @@ def _run(args: argparse.Namespace) -> int:
     instance = chosen(args)
     pid_file = instance.pid_file("hollow")
     write_file(pid_file, f"{os.getpid()}\n".encode(), 0o644)
+    os.nice(_NICE)
     try:
         uvloop.run(serve(instance, args.count, own_ready_pipe(args.ready_fd)))
     finally:
