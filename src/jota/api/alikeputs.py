@@ -1,6 +1,6 @@
 """The same PUT of the status of objects that are the same but for names: what it made of one, it makes of all.
 
-Whoever makes volumes and claims by the hundred writes to each that it is bound. In: a Call. Out: the entry that was written, from
+Whoever makes volumes and claims by the hundred writes to each that it is bound. In: a Call. Out: what is to be written, from
 what was kept of one that went the whole way, within the same second, which is a part of who owns what. The body says what
 stands in the object already (as it was read), or names it and no version (a template filled in). Of both no more than metadata
 and status count (`Kind.apart`), and for these names of its own make no difference (`Kind.own_names`).
@@ -8,7 +8,7 @@ and status count (`Kind.apart`), and for these names of its own make no differen
     PUT {"metadata":{"name":"a"},"spec":{"volumeName":"v1"},"status":{"phase":"Bound"}}   made "a" bound, owned by "kcm" since 10:00:00
     PUT {"metadata":{"name":"b"},"spec":{"volumeName":"v2"},"status":{"phase":"Bound"}}   makes "b" the same
 
-Plugins are asked about each, as apart.py asks them. Next: verbs/update.py.
+Plugins are asked about each, as apart.py asks them. Next: verbs/update.py, foreseen.py.
 """
 
 from __future__ import annotations

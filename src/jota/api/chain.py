@@ -23,6 +23,7 @@ from jota.api.flowcontrol.width import seats
 from jota.api.hints import choices, paths
 from jota.api.lanes import Lane
 from jota.api.path import Target, parameters, parse
+from jota.api.way import own_lines
 from jota.meta.errors import (
     ApiError,
     forbidden,
@@ -81,7 +82,7 @@ async def handle(api: Api, request: Request) -> Response:
     if request.method == "HEAD" and response.stream is None:
         response = without_body(response)
     if wire:
-        response.own = b"%bAudit-Id: %b\r\n" % (request.extra.get("flow", b""), audit_id.encode())
+        response.own = own_lines(request.extra.get("flow", b""), audit_id)
     api.metrics.observe(target, request.method, response.status, api.clock.monotonic() - began)
     return response
 

@@ -26,7 +26,7 @@ async def compressed(response: Response) -> Response:
     """The same answer, smaller."""
     small = await asyncio.to_thread(_gzip, response.body)
     extra = [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
-    return Response(response.status, [*response.headers, *extra], small)
+    return Response(response.status, [*response.headers, *extra], small, own=response.own)
 
 
 def _gzip(body: Body) -> bytes:

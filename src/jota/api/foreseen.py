@@ -27,7 +27,7 @@ from jota.api.straightwrite import call_of
 from jota.api.verbs.create import create
 from jota.api.verbs.patch import media_of, patch
 from jota.api.verbs.update import update
-from jota.api.way import Way, Writing, identifies
+from jota.api.way import Way, Writing
 from jota.meta.errors import ApiError
 from jota.store.protocol import StoreError, Unavailable, Write
 from jota.wire.message import Request, Response
@@ -149,9 +149,10 @@ class _Pending:
         if self.answer.done() and not self.answer.cancelled():
             return  # it came too late, and its client was told so
         try:
-            response = self._noted(Response(self._way.code, self._seen.headers, self._body(entry)), took)
+            response = Response(self._way.code, self._seen.headers, self._body(entry))
         except Exception as failure:
             response = chain.failed(self._request, failure)
+        response = self._noted(response, took)
         if not self.answer.done():
             self.answer.set_result(response)
 
@@ -162,10 +163,7 @@ class _Pending:
         return served.render(value, entry.revision, served.head)
 
     def _noted(self, response: Response, took: float) -> Response:
-        api, request, name, way = self._api, self._request, self._seen.name, self._way
-        if way.form and (not name or (request.method != "PATCH" and identifies(request.body))):
-            return way.noted_in_full(api, request, name, response, self._received, took, {})
-        return way.noted(api, request, name, response, self._received, took)
+        return self._way.noted(self._api, self._request, self._seen.name, response, self._received, took)
 
     async def _at_length(self) -> None:
         response = await chain.handle(self._api, self._request)
@@ -176,6 +174,5 @@ class _Pending:
         """It takes too long. The write goes on, as that of anybody who does not wait for it."""
         if self.answer.done():
             return
-        api, name, late = self._api, self._seen.name, respond.error(deadline.exceeded())
-        took = api.clock.monotonic() - self._began
-        self.answer.set_result(self._way.noted_in_full(api, self._request, name, late, self._received, took, {}))
+        took = self._api.clock.monotonic() - self._began
+        self.answer.set_result(self._noted(respond.error(deadline.exceeded()), took))

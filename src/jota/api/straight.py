@@ -38,7 +38,7 @@ _PECULIAR = ("audit-id", "sec-websocket-protocol")
 _AS = "impersonate-"
 """Headers with which each request is looked at."""
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-ALWAYS = Lasting(inf, None)
+_ALWAYS = Lasting(inf, None)
 
 
 class Known(NamedTuple):
@@ -59,7 +59,7 @@ def answer(api: Api, request: Request) -> Response | Awaitable[Response] | None:
     if caller is None:
         if request.user is None:
             return None
-        caller = alike.caller = Caller(request.user, ALWAYS)  # of this process: whoever sends them is trusted
+        caller = alike.caller = Caller(request.user, _ALWAYS)  # of this process: whoever sends them is trusted
     place, _, name = request.path.rpartition("/")
     subresource = ""
     if method == "POST":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jota.aio.deadline import within
 from jota.api import chain, compress
 from jota.api.call import Call
-from jota.api.way import Way, Writing, identifies
+from jota.api.way import Way, Writing
 from jota.wire.message import Request, Response
 
 if TYPE_CHECKING:
@@ -32,13 +32,9 @@ async def write(api: Api, request: Request, way: Way, writing: Writing, name: st
         took = api.clock.monotonic() - began
         api.flows.give_back(flow, 1)
         flow.counts.answered(None if flow.exempt else took)
-    if way.form and (response.status != way.code or call.audit or not name or identifies(request.body)):
-        way.noted_in_full(api, request, name, response, received, took, call.audit)
-    else:
-        way.noted(api, request, name, response, received, took)
+    response = way.noted(api, request, name, response, received, took, call.audit)
     if "accept-encoding" in request.headers and compress.wanted(request, response):
-        own, response = response.own, await compress.compressed(response)
-        response.own = own
+        response = await compress.compressed(response)
     return response
 
 

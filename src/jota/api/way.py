@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from jota.wire.message import Request, Response
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from jota.api.path import Target
     from jota.api.served import Served, Verb
     from jota.api.server import Api
+
+NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 
 
 class Writing(NamedTuple):
@@ -52,19 +55,6 @@ class Way(NamedTuple):
     """They come over one: somebody is told by which id the audit log has them."""
 
     def noted(
-        self, api: Api, request: Request, name: str, response: Response, received: float, took: float
-    ) -> Response:
-        """A success, counted and in the audit log, when its path and name are all that the log tells of what it is about.
-        `received`: epoch seconds; `took`: seconds."""
-        if self.wire or self.form:
-            audit_id = next(api.audit_ids)
-            if self.form and api.audit is not None:
-                api.audit.note_at_once(self.form, audit_id, _uri(request), name, received, took)
-            self._own(response, audit_id)
-        self.row.count(response.status, took)
-        return response
-
-    def noted_in_full(
         self,
         api: Api,
         request: Request,
@@ -72,29 +62,35 @@ class Way(NamedTuple):
         response: Response,
         received: float,
         took: float,
-        annotations: Mapping[str, str],
+        annotations: Mapping[str, str] = NO_ANNOTATIONS,
     ) -> Response:
-        """The same of any outcome, with what its body says it is about."""
-        audit_id = next(api.audit_ids)
-        if self.form and api.audit is not None:
-            trail = api.audit.begin(request, self.kin.named(request.path, name), audit_id)
-            trail.received, trail.annotations = received, {**annotations}
-            trail.known(self.user, self.user)
-            trail.decided(True)
-            trail.finish(response)
-        self._own(response, audit_id)
+        """The answer, counted and in the audit log. `received`: epoch seconds; `took`: seconds; `annotations`: of admission."""
+        if self.wire or self.form:
+            audit_id = next(api.audit_ids)
+            if self.form and api.audit is not None:
+                if response.status != self.code or not name or annotations or _identifies(request):
+                    trail = api.audit.begin(request, self.kin.named(request.path, name), audit_id)
+                    trail.received, trail.annotations = received, {**annotations}
+                    trail.known(self.user, self.user)
+                    trail.decided(True)
+                    trail.finish(response)
+                else:
+                    api.audit.note_at_once(self.form, audit_id, _uri(request), name, received, took)
+            if self.wire:
+                response.own = own_lines(self.lane.flow.lines, audit_id)
         self.row.count(response.status, took)
         return response
 
-    def _own(self, response: Response, audit_id: str) -> None:
-        """The headers that are an answer's own."""
-        if self.wire:
-            response.own = b"%bAudit-Id: %b\r\n" % (self.lane.flow.lines, audit_id.encode())
+
+def own_lines(flow: bytes, audit_id: str) -> bytes:
+    """The headers that are an answer's own. `flow`: the lines of its flow."""
+    return b"%bAudit-Id: %b\r\n" % (flow, audit_id.encode())
 
 
-def identifies(body: bytes) -> bool:
+def _identifies(request: Request) -> bool:
     """Whether the body of a creation or update may say more of what it is about than its name, which the audit log tells then."""
-    return b'"uid"' in body or b'"resourceVersion"' in body
+    body = request.body
+    return request.method in ("POST", "PUT") and (b'"uid"' in body or b'"resourceVersion"' in body)
 
 
 def _uri(request: Request) -> str:
