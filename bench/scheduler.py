@@ -18,7 +18,7 @@ from bench.figure import Figure, median
 from bench.schedulerperf import templates
 from jota.scheduler.cycle import Cycle
 from jota.scheduler.pod import Pod, Shape, Shapes
-from jota.scheduler.preemption import Placed, find
+from jota.scheduler.preemption import Asked, Placed, find
 from jota.scheduler.profile import default_profile
 from jota.scheduler.snapshot import Node, Snapshot
 from jota.scheduler.workloads import Selecting
@@ -111,10 +111,10 @@ def _victims() -> float:
     for n, slot in enumerate(cycle.place(low, 20_000)):
         name = snapshot.names[slot]
         there.setdefault(name, {})[f"{n}"] = Placed(name, low, f"{n}", "sched-0", f"{n}")
-    find(cycle, snapshot, high, 10, there, [], 0)  # the table is made once
+    find(Asked(cycle, snapshot, high, 10, there, [], 0))  # the table is made once
     begin = time.process_time()
     for n in range(200):
-        candidate, _ = find(cycle, snapshot, high, 10, there, [], n)
+        candidate, _ = find(Asked(cycle, snapshot, high, 10, there, [], n))
         if candidate is None:
             raise RuntimeError("no victims found")
         for victim in candidate.victims:

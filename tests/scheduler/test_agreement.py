@@ -31,7 +31,7 @@ from jota.scheduler.pod import (
     Volume,
     shape_of,
 )
-from jota.scheduler.preemption import Budget, Placed, find, find_alike
+from jota.scheduler.preemption import Asked, Budget, Placed, find, find_alike
 from jota.scheduler.profile import default_profile
 from jota.scheduler.queue import Waiting
 from jota.scheduler.snapshot import Node, NodeImage, NodeMeta, NodeSpec, NodeStatus, Snapshot, Taint
@@ -568,7 +568,7 @@ def test_preemption_finds_the_cheapest_victims_of_all_nodes(
         if any(not world.naive.refusals(pod, n) for n in world.naive.nodes):
             continue
         start = data.draw(st.integers(0, 7))
-        found, _ = find(world.cycle, world.snapshot, pod.shape, pod.priority, world.on_node, guards, start)
+        found, _ = find(Asked(world.cycle, world.snapshot, pod.shape, pod.priority, world.on_node, guards, start))
         _several_are_chosen_as_one_by_one(world, pod, guards, start)
         options = {n.name: v for n in world.naive.nodes if (v := world.naive.victims(pod, n, budgets)) is not None}
         assert (found is None) == (not options)
@@ -586,8 +586,8 @@ def test_preemption_finds_the_cheapest_victims_of_all_nodes(
 def _several_are_chosen_as_one_by_one(world: World, pod: NaivePod, guards: list[Budget], start: int) -> None:
     """Each when room is kept for those before it; and who is told at a glance that it may move in there fits indeed."""
     cycle, nodes, kept = world.cycle, world.snapshot, list[str]()
-    for each in find_alike(cycle, nodes, pod.shape, pod.priority, world.on_node, guards, start, 4):
-        alone, _ = find(cycle, nodes, pod.shape, pod.priority, world.on_node, guards, start)
+    for each in find_alike(Asked(cycle, nodes, pod.shape, pod.priority, world.on_node, guards, start), 4):
+        alone, _ = find(Asked(cycle, nodes, pod.shape, pod.priority, world.on_node, guards, start))
         assert alone is not None
         assert (alone.node, alone.victims, alone.violations) == (each.node, each.victims, each.violations)
         nodes.add_pod(each.node, pod.shape)

@@ -15,7 +15,7 @@ from jota.meta.resource import EVENTS, PODS, SERVICEACCOUNTS, Resource
 from jota.node.hollow.fleet import Fleet
 from jota.scheduler.cycle import Cycle
 from jota.scheduler.pod import Container, Requests, Spec, shape_of
-from jota.scheduler.preemption import Budget, Placed, find
+from jota.scheduler.preemption import Asked, Budget, Placed, find
 from jota.scheduler.profile import default_profile
 from jota.scheduler.scheduler import Scheduler
 from jota.scheduler.snapshot import Node, NodeMeta, NodeSpec, NodeStatus, Snapshot
@@ -186,7 +186,7 @@ def chosen(
 ) -> Any:
     shape = shape_of(Spec(containers=[Container(Requests({"cpu": cpu}))], **more), Group("default"))
     before = snapshot.used("cpu").copy()
-    candidate, _ = find(Cycle(default_profile(), snapshot, 1), snapshot, shape, 9, on_node, budgets or [], 0)
+    candidate, _ = find(Asked(Cycle(default_profile(), snapshot, 1), snapshot, shape, 9, on_node, budgets or [], 0))
     assert (snapshot.used("cpu") == before).all(), "a trial was not undone"
     return (candidate.node, sorted(v.uid for v in candidate.victims)) if candidate else None
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jota.scheduler.cycle import Cycle
 from jota.scheduler.pod import Container, Requests, Shape, Spec, shape_of
-from jota.scheduler.preemption import Candidate, Placed, find, find_alike
+from jota.scheduler.preemption import Asked, Candidate, Placed, find, find_alike
 from jota.scheduler.profile import default_profile
 from jota.scheduler.snapshot import Node, NodeMeta, NodeStatus, Snapshot
 
@@ -75,9 +75,9 @@ def test_what_is_remembered_between_pods_is_what_everything_says(
     for verb, number, size in steps:
         if verb == "find":
             shape, priority, start = _SHAPES[1 + size // 2], 3 - size // 2, number % world.nodes.size
-            found = find(world.cycle, world.nodes, shape, priority, world.there, [], start)
+            found = find(Asked(world.cycle, world.nodes, shape, priority, world.there, [], start))
             fresh = Cycle(default_profile(), world.nodes, 7)
-            wanted = find(fresh, world.nodes, shape, priority, world.there, [], start)
+            wanted = find(Asked(fresh, world.nodes, shape, priority, world.there, [], start))
             assert _same(found[0], wanted[0])
             assert found[1] == wanted[1]
             if found[0] is not None:
@@ -101,13 +101,15 @@ def test_what_is_remembered_between_pods_is_what_everything_says(
 
 def _find_for_several(world: _World, shape: Shape, priority: int, start: int, count: int) -> None:
     """Room is kept for each of them before the next is looked at: nothing else may come of looking at them together."""
-    several = find_alike(world.cycle, world.nodes, shape, priority, world.there, [], start, count)
+    several = find_alike(Asked(world.cycle, world.nodes, shape, priority, world.there, [], start), count)
     assert len(several) <= count
     for each in several:
-        alone, _ = find(Cycle(default_profile(), world.nodes, 7), world.nodes, shape, priority, world.there, [], start)
+        alone, _ = find(
+            Asked(Cycle(default_profile(), world.nodes, 7), world.nodes, shape, priority, world.there, [], start)
+        )
         assert _same(each, alone)
         world.nodes.add_pod(each.node, shape)
         world.room.append((each.node, shape))
         world.chosen.append(each)
     if not several:
-        assert find(world.cycle, world.nodes, shape, priority, world.there, [], start)[0] is None
+        assert find(Asked(world.cycle, world.nodes, shape, priority, world.there, [], start))[0] is None

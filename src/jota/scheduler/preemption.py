@@ -10,13 +10,12 @@ ports, budgets) pods are really taken off and put back in the snapshot, node by 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from jota.meta.selectors import LabelSelector
 from jota.scheduler.cycle import Cycle
@@ -97,57 +96,49 @@ def _late(stamp: str) -> tuple[int, ...]:
     return tuple(-ord(c) for c in stamp)
 
 
-def find(
-    cycle: Cycle,
-    nodes: Snapshot,
-    shape: Shape,
-    priority: int,
-    on_node: Mapping[str, Mapping[str, Placed]],
-    budgets: Iterable[Budget],
-    start: int,
-    within: Mask | None = None,
-) -> tuple[Candidate | None, str]:
-    """The best candidate, or why there is none in upstream's words. `start`: where the round over the nodes begins.
+class Asked(NamedTuple):
+    """Room for a pod that finds none."""
 
-    `within`: only there, if given.
-    """
-    budgets = list(budgets)
-    look = _look(cycle, nodes, shape, priority, on_node, budgets, within)
-    best = look.table.best(look.easy, look.verdicts, priority, look.wanted, start)
-    chosen = look.candidate(nodes, best) if best is not None else None
+    cycle: Cycle
+    nodes: Snapshot
+    shape: Shape
+    priority: int
+    on_node: Mapping[str, Mapping[str, Placed]]
+    budgets: Sequence[Budget]
+    start: int
+    """Where the round over the nodes begins."""
+
+
+def find(asked: Asked, within: Mask | None = None) -> tuple[Candidate | None, str]:
+    """The best candidate, or why there is none in upstream's words. `within`: only there, if given."""
+    look = _look(asked, within)
+    best = look.table.best(look.easy, look.verdicts, asked.priority, look.wanted, asked.start)
+    chosen = look.candidate(asked.nodes, best) if best is not None else None
     if chosen is not None and not look.others.any():
         return chosen, ""  # most often; where room is all that is missing, it helps
-    helpful = _helpful(cycle, nodes, shape, within)
-    hard = np.flatnonzero(look.others & helpful)
-    tried = _best_of(cycle, nodes, shape, priority, on_node, budgets, np.roll(hard, -int(np.searchsorted(hard, start))))
+    helpful = _helpful(asked, within)
+    tried = _best_of(asked, look.others & helpful)
     if tried is not None and (chosen is None or tried.cost() < chosen.cost()):
         chosen = tried
     if chosen is not None:
         return chosen, ""
-    total = int(nodes.live.sum())
+    total = int(asked.nodes.live.sum())
     return None, no_victims(total, total - int(helpful.sum()))
 
 
-def find_alike(
-    cycle: Cycle,
-    nodes: Snapshot,
-    shape: Shape,
-    priority: int,
-    on_node: Mapping[str, Mapping[str, Placed]],
-    budgets: Iterable[Budget],
-    start: int,
-    count: int,
-) -> list[Candidate]:
+def find_alike(asked: Asked, count: int) -> list[Candidate]:
     """Of up to so many pods of a shape the best candidates, each as `find` would give it once room is kept for those before it.
 
     As many as one look tells, none where it takes a closer one (`find`): where more than room is missing."""
-    if not cycle.minds_only_room(shape):
+    if not asked.cycle.minds_only_room(asked.shape):
         return []
-    look = _look(cycle, nodes, shape, priority, on_node, list(budgets), None)
+    look = _look(asked, None)
     if look.others.any():
         return []
-    found = look.table.best_for_each(look.easy, look.verdicts, shape, priority, look.wanted, start, count)
-    return [look.candidate(nodes, best) for best in found]
+    found = look.table.best_for_each(
+        look.easy, look.verdicts, asked.shape, asked.priority, look.wanted, asked.start, count
+    )
+    return [look.candidate(asked.nodes, best) for best in found]
 
 
 class _Look(NamedTuple):
@@ -167,46 +158,28 @@ class _Look(NamedTuple):
         return Candidate(nodes.names[best.slot], [row[place] for place in best.places])
 
 
-def _look(
-    cycle: Cycle,
-    nodes: Snapshot,
-    shape: Shape,
-    priority: int,
-    on_node: Mapping[str, Mapping[str, Placed]],
-    budgets: list[Budget],
-    within: Mask | None,
-) -> _Look:
+def _look(asked: Asked, within: Mask | None) -> _Look:
+    cycle, shape, priority = asked.cycle, asked.shape, asked.priority
     table = cycle.victims
-    table.follow(on_node)
+    table.follow(asked.on_node)
     wanted = cycle.wanted(shape)
     verdicts = table.verdicts(shape, priority, wanted)
     some = verdicts.lower if within is None else verdicts.lower & within
     plain = cycle.lacks_only_room(shape)
-    easy = some & plain if plain is not None else np.zeros(nodes.size, np.bool_)
-    if budgets:
-        guarded = _Guarded(budgets)
+    easy = some & plain if plain is not None else np.zeros(asked.nodes.size, np.bool_)
+    if asked.budgets:
+        guarded = _Guarded(asked.budgets)
         for slot in np.flatnonzero(easy).tolist():
             easy[slot] = not any(guarded.has(p) for p in table.row(slot) if p.priority < priority)
     return _Look(table, verdicts, wanted, easy, some & ~easy)
 
 
-def every(
-    cycle: Cycle,
-    nodes: Snapshot,
-    shape: Shape,
-    priority: int,
-    on_node: Mapping[str, Mapping[str, Placed]],
-    budgets: Iterable[Budget],
-    start: int,
-    within: Mask | None = None,
-) -> tuple[list[Candidate], str]:
+def every(asked: Asked, within: Mask | None = None) -> tuple[list[Candidate], str]:
     """As `find`, for who wants to choose among candidates: a tenth of all nodes, at least a hundred, tried one by one."""
-    total, listed = int(nodes.live.sum()), list(budgets)
-    helpful = _helpful(cycle, nodes, shape, within)
-    slots = np.flatnonzero(helpful)
+    total, helpful = int(asked.nodes.live.sum()), _helpful(asked, within)
     enough, found = max(_LEAST, int(total * _SHARE)), list[Candidate]()
-    for slot in np.roll(slots, -int(np.searchsorted(slots, start))).tolist():
-        candidate = _try(cycle, nodes, shape, slot, priority, on_node.get(nodes.names[slot], {}), listed)
+    for slot in _round(asked, helpful):
+        candidate = _try(asked, slot)
         if candidate is not None:
             found.append(candidate)
             if len(found) >= enough:
@@ -214,27 +187,26 @@ def every(
     return found, "" if found else no_victims(total, total - int(helpful.sum()))
 
 
-def _helpful(cycle: Cycle, nodes: Snapshot, shape: Shape, within: Mask | None) -> Mask:
+def _helpful(asked: Asked, within: Mask | None) -> Mask:
     """Where room would help."""
-    helpful = nodes.live & ~cycle.hopeless(shape)
+    helpful = asked.nodes.live & ~asked.cycle.hopeless(asked.shape)
     return helpful if within is None else helpful & within
 
 
-def _best_of(
-    cycle: Cycle,
-    nodes: Snapshot,
-    shape: Shape,
-    priority: int,
-    on_node: Mapping[str, Mapping[str, Placed]],
-    budgets: list[Budget],
-    slots: NDArray[np.intp],
-) -> Candidate | None:
+def _round(asked: Asked, among: Mask) -> list[int]:
+    """The slots in the order in which they are tried."""
+    slots = np.flatnonzero(among)
+    order: list[int] = np.roll(slots, -int(np.searchsorted(slots, asked.start))).tolist()
+    return order
+
+
+def _best_of(asked: Asked, among: Mask) -> Candidate | None:
     """Node by node."""
     chosen: Candidate | None = None
-    tried, enough = 0, max(_LEAST, int(nodes.live.sum() * _SHARE))
+    tried, enough = 0, max(_LEAST, int(asked.nodes.live.sum() * _SHARE))
     first: tuple[Any, ...] = ()
-    for slot in slots.tolist():
-        candidate = _try(cycle, nodes, shape, slot, priority, on_node.get(nodes.names[slot], {}), budgets)
+    for slot in _round(asked, among):
+        candidate = _try(asked, slot)
         if candidate is None:
             continue
         if chosen is None or candidate.cost() < chosen.cost():
@@ -250,7 +222,7 @@ def _best_of(
 class _Guarded:
     """Whether any budget looks after a pod, asked once per group of pods."""
 
-    def __init__(self, budgets: list[Budget]) -> None:
+    def __init__(self, budgets: Sequence[Budget]) -> None:
         self._budgets = budgets
         self._known: dict[Group, bool] = {}
 
@@ -273,19 +245,13 @@ def no_victims(total: int, hopeless: int) -> str:
     return f"0/{total} nodes are available: {', '.join(sorted(parts))}."
 
 
-def _try(
-    cycle: Cycle,
-    nodes: Snapshot,
-    shape: Shape,
-    slot: int,
-    priority: int,
-    here: Mapping[str, Placed],
-    budgets: list[Budget],
-) -> Candidate | None:
-    lower = [p for p in here.values() if p.priority < priority]
+def _try(asked: Asked, slot: int) -> Candidate | None:
+    cycle, nodes, shape = asked.cycle, asked.nodes, asked.shape
+    here = asked.on_node.get(nodes.names[slot], {})
+    lower = [p for p in here.values() if p.priority < asked.priority]
     if not lower:
         return None
-    candidate, protected = Candidate(nodes.names[slot]), _protected(lower, budgets)
+    candidate, protected = Candidate(nodes.names[slot]), _protected(lower, asked.budgets)
     away: dict[str, Placed] = {}
     """Who is taken off the node at this moment of the trial."""
     try:
@@ -308,7 +274,7 @@ def _try(
     return candidate if candidate.victims else None
 
 
-def _protected(pods: list[Placed], budgets: list[Budget]) -> set[str]:
+def _protected(pods: list[Placed], budgets: Sequence[Budget]) -> set[str]:
     """The uids of pods whose going would break a budget."""
     left = {id(b): b.status.disruptionsAllowed for b in budgets}
     found = set()

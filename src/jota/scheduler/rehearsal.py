@@ -101,9 +101,9 @@ class Rehearsal:
             return outcome
         outcome.message = explanation(refusals, outcome.total)
         if outcome.total and pod.spec.preemptionPolicy != "Never":
-            candidate, _ = preemption.find(
-                self._cycle, self.nodes, shape, pod.spec.priority, self._on_node, self.budgets, 0
-            )
+            priority, budgets = pod.spec.priority, self.budgets
+            asked = preemption.Asked(self._cycle, self.nodes, shape, priority, self._on_node, budgets, 0)
+            candidate, _ = preemption.find(asked)
             if candidate is not None:
                 outcome.victims = sorted(f"{v.namespace}/{v.name}" for v in candidate.victims)
         return outcome

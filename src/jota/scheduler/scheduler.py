@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import takewhile
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jota.aio.clock import Clock
 from jota.aio.waiting import wait_event
@@ -34,7 +34,7 @@ from jota.scheduler.nominations import Nominations, uncount
 from jota.scheduler.places import Places
 from jota.scheduler.pod import Pod, Shape, Shapes
 from jota.scheduler.podgroups import group_of
-from jota.scheduler.preemption import Budget, Candidate, Placed
+from jota.scheduler.preemption import Candidate, Placed
 from jota.scheduler.profile import Settings
 from jota.scheduler.queue import SchedulingQueue, Waiting
 from jota.scheduler.reporter import Report, Reporter
@@ -364,21 +364,21 @@ class Scheduler:
                 *takewhile(lambda w: w.shape is first.shape and w.pod.metadata.uid not in self._nominations, refused)
             ]
             if len(alike) > 1 and not self._nominations.tell_apart((), first.pod.spec.priority):
-                found = preemption.find_alike(*self._preemption(first), min(len(alike), _ALIKE))
+                found = preemption.find_alike(self._asked(first), min(len(alike), _ALIKE))
                 if found:
                     return [*found], ""
             with self._without_less_important(first):
-                candidate, why = preemption.find(*self._preemption(first))
+                candidate, why = preemption.find(self._asked(first))
             if candidate is not None:
                 return [candidate], ""
         hopeless = first.pod.metadata.uid not in self._nominations  # the same for its likes
         return [None] * (len(refused) if hopeless else 1), why
 
-    def _preemption(self, waiting: Waiting) -> tuple[Cycle, Snapshot, Shape, int, Any, list[Budget], int]:
-        """What preemption.py wants to know."""
+    def _asked(self, waiting: Waiting) -> preemption.Asked:
         start = self._random.randrange(max(1, self._nodes.size))
         priority, budgets = waiting.pod.spec.priority, self._feed.budgets()
-        return self._cycle(waiting), self._nodes, waiting.shape, priority, self._on_node, budgets, start
+        cycle, nodes = self._cycle(waiting), self._nodes
+        return preemption.Asked(cycle, nodes, waiting.shape, priority, self._on_node, budgets, start)
 
     def _ineligible(self, waiting: Waiting, total: int) -> str | None:
         """Why nobody may be sent away for the pod; None: somebody may, and no room is kept for it any more."""
@@ -450,8 +450,8 @@ class Scheduler:
             return [], why
         with self._without_less_important(waiting):
             if every:
-                return preemption.every(*self._preemption(waiting), within)
-            candidate, why = preemption.find(*self._preemption(waiting), within)
+                return preemption.every(self._asked(waiting), within)
+            candidate, why = preemption.find(self._asked(waiting), within)
         return [candidate] if candidate is not None else [], why
 
     def refuse_one(

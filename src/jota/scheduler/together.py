@@ -107,7 +107,8 @@ class Together:
                     found.append((waiting, Candidate(nodes.names[slots[0]])))
                     continue
                 own = waiting.pod.spec.priority if priority is None else priority
-                candidate, _ = preemption.find(cycle, nodes, shape, own, view, budgets, start, within)
+                asked = preemption.Asked(cycle, nodes, shape, own, view, budgets, start)
+                candidate, _ = preemption.find(asked, within)
                 if candidate is None:
                     failed.add(id(shape))
                     continue
