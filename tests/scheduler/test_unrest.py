@@ -201,10 +201,10 @@ def check_accounts(scheduler: Scheduler, pods: list[Object]) -> None:
         for p in pods
         if p["spec"].get("nodeName") and p.get("status", {}).get("phase") not in ("Succeeded", "Failed")
     }
-    assert {uid: placed.node for uid, placed in scheduler._placed.items()} == bound
-    assert not scheduler._assumed
+    assert {uid: placed.node for uid, placed in scheduler._accounts.placed.items()} == bound
+    assert not scheduler._accounts.assumed
     wanted: Counter[str] = Counter()
-    for placed in (*scheduler._placed.values(), *scheduler._nominations.values()):
+    for placed in (*scheduler._accounts.placed.values(), *scheduler._nominations.values()):
         wanted[placed.node] += int(placed.shape.requests.get("cpu", 0))
     nodes = scheduler._nodes
     used = {name: int(nodes.used("cpu")[slot]) for name, slot in nodes.slots.items()}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -24,13 +23,14 @@ from jota.client.events import EventRecorder
 from jota.client.informers import Informers
 from jota.meta.errors import ApiError
 from jota.scheduler import preemption
+from jota.scheduler.accounts import Accounts, placed_on
 from jota.scheduler.binder import UNPREPARED, Binder
 from jota.scheduler.cycle import Cycle, explanation
 from jota.scheduler.devicebinder import DeviceBinder
 from jota.scheduler.devicefeed import HINT, DeviceFeed
 from jota.scheduler.feed import Feed
 from jota.scheduler.gang import Gangs, Hands
-from jota.scheduler.nominations import Nominations, uncount
+from jota.scheduler.nominations import Nominations
 from jota.scheduler.places import Places
 from jota.scheduler.pod import Pod, Shape, Shapes
 from jota.scheduler.podgroups import group_of
@@ -79,12 +79,7 @@ class Scheduler:
         self._queue = SchedulingQueue(settings.initial_backoff, settings.max_backoff)
         self._profiles = {p.name: p for p in settings.profiles}
         self._cycles = {p.name: Cycle(p, self._nodes, random.getrandbits(63)) for p in settings.profiles}
-        self._placed: dict[str, Placed] = {}
-        """Pod uid -> every pod that the snapshot counts, bound or assumed."""
-        self._on_node: dict[str, dict[str, Placed]] = {}
-        self._priorities: Counter[int] = Counter()
-        """Of the placed pods."""
-        self._assumed: set[str] = set()
+        self._accounts = Accounts(self._nodes)
         self._nominations = Nominations(self._nodes)
         self._unfit: list[Pod] = []
         """Of gangs that extenders want to judge, and cannot: to be told."""
@@ -118,7 +113,7 @@ class Scheduler:
             report=lambda *told: self._report_when_free(self._refusal(*told)),
             keep_room=self._give_room,
             nominations=self._nominations,
-            on_node=self._on_node,
+            on_node=self._accounts.on_node,
             budgets=self._feed.budgets,
             preempts=lambda pod: self._profiles[pod.spec.schedulerName].preempts,
             wake=self._wake.set,
@@ -378,7 +373,7 @@ class Scheduler:
         start = self._random.randrange(max(1, self._nodes.size))
         priority, budgets = waiting.pod.spec.priority, self._feed.budgets()
         cycle, nodes = self._cycle(waiting), self._nodes
-        return preemption.Asked(cycle, nodes, waiting.shape, priority, self._on_node, budgets, start)
+        return preemption.Asked(cycle, nodes, waiting.shape, priority, self._accounts.on_node, budgets, start)
 
     def _ineligible(self, waiting: Waiting, total: int) -> str | None:
         """Why nobody may be sent away for the pod; None: somebody may, and no room is kept for it any more."""
@@ -390,14 +385,14 @@ class Scheduler:
         uid, priority = pod.metadata.uid, pod.spec.priority
         kept = self._nominations.get(uid)
         if kept is not None and any(
-            p.terminating and p.priority < priority for p in self._on_node.get(kept.node, {}).values()
+            p.terminating and p.priority < priority for p in self._accounts.on_node.get(kept.node, {}).values()
         ):
             return "not eligible due to a terminating pod on the nominated node."
-        if kept is not None and any(v in self._placed for v in self._nominations.going(uid)):
+        if kept is not None and any(v in self._accounts.placed for v in self._nominations.going(uid)):
             # Victims on their way out are not seen as terminating yet: to choose others would send away more than needed.
             return "waiting for the preemption for this pod to be finished."
         self._nominations.drop(uid)
-        if not any(p < priority for p in self._priorities):
+        if not self._accounts.any_below(priority):
             cycle = self._cycle(waiting)
             return preemption.no_victims(total, int((self._nodes.live & cycle.hopeless(waiting.shape)).sum()))
         return None
@@ -412,7 +407,7 @@ class Scheduler:
         candidate.displaced = self._keep_room(pod, candidate.node)
 
     def _keep_room(self, pod: Pod, node: str) -> list[Placed]:
-        return self._nominations.keep(_placed(pod, node, self._shapes.of(pod)))
+        return self._nominations.keep(placed_on(pod, node, self._shapes.of(pod)))
 
     def _refusal(self, pod: Pod, message: str, candidate: Candidate | None) -> Report:
         """Who may send others away and found nobody is nominated no more (upstream, too); who may not stays what he is."""
@@ -469,7 +464,7 @@ class Scheduler:
         waiting.rejected = frozenset() if refusals else frozenset(found)
         helped = bool(missed) if refusals else _ANYTHING in missed or not waiting.rejected.isdisjoint(missed)
         (self._queue.retry if helped else self._queue.refuse)(waiting, self._clock.monotonic())
-        if room is not None and all(v.uid in self._placed for v in room.victims):
+        if room is not None and all(v.uid in self._accounts.placed for v in room.victims):
             self._make_room(waiting.pod, room)
         else:
             room = None
@@ -507,20 +502,20 @@ class Scheduler:
             if old is None or not old.spec.nodeName:  # it waited until now, or was on its way
                 self._drop(new)
                 self._nominations.drop(uid)
-                self._assumed.discard(uid)
+                self._accounts.assumed.discard(uid)
             self._count(new)
             if (gang := group_of(new)) and new.metadata.deletionTimestamp is None:
                 self._gangs.hold(gang, uid, new.spec.nodeName)
             elif gang:
                 self._gangs.forget(uid)
-        elif uid not in self._assumed and self._wants(new):
+        elif uid not in self._accounts.assumed and self._wants(new):
             if new.spec.resourceClaims and self._device_feed.holds(new.key):
                 return
             self._enqueue(new)
             if old is None and new.status.nominatedNodeName in self._nodes.slots and uid not in self._nominations:
                 self._keep_room(new, new.status.nominatedNodeName)  # an earlier scheduler made room for it
             self._wake.set()
-        elif uid not in self._assumed:
+        elif uid not in self._accounts.assumed:
             self._drop(new)
             self._nominations.drop(uid)
 
@@ -552,62 +547,35 @@ class Scheduler:
         return ours and not pod.spec.schedulingGates and pod.metadata.deletionTimestamp is None
 
     def _count(self, pod: Pod) -> None:
-        known = self._placed.get(pod.metadata.uid)
-        shape = self._shapes.of(pod)
-        if known is not None and known.node == pod.spec.nodeName and known.shape is shape:
-            if bool(known.started) != bool(pod.status.startTime):
-                self._hold(_placed(pod, pod.spec.nodeName, shape))
-                self._nodes.pods_changed(pod.spec.nodeName)
+        uid, shape = pod.metadata.uid, self._shapes.of(pod)
+        known = self._accounts.placed.get(uid)
+        if not self._accounts.seen(pod, shape):
             return
-        if known is not None and known.node == pod.spec.nodeName:
-            self._gangs.forget(pod.metadata.uid)
-            self._nodes.change_pod(known.node, known.shape, shape)
-        else:
-            self._forget(pod.metadata.uid, quietly=True)
-            self._nodes.add_pod(pod.spec.nodeName, shape)
-        self._hold(_placed(pod, pod.spec.nodeName, shape))
+        self._gangs.forget(uid)
         # A new pod may be the one to be near to; one that is going no longer counts for spreading.
         self.stir("InterPodAffinity", "PodTopologySpread")
         if known is not None and any(shape.requests.get(r, 0.0) < a for r, a in known.shape.requests.items()):
             self.stir("NodeResourcesFit")  # it was resized to less
 
-    def _hold(self, placed: Placed) -> None:
-        if placed.uid not in self._placed:
-            self._priorities[placed.priority] += 1
-        self._placed[placed.uid] = placed
-        self._on_node.setdefault(placed.node, {})[placed.uid] = placed
-
-    def _forget(self, uid: str, *, quietly: bool = False) -> None:
-        """The pod holds no resources any more; unless `quietly`, refused pods whom that may help get another try."""
-        self._assumed.discard(uid)
+    def _forget(self, uid: str) -> None:
+        """The pod holds no resources any more: refused pods whom that may help get another try."""
         self._gangs.forget(uid)
-        known = self._placed.pop(uid, None)
-        if known is not None:
-            uncount(self._priorities, known.priority)
-            self._on_node[known.node].pop(uid, None)
-            if not self._on_node[known.node]:
-                del self._on_node[known.node]
-            self._nodes.remove_pod(known.node, known.shape)
-            if not quietly:
-                self.stir(*WHEN_A_POD_GOES)
-                for kept in self._nominations.gone(uid, self._placed):
-                    if self._queue.hasten(f"{kept.namespace}/{kept.name}"):
-                        self._wake.set()
+        if not self._accounts.forget(uid):
+            return
+        self.stir(*WHEN_A_POD_GOES)
+        for kept in self._nominations.gone(uid, self._accounts.placed):
+            if self._queue.hasten(f"{kept.namespace}/{kept.name}"):
+                self._wake.set()
 
     def node_changed(self, old: Node | None, new: Node | None) -> None:
         if new is None:
             if old is not None:
-                self._lose_node(old.metadata.name)
+                name = old.metadata.name
+                self._nominations.drop_on(name)
+                self._accounts.lose_node(name)
+                self.stir("PodTopologySpread")
         elif self._nodes.put_node(new):
             self.stir_all()
-
-    def _lose_node(self, name: str) -> None:
-        """Its pods keep their place in the accounts: the node may come back under its name before they are gone."""
-        self._nominations.drop_on(name)
-        self._nodes.remove_node(name)
-        for placed in self._on_node.get(name, {}).values():
-            self._nodes.add_pod(name, placed.shape)
-        self.stir("PodTopologySpread")
 
     def stir(self, *plugins: str) -> None:
         """Something changed that may help pods which these plugins refused."""
@@ -624,8 +592,7 @@ class Scheduler:
     # -- what we do
 
     def _assume(self, waiting: Waiting, node: str) -> None:
-        self._assumed.add(waiting.pod.metadata.uid)
-        self._hold(_placed(waiting.pod, node, waiting.shape))
+        self._accounts.assume(waiting.pod, node, waiting.shape)
 
     def _bound(self, pod: Pod, node: str) -> None:
         self._reporter.tell(pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
@@ -710,17 +677,3 @@ WHEN_A_POD_GOES = (
     "NodeVolumeLimits",
 )
 """Plugins that a pod's going may satisfy."""
-
-
-def _placed(pod: Pod, node: str, shape: Shape) -> Placed:
-    meta = pod.metadata
-    return Placed(
-        node,
-        shape,
-        meta.uid,
-        meta.namespace,
-        meta.name,
-        pod.spec.priority,
-        pod.status.startTime,
-        meta.deletionTimestamp is not None,
-    )
