@@ -220,3 +220,45 @@ def test_what_is_to_be_said_of_json_as_yaml_is_said(body: str) -> None:
 def test_yaml_that_looks_like_json_is_yaml(body: str) -> None:
     value, _ = decode_body("application/apply-patch+yaml", body.encode(), None)
     assert list(value) == ["a"]
+
+
+class _Twice(list[tuple[str, Any]]):
+    """An object as it is written: pairs, whose keys may repeat."""
+
+
+_KEYS = st.sampled_from(["a", "b", 'q":', "x :", "c\\", "\u00e9", "<"])
+_VALUES = st.recursive(
+    st.none() | st.integers(-9, 9) | st.sampled_from(["", '":', '" :', "a:b", "<&>", "\\", "\u2028"]),
+    lambda inner: st.lists(inner, max_size=3) | st.lists(st.tuples(_KEYS, inner), max_size=3).map(_Twice),
+    max_leaves=12,
+)
+
+
+def _written(value: Any, space: str, text: Any) -> str:
+    if isinstance(value, _Twice):
+        inner = [f"{text(key)}{space}:{space}{_written(child, space, text)}" for key, child in value]
+        return "{" + f"{space},{space}".join(inner) + "}"
+    if isinstance(value, list):
+        return f"[{f',{space}'.join(_written(child, space, text) for child in value)}]"
+    return str(text(value)) if isinstance(value, str) else json.dumps(value)
+
+
+def _repeats(value: Any) -> bool:
+    if isinstance(value, _Twice):
+        keys = [key for key, _ in value]
+        return len(set(keys)) < len(keys) or any(_repeats(child) for _, child in value)
+    return isinstance(value, list) and any(map(_repeats, value))
+
+
+def _as_numbers(text: str) -> str:
+    return '"' + "".join(f"\\u{ord(char):04x}" for char in text) + '"'
+
+
+@given(
+    st.lists(st.tuples(_KEYS, _VALUES), max_size=4).map(_Twice),
+    st.sampled_from(["", " ", "\n\t"]),
+    st.sampled_from([json.dumps, lambda text: json.dumps(text, ensure_ascii=False), _as_numbers]),
+)
+def test_a_key_that_is_there_twice_is_told_however_the_body_is_written(value: _Twice, space: str, text: Any) -> None:
+    _, warnings = decode_body(JSON, _written(value, space, text).encode(), None, strict="Warn")
+    assert bool(warnings) == _repeats(value)

@@ -7,6 +7,7 @@ something, or duplicates are possible, the slow walks run and word the errors as
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import orjson
@@ -168,11 +169,20 @@ def _cannot_be_handled(value: Any, detail: str) -> str:
 # --- duplicate keys --------------------------------------------------------------------------------------------------
 
 
-def _may_repeat_keys(body: bytes, value: Any) -> bool:
-    """False when the compact encoding of the value is as long as the body: then no key was lost.
+_KEY = re.compile(rb'"[ \t\r\n]*:')
+"""The end of a key; also in a string, where a quote that is escaped and a colon stand together."""
+_HIDDEN = re.compile(rb"\\u00(?:20|22|3[aA])")
+"""Blank, quote and colon written as numbers: strings that hold them may have an end of a key more when they are encoded anew."""
 
-    A body with other spacing or escapes says True, which only costs time."""
-    return len(orjson.dumps(value)) != len(body.rstrip(b"\n"))
+
+def _may_repeat_keys(body: bytes, value: Any) -> bool:
+    """False when no key of the body was lost: the value's compact encoding is as long, or has as many keys.
+
+    Where that cannot be told it says True, which only costs time."""
+    encoded = orjson.dumps(value)
+    if len(encoded) == len(body.rstrip(b"\n")):
+        return False
+    return _HIDDEN.search(body) is not None or len(_KEY.findall(encoded)) != len(_KEY.findall(body))
 
 
 class _Pairs:

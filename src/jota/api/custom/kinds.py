@@ -17,6 +17,7 @@ from jota.meta import jsonpath, schema
 from jota.meta.errors import FieldError
 from jota.meta.resource import Resource
 from jota.meta.structural import checks, defaults, embedded, lists
+from jota.meta.structural.mentions import mentions
 
 IMPLICIT = ("apiVersion", "kind", "metadata")
 """Fields of the root that are the engine's business."""
@@ -70,9 +71,9 @@ class Rules:
         properties = {k: v for k, v in part(raw, "properties").items() if k not in IMPLICIT}
         self._own: Object = {**raw, "properties": properties}
         self._names = part(part(part(raw, "properties"), "metadata"), "properties")
-        self._embedded = embedded.places(self._own)
+        self._embedded = mentions(raw, "x-kubernetes-embedded-resource")
         self._cel: Any = None
-        self.has_cel = _mentions(raw, "x-kubernetes-validations")
+        self.has_cel = mentions(raw, "x-kubernetes-validations")
 
     def normalize(self, obj: Object) -> None:
         """Prune and default in place. Idempotent."""
@@ -114,12 +115,6 @@ class Rules:
 
 def _without_implicit(obj: Object) -> Object:
     return {key: value for key, value in obj.items() if key not in IMPLICIT}
-
-
-def _mentions(raw: Any, key: str) -> bool:
-    if isinstance(raw, dict):
-        return bool(raw.get(key)) or any(_mentions(v, key) for v in raw.values())
-    return isinstance(raw, list) and any(_mentions(v, key) for v in raw)
 
 
 # --- columns -------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 
 from jota.aio.clock import rfc3339
@@ -16,12 +17,19 @@ from jota.meta.errors import MODIFIED, ApiError, bad_request, conflict, required
 from jota.meta.schema import Type
 from jota.wire.message import Response
 
+_LARGE = 100_000
+"""Bytes."""
+
 
 async def apply(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 403, 404 (a subresource of nothing), 409, 415, 422."""
     require_manager(call)
     target, served, now = call.target, call.served, engine.clock.now()
     applied = _read(engine, call)
+    if len(call.request.body) > _LARGE:
+        await asyncio.sleep(
+            0
+        )  # reading, merging and judging take some ten milliseconds each for a megabyte: one in a turn
     if engine.store.get(served.key(target.namespace, target.name)) is None and not target.subresource:
         return await _create(engine, call, applied)
 

@@ -51,11 +51,15 @@ def validate_create(crd: Object) -> list[FieldError]:
 
 
 def judge(new: Object, old: Object | None, _wrong: list[FieldError]) -> list[FieldError]:
-    """New schemas must also have rules that compile."""
-    versions = parts(part(new, "spec"), "versions")
+    """New schemas must be structural, and their rules compile."""
+    versions, errors = parts(part(new, "spec"), "versions"), list[FieldError]()
     if old is not None and versions == parts(part(old, "spec"), "versions"):
-        return []
-    return structural.compile_rules(new)
+        return errors
+    for index, version in enumerate(versions):
+        schema = part(version, "schema").get("openAPIV3Schema")
+        if isinstance(schema, dict):
+            errors += structural.validate(schema, f"spec.versions[{index}].schema.openAPIV3Schema")
+    return errors + structural.compile_rules(new)
 
 
 def validate_update(new: Object, old: Object) -> list[FieldError]:
@@ -161,8 +165,6 @@ def _version(version: Object, at: str) -> list[FieldError]:
     schema = part(version, "schema").get("openAPIV3Schema")
     if not isinstance(schema, dict):
         errors.append(required(f"{at}.schema.openAPIV3Schema", "schemas are required"))
-    else:
-        errors += structural.validate(schema, f"{at}.schema.openAPIV3Schema")
     if text(version, "deprecationWarning") and version.get("deprecated") is not True:
         value, detail = text(version, "deprecationWarning"), "can only be set for deprecated versions"
         errors.append(invalid(f"{at}.deprecationWarning", value, detail))

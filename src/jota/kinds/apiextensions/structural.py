@@ -1,18 +1,22 @@
 """What makes a schema structural (KEP "structural schema"): every node has a type, value rules stand apart from shape.
 
 In: an `openAPIV3Schema` as plain JSON and its path. Out: errors. Defaults must be valid by their own schema. CEL rules are
-compiled by `compile_rules`, only when they are new.
+compiled by `compile_rules`. Schemas may be large: who calls this lets others have their turn (aio/slices.py).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from jota.aio.slices import spend
 from jota.kinds.shape import Object, part, parts
 from jota.meta.errors import FieldError, forbidden_field, invalid, not_supported, required
 from jota.meta.structural import checks, defaults, patterns
+from jota.meta.structural.mentions import mentions
 
 _TYPES = ["array", "boolean", "integer", "number", "object", "string"]
+_NODE = 3
+"""Units (aio/slices.py) that one node of a schema takes."""
 _FORBIDDEN = (
     "definitions",
     "dependencies",
@@ -27,6 +31,7 @@ _FORBIDDEN = (
     "$ref",
     "$schema",
 )
+_FORBIDDEN_KEYS = frozenset(_FORBIDDEN)
 _SHAPE = ("type", "additionalProperties", "default", "nullable", "title", "description")
 """What may not stand inside allOf, anyOf, oneOf and not."""
 _EXTENSIONS = ("x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource", "x-kubernetes-int-or-string")
@@ -68,7 +73,8 @@ def _node(schema: Any, at: str, errors: list[FieldError], *, root: bool = False,
     if depth > _DEEP:
         errors.append(forbidden_field(at, "the schema is nested too deeply"))
         return
-    for key in _FORBIDDEN:
+    spend(_NODE)
+    for key in () if _FORBIDDEN_KEYS.isdisjoint(schema) else _FORBIDDEN:
         if schema.get(key):
             errors.append(forbidden_field(f"{at}.{key}", f"{key} is not supported" if key[0] == "$" else ""))
     if schema.get("uniqueItems") is True:
@@ -262,14 +268,8 @@ def compile_rules(crd: Object) -> list[FieldError]:
     errors: list[FieldError] = []
     for index, version in enumerate(parts(part(crd, "spec"), "versions")):
         schema = part(part(version, "schema"), "openAPIV3Schema")
-        if _has_rules(schema):
+        if mentions(schema, "x-kubernetes-validations"):
             import jota.meta.structural.rules as rules
 
             errors += rules.validate(schema, f"spec.versions[{index}].schema.openAPIV3Schema")
     return errors
-
-
-def _has_rules(schema: Any) -> bool:
-    if isinstance(schema, dict):
-        return bool(schema.get("x-kubernetes-validations")) or any(_has_rules(v) for v in schema.values())
-    return isinstance(schema, list) and any(_has_rules(v) for v in schema)

@@ -13,15 +13,6 @@ from jota.meta.errors import FieldError, invalid, required
 Schema = dict[str, Any]
 
 
-def places(schema: Schema) -> bool:
-    """Whether there is any."""
-    if schema.get("x-kubernetes-embedded-resource"):
-        return True
-    below = list((schema.get("properties") or {}).values())
-    below += [schema.get(key) for key in ("items", "additionalProperties")]
-    return any(places(child) for child in below if isinstance(child, dict))
-
-
 def check(schema: Schema, value: Any, path: str = "") -> list[FieldError]:
     found: list[FieldError] = []
     if schema.get("x-kubernetes-embedded-resource") and isinstance(value, dict):
