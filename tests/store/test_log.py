@@ -88,10 +88,36 @@ def test_the_loop_waits_for_small_groups_on_a_fast_disk_and_for_nothing_else() -
         assert await write(1)
         store.known_slow = False
         assert not await write(1)
-        store.seconds = 0.02
+        store.seconds = 0.01
         assert [await write(1) for _ in range(4)] == [False, True, True, True]
         store.seconds = 0.0003
         assert [await write(1) for _ in range(20)][-1] is False, "it is fast again"
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_a_disk_that_stood_still_once_is_not_waited_for_on_the_loop_for_a_while() -> None:
+    async def story() -> None:
+        store = Disk()
+
+        async def write(seconds: float, count: int = 1) -> bool:
+            store.seconds = seconds
+            await asyncio.gather(*(store.put(f"/core/pods/a/{n}", b"x") for n in range(count)))
+            return store.threads.pop()
+
+        assert not await write(0.0003)
+        assert await write(0.09, 100), "many take a while, which is no stall"
+        store.now += 1
+        assert [await write(0.0001) for _ in range(50)][-1] is False
+        assert not await write(0.09)
+        assert all([await write(0.0003) for _ in range(200)])
+        store.now += 25
+        assert await write(0.03), "it does it again, and holds up nobody"
+        store.now += 29
+        assert await write(0.0003)
+        store.now += 1
+        assert [await write(0.0003) for _ in range(20)][-1] is False
         await store.close()
 
     asyncio.run(story())

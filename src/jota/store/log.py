@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,9 @@ log = logging.getLogger("jota.store")
 
 _SLOW_COMMIT = 0.002
 """Seconds. When commits take longer than this, every write goes to the thread, to keep the event loop free."""
+_STALL, _WARY = 0.02, 30.0
+"""Seconds. A disk that stood still so long for a small group may do it again (other programs' files are on it, too): for the
+next while, no group is written on the loop."""
 _SMALL_GROUP, _SMALL_BYTES = 16, 256 << 10
 """Rows, and bytes of values, that the loop waits for: more take a while even when the disk is fast."""
 _LARGEST_GROUP = 512
@@ -82,6 +86,12 @@ def _entries(group: list[_Write]) -> list[Entry]:
     return batch
 
 
+def _small(batch: list[Entry]) -> bool:
+    if len(batch) > _SMALL_GROUP:
+        return False
+    return sum([len(entry.value) for entry in batch if entry.value is not None]) <= _SMALL_BYTES
+
+
 class LogStore:
     """A Store (protocol.py) over an Index. `append` makes entries durable and blocks."""
 
@@ -100,6 +110,7 @@ class LogStore:
         self._committing = False
         self._scheduled = False
         self._commit_time = 0.0
+        self._wary_until = -math.inf
         self._closed = False
         self._thread: ThreadPoolExecutor | None = None
 
@@ -281,9 +292,9 @@ class LogStore:
         """Whether the loop may wait for it."""
         if not self.blocking:
             return True
-        if len(batch) > _SMALL_GROUP or self._commit_time >= _SLOW_COMMIT or self.slow():
+        if self._commit_time >= _SLOW_COMMIT or self.slow() or self._monotonic() < self._wary_until:
             return False
-        return sum([len(entry.value) for entry in batch if entry.value is not None]) <= _SMALL_BYTES
+        return _small(batch)
 
     def _timed_append(self, batch: list[Entry]) -> None:
         for entry in batch:
@@ -294,7 +305,10 @@ class LogStore:
                 entry.value = bytes(memoryview(entry.value))
         begin = self._monotonic()
         self.append(batch)
-        self._commit_time += 0.2 * (self._monotonic() - begin - self._commit_time)
+        took = self._monotonic() - begin
+        self._commit_time += 0.2 * (took - self._commit_time)
+        if took > _STALL and _small(batch):
+            self._wary_until = begin + _WARY
 
     def _finish(self, group: list[_Write], error: BaseException | None) -> None:
         self._committing = False
