@@ -18,8 +18,8 @@ NODES, PODS = 5_000, 10_000
 _PATIENCE = 180.0
 _WHY = (
     "one Python process on one core handles, for every pod, three durable writes (create, bind, status), three events to "
-    "a cache and a watcher, the placing and the set's counting, and 500 heartbeats a second beside them: 370 to 550 us in "
-    "all, as the processor is at its faster or slower speed, a third of it for status patches and heartbeats from TLS to the "
+    "a cache and a watcher, the placing and the set's counting, and 500 heartbeats a second beside them: 200 to 600 us in "
+    "all, as fast or slow as the processor is, a third of it for status patches and heartbeats from TLS to the "
     "store. Several processes at the edge, and controllers in a process of their own, on a machine with more cores would "
     "mend it"
 )
