@@ -63,6 +63,13 @@ async def test_53_success_is_a_status_or_the_object(api: ApiServer) -> None:
     assert status["details"] == {"name": "a", "kind": "configmaps", "uid": made["metadata"]["uid"]}
     await running_pod(api)
     assert read(await api.request("DELETE", f"{POD_PATH}/p", {"gracePeriodSeconds": 0}))["kind"] == "Pod"
+    for where, kind, body in (
+        ("/apis/storage.k8s.io/v1/storageclasses", "StorageClass", {"provisioner": "example.com/p"}),
+        ("/apis/resource.k8s.io/v1/deviceclasses", "DeviceClass", {"spec": {}}),
+    ):
+        stored = read(await api.request("POST", where, {"metadata": {"name": "a"}, **body}))
+        gone = read(await api.request("DELETE", f"{where}/a"))
+        assert (gone["kind"], gone["metadata"]["uid"]) == (kind, stored["metadata"]["uid"])
 
 
 @story

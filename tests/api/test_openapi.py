@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import kubernetes.client
 import orjson
 import pytest
 
 from jota.api.openapi.definitions import definitions
 from jota.api.openapi.documents import PROTOBUF, Documents
+from jota.api.runtime_config import serves
 from jota.kinds.kind import Kind, Scale
+from jota.kinds.table import KINDS as ALL
 from jota.meta.resource import DEPLOYMENTS, PODS, SERVICEACCOUNTS, Resource
 
 FOO = Resource("stable.example.com", "v1", "foos", "Foo")
@@ -308,3 +312,39 @@ def test_gnostic_operations(documents: Documents) -> None:
     assert {"dryRun", "fieldManager", "force", "fieldValidation"} <= {q[4][0].decode() for q in query}
     assert b"application/apply-patch+yaml" in patch[7]
     assert {_fields(e)[1][0] for e in patch[13]} == {b"x-kubernetes-action", b"x-kubernetes-group-version-kind"}
+
+
+# -- what requests are answered with, beside what the official Python client was generated to expect
+
+
+def _expected() -> dict[tuple[str, str], dict[str, str]]:
+    """(method, path) -> code -> type, of every operation of the Python client; "object": a Status."""
+    found = {}
+    for file in Path(kubernetes.client.__file__).parent.glob("api/*_api.py"):
+        answers = {}
+        for definition in file.read_text().split("\n    def ")[1:]:
+            name, _, source = definition.partition("(")
+            codes = re.search(r"response_types_map[^{]*\{(.*?)\}", source, re.S)
+            where = re.search(r"method='(\w+)',\s*resource_path='([^']+)'", source)
+            if codes:
+                answers[name] = {code: kind.strip('"') for code, kind in re.findall(r"'(\d+)': (\S+),", codes[1])}
+            elif where and name.endswith("_serialize"):
+                found[where[1], where[2]] = answers[name[1:].removesuffix("_serialize")]
+    return found
+
+
+def test_answers_are_those_that_upstream_documents() -> None:
+    stable = tuple(kind for kind in ALL if serves({}, kind))
+    documents, expected, compared = Documents(stable), _expected(), 0
+    for path in documents.group_versions():
+        for url, item in _v3(documents, path)["paths"].items():
+            for method, operation in item.items():
+                answers = expected.get((method.upper(), url))
+                if method == "parameters" or answers is None:
+                    continue
+                compared += 1
+                assert operation["responses"].keys() == answers.keys(), (method, url)
+                if operation["x-kubernetes-action"] == "delete":
+                    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+                    assert schema.endswith(".Status") == (answers["200"] in ("object", "V1Status")), (url, answers)
+    assert compared > 400

@@ -141,6 +141,8 @@ class Kind:
     """What a delete without a propagation policy means: "Orphan" for kinds older than the garbage collector; "" is Background."""
     policy_warning: str = ""
     """Text for the Warning header of such a delete."""
+    returns_deleted: bool = False
+    """A completed delete answers with the object as it was, not with a Status (upstream's ReturnDeletedObject)."""
     stability: str = "stable"
     """stable | beta | alpha: the latter two are served only when asked for (--runtime-config)."""
     warnings: Callable[[Object], list[str]] = no_errors  # type: ignore[assignment]

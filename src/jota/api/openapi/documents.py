@@ -25,7 +25,7 @@ PROTOBUF_ACCEPTED = (
 """In an Accept header: both ask for `v2_protobuf`."""
 PROTOBUF = PROTOBUF_ACCEPTED[1]
 """As Content-Type: Go's parser of media types refuses the "@" that old clients ask with."""
-_FORMAT = 1
+_FORMAT = 2
 """Raise it when the documents change for the same kinds."""
 
 

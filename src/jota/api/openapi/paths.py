@@ -32,6 +32,11 @@ class Parameter(NamedTuple):
     """query | path"""
 
 
+_CODES = {"post": ("200", "201", "202"), "put": ("200", "201"), "patch": ("200", "201"), "delete": ("200", "202")}
+"""What an action may succeed with, by upstream's documents; all others with 200."""
+_MEANINGS = {"200": "OK", "201": "Created", "202": "Accepted", "401": "Unauthorized"}
+
+
 class Operation(NamedTuple):
     path: str
     method: str
@@ -47,6 +52,11 @@ class Operation(NamedTuple):
     consumes: tuple[str, ...] = ("*/*",)
     produces: tuple[str, ...] = PRODUCES
     parameters: tuple[Parameter, ...] = ()
+
+    def responses(self, success: dict[str, Any]) -> dict[str, Any]:
+        """`success`: what is answered when it is done, in the dialect of the document."""
+        answered = {code: {"description": _MEANINGS[code], **success} for code in _CODES.get(self.action, ("200",))}
+        return {**answered, "401": {"description": _MEANINGS["401"]}}
 
 
 _DRY_RUN = Parameter(
@@ -178,7 +188,7 @@ def _item(kind: Kind) -> Iterator[Operation]:
             "delete",
             **_common(kind, "delete"),
             description=f"delete a {kind.resource.kind}",
-            response=STATUS,
+            response=definition if kind.returns_deleted else STATUS,
             body=DELETE_OPTIONS,
             parameters=_DELETE,
         )

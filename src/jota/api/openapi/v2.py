@@ -66,10 +66,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "tags": [operation.tag],
         "operationId": operation.id,
         "parameters": parameters,
-        "responses": {
-            "200": {"description": "OK", "schema": {"$ref": f"#/definitions/{operation.response}"}},
-            "401": {"description": "Unauthorized"},
-        },
+        "responses": operation.responses({"schema": {"$ref": f"#/definitions/{operation.response}"}}),
         "x-kubernetes-action": operation.action,
         "x-kubernetes-group-version-kind": operation.gvk,
     }

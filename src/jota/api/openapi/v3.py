@@ -61,10 +61,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "description": operation.description,
         "operationId": operation.id,
         "parameters": [_parameter(p) for p in operation.parameters],
-        "responses": {
-            "200": {"description": "OK", "content": _content(operation.produces, operation.response)},
-            "401": {"description": "Unauthorized"},
-        },
+        "responses": operation.responses({"content": _content(operation.produces, operation.response)}),
         "x-kubernetes-action": operation.action,
         "x-kubernetes-group-version-kind": operation.gvk,
     }

@@ -30,16 +30,6 @@ from jota.wire.message import Response
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
 POLICIES = ("Orphan", "Background", "Foreground")
 TRIES = 16
-RETURNS_OBJECT = {
-    "persistentvolumeclaims",
-    "persistentvolumes",
-    "pods",
-    "podtemplates",
-    "resourcequotas",
-    "serviceaccounts",
-    "services",
-}
-"""Core resources whose completed delete answers with the object instead of a Status (as upstream's registries)."""
 
 
 class _Preconditions(msgspec.Struct):
@@ -80,13 +70,9 @@ async def delete(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 403, 404, 409, 422."""
     options = read_options(call)
     outcome = await remove(engine, call, call.target.namespace, call.target.name, options)
-    if not outcome.removed or _returns_object(call.served):
+    if not outcome.removed or call.served.kind.returns_deleted:
         return respond.outcome(call, outcome, engine.clock.now())
     return respond.success(call, outcome.object["metadata"].get("uid", ""))
-
-
-def _returns_object(served: Served) -> bool:
-    return not served.resource.group and served.resource.plural in RETURNS_OBJECT
 
 
 def read_options(call: Call) -> Options:

@@ -146,6 +146,7 @@ KIND = Kind(
     prepare_create=prepare_create,
     validate=validate,
     validate_update=validate_update,
+    returns_deleted=True,
     columns=(
         NAME,
         plain("Capacity", path_cell("spec", "capacity", "storage", missing="")),

@@ -97,6 +97,7 @@ KIND = Kind(
     prepare_create=prepare_create,
     validate=validate,
     validate_update=validate_update,
+    returns_deleted=True,
     columns=(
         NAME,
         plain("Status", phase),

@@ -20,6 +20,7 @@ KIND = Kind(
     singular="podtemplate",
     default=default_template,
     validate=lambda obj: validate_template(part(obj, "template"), "template"),
+    returns_deleted=True,
     columns=(
         NAME,
         plain("Containers", lambda t, _now: _containers("name", t)),

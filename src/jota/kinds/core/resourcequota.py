@@ -65,6 +65,7 @@ KIND = Kind(
     default=default,
     validate=validate,
     validate_update=validate_update,
+    returns_deleted=True,
     columns=(
         NAME,
         plain("Request", lambda q, _now: _uses(False, q), about="Used and allowed requests and counts."),

@@ -167,6 +167,7 @@ KIND = Kind(
     validate=validate,
     validate_update=validate_update,
     warnings=warnings,
+    returns_deleted=True,
     columns=(
         NAME,
         plain("Type", path_cell("spec", "type", missing=""), about="How the service is exposed."),

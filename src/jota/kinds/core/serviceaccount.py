@@ -12,6 +12,7 @@ KIND = Kind(
     schema="io.k8s.api.core.v1.ServiceAccount",
     singular="serviceaccount",
     short_names=("sa",),
+    returns_deleted=True,
     columns=(
         NAME,
         plain(

@@ -13,6 +13,7 @@ KIND = Kind(
     schema="io.k8s.api.resource.v1.DeviceClass",
     singular="deviceclass",
     judge=lambda found, _old, _wrong: validate_selectors(part(found, "spec"), "spec"),
+    returns_deleted=True,
     columns=(NAME, AGE),
     generation=True,
 )

@@ -34,6 +34,7 @@ KIND = Kind(
     validate=lambda claim: validate_devices(part(claim, "spec"), "spec"),
     judge=lambda new, old, _: [] if old is not None else validate_request_selectors(part(new, "spec"), "spec"),
     validate_update=validate_update,
+    returns_deleted=True,
     columns=(NAME, plain("State", _state, about="pending, allocated, reserved, deleted."), AGE),
     status=True,
 )

@@ -26,5 +26,6 @@ KIND = Kind(
         [] if old is not None else validate_request_selectors(deep(new, "spec", "spec"), "spec.spec")
     ),
     validate_update=validate_update,
+    returns_deleted=True,
     columns=(NAME, AGE),
 )

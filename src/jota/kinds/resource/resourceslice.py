@@ -19,6 +19,7 @@ KIND = Kind(
     schema="io.k8s.api.resource.v1.ResourceSlice",
     singular="resourceslice",
     validate=validate,
+    returns_deleted=True,
     columns=(
         NAME,
         plain("Node", path_cell("spec", "nodeName", missing="<unset>")),

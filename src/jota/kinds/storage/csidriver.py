@@ -41,6 +41,7 @@ KIND = Kind(
     schema="io.k8s.api.storage.v1.CSIDriver",
     singular="csidriver",
     default=default,
+    returns_deleted=True,
     columns=(
         NAME,
         plain("AttachRequired", _flag("attachRequired"), "boolean"),

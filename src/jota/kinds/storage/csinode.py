@@ -29,6 +29,7 @@ KIND = Kind(
     schema="io.k8s.api.storage.v1.CSINode",
     singular="csinode",
     validate=validate,
+    returns_deleted=True,
     columns=(NAME, plain("Drivers", lambda n, _now: len(parts(part(n, "spec"), "drivers")), "integer"), AGE),
     status=True,
     unconditional_update=False,

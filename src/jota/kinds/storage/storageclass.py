@@ -60,6 +60,7 @@ KIND = Kind(
     default=default,
     validate=validate,
     validate_update=validate_update,
+    returns_deleted=True,
     columns=(
         Column("Name", _name, format="name"),
         plain("Provisioner", path_cell("provisioner", missing="")),

@@ -30,6 +30,7 @@ KIND = Kind(
     singular="volumeattachment",
     validate=validate,
     validate_update=validate_update,
+    returns_deleted=True,
     columns=(
         NAME,
         plain("Attacher", path_cell("spec", "attacher", missing="")),

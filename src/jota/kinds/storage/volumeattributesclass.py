@@ -45,5 +45,6 @@ KIND = Kind(
     short_names=("vac",),
     validate=validate,
     validate_update=validate_update,
+    returns_deleted=True,
     columns=(NAME, plain("DriverName", path_cell("driverName", missing="")), AGE),
 )

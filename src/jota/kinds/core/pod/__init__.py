@@ -130,6 +130,7 @@ KIND = Kind(
     validate_status=validate_status,
     prepare_status=prepare_status,
     warnings=warnings,
+    returns_deleted=True,
     columns=COLUMNS,
     cells=cells,
     selectable={
