@@ -56,6 +56,26 @@ async def test_11_every_error_is_a_status_whose_code_is_the_http_code(api: ApiSe
 
 
 @story
+async def test_11_who_may_not_do_this_is_told_what_may_be_done(api: ApiServer) -> None:
+    """RFC 9110 15.5.6: an origin server MUST send Allow with a 405; go-restful, before upstream's verbs, does."""
+    for method, path, allowed in (
+        ("PUT", CM, {"GET", "HEAD", "POST", "DELETE"}),
+        ("BREW", CM, {"GET", "HEAD", "POST", "DELETE"}),
+        ("POST", f"{CM}/x", {"GET", "HEAD", "PUT", "PATCH", "DELETE"}),
+        ("BREW", f"{CM}/x", {"GET", "HEAD", "PUT", "PATCH", "DELETE"}),
+        ("POST", "/api/v1/namespaces/default/pods/x/status", {"GET", "HEAD", "PUT", "PATCH"}),
+        ("DELETE", "/api/v1/namespaces/default/pods/x/binding", {"POST"}),
+        ("DELETE", "/api/v1/componentstatuses/x", {"GET", "HEAD"}),
+        ("DELETE", "/apis", {"GET", "HEAD"}),
+        ("DELETE", "/openapi/v3", {"GET", "HEAD"}),
+        ("DELETE", "/version", {"GET", "HEAD"}),
+    ):
+        response = await api.request(method, path)
+        assert response.status == 405, path
+        assert set(dict(response.headers)["Allow"].split(", ")) == allowed, (method, path)
+
+
+@story
 async def test_11_media_types_have_their_own_errors(api: ApiServer) -> None:
     response = await api.request("POST", CM, b"x", content_type="text/html")
     assert response.status == 415

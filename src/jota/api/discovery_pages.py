@@ -9,7 +9,7 @@ import orjson
 from jota.api import discovery, respond
 from jota.api.negotiate import clauses
 from jota.kinds.kind import Kind
-from jota.meta.errors import ApiError, not_acceptable, path_not_found
+from jota.meta.errors import not_acceptable, only_read, path_not_found
 from jota.wire.message import Request, Response
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class DiscoveryPages:
     async def serve(self, request: Request) -> Response:
         """Raises ApiError 404, 405, 406."""
         if request.method not in ("GET", "HEAD"):
-            raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+            raise only_read()
         path = request.path.strip("/")
         version = wanted(request.headers.get("accept", "")) if path in ("api", "apis") else ""
         found = self._kept.get((path, version))

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 
+from msgspec.structs import replace
+
 from jota.api.call import Call
+from jota.api.path import VERBS as METHODS
 from jota.api.path import Target
 from jota.api.resource import Engine
 from jota.api.served import Served, Verb
@@ -18,7 +21,7 @@ from jota.api.verbs.list import list_
 from jota.api.verbs.patch import patch
 from jota.api.verbs.update import update
 from jota.api.verbs.watch import watch
-from jota.meta.errors import bad_request, method_not_allowed, path_not_found
+from jota.meta.errors import ApiError, bad_request, method_not_allowed, path_not_found
 from jota.wire.message import Response
 
 VERBS: dict[str, Verb] = {
@@ -39,8 +42,27 @@ AT_ONCE: dict[Verb, AtOnce] = {get: get_at_once}
 
 def find_verb(served: Served, target: Target) -> Verb:
     """The same for every name. Raises ApiError 400, 404, 405."""
-    verb = _find(served, target)
+    try:
+        verb = _find(served, target)
+    except ApiError as refusal:
+        if refusal.code == 405:
+            refusal.allow = _allowed(served, target)
+        raise
     return _with_warning(verb, served.kind.deprecated) if served.kind.deprecated else verb
+
+
+def _allowed(served: Served, target: Target) -> tuple[str, ...]:
+    """The methods of what is at the target's path."""
+    found = []
+    for method, verb in METHODS.items():
+        if not target.name:
+            verb = {"get": "list", "delete": "deletecollection"}.get(verb, verb)
+        try:
+            _find(served, replace(target, verb=verb))
+        except ApiError:
+            continue
+        found.append(method)
+    return tuple(found)
 
 
 def _with_warning(verb: Verb, text: str) -> Verb:

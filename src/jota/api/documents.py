@@ -14,7 +14,7 @@ from jota.api.discovery_pages import DiscoveryPages
 from jota.api.filters.attributes import User
 from jota.api.openapi_pages import OpenApiPages
 from jota.api.path import Target
-from jota.meta.errors import ApiError, path_not_found
+from jota.meta.errors import only_read, path_not_found
 from jota.wire.message import Request, Response
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Documents:
         if handler is not None:
             return await handler(request)
         if request.method not in ("GET", "HEAD"):
-            raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+            raise only_read()
         if first in HEALTH:
             return self._health(first, rest, request)
         if first == "version" and not rest:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, quote
 from jota.api.filters.attributes import AGGREGATOR
 from jota.api.negotiate import clauses
 from jota.api.path import Target
-from jota.meta.errors import ApiError, not_acceptable, path_not_found
+from jota.meta.errors import not_acceptable, only_read, path_not_found
 from jota.wire.message import Request, Response
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class OpenApiPages:
     async def serve(self, request: Request) -> Response:
         """Raises ApiError 404, 405, 406."""
         if request.method not in ("GET", "HEAD"):
-            raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+            raise only_read()
         path = request.path.strip("/").removeprefix("openapi").strip("/")
         if path == "v2":
             return await self._v2(request)

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote
 from msgspec import Struct
 from msgspec.structs import replace
 
-from jota.meta.errors import ApiError, bad_request
+from jota.meta.errors import bad_request
 
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get", "HEAD": "get"}
 _TRUE = ("1", "true", "True", "TRUE", "t", "T")
@@ -34,6 +34,7 @@ class Target(Struct, eq=False):
 
     path: str
     verb: str
+    """"" of a method that no resource has."""
     group: str = ""
     version: str = ""
     namespace: str = ""
@@ -99,7 +100,7 @@ def integer(params: dict[str, str], name: str) -> int | None:
 
 
 def parse(method: str, path: str, params: dict[str, str]) -> Target:
-    """Read the target off a path. Raises ApiError 405 for a method that no resource has."""
+    """Read the target off a path. Raises ApiError 400."""
     if "watch" in params:
         return _with_kin(_parse(method, path, params))
     place, _, name = path.rpartition("/")
@@ -178,12 +179,7 @@ def _parse(method: str, path: str, params: dict[str, str]) -> Target:
         rest.pop()
     if not rest:
         return Target(path, method.lower())
-    verb = VERBS.get(method)
-    if verb is None:
-        if "proxy" not in rest:
-            raise ApiError(405, "MethodNotAllowed", f"the server does not allow the method {method[:16]} here")
-        verb = "get"
-    target = Target(path, verb)
+    target = Target(path, VERBS.get(method) or ("get" if "proxy" in rest else ""))
     target.version = parts[at - 1]
     target.group = parts[2] if at == 4 else ""
     if "%" in path:

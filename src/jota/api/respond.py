@@ -115,6 +115,8 @@ def error(problem: ApiError, texts: list[str] | None = None) -> Response:
     out = list(PLAIN_HEADERS)
     if problem.retry_after and problem.code in (429, 503):
         out.append(("Retry-After", str(problem.retry_after)))
+    if problem.allow:
+        out.append(("Allow", ", ".join(problem.allow)))
     if problem.code == 401:
         out.append(("WWW-Authenticate", 'Bearer realm="kubernetes"'))
     if texts:

@@ -74,6 +74,7 @@ class ApiError(Exception):
         causes: list[FieldError] | None = None,
         retry_after: int = 0,
         continue_token: str = "",
+        allow: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.code, self.reason, self.message = code, reason, message
@@ -81,6 +82,8 @@ class ApiError(Exception):
         self.causes = causes or []
         self.retry_after = retry_after
         self.continue_token = continue_token
+        self.allow = allow
+        """Of a 405, the methods that are served there (RFC 9110 15.5.6)."""
         self.warnings: list[str] = []
         """Texts for Warning headers that help with this error."""
 
@@ -161,6 +164,12 @@ def unauthorized(detail: str = "Unauthorized") -> ApiError:
 def method_not_allowed(plural: str, verb: str, group: str = "") -> ApiError:
     text = f'{verb} is not supported on resources of kind "{_qualified(plural, group)}"'
     return ApiError(405, "MethodNotAllowed", text, group=group, kind=plural)
+
+
+def only_read() -> ApiError:
+    """Of paths that are no resources."""
+    text = "the server does not allow this method on the requested resource"
+    return ApiError(405, "MethodNotAllowed", text, allow=("GET", "HEAD"))
 
 
 def not_acceptable(accepted: list[str]) -> ApiError:
