@@ -44,6 +44,7 @@ async def test_11_every_error_is_a_status_whose_code_is_the_http_code(api: ApiSe
         ("GET", f"{CM}?labelSelector=a%3D%3D%3D", b"", 400, "BadRequest"),
         ("GET", f"{CM}?fieldSelector=spec.x%3D1", b"", 400, "BadRequest"),
         ("GET", f"{CM}?limit=many", b"", 400, "BadRequest"),
+        ("GET", f"{CM}?timeoutSeconds=1.5", b"", 400, "BadRequest"),
         ("BREW", CM, b"", 405, "MethodNotAllowed"),
     ]
     for method, path, body, code, reason in cases:

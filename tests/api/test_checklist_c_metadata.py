@@ -67,6 +67,9 @@ async def test_18_namespace_name_and_version_must_fit(api: ApiServer) -> None:
     await api.client.create(CONFIGMAPS, {"metadata": {"name": "a"}}, "default")
     response = await api.request("PUT", f"{path}/a", {"metadata": {"name": "b"}})
     assert (response.status, b"does not match the name on the URL" in response.body) == (400, True)
+    response = await api.request("PUT", f"{path}/a", {"metadata": {}})
+    text = b"the name of the object (a based on URL) was undeterminable: name must be provided"
+    assert (response.status, text in response.body) == (400, True)
     response = await api.request("POST", path, {"kind": "Secret", "metadata": {"name": "a"}})
     assert response.status == 400
     response = await api.request("POST", path, {"apiVersion": "v2", "metadata": {"name": "a"}})

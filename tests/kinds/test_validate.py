@@ -49,6 +49,28 @@ NEW: list[tuple[str, dict[str, Any], str]] = [
         {"spec": {"taint": {"key": "a", "effect": "None"}, "deviceSelector": {"pool": ""}}},
         "spec.deviceSelector.pool: Required value",
     ),
+    ("deviceclasses", {"spec": {"config": [{}]}}, "spec.config[0].opaque: Required value"),
+    (
+        "deviceclasses",
+        {"spec": {"config": [{"opaque": {"parameters": {}}}]}},
+        "spec.config[0].opaque.driver: Required value",
+    ),
+    (
+        "resourceclaims",
+        {"spec": {"devices": {"config": [{"opaque": {"driver": "a.b"}}]}}},
+        "spec.devices.config[0].opaque.parameters: Required value",
+    ),
+    (
+        "resourceclaimtemplates",
+        {"spec": {"spec": {"devices": {"config": [{"opaque": {"driver": "a.b", "parameters": 1}}]}}}},
+        'spec.spec.devices.config[0].opaque.parameters: Invalid value: "<value omitted>": '
+        "parameters must be a valid JSON object",
+    ),
+    (
+        "deviceclasses",
+        {"spec": {"config": [{"opaque": {"driver": "a" * 64, "parameters": {}}}]}},
+        "spec.config[0].opaque.driver: Too long: may not be more than 63 bytes",
+    ),
     (
         "storageversionmigrations",
         {"spec": {}},

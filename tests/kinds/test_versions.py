@@ -52,6 +52,28 @@ def test_events_of_the_new_group_say_who_reports() -> None:
     assert [e.field for e in kind.validate(mute)] == ["reportingController", "action"]
 
 
+def test_what_happened_does_not_change_in_the_new_group() -> None:
+    """Upstream's ValidateEventUpdate: but for metadata and the series."""
+    kind = table.by_resource("events.k8s.io", "v1", "events")
+    assert kind is not None
+    series = {"count": 2, "lastObservedTime": "2026-01-01T00:00:09.000000Z"}
+    same = {"eventTime": "2026-01-01T00:00:00Z", "series": series, "deprecatedSource": {"component": ""}, "related": {}}
+    assert kind.validate_update({**EVENT, **same}, EVENT) == []
+    for field, value, told in (
+        ("eventTime", None, "eventTime"),
+        ("note", "bye", "message"),
+        ("regarding", {"kind": "Pod", "name": "q"}, "involvedObject"),
+        ("deprecatedCount", 7, "count"),
+        ("reportingController", "me", "reportingController"),
+        ("series", {**series, "count": 1}, "series.count"),
+    ):
+        assert [e.field for e in kind.validate_update({**EVENT, field: value}, EVENT)] == [told]
+    assert [e.field for e in kind.validate_create({**EVENT, "series": {}})] == [
+        "series.count",
+        "series.lastObservedTime",
+    ]
+
+
 def scaler(**spec: Any) -> dict[str, Any]:
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
     return {

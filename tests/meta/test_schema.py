@@ -159,6 +159,13 @@ def test_pruning_drops_what_decoding_drops() -> None:
     assert value == {"metadata": {"labels": {"a": ""}}, "spec": {"containers": [{}]}}
 
 
+def test_a_null_in_a_map_of_bytes_is_no_bytes() -> None:
+    """As of strings; a reader of bytes is promised text."""
+    value = {"metadata": {"name": "a"}, "data": {"a": None, "b": "YQ=="}}
+    schema.prune("io.k8s.api.core.v1.Secret", value)
+    assert value["data"] == {"a": "", "b": "YQ=="}
+
+
 def test_suggestions() -> None:
     root = schema.definition(DEPLOYMENT)
     assert root is not None

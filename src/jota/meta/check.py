@@ -198,7 +198,15 @@ def _bytes(value: Any) -> str | _Mismatch | None:
 
 # --- pruning ---------------------------------------------------------------------------------------------------------
 
-_ZERO: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False, "quantity": "0", "int-or-string": 0}
+_ZERO: dict[str, Any] = {
+    "string": "",
+    "bytes": "",
+    "integer": 0,
+    "number": 0,
+    "boolean": False,
+    "quantity": "0",
+    "int-or-string": 0,
+}
 
 
 def prune_type(type: Type, value: Any) -> None:

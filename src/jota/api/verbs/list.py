@@ -112,6 +112,7 @@ async def find(engine: Engine, call: Call, selection: Selection) -> Page:
     """The page that the parameters ask for. Raises ApiError 400, 410, 422, 504."""
     params, store = call.params, engine.store
     freshness.check_match(params, watch=False)
+    integer(params, "timeoutSeconds")  # a list never waits; what cannot be read is refused all the same, as upstream's
     limit = integer(params, "limit") or 0
     if limit < 0:
         raise bad_request("limit: Invalid value: must be non-negative")

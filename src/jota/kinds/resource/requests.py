@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from jota.kinds import names
 from jota.kinds.shape import Object, attach, part, parts, put_missing, text
-from jota.meta.errors import FieldError, duplicate, invalid, required
+from jota.meta.errors import FieldError, duplicate, invalid, required, too_long
+
+_LONGEST_DRIVER = 63
+"""Bytes of a driver's name."""
 
 
 def default_devices(spec: Object) -> None:
@@ -47,8 +51,30 @@ def validate_request_selectors(spec: Object, path: str) -> list[FieldError]:
     return errors
 
 
-def validate_devices(spec: Object, path: str) -> list[FieldError]:
+def validate_config(configs: list[Object], path: str) -> list[FieldError]:
+    """What is said to drivers: to which one, and an object that only it understands."""
     errors: list[FieldError] = []
+    for i, config in enumerate(configs):
+        where, opaque = f"{path}[{i}].opaque", config.get("opaque")
+        if not isinstance(opaque, dict):
+            errors.append(required(where))
+            continue
+        driver, parameters = text(opaque, "driver"), opaque.get("parameters")
+        if not driver:
+            errors.append(required(f"{where}.driver"))
+        elif len(driver) > _LONGEST_DRIVER:
+            errors.append(too_long(f"{where}.driver", _LONGEST_DRIVER))
+        else:
+            errors += [invalid(f"{where}.driver", driver, detail) for detail in names.dns_subdomain(driver)]
+        if parameters is None:
+            errors.append(required(f"{where}.parameters"))
+        elif not isinstance(parameters, dict):
+            errors.append(invalid(f"{where}.parameters", "<value omitted>", "parameters must be a valid JSON object"))
+    return errors
+
+
+def validate_devices(spec: Object, path: str) -> list[FieldError]:
+    errors = validate_config(parts(part(spec, "devices"), "config"), f"{path}.devices.config")
     seen: set[str] = set()
     for i, request in enumerate(parts(part(spec, "devices"), "requests")):
         where, name = f"{path}.devices.requests[{i}]", text(request, "name")
