@@ -49,6 +49,27 @@ def pieces(data: bytes) -> Iterator[bytes]:
     yield from ([rest] if not size else (rest[at : at + size] for at in range(0, len(rest), size)))
 
 
+MARK, _EDIT = b"\xfe\xfe", b"\xfd"
+"""Between texts; a text that begins with the second is the one before it, changed."""
+
+
+def edit(at: int, length: int, new: bytes) -> bytes:
+    """The text before, but for `length` bytes from `at` on."""
+    return MARK + _EDIT + bytes((at & 0xFF, at >> 8, length)) + new
+
+
+def edited(data: bytes) -> list[bytes]:
+    """Texts with MARK between them, edits carried out: what differs little is hard to come by for a fuzzer."""
+    texts: list[bytes] = []
+    for given in data.split(MARK):
+        if given[:1] == _EDIT and len(given) > 3 and texts:
+            at, before = given[1] | given[2] << 8, texts[-1]
+            texts.append(before[:at] + given[4:] + before[at + given[3] :])
+        else:
+            texts.append(given)
+    return texts
+
+
 def text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
