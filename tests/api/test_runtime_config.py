@@ -257,6 +257,7 @@ async def test_the_parts_of_the_control_plane(api: ApiServer) -> None:
         ("etcd-0", "True"),
         ("scheduler", "False"),
     ]
+    assert all(i["metadata"].keys() == {"name"} for i in found["items"]), "a null is no time"
     _, one = await get(api, "/api/v1/componentstatuses?fieldSelector=metadata.name=scheduler")
     assert [i["metadata"]["name"] for i in one["items"]] == ["scheduler"]
     assert (await get(api, "/api/v1/componentstatuses/etcd-0"))[1]["conditions"][0]["message"] == "ok"

@@ -60,7 +60,7 @@ def component(name: str, *, works: bool) -> Object:
     if not works:
         condition = {"type": "Healthy", "status": "False", "message": "it does not run", "error": "stopped"}
     head = {"kind": COMPONENTS.kind, "apiVersion": COMPONENTS.api_version}
-    return {**head, "metadata": {"name": name, "creationTimestamp": None}, "conditions": [condition]}
+    return {**head, "metadata": {"name": name}, "conditions": [condition]}
 
 
 async def components(api: Api) -> dict[str, bool]:
