@@ -67,13 +67,28 @@ async def test_18_namespace_name_and_version_must_fit(api: ApiServer) -> None:
     await api.client.create(CONFIGMAPS, {"metadata": {"name": "a"}}, "default")
     response = await api.request("PUT", f"{path}/a", {"metadata": {"name": "b"}})
     assert (response.status, b"does not match the name on the URL" in response.body) == (400, True)
-    response = await api.request("PUT", f"{path}/a", {"metadata": {}})
-    text = b"the name of the object (a based on URL) was undeterminable: name must be provided"
-    assert (response.status, text in response.body) == (400, True)
     response = await api.request("POST", path, {"kind": "Secret", "metadata": {"name": "a"}})
     assert response.status == 400
     response = await api.request("POST", path, {"apiVersion": "v2", "metadata": {"name": "a"}})
     assert response.status == 400
+
+
+@story
+async def test_18_what_is_written_must_have_its_name(api: ApiServer) -> None:
+    await api.client.create(CONFIGMAPS, {"metadata": {"name": "a"}}, "default")
+    await api.client.create(DEPLOYMENTS, {"metadata": {"name": "a"}, "spec": DEPLOYMENT}, "default")
+    core, apps = "/api/v1/namespaces/default/configmaps/a", "/apis/apps/v1/namespaces/default/deployments/a"
+    text = b"the name of the object (a based on URL) was undeterminable: name must be provided"
+    for method, path, body in (
+        ("PUT", core, {"metadata": {}}),
+        ("PATCH", core, {"metadata": {"name": None}}),
+        ("PUT", apps, {"metadata": {"name": ""}, "spec": DEPLOYMENT}),
+        ("PUT", f"{apps}/status", {"status": {}}),
+        ("PUT", f"{apps}/scale", {"spec": {"replicas": 2}}),
+    ):
+        media = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        response = await api.request(method, path, body, content_type=media)
+        assert (response.status, text in response.body) == (400, True), (method, path)
 
 
 @story

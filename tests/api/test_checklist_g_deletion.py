@@ -50,7 +50,8 @@ async def test_53_options_come_in_the_body_or_the_query(api: ApiServer) -> None:
         done = read(await api.request("DELETE", f"{POD_PATH}/p?{query}", body))  # type: ignore[arg-type]
         assert done["metadata"]["deletionGracePeriodSeconds"] == left
         await api.client.delete(PODS, "p", "default", grace=0)
-    for bad in (b"{", b"[]", {"kind": "Pod"}, {"gracePeriodSeconds": "x"}, {"preconditions": 5}):
+    unsafe = {"ignoreStoreReadErrorWithClusterBreakingPotential": {}}
+    for bad in (b"{", b"[]", {"kind": "Pod"}, {"gracePeriodSeconds": "x"}, {"preconditions": 5}, unsafe):
         assert (await api.request("DELETE", f"{POD_PATH}/p", bad)).status == 400  # type: ignore[arg-type]
     assert (await api.request("DELETE", f"{POD_PATH}/p", {"propagationPolicy": "Perhaps"})).status == 422
 

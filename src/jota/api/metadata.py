@@ -72,6 +72,15 @@ def check(obj: Object) -> dict[str, Any]:
     return metadata
 
 
+def check_name(metadata: dict[str, Any], name: str) -> None:
+    """Whether an object that is to be written is the one of the URL (upstream's checkName). Raises ApiError 400."""
+    given = metadata.get("name")
+    if not given:
+        raise bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+    if given != name:
+        raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
+
+
 def uid(random: Random) -> str:
     """A random UUID (version 4)."""
     bits = random.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | (4 << 76) | (2 << 62)

@@ -124,15 +124,15 @@ def plan(engine: Engine, call: Call, wish: Wish, entry: Entry) -> tuple[bytes, l
 
 
 def _names(new: Object, was: Object, resource: Resource, revision: int) -> bool:
-    """What is wanted is still that object, and not an older state of it; a name that was left out is filled in.
+    """What is wanted is still that object, and not an older state of it; a namespace that was left out is filled in.
 
     Raises ApiError."""
     meta = new["metadata"]
-    for key in ("name", "namespace"):
-        if key in was and meta.setdefault(key, was[key]) != was[key]:
-            return False
+    if "namespace" in was and meta.setdefault("namespace", was["namespace"]) != was["namespace"]:
+        return False
     return (
-        meta.get("uid", was["uid"]) == was["uid"]
+        meta.get("name") == was["name"]
+        and meta.get("uid", was["uid"]) == was["uid"]
         and metadata.revision_of(meta) in (0, revision)
         and (new["kind"], new["apiVersion"]) == (resource.kind, resource.api_version)
     )

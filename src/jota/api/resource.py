@@ -377,9 +377,7 @@ class Engine:
         """The same object, and not an older state of it. Raises ApiError 400, 409."""
         meta, was = metadata.check(new), old["metadata"]
         resource = served.resource
-        if meta.setdefault("name", was["name"]) != was["name"]:
-            text = f"the name of the object ({meta['name']}) does not match the name on the URL ({was['name']})"
-            raise bad_request(text)
+        metadata.check_name(meta, was["name"])
         if resource.namespaced and meta.setdefault("namespace", was["namespace"]) != was["namespace"]:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         decoding.check_type(served, new)

@@ -150,8 +150,7 @@ def _shown(call: Call, scale: Object, now: float) -> Response:
 def _replicas(call: Call, obj: Object, wanted: Object) -> int:
     """The replicas that a Scale asks for. Raises ApiError 400, 409, 422."""
     meta, name = body.part(wanted, "metadata"), obj["metadata"]["name"]
-    if meta.get("name", name) != name:
-        raise bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
+    metadata.check_name(meta, name)
     revision = metadata.revision_of(meta)
     if revision and str(revision) != obj["metadata"]["resourceVersion"]:
         raise conflict(call.served.resource.plural, name, MODIFIED, call.served.resource.group)

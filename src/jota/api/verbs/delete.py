@@ -47,6 +47,7 @@ class _Body(msgspec.Struct):
     orphanDependents: bool | None = None
     preconditions: _Preconditions | None = None
     dryRun: list[str] | None = None
+    ignoreStoreReadErrorWithClusterBreakingPotential: bool | None = None
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode

@@ -31,12 +31,7 @@ async def update(engine: Engine, call: Call) -> Response:
         if written is not None:
             return respond.entry(call, written, engine.clock.now())
     obj = decoding.object_from(call)
-    given = metadata.check(obj).get("name")
-    if not given:
-        text = f"the name of the object ({target.name} based on URL) was undeterminable: name must be provided"
-        raise bad_request(text)
-    if given != target.name:
-        raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({target.name})")
+    metadata.check_name(metadata.check(obj), target.name)
     if call.served.kind.create_on_update and not target.subresource:
         missing = engine.store.get(call.served.key(target.namespace, target.name)) is None
         if missing and not obj["metadata"].get("resourceVersion"):
