@@ -190,7 +190,7 @@ def sharpened(document: Object) -> Object:
                 if (method, parameter["name"]) == ("patch", "fieldManager"):  # an apply patch must have one
                     parameter |= {"required": True, "schema": {"type": "string", "pattern": "^[a-z]{1,9}$"}}
             if "requestBody" in operation:
-                sharpen_body(path, operation)
+                sharpen_body(document["components"]["schemas"], path, operation)
         if "post" in item:
             links = links_to(document["paths"].get(f"{path}/{{name}}", {}), namespaced="{namespace}" in path)
             item["post"]["responses"]["201"]["links"] = links
@@ -218,7 +218,7 @@ def links_to(one: Object, *, namespaced: bool) -> Object:
     }
 
 
-def sharpen_body(path: str, operation: Object) -> None:
+def sharpen_body(schemas: Object, path: str, operation: Object) -> None:
     gvk, action = operation["x-kubernetes-group-version-kind"], operation["x-kubernetes-action"]
     version = f"{gvk['group']}/{gvk['version']}".lstrip("/")
     specimen = SPECIMENS.get(f"{version}/{plural_of(path)}", {})
@@ -226,32 +226,42 @@ def sharpen_body(path: str, operation: Object) -> None:
     if "*/*" in bodies:
         of_any_type = bodies.pop("*/*")
         bodies |= {"application/json": dict(of_any_type), "application/yaml": dict(of_any_type)}
+    metadata = metadata_at(schemas, path)
     for media, body in bodies.items():
         if action in ("delete", "deletecollection"):
-            head = {"apiVersion": {"enum": ["v1"]}, "kind": {"enum": ["DeleteOptions"]}}
-            body["schema"] = {"allOf": [body["schema"], {"type": "object", "properties": head}]}
+            body["schema"] = narrowed(
+                schemas, body, {"apiVersion": {"enum": ["v1"]}, "kind": {"enum": ["DeleteOptions"]}}
+            )
         elif media == "application/json-patch+json":
             body["schema"] = JSON_PATCH
         elif action == "patch" and "apply" not in media:
-            properties = {"metadata": metadata_at(path)} | ({"spec": {"type": "object"}} if "spec" in specimen else {})
+            properties = {"metadata": metadata} | ({"spec": {"type": "object"}} if "spec" in specimen else {})
             body["schema"] = {"type": "object", "properties": properties}
         else:
+            head = {"apiVersion": {"enum": [version]}, "kind": {"enum": [gvk["kind"]]}, "metadata": metadata}
+            whole = operation["responses"]["200"]["content"]["application/json"]  # of an apply patch, too
+            body["schema"] = narrowed(schemas, whole, head)
             named = {"apiVersion": version, "kind": gvk["kind"], "metadata": {"name": names_at(path)[0]}}
-            head = {"apiVersion": {"enum": [version]}, "kind": {"enum": [gvk["kind"]]}, "metadata": metadata_at(path)}
-            whole = operation["responses"]["200"]["content"]["application/json"]["schema"]
-            body["schema"] = {"allOf": [whole, {"type": "object", "required": list(head), "properties": head}]}
             body["example"] = {**named, **specimen}
 
 
-def metadata_at(path: str) -> Object:
+def narrowed(schemas: Object, content: Object, properties: Object) -> Object:
+    """A definition with some properties that must be there, and as they are given."""
+    whole = schemas[content["schema"]["$ref"].rpartition("/")[2]]
+    required = [*whole.get("required", ()), *(name for name in properties if name not in whole.get("required", ()))]
+    return {**whole, "required": required, "properties": {**whole["properties"], **properties}}
+
+
+def metadata_at(schemas: Object, path: str) -> Object:
+    """Of an object that may be new: a name that fits, and nothing that the server gives."""
     properties: Object = {
-        "name": {"enum": names_at(path)},
+        "name": {"type": "string", "enum": names_at(path)},
+        "namespace": {"type": "string", "enum": ["default" if "{namespace}" in path else ""]},
         "labels": {"type": "object", "additionalProperties": {"type": "string", "pattern": "^[a-z]{1,9}$"}},
-        "annotations": {"type": "object", "additionalProperties": {"type": "string"}},
+        **{given: {"type": "string", "enum": [""]} for given in ("generateName", "resourceVersion", "uid")},
     }
-    if "{namespace}" in path:
-        properties["namespace"] = {"enum": ["default"]}
-    return {"type": "object", "required": ["name"], "properties": properties, "additionalProperties": False}
+    whole = schemas["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"]
+    return {**whole, "required": ["name"], "properties": {**whole["properties"], **properties}}
 
 
 _POINTERS = [
