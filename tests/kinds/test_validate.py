@@ -49,6 +49,24 @@ NEW: list[tuple[str, dict[str, Any], str]] = [
         {"spec": {"taint": {"key": "a", "effect": "None"}, "deviceSelector": {"pool": ""}}},
         "spec.deviceSelector.pool: Required value",
     ),
+    (
+        "storageclasses",
+        {"provisioner": "a", "allowedTopologies": [{"matchLabelExpressions": [{"key": "a"}]}]},
+        "allowedTopologies[0].matchLabelExpressions[0].values: Required value",
+    ),
+    (
+        "storageclasses",
+        {"provisioner": "a", "allowedTopologies": [{"matchLabelExpressions": [{"values": ["x"]}]}]},
+        'allowedTopologies[0].matchLabelExpressions[0].key: Invalid value: "": name part must be non-empty',
+    ),
+    (
+        "storageclasses",
+        {
+            "provisioner": "a",
+            "allowedTopologies": [{"matchLabelExpressions": [{"key": "a", "values": ["x", "x"]}] * 2}],
+        },
+        'allowedTopologies[0].matchLabelExpressions[1].key: Duplicate value: "a"',
+    ),
     ("deviceclasses", {"spec": {"config": [{}]}}, "spec.config[0].opaque: Required value"),
     (
         "deviceclasses",
@@ -445,3 +463,13 @@ def test_a_job_gets_a_selector_of_its_own() -> None:
         "batch.kubernetes.io/controller-uid": "u-1",
     }
     assert shown(jobs.validate(job)) == []
+
+
+@pytest.mark.parametrize("plural", ["flowschemas", "prioritylevelconfigurations"])
+def test_conditions_of_flow_control_have_a_type_of_their_own(plural: str) -> None:
+    conditions = [{"status": "True"}, {"type": "Dangling"}, {"type": "Dangling"}]
+    errors = kind(plural).validate_status({"status": {"conditions": conditions}}, {})
+    assert shown(errors) == [
+        "status.conditions[0].type: Required value: must not be empty",
+        'status.conditions[2].type: Duplicate value: "Dangling"',
+    ]

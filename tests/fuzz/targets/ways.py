@@ -83,6 +83,8 @@ SEEDS = [
             _asked("POST", "configmaps") + _of_b(_MAP),
             _asked("PATCH", "configmaps", "a", _MERGE) + b'{"metadata":{"labels":{"x":"y"}}}',
             _asked("PUT", "configmaps", "b") + _of_b(_MAP),
+            _asked("PATCH", "configmaps", "b", _MERGE) + b'{"metadata":{"name":null,"labels":{"x":"y"}}}',
+            _asked("PUT", "configmaps", "b") + b'{"metadata":{"labels":{"x":"y"}}}',
             _asked("DELETE", "configmaps", "a"),
         ),
         (

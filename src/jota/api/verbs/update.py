@@ -10,7 +10,6 @@ from jota.api.call import Call
 from jota.api.relabel import NAMING, Wish
 from jota.api.resource import Engine
 from jota.kinds.kind import Object
-from jota.meta.errors import bad_request
 from jota.wire.message import Response
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jota.kinds.common import AGE, NAME, NONE, count_cell, plain
 from jota.kinds.kind import Kind
 from jota.kinds.shape import Object, attach, deep, part, parts, put_missing, text, texts
-from jota.meta.errors import FieldError, invalid, not_supported, required
+from jota.meta.errors import FieldError, duplicate, invalid, not_supported, required
 from jota.meta.resource import Resource
 
 LOWEST = 10000
@@ -16,6 +16,20 @@ NOUNS = {"apiGroups": "api groups"}
 
 def default(schema: Object) -> None:
     put_missing(attach(schema, "spec"), "matchingPrecedence", 1000)
+
+
+def validate_status(new: Object, _old: Object) -> list[FieldError]:
+    """Of both kinds of this group: each condition has a type of its own."""
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    for i, condition in enumerate(parts(part(new, "status"), "conditions")):
+        where, type_ = f"status.conditions[{i}].type", text(condition, "type")
+        if not type_:
+            errors.append(required(where, "must not be empty"))
+        elif type_ in seen:
+            errors.append(duplicate(where, type_))
+        seen.add(type_)
+    return errors
 
 
 def validate(schema: Object) -> list[FieldError]:
@@ -92,6 +106,7 @@ KIND = Kind(
     singular="flowschema",
     default=default,
     validate=validate,
+    validate_status=validate_status,
     columns=(
         NAME,
         plain("PriorityLevel", lambda f, _now: text(deep(f, "spec", "priorityLevelConfiguration"), "name") or NONE),

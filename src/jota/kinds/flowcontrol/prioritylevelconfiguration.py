@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from jota.kinds.common import AGE, NAME, NONE, path_cell, plain
+from jota.kinds.flowcontrol.flowschema import validate_status
 from jota.kinds.kind import Kind
 from jota.kinds.shape import Object, attach, meta, number, part, put_missing, text
 from jota.meta.errors import FieldError, forbidden_field, invalid, not_supported, required
@@ -104,6 +105,7 @@ KIND = Kind(
     singular="prioritylevelconfiguration",
     default=default,
     validate=validate,
+    validate_status=validate_status,
     columns=(
         NAME,
         plain("Type", path_cell("spec", "type", missing="")),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from jota.kinds import names
 from jota.kinds.common import AGE, NAME, path_cell, plain
 from jota.kinds.kind import Column, Kind
-from jota.kinds.shape import Object, meta, put_missing, strings, text
-from jota.meta.errors import FieldError, forbidden_field, not_supported, required
+from jota.kinds.shape import Object, meta, parts, put_missing, strings, text, texts
+from jota.meta.errors import FieldError, duplicate, forbidden_field, invalid, not_supported, required
 from jota.meta.resource import Resource
 
 DEFAULT_ANNOTATIONS = (
@@ -27,6 +28,27 @@ def validate(cls: Object) -> list[FieldError]:
         errors.append(not_supported("reclaimPolicy", text(cls, "reclaimPolicy"), RECLAIM_POLICIES))
     if text(cls, "volumeBindingMode") not in BINDING_MODES:
         errors.append(not_supported("volumeBindingMode", text(cls, "volumeBindingMode"), BINDING_MODES))
+    for i, term in enumerate(parts(cls, "allowedTopologies")):
+        errors += validate_topology(term, f"allowedTopologies[{i}].matchLabelExpressions")
+    return errors
+
+
+def validate_topology(term: Object, path: str) -> list[FieldError]:
+    """Upstream's ValidateTopologySelectorTerm: labels, each once, with values, each once."""
+    errors: list[FieldError] = []
+    keys: set[str] = set()
+    for i, wanted in enumerate(parts(term, "matchLabelExpressions")):
+        key, values, seen = text(wanted, "key"), texts(wanted, "values"), set[str]()
+        if not values:
+            errors.append(required(f"{path}[{i}].values"))
+        for n, value in enumerate(values):
+            if value in seen:
+                errors.append(duplicate(f"{path}[{i}].values[{n}]", value))
+            seen.add(value)
+        errors += [invalid(f"{path}[{i}].key", key, detail) for detail in names.qualified_name(key)]
+        if key in keys:
+            errors.append(duplicate(f"{path}[{i}].key", key))
+        keys.add(key)
     return errors
 
 
