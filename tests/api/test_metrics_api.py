@@ -114,6 +114,8 @@ def test_metrics_of_nodes_and_pods(monkeypatch: pytest.MonkeyPatch) -> None:
             assert (table["code"], table["message"]) == (404, 'nodemetrics.metrics.k8s.io "dead" not found')
             refused = await api.request("DELETE", "/apis/metrics.k8s.io/v1beta1/nodes/n1")
             assert refused.status == 405
+            refused = await api.request("GET", "/apis/metrics.k8s.io/v1beta1/nodes?limit=many")
+            assert refused.status == 400
 
     asyncio.run(story())
 

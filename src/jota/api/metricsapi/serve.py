@@ -13,6 +13,7 @@ from jota.api import respond, table
 from jota.api.call import Call
 from jota.api.metricsapi.samples import Use, use
 from jota.api.metricsapi.scrape import Known, Scraper
+from jota.api.path import integer
 from jota.api.resource import Engine
 from jota.api.served import Served, Verb
 from jota.kinds.kind import Kind, Object
@@ -157,6 +158,8 @@ def _by_name(selector: FieldSelector, meta: Object) -> bool:
 
 
 def _list(engine: Engine, call: Call, items: list[Object]) -> Response:
+    for name in ("limit", "timeoutSeconds"):
+        integer(call.params, name)  # a list is never long here; what cannot be read is refused as of any other
     if call.accepted.form == "Table":
         now, included = engine.clock.now(), table.include(call)
         return respond.json(call, table.table(call, [table.row(call, i, now, included) for i in items], {}))
