@@ -28,6 +28,8 @@ EVE = User("eve", groups=("system:authenticated",))
 """Admin of "hers"."""
 VIC = User("vic", groups=("system:authenticated",))
 """Viewer of "hers"."""
+ROY = User("roy", groups=("system:authenticated",))
+"""Who may do everything in "hers"."""
 NODE = User("system:node:n1", groups=("system:nodes", "system:authenticated"))
 CRD = {
     "metadata": {"name": "widgets.example.com"},
@@ -129,7 +131,7 @@ async def cluster() -> AsyncIterator[ApiServer]:
                 "spec": {"n": 1, "k": MARK},
             }
             await server.request("POST", f"/apis/example.com/v1/namespaces/{namespace}/widgets", widget)
-        for user, role in (("eve", "admin"), ("vic", "view")):
+        for user, role in (("eve", "admin"), ("vic", "view"), ("roy", "cluster-admin")):
             subject = {"kind": "User", "apiGroup": RBAC, "name": user}
             ref = {"apiGroup": RBAC, "kind": "ClusterRole", "name": role}
             await server.client.create(
@@ -190,6 +192,29 @@ def test_a_namespaces_admin_is_a_stranger_everywhere_else() -> None:
                             continue
                         assert status == 403, told
                         assert MARK not in text, told
+
+    asyncio.run(story())
+
+
+def test_what_stands_in_no_namespace_is_not_reached_through_one() -> None:
+    """RBAC judges by the namespace in the path: for who may do everything there, the path must not lead anywhere else."""
+
+    async def story() -> None:
+        async with cluster() as server:
+            before = server.store.revision
+            for door in await doors(server):
+                if door.namespaced:
+                    continue
+                inside = door._replace(namespaced=True)
+                for method, path in ways_in(inside, "hers"):
+                    status, text = await knock(server, ROY, method, path)
+                    assert status in (404, 405), (method, path, status, text)
+                    assert MARK not in text
+                for name in ("n1", "hers", "theirs", "kube-system"):
+                    status, text = await knock(server, ROY, "GET", inside.path("hers", name))
+                    assert status == 404, (inside.path("hers", name), status, text)
+            assert server.store.revision == before, "something was written"
+            assert (await knock(server, ROY, "GET", "/api/v1/namespaces/hers"))[0] == 200
 
     asyncio.run(story())
 

@@ -75,6 +75,8 @@ def _with_warning(verb: Verb, text: str) -> Verb:
 
 def _find(served: Served, target: Target) -> Verb:
     kind = served.kind
+    if not kind.resource.namespaced and target.namespace and (target.inside or target.group):
+        raise path_not_found()  # who may do so in that namespace must not reach what is in none
     if target.subresource:
         return _subresource(served, target)
     verb = VERBS.get(target.verb)
@@ -95,8 +97,6 @@ def _find(served: Served, target: Target) -> Verb:
         if target.verb == "create":
             raise bad_request("an empty namespace may not be set during creation")
         raise method_not_allowed(target.resource, target.verb, target.group)
-    if not kind.resource.namespaced and target.namespace and target.resource != "namespaces":
-        raise path_not_found()
     return verb
 
 

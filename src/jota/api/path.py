@@ -38,6 +38,8 @@ class Target(Struct, eq=False):
     group: str = ""
     version: str = ""
     namespace: str = ""
+    inside: bool = False
+    """The path leads through the namespace; that of a Namespace leads to it, and it is its own."""
     resource: str = ""
     subresource: str = ""
     name: str = ""
@@ -152,7 +154,7 @@ def _remember(known: dict[_Key, Target], key: _Key, kin: Target) -> None:
 
 def _with_kin(target: Target) -> Target:
     if target.resource:
-        form = ("named" if target.name else "") + ("rest" if target.rest else "")
+        form = ("named" if target.name else "") + ("rest" if target.rest else "") + ("inside" if target.inside else "")
         what = (target.resource, target.subresource, target.group, target.version)
         key = (target.verb, target.namespace, form, *what)
         target.kin = _kin.get(key)
@@ -198,7 +200,7 @@ def _names(target: Target, parts: list[str], raw: list[str]) -> None:
     if parts[0] == "namespaces" and len(parts) > 1:
         target.namespace = parts[1]
         if len(parts) > 2 and parts[2] not in ("status", "finalize"):
-            parts, raw = parts[2:], raw[2:]
+            parts, raw, target.inside = parts[2:], raw[2:], True
     target.resource = parts[0]
     if len(parts) > 1:
         target.name = parts[1]
