@@ -325,6 +325,46 @@ async def test_names_are_given_once(api: ApiServer) -> None:
     await api.until(lambda: ("example.com", "v1", "gadgets") in api.api.served)
 
 
+ROLES = "/apis/rbac.authorization.k8s.io/%s/clusterroles"
+
+
+@story
+async def test_what_is_built_in_is_no_definitions_to_serve(api: ApiServer) -> None:
+    """In another version it would show the same objects, without their rules, and its end would be theirs."""
+    role = {"metadata": {"name": "kept"}, "rules": []}
+    assert (await do(api, "POST", ROLES % "v1", role))[0] == 201
+    name, pull = "clusterroles.rbac.authorization.k8s.io", "https://github.com/kubernetes/kubernetes/pull/1"
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    crd = {
+        "metadata": {"name": name, "annotations": {"api-approved.kubernetes.io": pull}},
+        "spec": {
+            "group": "rbac.authorization.k8s.io",
+            "names": {"plural": "clusterroles", "kind": "Other"},
+            "scope": "Cluster",
+            "versions": [{"name": "v9", "served": True, "storage": True, "schema": schema}],
+        },
+    }
+    assert (await do(api, "POST", CRDS, crd))[0] == 201
+    await api.advance(2)
+    _, told = await do(api, "GET", f"{CRDS}/{name}")
+    reasons = {c["type"]: (c["status"], c["reason"]) for c in told["status"]["conditions"]}
+    assert reasons["NamesAccepted"] == ("False", "PluralConflict")
+    assert reasons["Established"][0] == "False"
+    assert (await do(api, "GET", ROLES % "v9" + "/kept"))[0] == 404
+    # one that says of itself that it is established, as an older release left it
+    told["status"]["conditions"] = [
+        {**condition, "status": "True", "reason": "Said"} for condition in told["status"]["conditions"]
+    ]
+    told["status"]["acceptedNames"] = {"plural": "clusterroles", "kind": "Other"}
+    assert (await do(api, "PUT", f"{CRDS}/{name}/status", told))[0] == 200
+    await api.advance(2)
+    assert (await do(api, "GET", ROLES % "v9" + "/kept"))[0] == 404
+    await do(api, "DELETE", f"{CRDS}/{name}")
+    await api.advance(2)
+    assert (await do(api, "GET", f"{CRDS}/{name}"))[0] == 404
+    assert (await do(api, "GET", ROLES % "v1" + "/kept"))[0] == 200
+
+
 def test_a_restart_serves_them_again() -> None:
     async def main() -> None:
         store = MemoryStore()

@@ -35,6 +35,8 @@ log = logging.getLogger("jota.api.custom")
 AGENT = {"user-agent": "apiserver", "content-type": "application/json"}
 RETRY = 1.0
 """Seconds until a failed write is tried again."""
+_REMOVED = "InstanceDeletionCompleted", "removed all instances"
+_OVERLAPPING = "OverlappingBuiltInResource", "instances overlap with built-in resources in storage"
 
 
 class CustomResources:
@@ -84,7 +86,7 @@ class CustomResources:
 
     def _install(self, name: str, crd: Object) -> None:
         """Serve every version of an established definition; nothing happens when nothing about it changed."""
-        if not is_true(crd, "Established"):
+        if not is_true(crd, "Established") or self._built_in(crd):
             return
         spec, accepted = part(crd, "spec"), part(part(crd, "status"), "acceptedNames")
         terminating = is_true(crd, "Terminating")
@@ -122,6 +124,11 @@ class CustomResources:
             resources.append(resource)
         self._installed[name] = state, resources
 
+    def _built_in(self, crd: Object) -> bool:
+        """Whether what it defines is a kind of the server's own: objects are kept by group and plural, whatever the version."""
+        own = self._api.registry.kind(_group(crd), self._stored(crd).plural)
+        return own is not None and bool(own.schema)
+
     def _served(self, name: str) -> list[CustomServed]:
         found = (self._api.served.get((r.group, r.version, r.plural)) for r in self._installed[name][1])
         return [served for served in found if isinstance(served, CustomServed)]
@@ -154,7 +161,8 @@ class CustomResources:
             if meta(crd).get("deletionTimestamp"):
                 return await self._clear(name, crd)
             others = [c for n, c in self._definitions.items() if n != name and _group(c) == _group(crd)]
-            status = naming.status_of(crd, others, rfc3339(self._api.clock.now()))
+            now, built_in = rfc3339(self._api.clock.now()), self._built_in(crd)
+            status = naming.status_of(crd, others, now, built_in=built_in)
             if status == crd.get("status"):
                 return True
             return await self._put(crd | {"status": status}, "status")
@@ -179,27 +187,22 @@ class CustomResources:
             return True
         resource = self._stored(crd)
         prefix = registry.prefix(resource)
-        left = self._api.store.count(prefix)
+        foreign = self._built_in(crd)
+        left = 0 if foreign else self._api.store.count(prefix)
         if not left:
             finalizers = [f for f in meta(crd)["finalizers"] if f != FINALIZER]
             status = dict(part(crd, "status"))
-            status["conditions"] = self._finished(status)
+            status["conditions"] = self._finished(status, *(_OVERLAPPING if foreign else _REMOVED))
             if status["conditions"] != part(crd, "status").get("conditions"):
                 return await self._put(crd | {"status": status}, "status")
             return await self._put(crd | {"metadata": {**meta(crd), "finalizers": finalizers}})
         self._look_again(name, resource)
         return await self._delete_instances(name, resource)
 
-    def _finished(self, status: Object) -> list[Any]:
+    def _finished(self, status: Object, reason: str, about: str) -> list[Any]:
         now = rfc3339(self._api.clock.now())
-        about = "removed all instances"
         return conditions.set(
-            parts(status, "conditions"),
-            "Terminating",
-            "False",
-            now=now,
-            reason="InstanceDeletionCompleted",
-            message=about,
+            parts(status, "conditions"), "Terminating", "False", now=now, reason=reason, message=about
         )
 
     def _look_again(self, name: str, resource: Resource) -> None:

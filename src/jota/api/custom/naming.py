@@ -16,10 +16,13 @@ from jota.meta import conditions
 _RESOURCE_NAMES = ("plural", "singular", "shortNames")
 
 
-def status_of(crd: Object, others: Iterable[Object], now: str) -> dict[str, Any]:
-    """The status that `crd` should have; the same parts when nothing changes. `others`: definitions of its group."""
+def status_of(crd: Object, others: Iterable[Object], now: str, *, built_in: bool) -> dict[str, Any]:
+    """The status that `crd` should have; the same parts when nothing changes. `others`: definitions of its group; `built_in`: a
+    kind of the server's own has its plural."""
     names, status = part(part(crd, "spec"), "names"), dict(part(crd, "status"))
     taken, kinds = _taken(others)
+    if built_in:
+        taken.add(text(names, "plural"))
     accepted, reason, message = _accept(names, part(status, "acceptedNames"), taken, kinds)
     status["acceptedNames"] = accepted
     found = parts(status, "conditions")
