@@ -132,7 +132,9 @@ def test_a_mirror_pod_gets_no_certificate() -> None:
         assert 'pod "default/mirror" is a mirror pod' in await refused(
             node(server).create(POD_CERTIFICATE_REQUESTS, asked, "default")
         )
-        own = {**mirror, "metadata": {**mirror["metadata"], "name": "own"}}
+        uid = (await server.client.get(NODES, "n1"))["metadata"]["uid"]
+        owner = {"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": uid, "controller": True}
+        own = {**mirror, "metadata": {**mirror["metadata"], "name": "own", "ownerReferences": [owner]}}
         text = await refused(node(server).create(PODS, own, "default"))
         assert 'node "n1" can not create pods that reference podcertificates' in text
 

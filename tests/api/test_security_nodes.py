@@ -227,6 +227,48 @@ def test_a_node_gets_tokens_for_its_own_pods_alone() -> None:
     asyncio.run(story())
 
 
+def mirror(name: str, owner: dict[str, Any]) -> dict[str, Any]:
+    made = pod(name, "n1")
+    made["metadata"] |= {"annotations": {"kubernetes.io/config.mirror": "x"}, "ownerReferences": [owner]}
+    return made
+
+
+def test_a_mirror_pod_stays_one_and_gives_its_node_nothing() -> None:
+    """The node made it: were it a pod as any other, its node could ask for the token of an account wherever it likes."""
+
+    async def story() -> None:
+        async with cluster() as (server, n1):
+            await server.client.create(SERVICEACCOUNTS, {"metadata": {"name": "default"}}, "kube-system")
+            uid = (await server.client.get(NODES, "n1"))["metadata"]["uid"]
+            owner = {"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": uid, "controller": True}
+            made = await n1.create(PODS, mirror("mirror", owner), "kube-system")
+            gone: dict[str, Any] = {"metadata": {"annotations": None}}
+            other = {"metadata": {"annotations": {"kubernetes.io/config.mirror": "y"}}}
+            for wanted in (gone, other, gone | {"status": {"phase": "Running"}}):
+                for manner in ("merge", "strategic"):
+                    text = await refused(
+                        n1.patch(PODS, "mirror", "kube-system", wanted, type=manner, subresource="status"), 422
+                    )
+                    assert "may not remove or update mirror pod annotation" in text
+            bare = {**made, "metadata": {k: v for k, v in made["metadata"].items() if k != "annotations"}}
+            await refused(n1.update(PODS, bare, subresource="status"), 422)
+            note = {"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}}
+            await refused(n1.patch(PODS, "one", "default", note, subresource="status"), 422)
+            ref = {"apiVersion": "v1", "kind": "Pod", "name": "mirror", "uid": made["metadata"]["uid"]}
+            body = {"spec": {"boundObjectRef": ref}}
+            await refused(n1.create(SERVICEACCOUNTS, body, "kube-system", "token", "default"))
+            # nor would one that was let in without the annotation
+            assert set(references({**made, "metadata": bare["metadata"]})) == {("pods", "kube-system", "mirror")}
+            wrong = {"controller": None, "blockOwnerDeletion": True, "uid": "other", "name": "n2", "kind": "Pod"}
+            for field, value in wrong.items():
+                await refused(n1.create(PODS, mirror("wrong", {**owner, field: value}), "kube-system"))
+            unowned = mirror("unowned", owner)
+            del unowned["metadata"]["ownerReferences"]
+            await refused(n1.create(PODS, unowned, "kube-system"))
+
+    asyncio.run(story())
+
+
 def test_a_member_of_nodes_without_a_name_is_nobody() -> None:
     async def story() -> None:
         async with cluster() as (server, _):

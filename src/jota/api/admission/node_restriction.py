@@ -99,12 +99,7 @@ def _mirror_pod(attrs: AdmissionAttributes, pod: Object, node: str) -> None:
         raise _refuse(attrs, f'pod does not have "{MIRROR}" annotation, node "{node}" can only create mirror pods')
     if text(spec, "nodeName") != node:
         raise _refuse(attrs, f'node "{node}" can only create pods with spec.nodeName set to itself')
-    owners = parts(meta, "ownerReferences")
-    if len(owners) > 1:
-        raise _refuse(attrs, f'node "{node}" can only create pods with a single owner reference set to itself')
-    for owner in owners:
-        if (owner.get("apiVersion"), owner.get("kind"), owner.get("name")) != ("v1", "Node", node):
-            raise _refuse(attrs, f'node "{node}" can only create pods with an owner reference set to itself')
+    _owned(attrs, parts(meta, "ownerReferences"), node)
     if text(spec, "serviceAccountName"):
         raise _refuse(attrs, f'node "{node}" can not create pods that reference a service account')
     bare = {**pod, "metadata": {**meta, "annotations": {}}}
@@ -116,6 +111,21 @@ def _mirror_pod(attrs: AdmissionAttributes, pod: Object, node: str) -> None:
             for projection, plural in _PROJECTIONS.items():
                 if projection in source:
                     raise _refuse(attrs, f'node "{node}" can not create pods that reference {plural}')
+
+
+def _owned(attrs: AdmissionAttributes, owners: list[Object], node: str) -> None:
+    """A mirror pod goes with its node."""
+    if len(owners) > 1:
+        raise _refuse(attrs, f'node "{node}" can only create pods with a single owner reference set to itself')
+    owner = owners[0] if owners else {}
+    if (owner.get("apiVersion"), owner.get("kind"), owner.get("name")) != ("v1", "Node", node):
+        raise _refuse(attrs, f'node "{node}" can only create pods with an owner reference set to itself')
+    if owner.get("controller") is not True:
+        raise _refuse(attrs, f'node "{node}" can only create pods with a controller owner reference set to itself')
+    if owner.get("blockOwnerDeletion") is True:
+        raise _refuse(attrs, f'node "{node}" must not set blockOwnerDeletion on an owner reference')
+    if owner.get("uid") != attrs.registry.uid(NODES, "", node):
+        raise _refuse(attrs, f'node "{node}" UID mismatch: expected the uid of the stored node')
 
 
 def _node(attrs: AdmissionAttributes, node: str) -> None:
@@ -167,7 +177,7 @@ def _token(attrs: AdmissionAttributes, node: str) -> None:
     pod_spec = part(pod, "spec")
     if text(pod_spec, "nodeName") != node:
         raise _refuse(attrs, "node requested token bound to a pod scheduled on a different node")
-    if (text(pod_spec, "serviceAccountName") or "default") != attrs.name:
+    if text(pod_spec, "serviceAccountName") != attrs.name:
         raise _refuse(attrs, "node requested token bound to a pod of another service account")
     asked = set(spec.get("audiences") or ())
     unknown = sorted(asked - _audiences(pod_spec))

@@ -100,8 +100,8 @@ def references(pod: Object) -> Iterator[Ref]:
     yield PODS.plural, namespace, text(meta, "name")
     if MIRROR in part(meta, "annotations"):
         return
-    yield "serviceaccounts", namespace, text(spec, "serviceAccountName") or "default"
-    for plural, name in (*_of_containers(spec), *_of_volumes(spec, text(meta, "name"))):
+    account = "serviceaccounts", text(spec, "serviceAccountName")
+    for plural, name in (account, *_of_containers(spec), *_of_volumes(spec, text(meta, "name"))):
         if name:
             yield plural, namespace, name
     made = parts(part(pod, "status"), "resourceClaimStatuses")

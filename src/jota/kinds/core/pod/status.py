@@ -8,6 +8,7 @@ these for names of a pod's own.
 from __future__ import annotations
 
 from jota.kinds import names
+from jota.kinds.core.pod.update import mirror
 from jota.kinds.core.pod.validate import BAD_ADDRESS, is_address
 from jota.kinds.shape import Object, number, part, parts, text
 from jota.meta.errors import FieldError, forbidden_field, invalid
@@ -36,7 +37,8 @@ def _reconcile_addresses(status: Object) -> None:
 
 def validate_status(new: Object, old: Object) -> list[FieldError]:
     status, before = part(new, "status"), part(old, "status")
-    errors = _validate_nominated(text(status, "nominatedNodeName"), text(before, "nominatedNodeName"))
+    errors = mirror(new, old)
+    errors += _validate_nominated(text(status, "nominatedNodeName"), text(before, "nominatedNodeName"))
     errors += _validate_states(new, old)
     errors += _validate_addresses(status, before, "podIPs")
     hosts = parts(status, "hostIPs")

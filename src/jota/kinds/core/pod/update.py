@@ -23,7 +23,7 @@ LISTS = ("containers", "initContainers")
 
 def validate_update(new: Object, old: Object) -> list[FieldError]:
     """Errors of a write through the pod's own endpoint."""
-    if wrong := _mirror(strings(meta(new), "annotations").get(MIRROR), strings(meta(old), "annotations").get(MIRROR)):
+    if wrong := mirror(new, old):
         return wrong
     after, before = part(new, "spec"), part(old, "spec")
     if after == before:
@@ -43,8 +43,9 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     return [forbidden_field("spec", f"{FROZEN}\nchanged: {', '.join(changed)}")] if changed else []
 
 
-def _mirror(after: str | None, before: str | None) -> list[FieldError]:
-    """A pod is a mirror for all its life, or never: its node runs it, or does not."""
+def mirror(new: Object, old: Object) -> list[FieldError]:
+    """A pod is a mirror for all its life, or never: its node runs it, or does not (ValidatePodSpecificAnnotationUpdates)."""
+    after, before = (strings(meta(pod), "annotations").get(MIRROR) for pod in (new, old))
     if after == before:
         return []
     verb = "add" if before is None else "remove or update"
