@@ -149,6 +149,34 @@ def test_a_bound_token_dies_with_its_pod_and_with_time() -> None:
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("kind", ["ServiceAccount", "Pod", "Secret", "Node"])
+def test_a_token_dies_with_what_is_bound_to_go_and_held(kind: str) -> None:
+    """Upstream's rule: a minute after the deletionTimestamp, however long finalizers keep the object."""
+
+    async def story() -> None:
+        async with secured() as server:
+            client, held = server.client, {"name": "it", "finalizers": ["example.com/hold"]}
+            resource = {"ServiceAccount": SERVICEACCOUNTS, "Pod": PODS, "Secret": SECRETS, "Node": NODES}[kind]
+            where = "default" if resource.namespaced else ""
+            spec: dict[str, Any] = {"expirationSeconds": 3600}
+            if kind != "ServiceAccount":
+                await client.create(SERVICEACCOUNTS, {"metadata": {"name": "robot"}}, "default")
+                spec["boundObjectRef"] = {"kind": kind, "apiVersion": "v1", "name": "it"}
+            more = {"containers": [{"name": "c", "image": "x"}], "serviceAccountName": "robot"} if kind == "Pod" else {}
+            await client.create(resource, {"metadata": held, **({"spec": more} if more else {})}, where)
+            account = "it" if kind == "ServiceAccount" else "robot"
+            made = await client.create(SERVICEACCOUNTS, {"spec": spec}, "default", "token", account)
+            token = made["status"]["token"]
+            assert (await ask(server, "/version", token=token)).status == 200
+            await client.delete(resource, "it", where, grace=0)
+            assert (await client.get(resource, "it", where))["metadata"]["deletionTimestamp"]
+            assert (await ask(server, "/version", token=token)).status == 200
+            await server.advance(62)
+            assert (await ask(server, "/version", token=token)).status == 401
+
+    asyncio.run(story())
+
+
 def test_a_pods_token_tells_where_the_pod_runs() -> None:
     """KEP-4193: the node's name, its uid when it is known; the token does not depend on the node."""
 

@@ -235,6 +235,14 @@ async def test_a_token_lets_in_as_long_as_all_that_it_is_bound_to_lives(server: 
     await timed.at_once(f"{CM}/c")  # clocks may differ
     await server.advance(6)
     await timed.at_length(f"{CM}/c", 401)
+    held = {"metadata": {"name": "q", "finalizers": ["example.com/hold"]}, "spec": spec}
+    await server.client.create(PODS, held, "default")
+    bound = server.connect_with(await _token(server, "q"))
+    await bound.at_once(f"{CM}/c")
+    await server.client.delete(PODS, "q", "default", grace=0)
+    await bound.at_once(f"{CM}/c")
+    await server.advance(62)
+    await bound.at_length(f"{CM}/c", 401)
     later = server.connect_with(await _token(server))
     await later.at_once(f"{CM}/c")
     await server.client.delete(SERVICEACCOUNTS, "robot", "default")

@@ -247,7 +247,7 @@ class Caller:
     def counts(self, now: float) -> bool:
         """Still. `now`: epoch seconds."""
         until, lives = self.lasting
-        return now <= until and (lives is None or lives())
+        return now <= until and (lives is None or lives(now))
 
 
 async def _who(api: Api, request: Request, trail: Trail | None) -> User:

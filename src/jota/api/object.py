@@ -49,8 +49,9 @@ class _Labelled(msgspec.Struct):
     labels: dict[str, str] | None = None
 
 
-class _Identified(msgspec.Struct):
+class Identity(msgspec.Struct):
     uid: str = ""
+    deletionTimestamp: str = ""
 
 
 class _Owned(msgspec.Struct):
@@ -62,7 +63,7 @@ HELD = [{"manager": ""}]
 _HELD_BYTES = orjson.dumps(HELD)
 _OWNERS = b'"managedFields":'
 _decode_owned = msgspec.json.Decoder(_Owned).decode
-_decode_identified = msgspec.json.Decoder(_Identified).decode
+_decode_identified = msgspec.json.Decoder(Identity).decode
 _decode_labels = msgspec.json.Decoder(_Labelled).decode
 _decode_segments = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 split = _decode_segments
@@ -129,8 +130,8 @@ def decode_metadata(value: bytes) -> dict[str, Any]:
     return metadata
 
 
-def uid(value: bytes) -> str:
-    return _decode_identified(value[: value.index(NEWLINE)]).uid
+def identity(value: bytes) -> Identity:
+    return _decode_identified(value[: value.index(NEWLINE)])
 
 
 def excerpt(value: bytes, revision: int, type: Any) -> Object | None:

@@ -70,10 +70,10 @@ class Registry:
         entry = self._store.get(key(resource, namespace, name))
         return entry is not None and entry.value is not None
 
-    def uid(self, resource: Resource, namespace: str, name: str) -> str:
-        """The uid of a live object; "" when there is none. Nothing else is decoded."""
+    def identity(self, resource: Resource, namespace: str, name: str) -> at_rest.Identity | None:
+        """Which object it is; None when there is none. Nothing else is decoded."""
         entry = self._store.get(key(resource, namespace, name))
-        return at_rest.uid(entry.value) if entry is not None and entry.value is not None else ""
+        return at_rest.identity(entry.value) if entry is not None and entry.value is not None else None
 
     def look(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """Like `get`, but decoded once for all readers: never change it. For few and often-read objects."""

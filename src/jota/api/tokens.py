@@ -1,7 +1,8 @@
 """ServiceAccount tokens: what is in them, and when they stop to count.
 
 A token is bound: to its ServiceAccount by uid, and where asked to a pod, secret or node by uid. It is refused as soon as
-one of them is gone (KEP-1205 bound service account tokens). `subresources/token.py` issues, `filters/authn.py` accepts.
+one of them is gone (KEP-1205 bound service account tokens), or a minute after it should be, when finalizers hold it.
+`subresources/token.py` issues, `filters/authn.py` accepts.
 One that is kept in a Secret (kinds/core/legacytoken.py) has no end: it counts while that Secret holds it.
 """
 
@@ -16,14 +17,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from jota.aio.clock import parse_rfc3339
 from jota.api.filters.attributes import User
+from jota.api.object import Identity
 from jota.kinds.core import legacytoken
 from jota.meta.resource import NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
 from jota.pki import jws
 from jota.pki.jwt import BadToken, TokenSigner, check_times
 
-Lookup = Callable[[Resource, str, str], str]
-"""(resource, namespace, name) -> the uid of the object, "" when there is none."""
+Lookup = Callable[[Resource, str, str], Identity | None]
+"""(resource, namespace, name) -> which object it is, None when there is none."""
 
 Read = Callable[[Resource, str, str], "dict[str, Any] | None"]
 """(resource, namespace, name) -> the object, None when there is none."""
@@ -31,6 +34,8 @@ Read = Callable[[Resource, str, str], "dict[str, Any] | None"]
 LONGEST = 365 * 86400
 SHORTEST = 600
 """Seconds; TokenRequest's bounds upstream."""
+_LEEWAY = 60.0
+"""Seconds after its deletionTimestamp in which an object that is still there counts (upstream's)."""
 _MOST_KNOWN = 4096
 _BOUND = {"Pod": ("pod", PODS), "Secret": ("secret", SECRETS), "Node": ("node", NODES)}
 
@@ -98,7 +103,7 @@ class ServiceAccountTokens:
         """(user, the audiences that matched). Raises BadToken with the reason."""
         claims = self._read(token)
         if claims.get("iss") == legacytoken.ISSUER:
-            return self._kept(claims, token, audiences)
+            return self._kept(claims, token, audiences, now)
         check_times(claims, now)
         if claims.get("iss") != self.issuer:
             raise BadToken("another issuer's token")
@@ -106,17 +111,17 @@ class ServiceAccountTokens:
         matched = [a for a in (audiences or self.audiences) if isinstance(listed, list) and a in listed]
         if not matched:
             raise BadToken(f"the token is for {listed}, not for this audience")
-        return self._user(_facts(claims), str(claims.get("jti", ""))), matched
+        return self._user(_facts(claims), str(claims.get("jti", "")), now), matched
 
-    def lasts(self, token: str, now: float) -> tuple[float, Callable[[], bool]]:
-        """Of a token that counts now: until when (epoch seconds) it may, and whether all that it is bound to still lives then.
+    def lasts(self, token: str, now: float) -> tuple[float, Callable[[float], bool]]:
+        """Of a token that counts now: until when (epoch seconds) it may, and whether all that it is bound to lives at a time.
         Raises BadToken."""
         claims = self._read(token)
         kept, facts = claims.get("iss") == legacytoken.ISSUER, _facts(claims)
 
-        def lives() -> bool:
+        def lives(now: float) -> bool:
             try:
-                self._must_all_live(facts)
+                self._must_all_live(facts, now)
                 if kept:
                     self._must_hold(facts, token)
             except BadToken:
@@ -125,14 +130,16 @@ class ServiceAccountTokens:
 
         return math.inf if kept else check_times(claims, now), lives
 
-    def _kept(self, claims: dict[str, Any], token: str, audiences: tuple[str, ...]) -> tuple[User, list[str]]:
+    def _kept(
+        self, claims: dict[str, Any], token: str, audiences: tuple[str, ...], now: float
+    ) -> tuple[User, list[str]]:
         """Of a token that is kept in a Secret: it is for this server alone."""
         matched = [a for a in (audiences or self.audiences) if a in self.audiences]
         if not matched:
             raise BadToken(f"the token is for {list(self.audiences)}, not for this audience")
         facts = _facts(claims)
         self._must_hold(facts, token)
-        return self._user(facts, ""), matched
+        return self._user(facts, "", now), matched
 
     def _must_hold(self, facts: dict[str, Any], token: str) -> None:
         """Raises BadToken unless the Secret is there, is not going, and has this very token."""
@@ -154,9 +161,9 @@ class ServiceAccountTokens:
                 self._known.popitem(last=False)
         return claims
 
-    def _user(self, facts: dict[str, Any], token_id: str) -> User:
+    def _user(self, facts: dict[str, Any], token_id: str, now: float) -> User:
         namespace, account = facts["namespace"], facts["serviceaccount"]
-        self._must_all_live(facts)
+        self._must_all_live(facts, now)
         extra = {"authentication.kubernetes.io/credential-id": [f"JTI={token_id}"]} if token_id else {}
         for key, _ in _BOUND.values():
             part = facts.get(key)
@@ -165,17 +172,20 @@ class ServiceAccountTokens:
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
         return User(f"system:serviceaccount:{namespace}:{account['name']}", account["uid"], groups, extra)
 
-    def _must_all_live(self, facts: dict[str, Any]) -> None:
+    def _must_all_live(self, facts: dict[str, Any], now: float) -> None:
         """Raises BadToken."""
         namespace = facts["namespace"]
-        self._must_live(SERVICEACCOUNTS, namespace, facts["serviceaccount"], "service account")
+        self._must_live(SERVICEACCOUNTS, namespace, facts["serviceaccount"], "service account", now)
         for key, resource in _BOUND.values():
             if facts.get(key) and (key != "node" or "pod" not in facts):
-                self._must_live(resource, namespace if resource.namespaced else "", facts[key], key)
+                self._must_live(resource, namespace if resource.namespaced else "", facts[key], key, now)
 
-    def _must_live(self, resource: Resource, namespace: str, part: dict[str, Any], what: str) -> None:
-        uid = self._lookup(resource, namespace, part["name"])
-        if not uid or uid != part["uid"]:
+    def _must_live(self, resource: Resource, namespace: str, part: dict[str, Any], what: str, now: float) -> None:
+        found = self._lookup(resource, namespace, part["name"])
+        alive = found is not None and found.uid == part["uid"]
+        if found is not None and found.deletionTimestamp:
+            alive = alive and parse_rfc3339(found.deletionTimestamp) >= now - _LEEWAY
+        if not alive:
             raise BadToken(f'the {what} "{part["name"]}" of this token is gone')
 
 

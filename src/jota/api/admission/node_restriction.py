@@ -124,7 +124,8 @@ def _owned(attrs: AdmissionAttributes, owners: list[Object], node: str) -> None:
         raise _refuse(attrs, f'node "{node}" can only create pods with a controller owner reference set to itself')
     if owner.get("blockOwnerDeletion") is True:
         raise _refuse(attrs, f'node "{node}" must not set blockOwnerDeletion on an owner reference')
-    if owner.get("uid") != attrs.registry.uid(NODES, "", node):
+    found = attrs.registry.identity(NODES, "", node)
+    if found is None or owner.get("uid") != found.uid:
         raise _refuse(attrs, f'node "{node}" UID mismatch: expected the uid of the stored node')
 
 

@@ -42,8 +42,8 @@ class Lasting(NamedTuple):
 
     until: float
     """Epoch seconds."""
-    lives: Callable[[], bool] | None = None
-    """Asked each time; None: nothing can end it before."""
+    lives: Callable[[float], bool] | None = None
+    """Asked each time (epoch seconds); None: nothing can end it before."""
 
 
 class Authentication:
