@@ -20,7 +20,7 @@ from jota.api import auditline
 from jota.api.audit import Audit, AuditFile, Trail
 from jota.api.auditline import About, Lines, Outcome, Status
 from jota.api.auditpolicy import EVERYTHING, BadPolicy, Policy, read_policy
-from jota.api.filters.attributes import User
+from jota.api.filters.attributes import COMPONENT, User
 from jota.api.path import parse
 from jota.api.security import secure, write_roles
 from jota.meta.resource import CONFIGMAPS, SECRETS, SERVICEACCOUNTS
@@ -110,6 +110,22 @@ def test_an_event_tells_of_the_object_that_was_sent() -> None:
         ("j", 200, None),
     ]
     assert events[-2]["objectRef"]["resourceVersion"] == version
+
+
+@pytest.mark.parametrize("level", ["Metadata", "Request", "RequestResponse"])
+@pytest.mark.parametrize("user", [COMPONENT, EVE])
+def test_no_request_hides_behind_the_depth_of_its_body(level: str, user: User) -> None:
+    """What is nested deeper than anybody reads is refused, but that it was asked is noted."""
+
+    async def story(server: ApiServer) -> None:
+        for depth in (900, 1010, 1020, 5000):
+            deep = b'{"a":' * depth + b"1" + b"}" * depth
+            body = b'{"metadata":{"name":"c"},"data":%b}' % deep
+            where = f"/api/v1/namespaces/default/configmaps?depth={depth}"
+            assert (await server.request("POST", where, body, user=user)).status in (400, 403, 415)
+
+    kept = audited({"omitStages": ["RequestReceived"], "rules": [{"level": level}]}, story)
+    assert [event["requestURI"].rpartition("=")[2] for event in kept.events] == ["900", "1010", "1020", "5000"]
 
 
 def test_secrets_and_tokens_are_never_noted() -> None:

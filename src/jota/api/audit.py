@@ -25,6 +25,7 @@ from jota.api.filters.attributes import User
 from jota.api.path import Target
 from jota.kinds.kind import Object
 from jota.kinds.shape import part, parts
+from jota.meta.depth import MAX_DEPTH, too_deep
 from jota.wire.message import Body, Request, Response, Writer, joined
 
 log = logging.getLogger("jota.audit")
@@ -293,7 +294,7 @@ def _metadata(content: bytes) -> _Meta | None:
     """None: it is no object in JSON."""
     try:
         return _decode_object(content).metadata
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -302,12 +303,14 @@ def _agent(request: Request) -> str:
 
 
 def _body(content: bytes, bare: bool) -> Any:
-    """Left out when it is too long or no JSON (protobuf, YAML, compressed). `bare`: without managedFields."""
+    """Left out when it is too long, nested too deep or no JSON (protobuf, YAML, compressed). `bare`: without managedFields."""
     if len(content) > _LONGEST_BODY:
         return None
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError:
+        return None
+    if (content.count(b"{") > MAX_DEPTH or content.count(b"[") > MAX_DEPTH) and too_deep(value):
         return None
     if isinstance(value, dict) and bare:
         for obj in (value, *parts(value, "items")):
