@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import orjson
 
@@ -34,7 +34,7 @@ from jota.api.shapes import BY_BYTES, Shape, Shapes, Templates
 from jota.api.twins import Twin, Twins, Wish
 from jota.kinds.kind import Kind, Object
 from jota.kinds.status import initial
-from jota.meta import names
+from jota.meta import decode, names
 from jota.meta.errors import (
     MODIFIED,
     FieldError,
@@ -57,6 +57,18 @@ Finish = Callable[[Call, Object, Object], list[FieldError]]
 Told = Callable[[Object, bytes], None]
 """(object, its bytes at rest)"""
 Likes = AlikePatches | Renewals
+
+
+class Form(NamedTuple):
+    """How webhooks and policies see a write through a subresource that speaks a kind of its own."""
+
+    of: Callable[[Object], Object]
+    take: Callable[[Object, Object], None]
+    """(the object, what they made of its form)"""
+
+
+SEEN = Form(lambda obj: obj, lambda _obj, _form: None)
+"""Of a write that follows from what was sent and shown to them (`admitted`): they are not asked again."""
 WHOLE = ("approval", "ephemeralcontainers", "resize")
 """Subresources that are written as the whole object: mutating webhooks may change it, and quota counts it, there too."""
 GENERATE_TRIES = 8
@@ -290,13 +302,15 @@ class Engine:
         pure: bool = False,
         part: apart.Part | relabel.Wish | None = None,
         told: Callable[[bytes, at_rest.Memo | None], None] | None = None,
+        form: Form | None = None,
     ) -> Outcome:
         """Read, `change` (a new object from a copy of the stored one), write; again on a lost race, `tries` times in all.
 
         `finish` replaces the rules of the main endpoint for subresources that write a part of their own. `owned`: the
         managedFields that `change` gives are right already (apply). `whole`: `change` replaces the object and does not look
         at the stored one. `pure`: it leaves its argument as it is, and the result may share parts with it. `part`: the same
-        change, as one of a single field or of metadata alone. `told`: as a Part's, also of what is not written apart.
+        change, as one of a single field or of metadata alone. `told`: as a Part's, also of what is not written apart. `form`: None
+        shows others the object itself.
         Raises ApiError 404, 409, 422 and what `change` raises; KeyError never.
         """
         served = call.served
@@ -319,18 +333,18 @@ class Engine:
             else:
                 new = change({} if whole else served.object_of(entry))
             self._check_identity(served, new, old, entry)
-            hooked = self.webhooks.concern(served.kind) and not removable(served, new)
+            hooked = form is not SEEN and self.webhooks.concern(served.kind) and not removable(served, new)
             if hooked:
-                await self._mutate(call, new, old, subresource, finish)
+                await self._mutate(call, new, old, subresource, finish, form)
             unchanged = await self._finish(call, new, old, subresource, finish, owned)
             if unchanged and not served.stale(found):
                 # who may not write may not write the same again, either
-                await self._ask_others(call, new, old, subresource, hooked)
+                await self._ask_others(call, new, old, subresource, hooked, form)
                 return Outcome(old, entry)
             try:
                 if served.foreign:
                     await served.hand_over(new, old, judged=owned and not flag(call.params, "force"))
-                await self._ask_others(call, new, old, subresource, hooked)
+                await self._ask_others(call, new, old, subresource, hooked, form)
                 if told is not None and not served.foreign and not call.dry_run and not removable(served, new):
                     told(served.encode(new), None)
                 return await self._write(call, new, old, entry)
@@ -340,8 +354,26 @@ class Engine:
                     raise
         raise conflict(served.resource.plural, name, MODIFIED, served.resource.group)
 
-    async def _mutate(self, call: Call, new: Object, old: Object, subresource: str, finish: Finish | None) -> None:
+    async def admitted(self, call: Call, sent: Object, definition: str) -> None:
+        """Let webhooks and policies judge and change (in place) what is sent to a subresource to be made there. Raises ApiError."""
+        if not self.webhooks.concern(call.served.kind):
+            return
+        sent.setdefault("metadata", {})
+        attrs = self.attributes(call, "CREATE", sent, None, call.target.subresource)
+        if await self.webhooks.mutate(attrs, call.warn):
+            for problem in decode.validate_object(sent, definition, strict=call.field_validation):
+                call.warn(problem)
+        await self.webhooks.validate(attrs, call.warn)
+
+    async def _mutate(
+        self, call: Call, new: Object, old: Object, subresource: str, finish: Finish | None, form: Form | None
+    ) -> None:
         """Let webhooks change an update (in place), with its defaults, before the kind's rules see it. Raises ApiError."""
+        if form is not None:
+            attrs = self.attributes(call, "UPDATE", form.of(new), form.of(old), subresource)
+            if await self.webhooks.mutate(attrs, call.warn) and attrs.object is not None:
+                form.take(new, attrs.object)
+            return
         if finish is not None and subresource not in WHOLE:
             return
         metadata.carry(new["metadata"], old["metadata"])
@@ -353,10 +385,13 @@ class Engine:
         if await self.webhooks.mutate(self.attributes(call, "UPDATE", new, old, subresource), call.warn):
             self._mutated(call, new, was)
 
-    async def _ask_others(self, call: Call, new: Object, old: Object, subresource: str, hooked: bool) -> None:
+    async def _ask_others(
+        self, call: Call, new: Object, old: Object, subresource: str, hooked: bool, form: Form | None
+    ) -> None:
         """What is judged by policies, webhooks (`hooked`: some may concern this kind) and authorizers. Raises ApiError."""
         if hooked:
-            await self.webhooks.validate(self.attributes(call, "UPDATE", new, old, subresource), call.warn)
+            shown = (new, old) if form is None else (form.of(new), form.of(old))
+            await self.webhooks.validate(self.attributes(call, "UPDATE", *shown, subresource), call.warn)
         for plugin in self._judges(call.served):
             await plugin.judge(self.attributes(call, "UPDATE", new, old, subresource))
 

@@ -278,8 +278,10 @@ class Webhooks:
         if user.extra:
             info["extra"] = user.extra
         request: Object = {"uid": self._new_id(), **_names("", seen), **_names("request", own)}
-        if attrs.operation == "CONNECT" and attrs.object is not None:
-            request["kind"] = request["requestKind"] = {"group": "", "version": "v1", "kind": attrs.object["kind"]}
+        if attrs.object is not None and attrs.object.get("kind", own.kind) != own.kind:  # a subresource's own
+            group, _, version = attrs.object["apiVersion"].rpartition("/")
+            kind = {"group": group, "version": version, "kind": attrs.object["kind"]}
+            request["kind"] = request["requestKind"] = kind
         if attrs.subresource:
             request["subResource"] = request["requestSubResource"] = attrs.subresource
         request |= {"name": attrs.name, "operation": attrs.operation, "userInfo": info, "dryRun": attrs.dry_run}

@@ -13,7 +13,7 @@ from jota.api import object as at_rest
 from jota.api import ownnames, respond
 from jota.api.call import Call
 from jota.api.filters.node import node_of
-from jota.api.resource import Engine
+from jota.api.resource import SEEN, Engine
 from jota.api.subresources import body
 from jota.kinds.kind import Object
 from jota.meta import conditions
@@ -74,7 +74,7 @@ async def create(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 404, 409, 422."""
     if call.request.times > 1:
         return respond.json(call, await _several(engine, call), 201)
-    binding = body.read(call, "io.k8s.api.core.v1.Binding", "Binding")
+    binding = await body.admitted(engine, call, "io.k8s.api.core.v1.Binding", "v1", "Binding")
     metadata, target = body.part(binding, "metadata"), body.part(binding, "target")
     name = call.target.name if call.target.resource == "pods" else metadata.get("name", "")
     if metadata.get("name", name) != name:
@@ -90,8 +90,9 @@ async def create(engine: Engine, call: Call) -> Response:
         return bind(pod, metadata, target["name"], now)
 
     # nobody becomes the owner of spec.nodeName: upstream's binding does not track fields either
+    where = call.target.namespace
     await engine.update(
-        on_pods, name, call.target.namespace, change, subresource="binding", finish=no_more_rules, owned=True
+        on_pods, name, where, change, subresource="binding", finish=no_more_rules, owned=True, form=SEEN
     )
     return respond.json(call, body.CREATED, 201)
 

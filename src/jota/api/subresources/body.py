@@ -5,9 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from jota.api.call import Call
+from jota.api.resource import Engine
 from jota.kinds.kind import Object
 from jota.meta import decode
 from jota.meta.errors import bad_request
+
+
+async def admitted(engine: Engine, call: Call, definition: str, version: str, kind: str) -> Object:
+    """What was sent to be made here, as webhooks and policies leave it. `version`: its apiVersion where none is given.
+
+    Raises ApiError."""
+    sent = read(call, definition, kind)
+    await admit(engine, call, sent, definition, version, kind)
+    return sent
+
+
+async def admit(engine: Engine, call: Call, sent: Object, definition: str, version: str, kind: str) -> None:
+    """The same, in place, of what was read already."""
+    sent["kind"], sent["apiVersion"] = kind, sent.get("apiVersion") or version
+    await engine.admitted(call, sent, definition)
 
 
 def read(call: Call, definition: str, kind: str) -> Object:

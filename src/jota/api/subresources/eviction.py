@@ -11,7 +11,7 @@ from typing import Any
 from jota.aio.clock import rfc3339
 from jota.api import respond
 from jota.api.call import Call
-from jota.api.resource import Engine
+from jota.api.resource import SEEN, Engine
 from jota.api.subresources import body
 from jota.api.subresources.binding import no_more_rules
 from jota.api.verbs.delete import Options, remove
@@ -30,14 +30,14 @@ MAX_DISRUPTED = 2000
 
 async def create(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 404, 409, 429, 500."""
-    eviction = body.read(call, "io.k8s.api.policy.v1.Eviction", "Eviction")
+    eviction = await body.admitted(engine, call, "io.k8s.api.policy.v1.Eviction", "policy/v1", "Eviction")
     options = _options(eviction)
     target = call.target
     pod = call.served.object_of(engine.stored(call.served, target.namespace, target.name))
     if not _free_to_go(pod):
         await _ask_budget(engine, call, pod)
     await _mark(engine, call, pod)
-    await remove(engine, call, target.namespace, target.name, options)
+    await remove(engine, call, target.namespace, target.name, options, shown=False)
     return respond.json(call, body.CREATED, 201)
 
 
@@ -84,7 +84,7 @@ async def _ask_budget(engine: Engine, call: Call, pod: Object) -> None:
 
     budget_name = found[0]["metadata"]["name"]
     await engine.update(
-        on_budgets, budget_name, call.target.namespace, change, subresource="status", finish=no_more_rules
+        on_budgets, budget_name, call.target.namespace, change, subresource="status", finish=no_more_rules, form=SEEN
     )
 
 
@@ -144,7 +144,8 @@ async def _mark(engine: Engine, call: Call, pod: Object) -> None:
         return found
 
     target = call.target
-    await engine.update(call, target.name, target.namespace, change, subresource="status", finish=no_more_rules)
+    where = target.namespace
+    await engine.update(call, target.name, where, change, subresource="status", finish=no_more_rules, form=SEEN)
 
 
 VERBS = {"create": create}

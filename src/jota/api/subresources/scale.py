@@ -9,7 +9,7 @@ from typing import Any
 
 from jota.api import metadata, respond, table
 from jota.api.call import Call
-from jota.api.resource import Engine, Outcome
+from jota.api.resource import Engine, Form, Outcome
 from jota.api.subresources import body, scale_apply
 from jota.api.verbs.apply import require_manager
 from jota.api.verbs.patch import APPLY, Patch, media_of
@@ -135,7 +135,14 @@ async def _set(engine: Engine, call: Call, change_scale: Any) -> Response:
 
 async def _answer(engine: Engine, call: Call, change: Callable[[Object], Object], *, owned: bool = False) -> Response:
     where, target = _where(call), call.target
-    result: Outcome = await engine.update(call, target.name, target.namespace, change, subresource="scale", owned=owned)
+
+    def take(obj: Object, scale: Object) -> None:
+        _write(obj, where.spec_replicas, _replicas(call, obj, scale))
+
+    form = Form(lambda obj: scale_of(where, obj), take)
+    result: Outcome = await engine.update(
+        call, target.name, target.namespace, change, subresource="scale", owned=owned, form=form
+    )
     if result.entry is not None:
         result.object["metadata"]["resourceVersion"] = str(result.entry.revision)
     return _shown(call, scale_of(where, result.object), engine.clock.now())

@@ -16,6 +16,7 @@ from jota.meta.resource import NODES, PODS, SECRETS, SERVICEACCOUNTS
 from jota.wire.message import Response
 
 _GROUP = "authentication.k8s.io"
+_DEFINITION = "io.k8s.api.authentication.v1.TokenRequest"
 _DEFAULT_SECONDS = 3600
 _BINDABLE = {"Pod": PODS, "Secret": SECRETS, "Node": NODES}
 
@@ -28,11 +29,15 @@ async def create(engine: Engine, call: Call) -> Response:
     account = engine.registry.get(SERVICEACCOUNTS, namespace, name)
     if account is None:
         raise not_found("serviceaccounts", name)
-    request = body.read(call, "io.k8s.api.authentication.v1.TokenRequest", "TokenRequest")
-    spec = body.part(request, "spec")
+    request = body.read(call, _DEFINITION, "TokenRequest")
     attrs = engine.attributes(call, "CREATE", request, None, "token")
-    for plugin in engine.plugins(call.served):
+    for plugin in engine.plugins(call.served):  # they see what was asked for, others what will be given
         plugin.validate(attrs)
+    spec = {"expirationSeconds": _DEFAULT_SECONDS, **body.part(request, "spec")}
+    spec["audiences"] = spec.get("audiences") or list(engine.tokens.audiences)
+    request |= {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+    await body.admit(engine, call, request, _DEFINITION, f"{_GROUP}/v1", "TokenRequest")
+    spec = body.part(request, "spec")
     seconds = _seconds(spec)
     bound = _bound(engine, spec, namespace, account)
     now = engine.clock.now()

@@ -121,13 +121,16 @@ def plain_options(body: msgspec.Raw) -> Options | None:
     return Options(found.gracePeriodSeconds, found.propagationPolicy or "", pre.uid or "", pre.resourceVersion or "")
 
 
-async def remove(engine: Engine, call: Call, namespace: str, name: str, options: Options) -> Outcome:
+async def remove(
+    engine: Engine, call: Call, namespace: str, name: str, options: Options, *, shown: bool = True
+) -> Outcome:
     """Delete one object as far as it may be deleted now. Raises ApiError 403, 404, 409.
 
+    `shown`: to webhooks and policies.
     Of kinds that go by the thousand only metadata and a small part are decoded, and the outcome's `object` has no more;
     its `entry` is whole."""
     served, dry_run = call.served, call.dry_run
-    hooked = engine.webhooks.concern(served.kind)
+    hooked = shown and engine.webhooks.concern(served.kind)
     small = served.kind.graced_from if not (hooked or dry_run or served.foreign or served.converted) else None
     for _ in range(TRIES):
         entry = engine.stored(served, namespace, name)
