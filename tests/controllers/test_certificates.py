@@ -19,6 +19,17 @@ from .stories import running
 
 NODE = Subject("system:node:n1", ("system:nodes",))
 HOST = Subject("system:node:n1", ("system:nodes",), ("n1",), ("10.0.0.1",))
+RESERVED = frozenset({"kubernetes", "kubernetes.default.svc", "localhost", "127.0.0.1", "10.43.0.1"})
+"""What the server is called."""
+
+
+def host(*names: str) -> Subject:
+    dns, addresses = ([n for n in names if n.replace(".", "").isdigit() is number] for number in (False, True))
+    return Subject("system:node:n1", ("system:nodes",), tuple(dns), tuple(addresses))
+
+
+def named(name: str) -> Subject:
+    return Subject(f"system:node:{name}", ("system:nodes",), (name,))
 
 
 def spec(signer: str = CLIENT, **given: Any) -> dict[str, Any]:
@@ -46,10 +57,55 @@ ITSELF = {"username": "system:node:n1", "groups": ["system:nodes", "system:authe
         (spec(SERVING, **ITSELF), HOST, True),
         (spec(SERVING, **ITSELF), NODE, False),
         (spec(SERVING), HOST, False),
+        (spec(SERVING, **ITSELF), host("n1.example.com"), True),
+        (spec(SERVING, **ITSELF), host("n1", "10.0.0.1", "192.168.0.9"), True),
+        (spec(SERVING, **ITSELF), host("kubernetes.default.svc"), False),
+        (spec(SERVING, **ITSELF), host("n1", "Kubernetes.default.svc"), False),
+        (spec(SERVING, **ITSELF), host("*.default.svc"), False),
+        (spec(SERVING, **ITSELF), host("n2"), False),
+        (spec(SERVING, **ITSELF), host("10.43.0.1"), False),
+        (spec(SERVING, **ITSELF), host("n1", "10.43.0.1"), True),
+        (spec(SERVING, username="system:node:kubernetes", groups=["system:nodes"]), named("kubernetes"), False),
     ],
 )
 def test_who_may_have_what(request_: dict[str, Any], subject: Subject, allowed: bool) -> None:
-    assert (judge(request_, subject) == "") is allowed
+    assert (judge(request_, subject, RESERVED) == "") is allowed
+
+
+def test_no_node_is_called_what_the_server_is() -> None:
+    """Clients believe whoever shows a certificate of the cluster's CA in the server's name: of the addresses that a node asks for, it
+    gets its own, also where both stand on one host. What an administrator approves is signed as it is."""
+
+    async def story() -> None:
+        authority = CertificateAuthority(CertificateAuthority.create("test", days=9, now=1_800_000_000.0))
+        async with running(config=ControllerConfig(signer=authority, reserved=RESERVED)) as api:
+            node = User("system:node:n1", groups=("system:nodes", "system:authenticated"))
+
+            async def names(name: str, asked: Subject, *, approve: bool = False) -> tuple[set[str], set[str]]:
+                pem, _ = create_csr(asked)
+                request = base64.b64encode(pem).decode()
+                usages = ["server auth", "digital signature"]
+                spec = {"request": request, "signerName": SERVING, "usages": usages}
+                csr = await api.client_for(node).create(CSRS, {"metadata": {"name": name}, "spec": spec})
+                if approve:
+                    approved = {"type": "Approved", "status": "True", "reason": "KubectlApprove"}
+                    await api.client.update(CSRS, {**csr, "status": {"conditions": [approved]}}, subresource="approval")
+                await api.advance(2)
+                signed = (await api.client.get(CSRS, name)).get("status", {}).get("certificate", "")
+                if not signed:
+                    return set(), set()
+                certificate = x509.load_pem_x509_certificate(base64.b64decode(signed))
+                found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+                addresses = {str(ip) for ip in found.get_values_for_type(x509.IPAddress)}
+                return set(found.get_values_for_type(x509.DNSName)), addresses
+
+            mixed = host("n1", "10.0.0.1", "10.43.0.1", "127.0.0.1")
+            assert await names("mixed", mixed) == ({"n1"}, {"10.0.0.1"})
+            assert await names("server", host("n1", "kubernetes.default.svc")) == (set(), set())
+            known = host("n1", "kubernetes.default.svc", "10.43.0.1")
+            assert await names("known", known, approve=True) == ({"n1", "kubernetes.default.svc"}, {"10.43.0.1"})
+
+    asyncio.run(story())
 
 
 def test_a_bootstrapping_node_gets_its_certificate_and_an_impostor_does_not() -> None:

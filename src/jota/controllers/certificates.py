@@ -8,6 +8,7 @@ a user is), which nobody approves but an administrator. `judge` and `misused` ar
 from __future__ import annotations
 
 import base64
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from jota.aio.clock import parse_rfc3339
@@ -27,12 +28,15 @@ USER = "kubernetes.io/kube-apiserver-client"
 NODE_USER, NODE_GROUP, BOOTSTRAP_GROUP = "system:node:", "system:nodes", "system:bootstrappers"
 _COMMON_USAGES = frozenset({"digital signature", "key encipherment"})
 _OWN_USAGE = {CLIENT: "client auth", SERVING: "server auth"}
+_UNASKED = "AutoApproved"
+"""The reason of an approval that is ours."""
 KEEP = {"pending": 86400.0, "approved": 3600.0, "denied": 3600.0}
 """Seconds after which requests are deleted (as upstream's cleaner)."""
 
 
-def judge(spec: Object, subject: Subject) -> str:
-    """ "" when the requester may have this certificate, else why not (upstream's rules for these signers)."""
+def judge(spec: Object, subject: Subject, reserved: Collection[str] = ()) -> str:
+    """ "" when the requester may have this certificate, else why not (upstream's rules for these signers). `reserved`: names and
+    addresses of the API server, which no node may have."""
     signer, groups = spec["signerName"], spec.get("groups") or []
     usages = set(spec.get("usages") or ())
     if _OWN_USAGE[signer] not in usages or usages - _COMMON_USAGES - {_OWN_USAGE[signer]}:
@@ -43,8 +47,12 @@ def judge(spec: Object, subject: Subject) -> str:
         return "the node has no name"
     itself = spec.get("username") == subject.common_name and NODE_GROUP in groups
     if signer == SERVING:
-        if not subject.dns_names and not subject.ip_addresses:
+        if not subject.dns_names and not {*subject.ip_addresses} - {*reserved}:
             return "a serving certificate needs a DNS name or an address"
+        node = subject.common_name.removeprefix(NODE_USER)
+        for name in subject.dns_names:
+            if (name != node and not name.startswith(node + ".")) or name in reserved:
+                return f"{name} is not a name of the node"
         return "" if itself else "a node may ask only for itself"
     if subject.dns_names or subject.ip_addresses:
         return "a client certificate names no hosts"
@@ -98,7 +106,8 @@ class CertificateController(Controller):
         from jota.pki.ca import BadRequest, read_csr
 
         try:
-            refused = judge(csr["spec"], read_csr(base64.b64decode(csr["spec"]["request"])))
+            subject = read_csr(base64.b64decode(csr["spec"]["request"]))
+            refused = judge(csr["spec"], subject, self.config.reserved)
         except BadRequest as e:
             refused = str(e)
         if refused:
@@ -106,7 +115,7 @@ class CertificateController(Controller):
         text = "Auto approving the client certificate of a node that asked for itself, or joins by a bootstrap token."
         if csr["spec"]["signerName"] == SERVING:
             text = "Auto approving the serving certificate that a node asked for itself."
-        after = conditions.put(conds, "Approved", "True", "AutoApproved", text, self.clock.now())
+        after = conditions.put(conds, "Approved", "True", _UNASKED, text, self.clock.now())
         changed = {**csr, "status": {**(csr.get("status") or {}), "conditions": after}}
         self.wrote(key, self.requests, await self.client.update(CSRS, changed, "approval"))
 
@@ -116,6 +125,7 @@ class CertificateController(Controller):
         spec, status = csr["spec"], csr.get("status") or {}
         days = min(self.config.certificate_days, (spec.get("expirationSeconds") or float("inf")) / 86400)
         serving = spec["signerName"] == SERVING
+        approved = conditions.find(status.get("conditions") or [], "Approved") or {}
         try:
             if spec["signerName"] == USER and (wrong := misused(spec.get("usages") or [])):
                 raise BadRequest(wrong)
@@ -125,6 +135,7 @@ class CertificateController(Controller):
                 client=not serving,
                 server=serving,
                 now=self.clock.now(),
+                without=self.config.reserved if approved.get("reason") == _UNASKED else (),
             )
         except BadRequest as e:
             conds = status.get("conditions") or []

@@ -52,6 +52,8 @@ class ControllerConfig:
     """Published in every namespace as ConfigMap kube-root-ca.crt."""
     signer: Any = None
     """jota.pki.ca.CertificateAuthority that signs kubelets' certificates; None: requests stay unsigned."""
+    reserved: frozenset[str] = frozenset()
+    """Names and addresses by which clients know the API server: no node's certificate bears them."""
     token_signer: Any = None
     """jota.pki.jwt.TokenSigner of the ServiceAccount tokens that are kept in Secrets; None: such Secrets stay empty."""
     certificate_days: float = 365.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -84,10 +84,15 @@ class CertificateAuthority:
         key = _load_key(key_pem) if key_pem else ec.generate_private_key(ec.SECP256R1())
         return Pair(self._sign(subject, key.public_key(), days, client, server, now), key_pem or private_pem(key))
 
-    def sign_csr(self, csr_pem: bytes, *, days: float, client: bool, server: bool, now: float) -> bytes:
-        """The certificate (PEM) for a request whose subject the caller has approved. Raises BadRequest."""
-        request = _load_csr(csr_pem)
-        return self._sign(read_csr(csr_pem), request.public_key(), days, client, server, now)
+    def sign_csr(
+        self, csr_pem: bytes, *, days: float, client: bool, server: bool, now: float, without: Collection[str] = ()
+    ) -> bytes:
+        """The certificate (PEM) for a request whose subject the caller has approved, but for these addresses.
+
+        Raises BadRequest."""
+        request, subject = _load_csr(csr_pem), read_csr(csr_pem)
+        subject = replace(subject, ip_addresses=tuple(ip for ip in subject.ip_addresses if ip not in without))
+        return self._sign(subject, request.public_key(), days, client, server, now)
 
     def _sign(self, subject: Subject, public: object, days: float, client: bool, server: bool, now: float) -> bytes:
         names = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, o) for o in subject.organisations]

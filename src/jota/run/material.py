@@ -36,6 +36,8 @@ class Material:
     """PEM of the CA whose certificates may speak for users in X-Remote-* headers."""
     envelope: Envelope
     """Seals Secrets in the database file."""
+    names: frozenset[str]
+    """What the server's certificate says: names and addresses by which clients know it."""
 
     @property
     def admin(self) -> Pair:
@@ -97,7 +99,8 @@ def ensure(directory: Path, *, addresses: list[str], service_cidr: str, domain: 
     front_proxy = proxies.issue(Subject("front-proxy-client", ()), days=_LEAF_DAYS, client=True, server=False, now=now)
     _leaf(directory / "front-proxy-client", front_proxy)
     envelope = _envelope(directory / "encryption.keys")
-    return Material(directory, authority, signer, admin, proxies.certificate_pem, envelope)
+    names = frozenset((*server.dns_names, *server.ip_addresses))
+    return Material(directory, authority, signer, admin, proxies.certificate_pem, envelope, names)
 
 
 def _admin(directory: Path, authority: CertificateAuthority, now: float) -> Pair:

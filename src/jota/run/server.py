@@ -256,6 +256,7 @@ def _controller_config(instance: Instance, material: Material) -> ControllerConf
         cluster_cidr=instance.pod_cidr,
         ca_pem=material.ca_pem.decode(),
         signer=material.authority,
+        reserved=material.names,
         token_signer=material.signer,
     )
 
