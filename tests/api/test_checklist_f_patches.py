@@ -166,6 +166,18 @@ async def test_48_what_apply_requires(api: ApiServer) -> None:
 
 
 @story
+async def test_48_nothing_else_is_forced(api: ApiServer) -> None:
+    """ValidatePatchOptions: `force` is a word of apply."""
+    await api.client.create(DEPLOYMENTS, deployment(), "default")
+    for media, body in ((MERGE, {"spec": {"replicas": 2}}), (STRATEGIC, {}), (JSON, [])):
+        for where in ("d", "d/scale", "d/status"):
+            for force in ("true", "false"):
+                response = await api.request("PATCH", f"{DEPLOYS}/{where}?force={force}", body, content_type=media)
+                assert response.status == 422, (media, where)
+                assert "force: Forbidden: may not be specified for non-apply patch" in read(response)["message"]
+
+
+@story
 async def test_48_apply_to_status_takes_status_alone(api: ApiServer) -> None:
     await api.client.create(DEPLOYMENTS, deployment(), "default")
     body = {**deployment(replicas=9), "status": {"replicas": 4}}

@@ -57,6 +57,16 @@ async def test_53_options_come_in_the_body_or_the_query(api: ApiServer) -> None:
 
 
 @story
+async def test_53_every_dry_run_directive_counts(api: ApiServer) -> None:
+    await api.client.create(CONFIGMAPS, {"metadata": {"name": "a"}}, "default")
+    for directives in (["All", "Some"], ["Some"]):
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "dryRun": directives}
+        response = await api.request("DELETE", "/api/v1/namespaces/default/configmaps/a", body)
+        assert response.status == 422
+    await api.client.get(CONFIGMAPS, "a", "default")
+
+
+@story
 async def test_53_success_is_a_status_or_the_object(api: ApiServer) -> None:
     made = await api.client.create(CONFIGMAPS, {"metadata": {"name": "a"}}, "default")
     status = read(await api.request("DELETE", f"{CM}/a"))

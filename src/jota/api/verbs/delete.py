@@ -88,7 +88,7 @@ def read_options(call: Call) -> Options:
         if body.kind not in (None, "", "DeleteOptions"):
             raise bad_request(f'invalid object in the body of a delete: kind "{body.kind}"')
         if body.dryRun:
-            params["dryRun"] = body.dryRun[0]
+            params["dryRun"] = next((one for one in body.dryRun if one != "All"), "All")
         pre = body.preconditions or _Preconditions()
         options = Options(
             body.gracePeriodSeconds, body.propagationPolicy or "", pre.uid or "", pre.resourceVersion or ""

@@ -17,7 +17,7 @@ from jota.api.verbs.apply import apply
 from jota.kinds.kind import Object
 from jota.meta import structs
 from jota.meta.decode import parse_json
-from jota.meta.errors import bad_request, unsupported_media_type
+from jota.meta.errors import ApiError, bad_request, forbidden_field, unsupported_media_type
 from jota.meta.patch import json as json_patch
 from jota.meta.patch import merge as merge_patch
 from jota.meta.patch import strategic as strategic_patch
@@ -34,6 +34,7 @@ async def patch(engine: Engine, call: Call) -> Response:
     media = media_of(call)
     if media == APPLY:
         return await apply(engine, call)
+    check_options(call)
     write, learn = _alike(engine, call, media)
     if write is not None and (writing := engine.store.begin(write)) is not None:
         return respond.entry(call, await writing, engine.clock.now())
@@ -69,6 +70,14 @@ def media_of(call: Call) -> str:
     return call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def check_options(call: Call) -> None:
+    """Of a patch that is no apply (ValidatePatchOptions). Raises ApiError 422."""
+    if "force" in call.params:
+        cause = forbidden_field("force", "may not be specified for non-apply patch")
+        text = f'PatchOptions.meta.k8s.io "" is invalid: force: {cause.message}'
+        raise ApiError(422, "Invalid", text, group="meta.k8s.io", kind="PatchOptions", causes=[cause])
+
+
 def change_for(call: Call, media: str) -> Patch:
     """The patch as a function of the stored object. Raises ApiError 400, 415."""
     return Patch(call, media, call.served.kind.schema)
@@ -83,6 +92,7 @@ class Patch:
         """`definition`: of what is patched; "" for a custom resource, which knows no strategic merge."""
         if media not in (JSON, MERGE, STRATEGIC) or (not definition and media == STRATEGIC):
             raise unsupported_media_type([JSON, MERGE, STRATEGIC, APPLY] if definition else [JSON, MERGE, APPLY])
+        check_options(call)
         self._call, self._media, self._definition = call, media, definition
         self._sent = [parse_json(call.request.body)]
         self._plain = media != JSON and strategic_patch.is_plain(call.request.body)
