@@ -14,6 +14,9 @@ from jota.api.security import secure, write_roles
 from jota.pki.ca import CertificateAuthority, Subject, create_csr
 from jota.pki.jwt import TokenSigner
 from jota.testing.cluster import ApiServer, Watching, story
+from jota.wire.limits import Limits
+from jota.wire.message import Request
+from jota.wire.reading import Reader
 
 MERGE = "application/merge-patch+json"
 WHEN = "2026-01-01T00:00:00Z"
@@ -266,3 +269,36 @@ async def test_auth_impersonation_needs_leave_for_every_part(api: ApiServer) -> 
     ):
         assert (await do(api, "POST", whoami, {}, user=dora, **headers))[0] == 403, headers
     assert (await do(api, "POST", whoami, {}, user=dora, impersonate_group="x"))[0] in (400, 403)
+
+
+@guarded
+async def test_auth_impersonated_names_are_taken_as_they_are(api: ApiServer) -> None:
+    """A header line each, in UTF-8; groups of a directory hold commas."""
+    whoami = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    name, groups = "사용자", ("cn=운영,ou=본사", "ops")
+    head = f"POST {whoami} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Type: application/json\r\n"
+    head += f"Impersonate-User: {name}\r\n" + "".join(f"Impersonate-Group: {group}\r\n" for group in groups)
+    head += "Impersonate-Extra-Scope: a, b\r\nImpersonate-Extra-Scope: c\r\n\r\n"
+    taken: list[Request] = []
+    reader = Reader(Kept(taken), Limits())
+    reader.feed(head.encode() + b"{}")
+    taken[0].user = User("root", groups=("system:masters",))
+    told = orjson.loads((await api.api.handle(taken[0])).body)["status"]["userInfo"]  # type: ignore[arg-type]
+    assert (told["username"], told["groups"]) == (name, [*groups, "system:authenticated"])
+    assert told["extra"] == {"scope": ["a, b", "c"]}
+
+
+class Kept:
+    """A Taker (wire/reading.py) that keeps what comes."""
+
+    deadline = 0.0
+
+    def __init__(self, taken: list[Request]) -> None:
+        self._taken = taken
+
+    def within(self, seconds: float) -> None: ...
+
+    def go_on(self) -> None: ...
+
+    def take(self, request: Request, keep: bool, upgrade: bool, old: bool) -> None:
+        self._taken.append(request)

@@ -152,7 +152,7 @@ class Reader:
             self._abort_parse(BAD_REQUEST)
         if len(old) + len(new) > self._limits.header:
             self._abort_parse(HEADER_TOO_LARGE)
-        if key.startswith("x-remote-"):
+        if key.startswith(("x-remote-", "impersonate-")):
             return f"{old}\n{new}"  # names of users and groups may hold commas: these lines stay apart
         return f"{old}; {new}" if key == "cookie" else f"{old}, {new}"
 

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 from jota.api.filters.attributes import Attributes, Authorizer, User
 from jota.api.filters.authz import decide
+from jota.api.filters.requestheader import values
 from jota.meta.errors import bad_request, forbidden
 from jota.wire.message import Request
 
@@ -26,18 +27,18 @@ def asked(request: Request) -> bool:
 async def impersonate(authorizer: Authorizer | None, user: User, request: Request) -> User:
     """The user to go on as. Raises ApiError 403."""
     headers = request.headers
-    name = headers["impersonate-user"]
+    name = values(headers["impersonate-user"])[0]
     asked = [_user_question(user, name)]
-    groups = [g.strip() for g in headers.get("impersonate-group", "").split(",") if g.strip()]
+    groups = [g for g in values(headers.get("impersonate-group", "")) if g]
     asked += [Attributes(user, "impersonate", resource="groups", name=g, version="v1") for g in groups]
-    uid = headers.get("impersonate-uid", "")
+    uid = values(headers.get("impersonate-uid", ""))[0]
     if uid:
         asked.append(Attributes(user, "impersonate", "authentication.k8s.io", "v1", "uids", name=uid))
     extra: dict[str, list[str]] = {}
     for header, value in headers.items():
         if header.startswith(_EXTRA):
             key = unquote(header[len(_EXTRA) :])
-            extra[key] = [v.strip() for v in value.split(",")]
+            extra[key] = values(value)
             asked += [
                 Attributes(user, "impersonate", "authentication.k8s.io", "v1", "userextras", key, name=v)
                 for v in extra[key]

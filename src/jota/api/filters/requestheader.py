@@ -46,22 +46,22 @@ class RequestHeader:
     def user(self, request: Request, proxy: str) -> User | None:
         """Who the front proxy speaks for; None when it does not say, or its name is none that may."""
         headers = request.headers
-        name = _values(headers.get("x-remote-user", ""))[:1]
+        name = values(headers.get("x-remote-user", ""))[:1]
         if not name or not name[0] or (self._proxy.names and proxy not in self._proxy.names):
             return None
-        groups = tuple(g for g in _values(headers.get("x-remote-group", "")) if g)
+        groups = tuple(g for g in values(headers.get("x-remote-group", "")) if g)
         extra = {
-            unquote(key[len(_EXTRA) :]).lower(): _values(value)
+            unquote(key[len(_EXTRA) :]).lower(): values(value)
             for key, value in headers.items()
             if key.startswith(_EXTRA)
         }
-        uid = _values(headers.get("x-remote-uid", ""))[0]
+        uid = values(headers.get("x-remote-uid", ""))[0]
         # whoever is named counts as authenticated, but for those who are said not to be (upstream's group adder)
         if _AUTHENTICATED not in groups and _UNAUTHENTICATED not in groups:
             groups = (*groups, _AUTHENTICATED)
         return User(name[0], uid, groups, extra)
 
 
-def _values(header: str) -> list[str]:
+def values(header: str) -> list[str]:
     """One value per header line: names may hold commas (wire/http.py keeps these lines apart). They are UTF-8."""
     return [line.encode("latin-1").decode(errors="replace") for line in header.split("\n")]
