@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jota.api.custom.kinds import Rules
+from jota.api.served import Served
+from jota.kinds.table import KINDS
 from jota.store.drivers.memory import MemoryStore
 from jota.testing.cluster import ApiServer, Watching, story
 
@@ -323,6 +325,20 @@ async def test_names_are_given_once(api: ApiServer) -> None:
     assert reasons["NamesAccepted"][0] == reasons["Established"][0] == "False"
     await do(api, "DELETE", CRDS + "/widgets.example.com")
     await api.until(lambda: ("example.com", "v1", "gadgets") in api.api.served)
+
+
+@story
+async def test_a_kind_that_is_gone_leaves_no_rules_to_the_next(api: ApiServer) -> None:
+    """Requests that are at work while a definition goes still ask for the plugins of what it defined."""
+    engine, feed = api.api.engine, api.api.feed
+    pods, nodes = (next(kind for kind in KINDS if kind.resource.plural == plural) for plural in ("pods", "nodes"))
+    for _ in range(64):
+        for kind in (pods, nodes):
+            served = Served(kind, feed)
+            handled = [plugin for plugin in engine.plugins(served) if not plugin.handles(kind)]
+            assert not handled, kind.resource
+            assert engine.voices(served, "").beside == ()
+            del served
 
 
 ROLES = "/apis/rbac.authorization.k8s.io/%s/clusterroles"

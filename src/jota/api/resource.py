@@ -112,9 +112,9 @@ class Engine:
         self.twins = Twins(self)
         self._likes: tuple[Likes, ...] = AlikePatches(self), Renewals(self)
         self.alike_puts = AlikePuts(self)
-        self._handling: dict[int, tuple[Plugin, ...]] = {}
-        self._judging: dict[int, tuple[Plugin, ...]] = {}
-        self._voices: dict[tuple[int, bool], apart.Voices] = {}
+        self._handling: dict[Served, tuple[Plugin, ...]] = {}
+        self._judging: dict[Served, tuple[Plugin, ...]] = {}
+        self._voices: dict[tuple[Served, bool], apart.Voices] = {}
 
     # -- create
 
@@ -573,20 +573,20 @@ class Engine:
         self.alike_puts.forget()
 
     def plugins(self, served: Served) -> tuple[Plugin, ...]:
-        found = self._handling.get(id(served))
+        found = self._handling.get(served)
         if found is None:
-            found = self._handling[id(served)] = tuple(p for p in self._plugins if p.handles(served.kind))
+            found = self._handling[served] = tuple(p for p in self._plugins if p.handles(served.kind))
         return found
 
     def _judges(self, served: Served) -> tuple[Plugin, ...]:
-        found = self._judging.get(id(served))
+        found = self._judging.get(served)
         if found is None:
-            found = self._judging[id(served)] = tuple(p for p in self.plugins(served) if p.asks)
+            found = self._judging[served] = tuple(p for p in self.plugins(served) if p.asks)
         return found
 
     def voices(self, served: Served, subresource: str) -> apart.Voices:
         """What `plugins` have to say to a write of the object itself, or through a subresource of it."""
-        key = id(served), bool(subresource)
+        key = served, bool(subresource)
         found = self._voices.get(key)
         if found is None:
             found = self._voices[key] = apart.voices(self.plugins(served), main=not subresource)
