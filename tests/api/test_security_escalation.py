@@ -16,7 +16,7 @@ from jota.api.security import secure, write_roles
 from jota.client.client import Client
 from jota.controllers.clusterrole_aggregation import plan
 from jota.meta.errors import ApiError
-from jota.meta.resource import CSRS, SECRETS, SERVICEACCOUNTS
+from jota.meta.resource import CONFIGMAPS, CSRS, LEASES, SECRETS, SERVICEACCOUNTS
 from jota.pki.ca import CertificateAuthority, Subject, create_csr
 from jota.pki.jwt import TokenSigner
 from jota.testing.cluster import ApiServer
@@ -78,6 +78,33 @@ def test_a_role_may_hold_what_its_writer_holds() -> None:
             await refused(
                 eve.create(ROLES, {"metadata": {"name": "x"}, "rules": [rule("get", "*")]}, "hers"),
             )
+
+    asyncio.run(story())
+
+
+def test_who_may_change_but_not_create_makes_nothing() -> None:
+    """Neither by an apply, nor by a PUT of a kind that lets one create."""
+
+    async def story() -> None:
+        async with cluster() as (server, _):
+            rules = [rule("patch update", "configmaps"), rule("patch update", "leases", "coordination.k8s.io")]
+            named = [rule("create", "configmaps", resourceNames=["hers"])]
+            await server.client.create(ROLES, {"metadata": {"name": "w"}, "rules": rules + named}, "hers")
+            await server.client.create(ROLE_BINDINGS, bound("w", "w", "wes", kind="Role"), "hers")
+            wes = server.client_for(User("wes", groups=("system:authenticated",)), manager="wes")
+
+            def config(name: str) -> dict[str, Any]:
+                return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "b"}}
+
+            revision = server.store.revision
+            text = await refused(wes.patch(CONFIGMAPS, "new", "hers", config("new"), type="apply"))
+            assert 'User "wes" cannot create resource "configmaps" in API group "" in the namespace "hers"' in text
+            lease = {"metadata": {"name": "l", "namespace": "hers"}, "spec": {}}
+            assert "cannot create resource" in await refused(wes.update(LEASES, lease))
+            assert server.store.revision == revision
+            await server.client.create(CONFIGMAPS, config("old"), "hers")
+            await wes.patch(CONFIGMAPS, "old", "hers", config("old"), type="apply")
+            await wes.patch(CONFIGMAPS, "hers", "hers", config("hers"), type="apply")
 
     asyncio.run(story())
 

@@ -16,8 +16,9 @@ from jota.api.admission import connect
 from jota.api.call import Call
 from jota.api.dispatch import find_verb
 from jota.api.filters import deadline, impersonation
-from jota.api.filters.attributes import Attributes, Decision, Undecided, User
+from jota.api.filters.attributes import Attributes, Undecided, User
 from jota.api.filters.authn import Authentication, Lasting
+from jota.api.filters.refusal import refused
 from jota.api.flowcontrol.seat import Seat, seated
 from jota.api.flowcontrol.width import seats
 from jota.api.hints import choices, paths
@@ -26,7 +27,6 @@ from jota.api.path import Target, parameters, parse
 from jota.api.way import own_lines
 from jota.meta.errors import (
     ApiError,
-    forbidden,
     internal,
     not_acceptable,
     path_not_found,
@@ -228,7 +228,7 @@ async def _permit(
                 except Undecided as question:
                     decision = await question.answer()
                 if not decision.allowed:
-                    raise _refused(user, target, asked.name, decision)
+                    raise refused(asked, decision)
         except ApiError:
             if trail is not None:
                 trail.decided(False)
@@ -294,20 +294,6 @@ def _question(user: User, target: Target, params: dict[str, str]) -> Attributes:
         fields,
         labels,
     )
-
-
-def _refused(user: User, target: Target, name: str, decision: Decision) -> ApiError:
-    """403 in upstream's words; 500 when an authorizer failed and no other allowed it."""
-    if decision.error:
-        return internal(decision.error)
-    reason = decision.reason
-    if not target.resource:
-        text = f'forbidden: User "{user.name}" cannot {target.verb} path "{target.path}"'
-        return ApiError(403, "Forbidden", text + (f": {reason}" if reason else ""))
-    what = f"{target.resource}/{target.subresource}" if target.subresource else target.resource
-    where = f' in the namespace "{target.namespace}"' if target.namespace else " at the cluster scope"
-    detail = f'User "{user.name}" cannot {target.verb} resource "{what}" in API group "{target.group}"{where}'
-    return forbidden(target.resource, name, detail + (f": {reason}" if reason else ""), target.group)
 
 
 async def _dispatch(

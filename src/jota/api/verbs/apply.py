@@ -8,6 +8,7 @@ from collections.abc import Collection
 from jota.aio.clock import rfc3339
 from jota.api import decoding, metadata, respond
 from jota.api.call import Call
+from jota.api.filters import creation
 from jota.api.path import flag
 from jota.api.resource import Engine
 from jota.kinds.kind import Object
@@ -95,6 +96,7 @@ async def _create(engine: Engine, call: Call, applied: Object) -> Response:
         resource = call.served.resource
         detail = f"uid mismatch: the provided object specified uid {applied['metadata']['uid']}, and no existing object was found"
         raise conflict(resource.plural, call.target.name, detail, resource.group)
+    await creation.require(engine, call)
     applied["metadata"].pop("resourceVersion", None)
     obj = _merge(engine, call, None, applied)
     result = await engine.create(call, obj, call.target.namespace, owned=True)

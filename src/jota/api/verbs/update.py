@@ -7,6 +7,7 @@ from functools import partial
 from jota.api import apart, decoding, metadata, respond, returned
 from jota.api.apart import Part
 from jota.api.call import Call
+from jota.api.filters import creation
 from jota.api.relabel import NAMING, Wish
 from jota.api.resource import Engine
 from jota.kinds.kind import Object
@@ -35,6 +36,7 @@ async def update(engine: Engine, call: Call) -> Response:
         missing = engine.store.get(call.served.key(target.namespace, target.name)) is None
         if missing and not obj["metadata"].get("resourceVersion"):
             obj["metadata"]["name"] = target.name
+            await creation.require(engine, call)
             return respond.outcome(call, await engine.create(call, obj, target.namespace), engine.clock.now())
     engine.require_resource_version(call, obj)
     unconditional = not metadata.revision_of(obj["metadata"])
