@@ -16,7 +16,7 @@ from jota.api.security import secure, write_roles
 from jota.client.client import Client
 from jota.controllers.clusterrole_aggregation import plan
 from jota.meta.errors import ApiError
-from jota.meta.resource import CONFIGMAPS, CSRS, LEASES, SECRETS, SERVICEACCOUNTS
+from jota.meta.resource import CONFIGMAPS, CSRS, LEASES, PODS, SECRETS, SERVICEACCOUNTS
 from jota.pki.ca import CertificateAuthority, Subject, create_csr
 from jota.pki.jwt import TokenSigner
 from jota.testing.cluster import ApiServer
@@ -105,6 +105,32 @@ def test_who_may_change_but_not_create_makes_nothing() -> None:
             await server.client.create(CONFIGMAPS, config("old"), "hers")
             await wes.patch(CONFIGMAPS, "old", "hers", config("old"), type="apply")
             await wes.patch(CONFIGMAPS, "hers", "hers", config("hers"), type="apply")
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("stream", ["exec", "attach", "portforward"])
+def test_who_may_but_look_opens_no_stream(stream: str) -> None:
+    """A WebSocket begins with a GET; what it does in the pod is no reading (AuthorizePodWebsocketUpgradeCreatePermission)."""
+
+    async def story() -> None:
+        async with cluster() as (server, _):
+            pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+            await server.client.create(PODS, pod, "hers")
+            for name, verbs in (("vic", "get list watch"), ("wes", "get create")):
+                await server.client.create(ROLES, {"metadata": {"name": name}, "rules": [rule(verbs, "*")]}, "hers")
+                await server.client.create(ROLE_BINDINGS, bound(name, name, name, kind="Role"), "hers")
+            path, query = f"/api/v1/namespaces/hers/pods/p/{stream}", "command=sh&stdout=1&ports=80"
+
+            async def knock(who: str, method: str) -> tuple[int, str]:
+                user = User(who, groups=("system:authenticated",))
+                response = await server.request(method, path, query=query, user=user)
+                return response.status, orjson.loads(response.body)["message"]  # type: ignore[arg-type]
+
+            for method in ("GET", "POST"):
+                code, text = await knock("vic", method)
+                assert (code, f'cannot create resource "pods/{stream}"' in text) == (403, True), text
+                assert await knock("wes", method) == (400, "pod p does not have a host assigned")
 
     asyncio.run(story())
 

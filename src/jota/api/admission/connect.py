@@ -1,4 +1,7 @@
-"""CONNECT: exec, attach, port-forward and proxy, shown to validating webhooks and policies before a stream is opened."""
+"""CONNECT: exec, attach, port-forward and proxy, shown to validating webhooks and policies before a stream is opened.
+
+A WebSocket begins with a GET, but who may only look opens no stream: all but proxies need `create` (upstream since 1.35).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from jota.api.call import Call
+from jota.api.filters import creation
 from jota.kinds.kind import Object
 
 if TYPE_CHECKING:
@@ -17,12 +21,15 @@ _OPTIONS = {
     "portforward": "PortForwardOptions",
     "proxy": "ProxyOptions",
 }
+_STREAMS = ("exec", "attach", "portforward")
 _FLAGS = ("stdin", "stdout", "stderr", "tty")
 
 
 async def admit(engine: Engine, call: Call) -> None:
     """Raises ApiError when somebody refuses."""
     subresource, kind = call.target.subresource, call.served.kind
+    if subresource in _STREAMS and call.target.verb != "create":
+        await creation.require(engine, call)
     if subresource not in _OPTIONS or not engine.webhooks.concern(kind):
         return
     attrs = engine.attributes(call, "CONNECT", options(call), None, subresource)

@@ -1,5 +1,8 @@
-"""A PUT or an apply of what is not there makes it: who may not create may not do so that way, either (upstream's
-withAuthorization). In: a Call of one of these verbs. Next: verbs/update.py, verbs/apply.py."""
+"""Requests by other verbs that make something: who may not create may not do so that way, either.
+
+A PUT or an apply of what is not there makes it (upstream's withAuthorization); a WebSocket opens a stream. In: the Call. Next:
+verbs/update.py, verbs/apply.py, admission/connect.py.
+"""
 
 from __future__ import annotations
 
