@@ -64,6 +64,30 @@ class Passes:
         patch.setattr(chain, "handle", counted)
 
 
+@story
+async def test_who_goes_before_the_answer_is_noted_all_the_same(server: Server) -> None:
+    """What is begun goes on: nobody changes anything unseen by closing the connection."""
+    ada = server.connect()
+    for name in "abcdefgh":
+        await ada.get(CM, "POST", orjson.dumps(config(name)))
+        await ada.get(PODS_URL, "POST", orjson.dumps(_pod(name)))
+    places: list[tuple[str, Callable[[str], Object]]] = [(CM, config), (PODS_URL, _pod)]
+    for place, make in places:
+        for way, connection in (("long", server.connect()), ("short", ada)):
+            await server.settle()
+            server.lines()
+            name = f"gone-{way}"
+            work = asyncio.ensure_future(connection.send(place, "POST", orjson.dumps(make(name))))  # type: ignore[arg-type]
+            await asyncio.sleep(0)
+            work.cancel()
+            await server.settle()
+            assert (await server.request("GET", f"{place}/{name}")).status == 200
+            await server.settle()
+            lines = [line for line in server.lines() if b'"create"' in line and b"ResponseComplete" in line]
+            assert [orjson.loads(line)["objectRef"]["name"] for line in lines] == [name], (place, way)
+    assert server.api.flows.executing() == 0
+
+
 Send = Callable[[Connection, str], Any]
 
 

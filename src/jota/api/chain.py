@@ -6,6 +6,7 @@ read path and query -> authentication -> impersonation -> priority and fairness 
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -71,6 +72,10 @@ async def handle(api: Api, request: Request) -> Response:
         response = await _filtered(api, request, target, params, trail)
     except Exception as problem:
         response = failed(request, problem)
+    except CancelledError:
+        if trail is not None:
+            trail.finish(deadline.gone())
+        raise
     if trail is not None:
         trail.finish(response)
     if "yaml" in request.extra and response.status < 300:

@@ -5,11 +5,13 @@ In: a request whose Way is known (straight.py). Out: what chain.py would answer,
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from typing import TYPE_CHECKING
 
 from jota.aio.deadline import within
 from jota.api import chain, compress
 from jota.api.call import Call
+from jota.api.filters import deadline
 from jota.api.way import Way, Writing
 from jota.wire.message import Request, Response
 
@@ -28,6 +30,10 @@ async def write(api: Api, request: Request, way: Way, writing: Writing, name: st
         response = await within(writing.seconds, chain.written(call, writing.verb(api.engine, call)))
     except Exception as problem:
         response = chain.failed(request, problem)
+    except CancelledError:
+        if way.form and api.audit is not None:
+            way.audited(api.audit, request, name, deadline.gone(), received, call.audit, next(api.audit_ids))
+        raise
     finally:
         took = api.clock.monotonic() - began
         api.flows.give_back(flow, 1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from jota.wire.message import Request, Response
 
 if TYPE_CHECKING:
+    from jota.api.audit import Audit
     from jota.api.auditline import Form
     from jota.api.filters.attributes import User
     from jota.api.foreseen import Foresee
@@ -54,6 +55,23 @@ class Way(NamedTuple):
     wire: bool
     """They come over one: somebody is told by which id the audit log has them."""
 
+    def audited(
+        self,
+        audit: Audit,
+        request: Request,
+        name: str,
+        response: Response,
+        received: float,
+        annotations: Mapping[str, str],
+        audit_id: str,
+    ) -> None:
+        """What is no success as any other."""
+        trail = audit.begin(request, self.kin.named(request.path, name), audit_id)
+        trail.received, trail.annotations = received, {**annotations}
+        trail.known(self.user, self.user)
+        trail.decided(True)
+        trail.finish(response)
+
     def noted(
         self,
         api: Api,
@@ -69,11 +87,7 @@ class Way(NamedTuple):
             audit_id = next(api.audit_ids)
             if self.form and api.audit is not None:
                 if response.status != self.code or not name or annotations or _identifies(request):
-                    trail = api.audit.begin(request, self.kin.named(request.path, name), audit_id)
-                    trail.received, trail.annotations = received, {**annotations}
-                    trail.known(self.user, self.user)
-                    trail.decided(True)
-                    trail.finish(response)
+                    self.audited(api.audit, request, name, response, received, annotations, audit_id)
                 else:
                     api.audit.note_at_once(self.form, audit_id, _uri(request), name, received, took)
             if self.wire:
