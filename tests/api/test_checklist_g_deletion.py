@@ -140,6 +140,21 @@ async def test_54_pods_that_cannot_run_go_at_once(api: ApiServer) -> None:
     assert await gone(api, PODS, "p")
 
 
+@pytest.mark.parametrize("most", [10**12, (1 << 63) - 1])
+def test_54_who_may_take_for_ever_is_deleted_all_the_same(most: int) -> None:
+    async def body(api: ApiServer) -> None:
+        for name, spec, grace in (("long", {"terminationGracePeriodSeconds": most}, None), ("asked", {}, most)):
+            made = {"containers": [{"name": "c", "image": "i"}], "nodeName": "n", **spec}
+            await api.client.create(PODS, {"metadata": {"name": name}, "spec": made}, "default")
+            await api.client.delete(PODS, name, "default", grace=grace)
+            meta = (await api.client.get(PODS, name, "default"))["metadata"]
+            assert (meta["deletionTimestamp"], meta["deletionGracePeriodSeconds"]) == ("9999-12-31T23:59:59Z", most)
+        await api.client.delete_collection(PODS, "default")
+        await api.client.delete(PODS, "long", "default", grace=0)
+
+    story(body)()
+
+
 @story
 async def test_54_a_negative_grace_is_one_second(api: ApiServer) -> None:
     await running_pod(api)

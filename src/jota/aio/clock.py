@@ -25,6 +25,10 @@ class Clock(Protocol):
         ...
 
 
+_LAST = 253402300799
+"""9999-12-31T23:59:59Z"""
+
+
 class SystemClock:
     """The machine's own clock."""
 
@@ -36,8 +40,9 @@ class SystemClock:
 
 
 def rfc3339(seconds: float) -> str:
-    """metav1.Time: second precision, UTC, `Z` (Kubernetes API conventions)."""
-    return _rfc3339(int(seconds))
+    """metav1.Time: second precision, UTC, `Z` (Kubernetes API conventions). What is later than can be written down (of a pod that
+    may take as long as it likes) is the last moment that can."""
+    return _rfc3339(int(min(seconds, _LAST)))
 
 
 @lru_cache(64)
