@@ -291,12 +291,13 @@ RBAC = "rbac.authorization.k8s.io"
         (
             "edit",
             [("create", "", "pods"), ("get", "", "secrets"), ("create", "", "pods/exec")],
-            [("create", RBAC, "roles")],
+            # who writes endpoints sends the traffic of others where it likes (CVE-2021-25740)
+            [("create", RBAC, "roles"), ("update", "", "endpoints"), ("create", "discovery.k8s.io", "endpointslices")],
         ),
         (
             "admin",
             [("create", RBAC, "roles"), ("delete", "apps", "deployments")],
-            [("create", "", "nodes")],
+            [("create", "", "nodes"), ("patch", "", "endpoints")],
         ),
     ],
 )

@@ -27,7 +27,6 @@ _WORKLOADS = (
 _BATCH = ("cronjobs", "jobs")
 _CORE_EDIT = (
     "configmaps",
-    "endpoints",
     "events",
     "persistentvolumeclaims",
     "pods",
