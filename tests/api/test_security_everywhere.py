@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from random import Random
 from typing import NamedTuple
 
 import orjson
+import pytest
 
 from jota.api.config import ApiConfig
 from jota.api.filters.attributes import User
@@ -215,6 +217,75 @@ def test_what_stands_in_no_namespace_is_not_reached_through_one() -> None:
                     assert status == 404, (inside.path("hers", name), status, text)
             assert server.store.revision == before, "something was written"
             assert (await knock(server, ROY, "GET", "/api/v1/namespaces/hers"))[0] == 200
+
+    asyncio.run(story())
+
+
+PIECES = [
+    *(
+        "namespaces",
+        "namespaces/theirs",
+        "theirs",
+        "%74heirs",
+        "hers%2Ftheirs",
+        "%2e%2e/theirs",
+        "kube-system",
+        "watch",
+    ),
+    *(
+        "nodes",
+        "nodes/n1",
+        "clusterroles/cluster-admin",
+        "certificatesigningrequests/kept",
+        "apps/v1",
+        "..",
+        "*",
+        "%2F",
+    ),
+    *(
+        "secrets",
+        "secrets/kept",
+        "configmaps/kept",
+        "theirs%2Fkept",
+        "pods/kept",
+        "widgets/kept",
+        "serviceaccounts/default",
+    ),
+    *("status", "proxy", "proxy/pods", "finalize", "approval", "log", "scale", "binding", "token"),
+]
+QUERIES = [
+    "",
+    "watch=1&timeoutSeconds=1",
+    "fieldSelector=metadata.namespace%3Dtheirs",
+    "fieldSelector=metadata.name%3Dkept",
+    "labelSelector=mark",
+    "limit=1&continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6LTEsInN0YXJ0IjoiLi4vdGhlaXJzLyJ9",
+]
+STARTS = ["/api/v1/namespaces/hers", "/api/v1/watch/namespaces/hers", "/api/v1", "/apis"]
+STARTS += [f"/apis/{group}/v1/namespaces/hers" for group in ("example.com", RBAC, "certificates.k8s.io")]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_path_leads_out_of_a_namespace(seed: int) -> None:
+    """Whoever may do everything in one asks along paths that nobody would think of: of others nothing is said, nothing changes."""
+
+    async def story() -> None:
+        random = Random(seed)
+        async with cluster() as server:
+            await server.request("DELETE", "/api/v1/namespaces/hers/secrets")
+            for plural in ("pods", "configmaps"):
+                await server.request("DELETE", f"/api/v1/namespaces/hers/{plural}?gracePeriodSeconds=0")
+            await server.request("DELETE", "/apis/example.com/v1/namespaces/hers/widgets")
+            before = {entry.key: entry.value for entry in server.store.range("/")}
+            for _ in range(2500):
+                pieces = random.choices([*PIECES, "", ""], k=random.randrange(1, 4))
+                path = "/".join([random.choice(STARTS), *pieces])
+                query = random.choice(QUERIES)
+                status, text = await knock(server, ROY, random.choice(METHODS), f"{path}?{query}" if query else path)
+                assert status >= 300 or MARK not in text, (path, query, text)
+            after = {entry.key: entry.value for entry in server.store.range("/")}
+            changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+            assert not {key for key in changed if "/hers" not in key}
 
     asyncio.run(story())
 
