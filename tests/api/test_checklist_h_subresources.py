@@ -143,6 +143,40 @@ async def test_63_eviction_asks_the_budget(api: ApiServer) -> None:
 
 
 @story
+async def test_63_an_eviction_may_be_but_tried(api: ApiServer) -> None:
+    """kubectl drain --dry-run=server says so in the deleteOptions alone."""
+    for name in ("p", "q"):
+        await pod(api, name, labels={"in": name})
+        await api.client.patch(PODS, name, "default", {"status": {"phase": "Running"}}, subresource="status")
+    spec = {"selector": {"matchLabels": {"in": "q"}}, "minAvailable": 0}
+    await api.client.create(BUDGETS, {"metadata": {"name": "b"}, "spec": spec}, "default")
+    status = {
+        "disruptionsAllowed": 1,
+        "observedGeneration": 1,
+        "currentHealthy": 1,
+        "desiredHealthy": 0,
+        "expectedPods": 1,
+    }
+    await api.client.patch(BUDGETS, "b", "default", {"status": status}, subresource="status")
+    revision = api.store.revision
+    for name in ("p", "q"):
+        for query, words, code in (
+            ("", ["All"], 201),
+            ("dryRun=All", [], 201),
+            ("dryRun=All", ["All"], 201),
+            ("", ["Some"], 422),
+            ("", ["All", "Some"], 422),
+            ("dryRun=All", ["Some"], 400),
+        ):
+            sent = {**eviction(name), "deleteOptions": {"dryRun": words}}
+            response = await api.request("POST", f"{POD_PATH}/{name}/eviction", sent, query=query)
+            assert (response.status, api.store.revision) == (code, revision), (name, query, words)
+    assert (await api.request("POST", f"{POD_PATH}/p/eviction", eviction("q"))).status == 400
+    assert (await api.request("POST", f"{POD_PATH}/p/eviction", eviction("p"))).status == 201
+    assert api.store.revision > revision
+
+
+@story
 async def test_63_eviction_without_a_budget_is_a_delete(api: ApiServer) -> None:
     await running(api, "p")
     body = {**eviction("p"), "deleteOptions": {"gracePeriodSeconds": 3}}

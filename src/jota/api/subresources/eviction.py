@@ -18,27 +18,41 @@ from jota.api.verbs.delete import Options, remove
 from jota.kinds.kind import Object
 from jota.kinds.shape import number, part, parts, text
 from jota.meta import conditions
-from jota.meta.errors import ApiError, FieldError, internal, too_many_requests
+from jota.meta.errors import ApiError, FieldError, bad_request, internal, too_many_requests
 from jota.meta.resource import Resource
 from jota.meta.selectors import from_object
 from jota.wire.message import Response
 
 BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+_DEFINITION = "io.k8s.api.policy.v1.Eviction"
 MAX_DISRUPTED = 2000
 """Entries of status.disruptedPods beyond which evictions wait for the controller (upstream's bound)."""
 
 
 async def create(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 404, 409, 429, 500."""
-    eviction = await body.admitted(engine, call, "io.k8s.api.policy.v1.Eviction", "policy/v1", "Eviction")
+    eviction, target = body.read(call, _DEFINITION, "Eviction"), call.target
+    if body.part(eviction, "metadata").get("name", target.name) != target.name:
+        raise bad_request("name in URL does not match name in Eviction object")
+    _propagate_dry_run(call, eviction)
+    await body.admit(engine, call, eviction, _DEFINITION, "policy/v1", "Eviction")
     options = _options(eviction)
-    target = call.target
     pod = call.served.object_of(engine.stored(call.served, target.namespace, target.name))
     if not _free_to_go(pod):
         await _ask_budget(engine, call, pod)
     await _mark(engine, call, pod)
     await remove(engine, call, target.namespace, target.name, options, shown=False)
     return respond.json(call, body.CREATED, 201)
+
+
+def _propagate_dry_run(call: Call, eviction: Object) -> None:
+    """kubectl drain says it in the deleteOptions alone. Raises ApiError 400, 422."""
+    wanted = body.part(eviction, "deleteOptions").get("dryRun") or []
+    if not wanted:
+        return
+    if call.dry_run and wanted != ["All"]:
+        raise bad_request(f"Non-matching dry-run options in request and content: [All] and [{' '.join(wanted)}]")
+    call.params["dryRun"] = next((one for one in wanted if one != "All"), "All")
 
 
 def _options(eviction: Object) -> Options:
