@@ -140,6 +140,36 @@ def test_a_bootstrapping_node_gets_its_certificate_and_an_impostor_does_not() ->
 
 
 @pytest.mark.parametrize(
+    ("signer", "subject"),
+    [
+        (CLIENT, Subject("root", ("system:masters",))),
+        (CLIENT, Subject("system:node:n1", ("system:nodes", "system:masters"))),
+        (CLIENT, HOST),
+        (SERVING, Subject("root", ("system:masters",), ("n1",))),
+        (SERVING, NODE),
+    ],
+)
+def test_what_no_kubelet_has_a_kubelets_signer_does_not_sign(signer: str, subject: Subject) -> None:
+    """Whoever may approve for one signer must not get the certificates of another."""
+
+    async def story() -> None:
+        authority = CertificateAuthority(CertificateAuthority.create("test", days=9, now=1_800_000_000.0))
+        async with running(config=ControllerConfig(signer=authority)) as api:
+            request = base64.b64encode(create_csr(subject)[0]).decode()
+            usages = ["client auth" if signer == CLIENT else "server auth", "digital signature"]
+            spec = {"request": request, "signerName": signer, "usages": usages}
+            csr = await api.client.create(CSRS, {"metadata": {"name": "c"}, "spec": spec})
+            approved = {"type": "Approved", "status": "True", "reason": "KubectlApprove"}
+            await api.client.update(CSRS, {**csr, "status": {"conditions": [approved]}}, subresource="approval")
+            await api.advance(2)
+            status = (await api.client.get(CSRS, "c"))["status"]
+            assert "certificate" not in status
+            assert [c["reason"] for c in status["conditions"] if c["type"] == "Failed"] == ["SignerValidationFailure"]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
     ("usages", "text"),
     [
         (["client auth"], ""),

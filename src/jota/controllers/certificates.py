@@ -37,26 +37,36 @@ KEEP = {"pending": 86400.0, "approved": 3600.0, "denied": 3600.0}
 def judge(spec: Object, subject: Subject, reserved: Collection[str] = ()) -> str:
     """ "" when the requester may have this certificate, else why not (upstream's rules for these signers). `reserved`: names and
     addresses of the API server, which no node may have."""
-    signer, groups = spec["signerName"], spec.get("groups") or []
-    usages = set(spec.get("usages") or ())
+    if wrong := unfit(spec, subject):
+        return wrong
+    itself = spec.get("username") == subject.common_name and NODE_GROUP in (spec.get("groups") or [])
+    if spec["signerName"] == SERVING:
+        if not subject.dns_names and not {*subject.ip_addresses} - {*reserved}:
+            return "a serving certificate needs a DNS name or an address of its own"
+        node = subject.common_name.removeprefix(NODE_USER)
+        for name in subject.dns_names:
+            if (name != node and not name.startswith(node + ".")) or name in reserved:
+                return f"{name} is not a name of the node"
+        return "" if itself else "a node may ask only for itself"
+    if itself or BOOTSTRAP_GROUP in (spec.get("groups") or []):
+        return ""
+    return "the requester is neither this node nor a bootstrap token"
+
+
+def unfit(spec: Object, subject: Subject) -> str:
+    """ "" when this is a kubelet's certificate of the kind that its signer signs, whoever asks and whoever approved, else why not
+    (ValidateKubeletServingCSR, ValidateKubeletClientCSR)."""
+    signer, usages = spec["signerName"], set(spec.get("usages") or ())
     if _OWN_USAGE[signer] not in usages or usages - _COMMON_USAGES - {_OWN_USAGE[signer]}:
         return f"usages {sorted(usages)} do not fit {signer}"
     if subject.organisations != (NODE_GROUP,) or not subject.common_name.startswith(NODE_USER):
         return "the subject must be a node: O=system:nodes, CN=system:node:<name>"
     if subject.common_name == NODE_USER:
         return "the node has no name"
-    itself = spec.get("username") == subject.common_name and NODE_GROUP in groups
     if signer == SERVING:
-        if not subject.dns_names and not {*subject.ip_addresses} - {*reserved}:
-            return "a serving certificate needs a DNS name or an address"
-        node = subject.common_name.removeprefix(NODE_USER)
-        for name in subject.dns_names:
-            if (name != node and not name.startswith(node + ".")) or name in reserved:
-                return f"{name} is not a name of the node"
-        return "" if itself else "a node may ask only for itself"
-    if subject.dns_names or subject.ip_addresses:
-        return "a client certificate names no hosts"
-    return "" if itself or BOOTSTRAP_GROUP in groups else "the requester is neither this node nor a bootstrap token"
+        hosts = subject.dns_names or subject.ip_addresses
+        return "" if hosts else "a serving certificate needs a DNS name or an address"
+    return "a client certificate names no hosts" if subject.dns_names or subject.ip_addresses else ""
 
 
 def misused(usages: list[str]) -> str:
@@ -120,17 +130,19 @@ class CertificateController(Controller):
         self.wrote(key, self.requests, await self.client.update(CSRS, changed, "approval"))
 
     async def _sign(self, key: str, csr: Object) -> None:
-        from jota.pki.ca import BadRequest
+        from jota.pki.ca import BadRequest, read_csr
 
         spec, status = csr["spec"], csr.get("status") or {}
         days = min(self.config.certificate_days, (spec.get("expirationSeconds") or float("inf")) / 86400)
         serving = spec["signerName"] == SERVING
         approved = conditions.find(status.get("conditions") or [], "Approved") or {}
         try:
-            if spec["signerName"] == USER and (wrong := misused(spec.get("usages") or [])):
+            request = base64.b64decode(spec["request"])
+            user = spec["signerName"] == USER
+            if wrong := misused(spec.get("usages") or []) if user else unfit(spec, read_csr(request)):
                 raise BadRequest(wrong)
             pem = self.config.signer.sign_csr(
-                base64.b64decode(spec["request"]),
+                request,
                 days=days,
                 client=not serving,
                 server=serving,
