@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from jota.api.admission import mutating_policies, policies
 from jota.api.filters.attributes import User
 from jota.api.rbac.index import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES
 from jota.api.security import secure, write_roles
@@ -131,6 +132,55 @@ def test_who_may_but_look_opens_no_stream(stream: str) -> None:
                 code, text = await knock("vic", method)
                 assert (code, f'cannot create resource "pods/{stream}"' in text) == (403, True), text
                 assert await knock("wes", method) == (400, "pod p does not have a host assigned")
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("module", [policies, mutating_policies])
+def test_who_writes_policies_reads_no_parameters_by_them(module: Any) -> None:
+    """An expression, or its message, would tell what is in the Secret that is the policy's parameter."""
+
+    async def story() -> None:
+        async with cluster() as (server, _):
+            group = module.POLICIES.group
+            rules = [rule("*", plural, group) for plural in (module.POLICIES.plural, module.BINDINGS.plural)]
+            await server.client.create(CLUSTER_ROLES, {"metadata": {"name": "p"}, "rules": rules})
+            await server.client.create(CLUSTER_ROLE_BINDINGS, bound("p", "p", "pat"))
+            pat, constraints = (
+                server.client_for(User("pat", groups=("system:authenticated",))),
+                [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}],
+            )
+
+            def policy(name: str, kind: str) -> dict[str, Any]:
+                spec: dict[str, Any] = {"matchConstraints": {"resourceRules": constraints}}
+                if kind:
+                    spec["paramKind"] = {"apiVersion": "v1", "kind": kind}
+                if module is policies:
+                    spec["validations"] = [{"expression": "true"}]
+                else:
+                    change = {"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}
+                    spec |= {"mutations": [change], "reinvocationPolicy": "Never"}
+                return {"metadata": {"name": name}, "spec": spec}
+
+            def binding(**ref: Any) -> dict[str, Any]:
+                spec: dict[str, Any] = {"policyName": "secret", "paramRef": {"parameterNotFoundAction": "Deny", **ref}}
+                if module is policies:
+                    spec["validationActions"] = ["Deny"]
+                return {"metadata": {"name": "b"}, "spec": spec}
+
+            await pat.create(module.POLICIES, policy("plain", ""))
+            text = await refused(pat.create(module.POLICIES, policy("mine", "Secret")), 422)
+            assert 'spec.paramKind: Forbidden: user pat must have "get" permission on all objects' in text
+            made = await pat.create(module.POLICIES, policy("later", ""))
+            made["spec"]["paramKind"] = {"apiVersion": "v1", "kind": "Secret"}
+            await refused(pat.update(module.POLICIES, made), 422)
+            await server.client.create(module.POLICIES, policy("secret", "Secret"))
+            for ref in ({"name": "s", "namespace": "hers"}, {"selector": {}}):
+                assert "spec.paramRef: Forbidden" in await refused(pat.create(module.BINDINGS, binding(**ref)), 422)
+            reads = [rule("get", "secrets", resourceNames=["s"])]
+            await server.client.create(ROLES, {"metadata": {"name": "r"}, "rules": reads}, "hers")
+            await server.client.create(ROLE_BINDINGS, bound("r", "r", "pat", kind="Role"), "hers")
+            await pat.create(module.BINDINGS, binding(name="s", namespace="hers"))
 
     asyncio.run(story())
 

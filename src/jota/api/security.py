@@ -11,6 +11,7 @@ import orjson
 from jota.api import bootstrap
 from jota.api.admission.certificate_signers import CertificateSigners
 from jota.api.admission.node_pod_certificates import NodePodCertificates
+from jota.api.admission.policy_params import PolicyParameters
 from jota.api.authn.anonymous import EVERYWHERE, Anonymous
 from jota.api.authn.outside import TokenAuthenticator
 from jota.api.authz.chain import DEFAULT, Chain
@@ -65,6 +66,7 @@ def secure(
     api.engine.add_plugin(NoEscalation(authorizer, index))
     api.engine.add_plugin(CertificateSigners(authorizer))
     api.engine.add_plugin(NodePodCertificates(authorizer))
+    api.engine.add_plugin(PolicyParameters(authorizer, api.engine.webhooks.resource_of))
     api.answer(_AUTHENTICATION, "tokenreviews", identity.token(authentication))
     api.answer(_AUTHENTICATION, "selfsubjectreviews", identity.self_)
     api.answer(_AUTHORIZATION, "subjectaccessreviews", access.subject(authorizer))

@@ -58,10 +58,10 @@ class Webhooks:
         self.authorizer: Callable[[], Authorizer | None] = lambda: None
         """Whom policies ask what a user may do."""
         self._policies: PolicySet[policies.Rules] = PolicySet(
-            registry, policies.POLICIES, policies.BINDINGS, self._resource
+            registry, policies.POLICIES, policies.BINDINGS, self.resource_of
         )
         self._mutations: PolicySet[mutating_policies.Mutations] = PolicySet(
-            registry, mutating_policies.POLICIES, mutating_policies.BINDINGS, self._resource
+            registry, mutating_policies.POLICIES, mutating_policies.BINDINGS, self.resource_of
         )
         self._conditions: dict[str, Program] = {}
         """Expressions of match conditions, compiled; forgotten with the configurations."""
@@ -99,7 +99,7 @@ class Webhooks:
             self._hooks[resource] = found
         return found
 
-    def _resource(self, api_version: str, kind: str) -> Resource | None:
+    def resource_of(self, api_version: str, kind: str) -> Resource | None:
         found = (s.kind.stored for s in self._served.values())
         return next((r for r in found if (r.api_version, r.kind) == (api_version, kind)), None)
 
