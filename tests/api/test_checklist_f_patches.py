@@ -166,6 +166,18 @@ async def test_48_what_apply_requires(api: ApiServer) -> None:
 
 
 @story
+async def test_49_who_applies_nothing_owns_nothing(api: ApiServer) -> None:
+    bare = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}
+    made = await api.client.patch(CONFIGMAPS, "a", "default", bare, type="apply", manager="m")
+    assert "managedFields" not in made["metadata"]
+    full = {**bare, "data": {"k": "v"}}
+    made = await api.client.patch(CONFIGMAPS, "a", "default", full, type="apply", manager="m")
+    assert [entry["manager"] for entry in made["metadata"]["managedFields"]] == ["m"]
+    made = await api.client.patch(CONFIGMAPS, "a", "default", bare, type="apply", manager="m")
+    assert ("managedFields" in made["metadata"], "data" in made) == (False, False)
+
+
+@story
 async def test_48_nothing_else_is_forced(api: ApiServer) -> None:
     """ValidatePatchOptions: `force` is a word of apply."""
     await api.client.create(DEPLOYMENTS, deployment(), "default")

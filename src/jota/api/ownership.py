@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jota.api.call import Call
 from jota.api.shapes import Shape
 from jota.kinds.kind import Object
@@ -22,6 +24,12 @@ def track(call: Call, new: Object, old: Object | None, subresource: str, now: st
     owners = new["metadata"].get("managedFields") or []
     if shape is not None and len(owners) == 1:
         shape.fields = {k: v for k, v in owners[0]["fieldsV1"].items() if k != "f:metadata"}
+
+
+def settle(metadata: dict[str, Any]) -> None:
+    """What was worked out already, as it is stored: where nobody owns anything, nothing is said of it."""
+    if not metadata.get("managedFields"):
+        metadata.pop("managedFields", None)
 
 
 def _entry(call: Call, now: str) -> Object:

@@ -226,7 +226,9 @@ class Engine:
         if references.outside(call.user):
             for text in references.warnings(self.registry, served.resource, obj, shape=shape):
                 call.warn(text)
-        if not owned:
+        if owned:
+            ownership.settle(meta)
+        else:
             ownership.track(call, obj, None, "", rfc3339(self.clock.now()), shape)
         key = served.key(namespace, meta["name"])
         if call.dry_run:
@@ -436,6 +438,8 @@ class Engine:
         served, kind = call.served, call.served.kind
         metadata.carry(new["metadata"], old["metadata"])
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        if owned:
+            ownership.settle(new["metadata"])
         if finish is not None:
             errors = finish(call, new, old) + self._judge_metadata(kind, new, old)
             errors += metadata.validate_update(new["metadata"], old["metadata"])

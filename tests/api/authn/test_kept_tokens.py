@@ -121,11 +121,11 @@ def test_it_is_refused_at_once(change: Callable[[ApiServer], Awaitable[None]]) -
             assert server.api.engine.tokens is not None
             until, lives = server.api.engine.tokens.lasts(token, server.clock.now())
             assert until > 1e300
-            assert lives()
+            assert lives(server.clock.now())
             assert await status(server, token) == 403
             await change(server)
             assert await status(server, token) == 401
-            assert not lives(), "not even on a connection that has shown it before"
+            assert not lives(server.clock.now()), "not even on a connection that has shown it before"
 
     asyncio.run(story())
 
