@@ -46,6 +46,8 @@ async def test_11_every_error_is_a_status_whose_code_is_the_http_code(api: ApiSe
         ("GET", f"{CM}?limit=many", b"", 400, "BadRequest"),
         ("GET", f"{CM}?timeoutSeconds=1.5", b"", 400, "BadRequest"),
         ("BREW", CM, b"", 405, "MethodNotAllowed"),
+        ("PURGE", "/api/v1/namespaces/default/pods/p/proxy/x", b"", 405, "MethodNotAllowed"),
+        ("MKCOL", "/api/v1/nodes/n/proxy/x", b"", 405, "MethodNotAllowed"),
     ]
     for method, path, body, code, reason in cases:
         response = await api.request(method, path, body)  # type: ignore[arg-type]

@@ -40,6 +40,13 @@ def test_targets(method: str, url: str, expected: tuple[str, ...]) -> None:
     assert (t.verb, t.group, t.version, t.namespace, t.resource, t.name, t.subresource, t.rest) == expected
 
 
+@pytest.mark.parametrize("method", ["MKCOL", "PROPPATCH", "LOCK", "MOVE", "PURGE", "TRACE", "CONNECT", "X"])
+@pytest.mark.parametrize("url", ["/api/v1/namespaces/a/pods/p/proxy/x", "/api/v1/nodes/n/proxy/x", "/api/v1/nodes"])
+def test_methods_that_no_verb_stands_for(method: str, url: str) -> None:
+    """No verb is asked for, least of all one that only reads: `find_verb` refuses them."""
+    assert path.parse(method, url, {}).verb == ""
+
+
 @pytest.mark.parametrize(
     "url", ["/", "/api", "/api/v1", "/api/v1/", "/apis", "/apis/apps", "/apis/apps/v1", "/version", "//x"]
 )

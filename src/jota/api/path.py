@@ -181,7 +181,8 @@ def _parse(method: str, path: str, params: dict[str, str]) -> Target:
         rest.pop()
     if not rest:
         return Target(path, method.lower())
-    target = Target(path, VERBS.get(method) or ("get" if "proxy" in rest else ""))
+    # OPTIONS alone goes through a proxy, too: another method might write there, and would be judged as if it read
+    target = Target(path, VERBS.get(method) or ("get" if method == "OPTIONS" and "proxy" in rest else ""))
     target.version = parts[at - 1]
     target.group = parts[2] if at == 4 else ""
     if "%" in path:
