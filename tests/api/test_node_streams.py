@@ -72,6 +72,41 @@ def test_paths_and_queries_of_the_kubelet(monkeypatch: pytest.MonkeyPatch) -> No
     asyncio.run(main())
 
 
+def test_a_node_is_its_kubelet_or_the_port_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[dict[str, Any]] = []
+
+    async def forward(request: Request, **where: Any) -> Response:
+        passed.append(where)
+        return Response(200, [], b"hello")
+
+    monkeypatch.setattr(kubelet, "forward", forward)
+    monkeypatch.setattr(proxy, "forward", forward)
+
+    async def main() -> None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        async with ApiServer(config=ApiConfig(kubelet_tls=tls)) as api:
+            await node_and_pod(api)
+
+            async def ask(name: str) -> int:
+                return (await api.request("GET", f"/api/v1/nodes/{name}/proxy/x", authorization="Bearer x")).status
+
+            for name in ("n", "n:10251", "https:n:10251", "https:n:"):
+                assert await ask(name) == 200
+                assert passed.pop() == {"host": "192.0.2.7", "port": 10251, "path": "/x", "ssl": tls}, name
+            for name in ("n:9100", "http:n:9100"):
+                assert await ask(name) == 200
+                assert passed.pop() == {"host": "192.0.2.7", "port": 9100, "path": "/x", "ssl": None}, name
+            assert await ask("https:n:9100") == 200
+            assert passed.pop()["ssl"] is not tls, "the server shows its certificate to kubelets alone"
+            assert [await ask(name) for name in ("n:x", "n:70000", "a:b:c:d", "ftp:n:1", "m:9100")] == [400] * 4 + [404]
+            local = [{"type": "InternalIP", "address": "127.0.0.1"}]
+            await api.client.patch(NODES, "n", patch={"status": {"addresses": local}}, subresource="status")
+            assert await ask("n:9100") == 400, "no way to what listens on the server's own host"
+            assert not passed
+
+    asyncio.run(main())
+
+
 def test_a_node_that_does_not_answer_is_an_error_with_its_address() -> None:
     async def main() -> None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -2,7 +2,7 @@
 
 Path and query are kept; links in what comes back lead through the proxy again (proxy_links.py). Pods and services are
 reached at their own addresses (this server stands in the cluster's network); a service's backend is picked from its ready
-endpoints. Nodes are their kubelet API.
+endpoints. Nodes are their kubelet API, unless another port is asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jota.api.subresources import kubelet
 from jota.kinds.kind import Object
 from jota.kinds.shape import part, parts, text
 from jota.meta.errors import ApiError, bad_request, not_found, unavailable
-from jota.meta.resource import PODS, SERVICES
+from jota.meta.resource import NODES, PODS, SERVICES
 from jota.wire.dial import forward
 from jota.wire.message import Response
 
@@ -30,11 +30,13 @@ async def proxy(engine: Engine, call: Call) -> Response:
         where = request.path + "/" + (f"?{request.query}" if request.query else "")
         return Response(301, [("Location", where)])
     path, prefix = target.rest or "/", request.path.removesuffix(target.rest)
-    if target.resource == "nodes":
-        name = target.name.split(":")[0]
-        return _linked(call, await kubelet.hand_over(engine, request, name, path, request.query), prefix, "")
     scheme, name, port = split_name(target.name)
-    if target.resource == "pods":
+    if target.resource == "nodes":
+        elsewhere = _node(engine, name, port) if port else None
+        if elsewhere is None:
+            return _linked(call, await kubelet.hand_over(engine, request, name, path, request.query), prefix, "")
+        host, number = elsewhere
+    elif target.resource == "pods":
         host, number = _pod(engine, target.namespace, name, port)
     else:
         host, number = _service(engine, target.namespace, name, port)
@@ -76,6 +78,21 @@ def split_name(name: str) -> tuple[str, str, str]:
     if len(words) == 3 and words[0] in ("http", "https", ""):
         return words[0], words[1], words[2]
     raise bad_request(f'invalid request name "{name[:128]}": it must be [scheme:]name[:port]')
+
+
+def _node(engine: Engine, name: str, port: str) -> tuple[str, int] | None:
+    """Another port of a node than that of its kubelet API, which is None. Raises ApiError 400, 404, 503."""
+    node = engine.registry.get(NODES, "", name)
+    if node is None:
+        raise not_found("nodes", name)
+    host, own = kubelet.address_of(node, engine.config.kubelet_port)
+    if not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise bad_request(f'invalid port "{port[:16]}" of a node')
+    if int(port) == own:
+        return None
+    if not backends.reachable(host):
+        raise bad_request("address not allowed")
+    return host, int(port)
 
 
 def _pod(engine: Engine, namespace: str, name: str, port: str) -> tuple[str, int]:
