@@ -11,7 +11,7 @@ from tests.api.test_straight import Server
 
 from jota.api.admission.policies import BINDINGS, POLICIES
 from jota.api.admission.webhooks import VALIDATING as WEBHOOKS
-from jota.api.flowcontrol.objects import FLOW_SCHEMAS
+from jota.api.flowcontrol.objects import FLOW_SCHEMAS, PRIORITY_LEVELS
 from jota.api.rbac.index import CLUSTER_ROLES
 from jota.kinds.apiextensions.crd import CRDS
 from jota.kinds.core.quota import QUOTAS
@@ -99,12 +99,26 @@ async def _schema(server: Server) -> None:
 
 
 async def _flow(server: Server) -> None:
+    """Her requests are exempt."""
+    await _toggle(server, FLOW_SCHEMAS, _schema_for("exempt"))
+
+
+async def _shut(server: Server) -> None:
+    """There is no seat for her, and nobody waits."""
+    limited = {"nominalConcurrencyShares": 0, "limitResponse": {"type": "Reject"}}
+    level = {"metadata": {"name": "shut"}, "spec": {"type": "Limited", "limited": limited}}
+    with suppress(ApiError):
+        await server.client.create(PRIORITY_LEVELS, level)
+    await _toggle(server, FLOW_SCHEMAS, _schema_for("shut"))
+
+
+def _schema_for(level: str) -> Object:
     rule = {
         "subjects": [{"kind": "User", "user": {"name": "ada"}}],
         "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"]}],
     }
-    spec = {"priorityLevelConfiguration": {"name": "exempt"}, "matchingPrecedence": 10, "rules": [rule]}
-    await _toggle(server, FLOW_SCHEMAS, {"metadata": {"name": "own"}, "spec": spec})
+    spec = {"priorityLevelConfiguration": {"name": level}, "matchingPrecedence": 10, "rules": [rule]}
+    return {"metadata": {"name": f"own-{level}"}, "spec": spec}
 
 
 async def _refuse(server: Server) -> None:
@@ -116,7 +130,7 @@ async def _refuse(server: Server) -> None:
 
 
 async def calm(server: Server) -> None:
-    for resource, name in (BINDINGS, "v"), (WEBHOOKS, "no"), (QUOTAS, "q"):
+    for resource, name in (BINDINGS, "v"), (WEBHOOKS, "no"), (QUOTAS, "q"), (FLOW_SCHEMAS, "own-shut"):
         with suppress(ApiError):
             await server.client.delete(resource, name, "default" if resource.namespaced else "")
     await server.client.patch(CLUSTER_ROLES, "part", patch={"metadata": {"labels": {"part": "yes"}}})
@@ -136,5 +150,6 @@ EVENTS: list[Event] = [
     _leave,
     _schema,
     _flow,
+    _shut,
     _refuse,
 ]
