@@ -105,7 +105,7 @@ async def _flow(server: Server) -> None:
 
 async def _shut(server: Server) -> None:
     """There is no seat for her, and nobody waits."""
-    limited = {"nominalConcurrencyShares": 0, "limitResponse": {"type": "Reject"}}
+    limited = {"nominalConcurrencyShares": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"}}
     level = {"metadata": {"name": "shut"}, "spec": {"type": "Limited", "limited": limited}}
     with suppress(ApiError):
         await server.client.create(PRIORITY_LEVELS, level)
