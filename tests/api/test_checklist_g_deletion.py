@@ -248,6 +248,23 @@ async def test_57_a_namespace_goes_when_it_is_empty(api: ApiServer) -> None:
 
 
 @story
+async def test_57_a_phase_is_not_for_anybody_to_choose(api: ApiServer) -> None:
+    await api.client.create(NAMESPACES, {"metadata": {"name": "n"}})
+
+    async def phase(wanted: str) -> str:
+        with pytest.raises(ApiError) as refused:
+            await api.client.patch(NAMESPACES, "n", patch={"status": {"phase": wanted}}, subresource="status")
+        assert refused.value.code == 422
+        return refused.value.message
+
+    assert "may only be 'Active' if `deletionTimestamp` is empty" in await phase("Terminating")
+    note = {"metadata": {"annotations": {"a": "b"}}, "status": {"conditions": []}}
+    await api.client.patch(NAMESPACES, "n", patch=note, subresource="status")
+    await api.client.delete(NAMESPACES, "n")
+    assert "may only be 'Terminating' if `deletionTimestamp` is not empty" in await phase("Active")
+
+
+@story
 async def test_57_the_first_namespaces_stay(api: ApiServer) -> None:
     for name in ("default", "kube-system", "kube-public"):
         with pytest.raises(ApiError, match="this namespace may not be deleted") as refused:

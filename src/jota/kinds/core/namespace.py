@@ -5,6 +5,7 @@ from __future__ import annotations
 from jota.kinds.common import AGE, NAME, path_cell, plain
 from jota.kinds.kind import Kind
 from jota.kinds.shape import Object, attach, meta, part, put_missing, text, texts
+from jota.meta.errors import FieldError, invalid
 from jota.meta.resource import NAMESPACES
 
 NAME_LABEL = "kubernetes.io/metadata.name"
@@ -36,6 +37,16 @@ def prepare_update(new: Object, old: Object) -> None:
     attach(new, "spec")["finalizers"] = part(old, "spec").get("finalizers", [])
 
 
+def validate_status(new: Object, old: Object) -> list[FieldError]:
+    """The phase follows from the deletionTimestamp (ValidateNamespaceStatusUpdate)."""
+    going, phase = bool(meta(new).get("deletionTimestamp")), text(part(new, "status"), "phase")
+    wanted = "Terminating" if going else "Active"
+    if phase == wanted:
+        return []
+    state = "not empty" if going else "empty"
+    return [invalid("status.Phase", phase, f"may only be '{wanted}' if `deletionTimestamp` is {state}")]
+
+
 KIND = Kind(
     NAMESPACES,
     schema="io.k8s.api.core.v1.Namespace",
@@ -44,6 +55,7 @@ KIND = Kind(
     default=default,
     prepare_create=prepare_create,
     prepare_update=prepare_update,
+    validate_status=validate_status,
     columns=(NAME, plain("Status", path_cell("status", "phase", missing=""), about="The status of the namespace"), AGE),
     selectable={"status.phase": lambda ns: text(part(ns, "status"), "phase")},
     status=True,
