@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
+import orjson
 import pytest
 
 from jota.aio.clock import rfc3339
 from jota.api.metricsapi import scrape
+from jota.api.path import parse
 from jota.controllers.deployment import DeploymentController
 from jota.controllers.hpa import AUTOSCALERS, HorizontalPodAutoscalerController
 from jota.controllers.hpa_metrics import (
@@ -25,6 +28,8 @@ from jota.controllers.hpa_metrics import (
 from jota.controllers.hpa_plan import Memory, plan
 from jota.controllers.replicaset import ReplicaSetController
 from jota.controllers.views import Pod
+from jota.kinds.apiextensions.crd import CRDS
+from jota.kinds.autoscaling.horizontalpodautoscaler import KIND as AUTOSCALER
 from jota.meta.resource import DEPLOYMENTS, EVENTS, NODES, PODS
 from jota.testing.cluster import ApiServer
 from jota.wire.message import Response
@@ -239,6 +244,52 @@ def test_a_deployment_follows_its_load_within_seconds(monkeypatch: pytest.Monkey
             assert "SuccessfulRescale" in reasons
 
     asyncio.run(story())
+
+
+def test_what_is_in_no_namespace_is_not_scaled_from_one() -> None:
+    """The controller may do everything, whoever names a target may do so in a namespace."""
+    scale = {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"}
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema, "subresources": {"scale": scale}}
+    names = {"plural": "fleets", "kind": "Fleet"}
+    spec = {"group": "example.com", "scope": "Cluster", "names": names, "versions": [version]}
+
+    async def story() -> None:
+        async with running(HorizontalPodAutoscalerController) as api:
+            await api.client.create(CRDS, {"metadata": {"name": "fleets.example.com"}, "spec": spec})
+            await api.until(lambda: ("example.com", "v1", "fleets") in api.api.served)
+            fleet = {"apiVersion": "example.com/v1", "kind": "Fleet", "metadata": {"name": "f"}, "spec": {"size": 9}}
+            assert (await api.request("POST", "/apis/example.com/v1/fleets", fleet)).status == 201
+            made = scaler()
+            made["spec"]["scaleTargetRef"] = {"apiVersion": "example.com/v1", "kind": "Fleet", "name": "f"}
+            await api.client.create(AUTOSCALERS, made)
+            await api.advance(12)
+            status = (await api.client.get(AUTOSCALERS, "web", "ns"))["status"]
+            assert next(c["reason"] for c in status["conditions"] if c["type"] == "AbleToScale") == "FailedGetScale"
+            found = await api.request("GET", "/apis/example.com/v1/fleets/f")
+            assert orjson.loads(found.body)["spec"]["size"] == 9  # type: ignore[arg-type]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("name", ["n/proxy/configz", "n?a=b", "..", "a%2Fb"])
+def test_a_name_is_no_path(name: str) -> None:
+    """Of an autoscaler, and of whatever else users write: it is asked for as it is."""
+    targets: list[Object] = [{"kind": "Node", "name": name}, {"kind": name, "name": "n"}]
+    metric = {"target": {"type": "Value", "value": "1"}, "metric": {"name": name}}
+    wrong = [scaler() for _ in targets]
+    for made, target in zip(wrong, targets, strict=True):
+        made["spec"]["scaleTargetRef"] = {"apiVersion": "v1", **target}
+    wrong += [scaler(metrics=[{"type": "External", "external": metric}])]
+    described = {"apiVersion": "v1", "kind": "Node", "name": name}
+    good = {**metric, "metric": {"name": "m"}, "describedObject": described}
+    wrong += [scaler(metrics=[{"type": "Object", "object": good}])]
+    if "?" not in name:
+        assert all(AUTOSCALER.validate(made) for made in wrong)
+    asked = unquote(NODES.path(name=name, subresource="scale"))
+    assert asked == f"/api/v1/nodes/{name}/scale"
+    target = parse("GET", NODES.path(name=name, subresource="scale"), {})
+    assert (target.name, target.subresource) == (name, "scale")
 
 
 def test_what_nobody_serves_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

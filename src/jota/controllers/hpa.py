@@ -159,7 +159,10 @@ class HorizontalPodAutoscalerController(Controller):
         """The values of a metrics API. Raises ApiError, 404 when nobody serves it."""
         kind = metric["type"]
         source = metric[kind.lower()]
-        name, of = quote(source["metric"]["name"]), scales.selector_text(source["metric"].get("selector") or {})
+        name, of = (
+            quote(source["metric"]["name"], safe=""),
+            scales.selector_text(source["metric"].get("selector") or {}),
+        )
         if kind == "External":
             path, query = f"{_EXTERNAL}/namespaces/{namespace}/{name}", urlencode({"labelSelector": of} if of else {})
         elif kind == "Pods":
@@ -169,7 +172,7 @@ class HorizontalPodAutoscalerController(Controller):
             described = source["describedObject"]
             kind_of = await self._scales.resource(described.get("apiVersion", ""), described["kind"])
             plural = kind_of.group_resource
-            path = f"{_CUSTOM}/namespaces/{namespace}/{plural}/{quote(described['name'])}/{name}"
+            path = f"{_CUSTOM}/namespaces/{namespace}/{plural}/{quote(described['name'], safe='')}/{name}"
             query = urlencode({"metricLabelSelector": of} if of else {})
         return list((await scales.get(self.client, path, query)).get("items") or ())
 

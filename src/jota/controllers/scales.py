@@ -35,7 +35,9 @@ class Scales:
         return found
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
-        """Raises ApiError, 404 also when the resource has no /scale."""
+        """Raises ApiError, 404 also when the resource has no /scale, or stands in no namespace: who names it may do so in that one."""
+        if not resource.namespaced:
+            raise ApiError(404, "NotFound", f'{resource.group_resource} "{name}" stands in no namespace')
         return await get(self._client, resource.path(namespace, name, "scale"))
 
 

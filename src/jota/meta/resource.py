@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from typing import NamedTuple
+from urllib.parse import quote
+
+_NO_SEGMENT = ("/", "%", "?", "#")
+"""What would end a segment of a path, or be read as something else in it."""
 
 
 class Resource(NamedTuple):
@@ -24,13 +28,14 @@ class Resource(NamedTuple):
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
-        """The URL path, e.g. /apis/apps/v1/namespaces/default/deployments/web/scale. Raises nothing: inputs are trusted."""
+        """The URL path, e.g. /apis/apps/v1/namespaces/default/deployments/web/scale. A name is one segment of it, whatever is in it:
+        some come out of objects that users write. Raises nothing."""
         parts = [f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"]
         if self.namespaced and namespace:
             parts.append(f"namespaces/{namespace}")
         parts.append(self.plural)
         if name:
-            parts.append(name)
+            parts.append(quote(name, safe="") if any(mark in name for mark in _NO_SEGMENT) else name)
         if subresource:
             parts.append(subresource)
         return "/".join(parts)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from jota.kinds.common import AGE, NAME, count_cell, path_cell, plain, some
 from jota.kinds.kind import Kind
+from jota.kinds.names import path_segment
 from jota.kinds.quantities import canonical_resources
 from jota.kinds.shape import Object, attach, deep, number, part, parts, put_missing, text
 from jota.meta.errors import FieldError, invalid, not_supported, required
@@ -61,12 +62,22 @@ def validate(scaler: Object) -> list[FieldError]:
         errors.append(invalid("spec.maxReplicas", high, "must be greater than 0"))
     if high < low:
         errors.append(invalid("spec.maxReplicas", high, "must be greater than or equal to `minReplicas`"))
-    for field in ("kind", "name"):
-        if not text(part(spec, "scaleTargetRef"), field):
-            errors.append(required(f"spec.scaleTargetRef.{field}"))
+    errors += _validate_reference(part(spec, "scaleTargetRef"), "spec.scaleTargetRef")
     for i, metric in enumerate(parts(spec, "metrics")):
         errors += _validate_metric(metric, f"spec.metrics[{i}]")
     return errors + _validate_behavior(part(spec, "behavior"))
+
+
+def _validate_reference(ref: Object, path: str) -> list[FieldError]:
+    """A controller that may do everything asks for what is named here."""
+    errors: list[FieldError] = []
+    for field in ("kind", "name"):
+        errors += _validate_segment(text(ref, field), f"{path}.{field}")
+    return errors
+
+
+def _validate_segment(value: str, path: str) -> list[FieldError]:
+    return [invalid(path, value, detail) for detail in path_segment(value)] if value else [required(path)]
 
 
 def _validate_metric(metric: Object, path: str) -> list[FieldError]:
@@ -78,14 +89,28 @@ def _validate_metric(metric: Object, path: str) -> list[FieldError]:
     key = SOURCES[type]
     if not isinstance(metric.get(key), dict):
         return [required(f"{path}.{key}", "must populate information for the given metric source")]
-    target = part(part(metric, key), "target")
+    errors = _validate_names(part(metric, key), key, f"{path}.{key}")
+    return errors + _validate_target(part(part(metric, key), "target"), f"{path}.{key}.target")
+
+
+def _validate_names(source: Object, key: str, path: str) -> list[FieldError]:
+    """validateMetricIdentifier and validateCrossVersionObjectReference: they become parts of URLs."""
+    if key in ("resource", "containerResource"):
+        return []
+    errors = _validate_segment(text(part(source, "metric"), "name"), f"{path}.metric.name")
+    if key == "object":
+        errors += _validate_reference(part(source, "describedObject"), f"{path}.describedObject")
+    return errors
+
+
+def _validate_target(target: Object, path: str) -> list[FieldError]:
     wanted = text(target, "type")
     if not wanted:
-        return [required(f"{path}.{key}.target.type", "must specify a metric target type")]
+        return [required(f"{path}.type", "must specify a metric target type")]
     if wanted not in ("Utilization", "Value", "AverageValue"):
-        return [invalid(f"{path}.{key}.target.type", wanted, "must be either Utilization, Value, or AverageValue")]
+        return [invalid(f"{path}.type", wanted, "must be either Utilization, Value, or AverageValue")]
     field = {"Utilization": "averageUtilization", "Value": "value", "AverageValue": "averageValue"}[wanted]
-    return [] if target.get(field) is not None else [required(f"{path}.{key}.target.{field}")]
+    return [] if target.get(field) is not None else [required(f"{path}.{field}")]
 
 
 def _validate_behavior(behavior: Object) -> list[FieldError]:
