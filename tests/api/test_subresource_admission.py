@@ -11,6 +11,7 @@ import pytest
 from tests.api.test_straight import Server, secured, whole
 from tests.api.test_webhooks import Hooks, hooked, register
 
+from jota.api.admission import mutating_policies
 from jota.api.admission.policies import BINDINGS, POLICIES
 from jota.api.admission.webhooks import MUTATING, VALIDATING
 from jota.meta.errors import ApiError
@@ -147,6 +148,29 @@ async def test_who_changes_it_is_heard(world: tuple[ApiServer, Hooks]) -> None:
     assert (await api.client.get(DEPLOYMENTS, "d", "default"))["spec"]["replicas"] == 7
     for name in "ab":
         assert (await api.client.get(PODS, name, "default"))["spec"]["nodeName"] == "other"
+
+
+@tale
+async def test_a_mutating_policy_changes_what_is_sent(server: Server) -> None:
+    """By the schema of what is spoken there, not of what it is about."""
+    await furnish(server)
+    apply = {"patchType": "ApplyConfiguration"}
+    apply["applyConfiguration"] = {"expression": 'Object{metadata: Object.metadata{labels: {"x": "y"}}}'}  # type: ignore[assignment]
+    steps = '[JSONPatch{op: "add", path: "/metadata/annotations", value: {"p": "q"}}]'
+    mutations = [apply, {"patchType": "JSONPatch", "jsonPatch": {"expression": steps}}]
+    constraints = {
+        "resourceRules": [{**EVERYTHING, "resources": ["pods/*", "bindings", "*/scale", "serviceaccounts/token"]}]
+    }
+    spec = {"matchConstraints": constraints, "mutations": mutations, "reinvocationPolicy": "Never"}
+    await server.client.create(mutating_policies.POLICIES, {"metadata": {"name": "m"}, "spec": spec})
+    await server.client.create(mutating_policies.BINDINGS, {"metadata": {"name": "m"}, "spec": {"policyName": "m"}})
+    await server.client.create(SERVICEACCOUNTS, {"metadata": {"name": "robot"}}, "default")
+    assert (await server.client.create(SERVICEACCOUNTS, {"spec": {}}, "default", "token", "robot"))["status"]["token"]
+    for method, url, sent, media, _ in SENT:
+        code, answer = await do(server, method, url, sent, media)
+        assert code < 300, answer
+    meta = (await server.client.get(PODS, "a", "default"))["metadata"]
+    assert (meta["labels"], meta["annotations"]) == ({"x": "y"}, {"p": "q"}), "a Binding gives its own to the pod"
 
 
 @tale

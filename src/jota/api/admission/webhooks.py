@@ -27,6 +27,7 @@ from jota.api.served import Served
 from jota.api.webhook_client import WebhookClient, WebhookFailed
 from jota.kinds.kind import Kind, Object
 from jota.kinds.shape import number, part, parts, text, texts
+from jota.meta import schema
 from jota.meta.errors import ApiError, bad_request, internal
 from jota.meta.patch import json as json_patch
 from jota.meta.resource import NAMESPACES, Resource
@@ -136,7 +137,7 @@ class Webhooks:
             lambda seen: self._values(attrs, seen),
             shown,
             lambda obj, seen: self._in_form(obj, seen, own),
-            lambda seen: self._served[(seen.group, seen.version, seen.plural)].kind,
+            lambda seen: _spoken(attrs) or self._served[(seen.group, seen.version, seen.plural)].kind,
         )
 
     async def _values(self, attrs: AdmissionAttributes, seen: Resource) -> dict[str, Any]:
@@ -278,10 +279,9 @@ class Webhooks:
         if user.extra:
             info["extra"] = user.extra
         request: Object = {"uid": self._new_id(), **_names("", seen), **_names("request", own)}
-        if attrs.object is not None and attrs.object.get("kind", own.kind) != own.kind:  # a subresource's own
-            group, _, version = attrs.object["apiVersion"].rpartition("/")
-            kind = {"group": group, "version": version, "kind": attrs.object["kind"]}
-            request["kind"] = request["requestKind"] = kind
+        if (spoken := _spoken(attrs)) is not None:
+            group, version, _, kind, _ = spoken.resource
+            request["kind"] = request["requestKind"] = {"group": group, "version": version, "kind": kind}
         if attrs.subresource:
             request["subResource"] = request["requestSubResource"] = attrs.subresource
         request |= {"name": attrs.name, "operation": attrs.operation, "userInfo": info, "dryRun": attrs.dry_run}
@@ -295,6 +295,15 @@ class Webhooks:
             return obj
         here, there = (self._served[(r.group, r.version, r.plural)] for r in (own, wanted))
         return await there.take(obj, here)
+
+
+def _spoken(attrs: AdmissionAttributes) -> Kind | None:
+    """The kind of an object that is not the resource's, but one that a subresource speaks."""
+    obj, own = attrs.object, attrs.kind.resource
+    if obj is None or obj.get("kind", own.kind) == own.kind:
+        return None
+    group, _, version = obj["apiVersion"].rpartition("/")
+    return Kind(Resource(group, version, own.plural, obj["kind"]), schema=schema.find(group, version, obj["kind"]))
 
 
 def _digest(obj: Object | None) -> bytes:
