@@ -115,6 +115,7 @@ def test_a_pod_that_writes_too_much_is_evicted(tmp_path: Path) -> None:
             assert made["reason"] == "Evicted"
             assert made["message"] == "Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. "
             assert len(await w.events("Evicted")) == 1
+            assert "DisruptionTarget" not in {c["type"] for c in made["conditions"]}, "its own doing"
             await w.until_phase("Running", "modest")
 
     asyncio.run(story())

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jota.meta.resource import PODS
+from jota.node import verdicts
+from jota.node.config import EvictionThresholds
+from jota.node.machine import Machine, Memory
+from jota.node.model import Verdict
 from jota.runtime.protocol import RuntimeFault
 
 from .world import World, container, pod
@@ -182,6 +187,69 @@ def test_a_step_of_tear_down_fails(tmp_path: Path, step: str) -> None:
             await w.until(lambda: not (w.runtime.boxes or w.runtime.made or w.network.held))
 
     asyncio.run(story())
+
+
+class Starving(Machine):
+    """A machine that is short of memory for as long as it is told to be."""
+
+    short = False
+
+    def memory(self) -> Memory:
+        return Memory(8 << 30, (1 << 20) if self.short else (4 << 30))
+
+
+@pytest.mark.parametrize("count", range(0, 60, 2))
+def test_the_agent_dies_while_it_evicts(tmp_path: Path, count: int) -> None:
+    """The shortage is over when the next agent looks; what was decided stays decided."""
+
+    async def story() -> None:
+        w = World(tmp_path)
+        w.config = replace(w.config, eviction=EvictionThresholds(disk_available=0.0, inodes_free=0.0))
+        w.machine = Starving(w.config.data_dir)
+        async with w:
+            w.runtime.stops["c"] = lambda c: None
+            made = await w.create(pod("web", terminationGracePeriodSeconds=300))
+            await w.until_phase("Running")
+            w.machine.short = True
+            worker = w.agent.workers[made["metadata"]["uid"]]
+            decided = asyncio.Event()
+            wake = worker.wake
+
+            def tell() -> None:
+                wake()
+                if worker.facts.verdict is not None:
+                    decided.set()
+
+            worker.wake = tell  # type: ignore[method-assign]
+            began = asyncio.ensure_future(w.advance(3 * w.config.status_interval))
+            await decided.wait()
+            began.cancel()
+            await turns(count)
+            w.machine.short = False
+            await w.kill()
+            await w.boot()
+            status = await w.until_phase("Failed", within=10)
+            assert status["reason"] == "Evicted"
+            condition = next(c for c in status["conditions"] if c["type"] == "DisruptionTarget")
+            assert (condition["status"], condition["reason"]) == ("True", "TerminationByKubelet")
+            assert condition["message"] == status["message"]
+            assert w.runtime.attempts("c") == [0]
+            await w.api.client.delete(PODS, "web", "default")
+            await w.until_gone()
+            await w.until(lambda: not (w.runtime.boxes or w.runtime.made or w.agent.workers))
+            assert not list((tmp_path / "data" / "pods").iterdir())
+
+    asyncio.run(story())
+
+
+def test_a_damaged_verdict_is_none(tmp_path: Path) -> None:
+    directory = str(tmp_path / "pod")
+    assert verdicts.remembered(directory) is None
+    verdict = Verdict("Evicted", "low", grace=1.0, disrupts=True)
+    verdicts.remember(directory, verdict)
+    assert verdicts.remembered(directory) == verdict
+    (tmp_path / "pod" / verdicts.FILE).write_bytes(b'{"reason": "Evi')
+    assert verdicts.remembered(directory) is None
 
 
 def test_the_runtime_does_not_answer_for_a_while(tmp_path: Path) -> None:

@@ -360,7 +360,7 @@ class NodeAgent:
 
     def _evict(self, worker: PodWorker, verdict: Verdict) -> None:
         worker.events.warning("Evicted", verdict.message)
-        worker.condemn(verdict)
+        worker.evict(verdict)
 
     async def shutdown(self) -> None:
         """Remove this node's own mounts and pod directories (jota down); containers must be gone."""

@@ -13,6 +13,8 @@ from jota.node.machine import Machine
 from jota.node.model import Object, Verdict
 from jota.node.resources import amount, requests_of
 
+GRACE = 1.0
+"""Seconds: who is evicted at a hard threshold has no time of its own (upstream's immediateEvictionGracePeriodSeconds)."""
 CRITICAL = 2_000_000_000
 """Priority of system pods: never evicted for pressure."""
 
@@ -70,4 +72,4 @@ def evicted(pod: Object, available: int, threshold: int, used: int) -> Verdict:
         f"Container {pod['spec']['containers'][0]['name']} was using {used >> 10}Ki, "
         f"request is {memory_request(pod)}, has larger consumption of memory. "
     )
-    return Verdict("Evicted", text)
+    return Verdict("Evicted", text, grace=GRACE, disrupts=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from jota.aio.clock import Clock
 from jota.meta import quantity
 from jota.node.config import NodeConfig
-from jota.node.eviction import CRITICAL
+from jota.node.eviction import CRITICAL, GRACE
 from jota.node.model import Object, Verdict, parts, uid_of
 from jota.node.resources import amount, limits_of
 from jota.runtime.protocol import Container, Runtime
@@ -86,15 +86,20 @@ def judge(pod: Object, use: Use) -> Verdict | None:
     for name, source in disk_volumes(pod):
         limit = source.get("sizeLimit")
         if limit and 0 < amount(limit) < use.volumes.get(name, 0):
-            return Verdict("Evicted", f'Usage of EmptyDir volume "{name}" exceeds the limit "{limit}". ')
+            return _evicted(f'Usage of EmptyDir volume "{name}" exceeds the limit "{limit}". ')
     whole = pod_limit(pod)
     if whole is not None and sum(use.containers.values()) + sum(use.volumes.values()) > amount(whole):
-        return Verdict("Evicted", f"Pod ephemeral local storage usage exceeds the total limit of containers {whole}. ")
+        return _evicted(f"Pod ephemeral local storage usage exceeds the total limit of containers {whole}. ")
     for p in parts(pod):
         limit = limits_of(p.spec).get(STORAGE)
         if p.role in ("app", "sidecar") and limit and 0 < amount(limit) < use.containers.get(p.name, 0):
-            return Verdict("Evicted", f'Container {p.name} exceeded its local ephemeral storage limit "{limit}". ')
+            return _evicted(f'Container {p.name} exceeded its local ephemeral storage limit "{limit}". ')
     return None
+
+
+def _evicted(message: str) -> Verdict:
+    """Its own doing: not a disruption (as upstream)."""
+    return Verdict("Evicted", message, grace=GRACE)
 
 
 def pod_limit(pod: Object) -> str | None:

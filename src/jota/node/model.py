@@ -151,6 +151,10 @@ class Verdict:
     reason: str
     message: str
     phase: str = "Failed"
+    grace: float | None = None
+    """Seconds that its containers have to end; None: the pod's own."""
+    disrupts: bool = False
+    """Nothing that the pod did: shown as condition DisruptionTarget, too, which Jobs' pod failure policies tell apart."""
 
 
 @dataclass(slots=True)

@@ -172,6 +172,8 @@ def stop_of(pod: Object, facts: Facts, now: float, seen: Observed | None = None)
     if "deletionTimestamp" not in meta and facts.verdict is None:
         return facts.stop
     grace = meta.get("deletionGracePeriodSeconds")
+    if facts.verdict is not None and facts.verdict.grace is not None:
+        grace = facts.verdict.grace if grace is None else min(grace, facts.verdict.grace)
     if grace is None:
         grace = pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE)
     # Upstream never lets a container go with less than a second: SIGTERM should be seen.

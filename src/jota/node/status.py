@@ -20,6 +20,8 @@ from jota.node.resources import COMPUTE, SIDES, pod_amounts
 from jota.runtime.protocol import Container
 
 OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+DISRUPTION, TERMINATION = "DisruptionTarget", "TerminationByKubelet"
+"""A condition that others write, too, with other reasons."""
 PENDING, PROGRESS = "PodResizePending", "PodResizeInProgress"
 BYTES = ("memory", "ephemeral-storage")
 PASSING_CONDITIONS = (PENDING, PROGRESS)
@@ -60,6 +62,10 @@ def build(pod: Object, seen: Observed, facts: Facts, plan: Plan, *, host_ip: str
         so_far = phase(pod, out, False, None)
         out["phase"] = "Running" if so_far in ENDS else so_far
         out.pop("reason", None), out.pop("message", None)
+    elif verdict is not None and verdict.disrupts and old.get("phase") not in ENDS:
+        others = [c for c in out["conditions"] if c["type"] != DISRUPTION]
+        why = _condition(DISRUPTION, True, TERMINATION, verdict.message, None, pod, now)
+        out["conditions"] = [*others, why]  # with the end, and not before: as the kubelet's status manager sends it
     _whole(pod, out, seen)
     if generation := pod["metadata"].get("generation"):
         out["observedGeneration"] = generation
@@ -395,7 +401,7 @@ def difference(old: Object, new: Object) -> Object | None:
             changed = [
                 {**dict.fromkeys(was.keys() - c.keys()), **c}  # a reason that is gone must be taken away by name
                 for c in value
-                if c["type"] in own and (was := held.get(c["type"], {})) != c
+                if (c["type"] in own or c.get("reason") == TERMINATION) and (was := held.get(c["type"], {})) != c
             ]
             gone = {*PASSING_CONDITIONS} & held.keys() - {c["type"] for c in value}
             changed += [{"$patch": "delete", "type": name} for name in sorted(gone)]

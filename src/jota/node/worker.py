@@ -12,7 +12,7 @@ import logging
 from collections.abc import Coroutine
 
 from jota.aio.clock import parse_rfc3339, rfc3339
-from jota.node import remains
+from jota.node import remains, verdicts
 from jota.node.allocation import Allocation, allocated, asked, inferred, remember, remembered
 from jota.node.events import PodEvents
 from jota.node.kit import Kit
@@ -142,6 +142,16 @@ class PodWorker:
         if self.facts.verdict is None:
             self.facts.verdict = verdict
             self.wake()
+
+    def evict(self, verdict: Verdict) -> None:
+        """It fails, also if this agent dies before its containers have: the next one would see no reason to stop them."""
+        if self.facts.verdict is not None:
+            return
+        try:
+            verdicts.remember(self.kit.config.pod_dir(self.uid), verdict)
+        except OSError as e:  # a full disk is what some are evicted for
+            log.warning("%s: its eviction will be forgotten if this agent ends: %s", key_of(self.pod), e)
+        self.condemn(verdict)
 
     # -- the loop
 
@@ -318,6 +328,7 @@ class PodWorker:
     def _restore(self, status: Object) -> None:
         """A new agent believes what the last one wrote about running containers, until its own probes tell otherwise."""
         if status.get("startTime"):
+            self.facts.verdict = verdicts.remembered(self.kit.config.pod_dir(self.uid))
             self.facts.start_time = parse_rfc3339(status["startTime"])
         for c in status.get("conditions") or []:
             if c["type"] in PASSING_CONDITIONS:
