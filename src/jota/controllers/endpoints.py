@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Any, ClassVar
 
-from jota.controllers import backends
+from jota.controllers import backends, triggertime
 from jota.controllers.controller import CHEAP_SECONDS, Context, Controller, own
 from jota.controllers.endpointslice_plan import HEADLESS, families_of
 from jota.controllers.views import Pod
@@ -168,6 +168,7 @@ class EndpointsController(Controller):
         self.endpoints = self.watch(ENDPOINTS, own)
         self.pods = self.watch(PODS, type=Pod)
         self.changes = backends.Changes(self.services, self.pods, self.queue.add)
+        self._times = triggertime.TriggerTimes()
         self._left: dict[str, _Left] = {}
         """By key; missing where the next look must be at everything."""
 
@@ -179,6 +180,7 @@ class EndpointsController(Controller):
         service, current = self.services.get(key), self.endpoints.get(key)
         left, changed = self._left.pop(key, None), self.changes.take(key)
         if service is None:
+            self._times.forget(key)
             if current is not None and (current["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER:
                 await self._delete(current)
             return None
@@ -186,6 +188,7 @@ class EndpointsController(Controller):
             return None  # endpoints by hand
         version = current["metadata"]["resourceVersion"] if current is not None else ""
         if left is not None and left.service is service and left.version == version:
+            when = self._times.of_changed(key, changed, lambda name: self._pod(key, name))
             for name in changed:
                 left.offered.put(name, self._pod(key, name))
             chosen, cut = left.offered.choose(left.chosen)
@@ -194,11 +197,14 @@ class EndpointsController(Controller):
                 return None
             offered = left.offered
         else:
-            offered = Offered(service, backends.pods_of(service, self.pods))
+            found = backends.pods_of(service, self.pods)
+            when = self._times.of_all(key, service, found)
+            offered = Offered(service, found)
             chosen, cut = offered.choose(names_in(current))
         pods = [pod for name in chosen if (pod := self._pod(key, name)) is not None]
         wanted = plan(service, pods, cut, current)
         if wanted is not None:
+            triggertime.mark(wanted["metadata"], when)
             write = self.client.update if current is not None else self.client.create
             written = await write(ENDPOINTS, wanted)
             self.wrote(key, self.endpoints, written)

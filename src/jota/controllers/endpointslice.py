@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from jota.controllers import backends, topologyhints
+from jota.controllers import backends, topologyhints, triggertime
 from jota.controllers.controller import CHEAP_SECONDS, Context, Controller, own
 from jota.controllers.endpointslice_plan import MANAGED_BY, MANAGER, SERVICE_NAME, Plan, partial, plan
 from jota.controllers.topologyhints import zone_of
@@ -74,6 +74,7 @@ class EndpointSliceController(Controller):
         self.nodes.add_handler(self._on_node)
         self.events = context.recorder("endpoint-slice-controller")
         self._announced = topologyhints.Announcements()
+        self._times = triggertime.TriggerTimes()
         self._left: dict[str, _Left] = {}
         """By key of the service; missing where the next look must be at everything."""
 
@@ -98,6 +99,7 @@ class EndpointSliceController(Controller):
         left, changed = self._left.pop(key, None), self.changes.take(key)
         if service is None or "deletionTimestamp" in service["metadata"]:
             self._announced.news(key, {})
+            self._times.forget(key)
             return None  # the garbage collector removes the slices of a service that is gone
         if not service["spec"].get("selector") and service["spec"].get("type") != "ExternalName":
             return None  # endpoints by hand
@@ -105,7 +107,7 @@ class EndpointSliceController(Controller):
         if left is not None and left.stands(service, slices) and not topologyhints.automatic(service):
             decided = self._partial(key, left, changed, slices) if changed else Plan()
         else:
-            decided, left = self._plan(service, slices), _Left(service, {})
+            decided, left = self._plan(key, service, slices), _Left(service, {})
             for one in slices.values():
                 left.put(one)
         await self._do(key, decided, left)
@@ -118,10 +120,12 @@ class EndpointSliceController(Controller):
         left = self._left.get(key)
         return REST_PER_SLICE * len(left.slices) if left is not None and took > CHEAP_SECONDS else 0.0
 
-    def _plan(self, service: Object, slices: Mapping[str, Object]) -> Plan:
+    def _plan(self, key: str, service: Object, slices: Mapping[str, Object]) -> Plan:
         if topologyhints.automatic(service) and not self._weighed:
             self._spread, self._weighed = topologyhints.ratios(self.nodes.list()), True
-        return plan(service, backends.pods_of(service, self.pods), self._zone, slices.values(), self._spread)
+        pods = backends.pods_of(service, self.pods)
+        decided = plan(service, pods, self._zone, slices.values(), self._spread)
+        return _at(self._times.of_all(key, service, pods), decided)
 
     def _partial(self, key: str, left: _Left, changed: set[str], slices: Mapping[str, Object]) -> Plan:
         namespace = key.rpartition("/")[0]
@@ -131,7 +135,8 @@ class EndpointSliceController(Controller):
             return pod if pod is not None and key in self.changes.services_of(pod) else None
 
         holding = {name: mark.pods for name, mark in left.slices.items()}
-        return partial(left.service, changed, pod_named, self._zone, slices, holding)
+        decided = partial(left.service, changed, pod_named, self._zone, slices, holding)
+        return _at(self._times.of_changed(key, changed, pod_named), decided)
 
     def _zone(self, node: str) -> str:
         found = self.nodes.get(node)
@@ -154,6 +159,13 @@ class EndpointSliceController(Controller):
         except ApiError as e:
             if e.code not in (404, 409):
                 raise
+
+
+def _at(when: str, decided: Plan) -> Plan:
+    """What is written says when what it shows began to change."""
+    for one in (*decided.create, *decided.update):
+        triggertime.mark(one["metadata"], when)
+    return decided
 
 
 def _service_key(one: Object) -> Iterable[str]:
