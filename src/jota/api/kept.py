@@ -1,5 +1,6 @@
 """Keeps there what pods find the API by, as upstream does: the Service `kubernetes` with its endpoints, and the ServiceCIDR of
-that name. Who deletes one of them (with `--all`, say) gets it back.
+that name; and the ConfigMap that says since when uses of tokens in Secrets are noted. Who deletes one of them (with `--all`,
+say) gets it back.
 
 In: changes of ServiceCIDRs, and a timer. Out: bootstrap.py, which makes what is missing.
 """
@@ -12,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from jota.aio.waiting import wait_event
-from jota.api import bootstrap
+from jota.api import bootstrap, legacyuses
 from jota.meta.resource import SERVICE_CIDRS
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ EVERY = 10.0
 WHAT: dict[str, Callable[[Api], Awaitable[None]]] = {
     "ServiceCIDR": bootstrap.default_service_cidr,
     "Service": bootstrap.kubernetes_service,
+    "ConfigMap": legacyuses.tracked,
 }
 
 
@@ -39,4 +41,4 @@ async def keep(api: Api) -> None:
             try:
                 await make(api)
             except RuntimeError as error:
-                log.warning("the %s kubernetes could not be kept up: %s", name, error)
+                log.warning("the %s of the cluster's own could not be kept up: %s", name, error)

@@ -51,7 +51,8 @@ def secure(
 
     `outside`: who knows tokens that are not the cluster's own (authn/). `authorizers`: who is asked, in order (authz/); the
     function that is returned puts others in force."""
-    tokens = ServiceAccountTokens(signer, issuer, api.registry.identity, lambda: str(uuid4()), api.registry.get)
+    read, used = api.registry.get, api.legacy_uses.note
+    tokens = ServiceAccountTokens(signer, issuer, api.registry.identity, lambda: str(uuid4()), read, used)
     authentication = Authentication(tokens, api.registry.get, api.clock, outside, anonymous)
     if api.config.front_proxy is not None:
         authentication.front_proxies = RequestHeader(api.config.front_proxy)

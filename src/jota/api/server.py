@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from jota.aio.clock import Clock
-from jota.api import bootstrap, chain, componentstatus, kept, straight
+from jota.api import bootstrap, chain, componentstatus, kept, legacyuses, straight
 from jota.api.admission.plugin import Plugin
 from jota.api.admission.table import plugins as default_plugins
 from jota.api.aggregation.services import Aggregation
@@ -92,6 +92,7 @@ class Api:
         self.flow_keeper = Keeper(self)
         self._keeper: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
+        self.legacy_uses = legacyuses.Uses(self)
         self.closing = False
         """Requests that would last are told to go elsewhere."""
         self.metrics.more.append(self.feed.slow.text)
@@ -141,6 +142,7 @@ class Api:
         self.custom.start()
         self._keeper = asyncio.create_task(self._run(), name="api")
         await asyncio.gather(bootstrap.run(self), self.aggregation.start(), self.flow_keeper.start())
+        await legacyuses.tracked(self)
         await self.aggregation.bootstrapped()
 
     async def _run(self) -> None:
@@ -152,6 +154,7 @@ class Api:
                 group.create_task(self.aggregation.run(), name="aggregation"),
                 group.create_task(self.flow_keeper.run(), name="flow control"),
                 group.create_task(kept.keep(self), name="what is kept"),
+                group.create_task(self.legacy_uses.write(), name="uses of tokens in Secrets"),
             ]
             await self._stop.wait()
             for task in tasks:

@@ -55,11 +55,17 @@ class ServiceAccountTokens:
     """Issue and verify. `issuer` is also the default audience's first entry, as upstream's API audiences are."""
 
     def __init__(
-        self, signer: TokenSigner, issuer: str, lookup: Lookup, new_id: Callable[[], str], read: Read | None = None
+        self,
+        signer: TokenSigner,
+        issuer: str,
+        lookup: Lookup,
+        new_id: Callable[[], str],
+        read: Read | None = None,
+        used: Callable[[dict[str, Any]], None] = lambda secret: None,
     ) -> None:
-        """`read`: of Secrets, for the tokens that are kept in them; None: those do not count."""
+        """`read`: of Secrets, for the tokens that are kept in them; None: those do not count. `used` hears of each use of one."""
         self._signer, self.issuer, self._lookup, self._new_id = signer, issuer, lookup, new_id
-        self._read_object = read
+        self._read_object, self._used = read, used
         self.audiences = (issuer,)
         self._known: OrderedDict[bytes, dict[str, Any]] = OrderedDict()
         """The claims of tokens whose signature was looked at, by their digests: that takes ten times as long as all the rest, and a
@@ -123,7 +129,7 @@ class ServiceAccountTokens:
             try:
                 self._must_all_live(facts, now)
                 if kept:
-                    self._must_hold(facts, token)
+                    self._must_count(self._must_hold(facts, token))
             except BadToken:
                 return False
             return True
@@ -138,11 +144,13 @@ class ServiceAccountTokens:
         if not matched:
             raise BadToken(f"the token is for {list(self.audiences)}, not for this audience")
         facts = _facts(claims)
-        self._must_hold(facts, token)
-        return self._user(facts, "", now), matched
+        secret = self._must_hold(facts, token)
+        user = self._user(facts, "", now)
+        self._must_count(secret)
+        return user, matched
 
-    def _must_hold(self, facts: dict[str, Any], token: str) -> None:
-        """Raises BadToken unless the Secret is there, is not going, and has this very token."""
+    def _must_hold(self, facts: dict[str, Any], token: str) -> dict[str, Any]:
+        """The Secret. Raises BadToken unless it is there, is not going, and has this very token."""
         name = facts["holder"]["name"]
         secret = self._read_object(SECRETS, facts["namespace"], name) if self._read_object is not None else None
         if secret is None or "deletionTimestamp" in secret["metadata"]:
@@ -150,6 +158,19 @@ class ServiceAccountTokens:
         encoded = str((secret.get("data") or {}).get("token", ""))
         if not hmac.compare_digest(encoded, base64.b64encode(token.encode()).decode()):
             raise BadToken(f'the secret "{name}" holds another token')
+        return secret
+
+    def _must_count(self, secret: dict[str, Any]) -> None:
+        """The token of this Secret is used. Raises BadToken if nobody did for so long that it was marked invalid; who takes the mark
+        away may use it again."""
+        self._used(secret)
+        meta = secret["metadata"]
+        if (meta.get("labels") or {}).get(legacytoken.INVALID_SINCE):
+            raise BadToken(
+                f"the token in secret {meta['namespace']}/{meta['name']} has been marked invalid. Use tokens from the "
+                "TokenRequest API or manually created secret-based tokens, or remove the "
+                f"'{legacytoken.INVALID_SINCE}' label from the secret to temporarily allow use of this token"
+            )
 
     def _read(self, token: str) -> dict[str, Any]:
         """The claims of a token that we have signed; nobody changes them. Raises BadToken."""

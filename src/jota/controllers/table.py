@@ -31,6 +31,7 @@ from jota.controllers.hpa import HorizontalPodAutoscalerController
 from jota.controllers.ipaddressrepair import IPAddressRepairController
 from jota.controllers.job import JobController
 from jota.controllers.jobttl import JobTtlController
+from jota.controllers.legacytokencleaner import LegacyTokenCleaner
 from jota.controllers.namespace import NamespaceController
 from jota.controllers.nodeipam import NodeIpamController
 from jota.controllers.nodelifecycle import NodeLifecycleController
@@ -65,6 +66,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     TokenCleaner,
     EventCleaner,
     PodCertificateRequestCleaner,
+    LegacyTokenCleaner,
     ServiceAccountController,
     ServiceAccountTokenController,
     RootCAPublisher,

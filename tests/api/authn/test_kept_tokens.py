@@ -13,9 +13,10 @@ import pytest
 
 from jota.api.security import secure, write_roles
 from jota.kinds.core import legacytoken
-from jota.meta.resource import SECRETS, SERVICEACCOUNTS
+from jota.meta.resource import CONFIGMAPS, SECRETS, SERVICEACCOUNTS
 from jota.pki.jwt import BadToken, TokenSigner
 from jota.testing.cluster import ApiServer
+from jota.testing.virtual import VirtualClock
 from jota.wire.message import Peer, Request
 
 from .elsewhere import OWN
@@ -24,9 +25,18 @@ SIGNER = TokenSigner(TokenSigner.create_key())
 REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
 
 
+class Calendar(VirtualClock):
+    """On which days pass at once."""
+
+    days = 0
+
+    def now(self) -> float:
+        return super().now() + self.days * 86400
+
+
 @asynccontextmanager
 async def secured() -> AsyncIterator[ApiServer]:
-    server = ApiServer()
+    server = ApiServer(clock=Calendar())
     secure(server.api, SIGNER, OWN)
     async with server:
         await write_roles(server.api)
@@ -146,5 +156,77 @@ def test_what_is_not_signed_here_or_says_too_little_does_not_count() -> None:
                     assert server.api.engine.tokens is not None
                     with pytest.raises(BadToken):
                         server.api.engine.tokens.lasts(poor, server.clock.now())
+
+    asyncio.run(story())
+
+
+def label(secret: dict[str, Any], name: str) -> str:
+    return str((secret["metadata"].get("labels") or {}).get(name, ""))
+
+
+def test_each_day_of_use_is_noted_once() -> None:
+    async def story() -> None:
+        async with secured() as server:
+            token = SIGNER.sign(legacytoken.claims("default", "robot", await account(server), "s"))
+            await keep(server, token)
+            await status(server, token)
+            await server.settle()
+            first = await server.client.get(SECRETS, "s", "default")
+            assert label(first, legacytoken.LAST_USED) == legacytoken.day(server.clock.now())
+            for _ in range(3):  # who is remembered is noted, too
+                await status(server, token)
+            await server.settle()
+            again = await server.client.get(SECRETS, "s", "default")
+            assert again["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+            server.clock.days += 1  # type: ignore[attr-defined]
+            await status(server, token)
+            await server.settle()
+            after = await server.client.get(SECRETS, "s", "default")
+            assert label(after, legacytoken.LAST_USED) == legacytoken.day(server.clock.now())
+            assert label(after, legacytoken.LAST_USED) > label(first, legacytoken.LAST_USED)
+
+    asyncio.run(story())
+
+
+def test_what_was_marked_invalid_is_refused_noted_and_comes_back() -> None:
+    async def story() -> None:
+        async with secured() as server:
+            token = SIGNER.sign(legacytoken.claims("default", "robot", await account(server), "s"))
+            await keep(server, token)
+            assert await status(server, token) == 403
+            old = {legacytoken.INVALID_SINCE: "2020-01-01", legacytoken.LAST_USED: "2019-01-01"}
+            await server.client.patch(SECRETS, "s", "default", {"metadata": {"labels": old}})
+            assert await status(server, token) == 401
+            assert "has been marked invalid" in (await reviewed(server, token))["error"]
+            await server.settle()
+            secret = await server.client.get(SECRETS, "s", "default")
+            assert label(secret, legacytoken.LAST_USED) == legacytoken.day(server.clock.now())
+            none = {"metadata": {"labels": {legacytoken.INVALID_SINCE: None}}}
+            await server.client.patch(SECRETS, "s", "default", none)
+            assert await status(server, token) == 403
+
+    asyncio.run(story())
+
+
+def test_since_when_uses_are_noted_is_told_and_kept() -> None:
+    async def since(server: ApiServer) -> str:
+        found = await server.client.get(CONFIGMAPS, legacytoken.TRACKING, "kube-system")
+        return str(found["data"][legacytoken.SINCE])
+
+    async def story() -> None:
+        async with secured() as server:
+            today = legacytoken.day(server.clock.now())
+            assert await since(server) == today
+            await server.client.patch(
+                CONFIGMAPS, legacytoken.TRACKING, "kube-system", {"data": {"since": "2020-01-01"}}
+            )
+            await server.advance(20)
+            assert await since(server) == "2020-01-01"
+            await server.client.patch(CONFIGMAPS, legacytoken.TRACKING, "kube-system", {"data": {"since": "long ago"}})
+            await server.advance(20)
+            assert await since(server) == today
+            await server.client.delete(CONFIGMAPS, legacytoken.TRACKING, "kube-system")
+            await server.advance(20)
+            assert await since(server) == today
 
     asyncio.run(story())

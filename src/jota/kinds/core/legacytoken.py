@@ -1,17 +1,24 @@
 """Tokens of a ServiceAccount that are kept in a Secret, as Kubernetes had them before bound ones: they last as long as both do.
 
 Who makes such a Secret (type kubernetes.io/service-account-token, the account in an annotation) has it filled by
-`controllers/serviceaccounttoken.py`; `api/tokens.py` accepts what is in it. Pure.
+`controllers/serviceaccounttoken.py`; `api/tokens.py` accepts what is in it, `api/legacyuses.py` notes that it was used, and
+`controllers/legacytokencleaner.py` ends what nobody uses (KEP-2799). Pure.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import Any
 
 from jota.kinds.kind import Object
 
 ISSUER = "kubernetes/serviceaccount"
 _FACT = "kubernetes.io/serviceaccount/"
+LAST_USED = "kubernetes.io/legacy-token-last-used"
+INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since"
+"""Labels of the Secret; a day in UTC each (2026-11-27)."""
+TRACKING, SINCE = "kube-apiserver-legacy-service-account-token-tracking", "since"
+"""The ConfigMap in kube-system whose `since` says from which day on every use is noted."""
 
 
 def claims(namespace: str, account: str, uid: str, secret: str) -> dict[str, Any]:
@@ -35,3 +42,15 @@ def facts(found: dict[str, Any]) -> Object | None:
         return None
     namespace, secret, account, uid = values
     return {"namespace": namespace, "serviceaccount": {"name": account, "uid": uid}, "holder": {"name": secret}}
+
+
+def day(seconds: float) -> str:
+    """Of epoch seconds."""
+    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
+
+
+def is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
