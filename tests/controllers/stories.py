@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
-from jota.aio.clock import rfc3339
+from jota.aio.clock import Clock, rfc3339
 from jota.client.client import Client
 from jota.controllers.controller import Context, Controller, ControllerConfig
 from jota.controllers.table import CONTROLLERS, run_controllers
@@ -27,9 +27,10 @@ async def running(
     config: ControllerConfig | None = None,
     client: Callable[[Client], Client] = lambda c: c,
     namespace: str = "ns",
+    clock: Clock | None = None,
 ) -> AsyncIterator[ApiServer]:
     """An API server with the given controllers (default: all) over it."""
-    async with ApiServer() as api:
+    async with ApiServer(clock=clock) as api:
         if namespace:
             await api.client.create(NAMESPACES, {"metadata": {"name": namespace}})
         stop = asyncio.Event()

@@ -32,6 +32,7 @@ from jota.kinds.apiextensions.crd import CRDS
 from jota.kinds.autoscaling.horizontalpodautoscaler import KIND as AUTOSCALER
 from jota.meta.resource import DEPLOYMENTS, EVENTS, NODES, PODS
 from jota.testing.cluster import ApiServer
+from jota.testing.virtual import VirtualClock
 from jota.wire.message import Response
 
 from .builders import NOW
@@ -105,14 +106,17 @@ def test_other_metrics() -> None:
     two = [pod("a"), pod("b")]
     assert pods_metric(each, 2, two, {"a": 30000, "b": 10000}, Tolerance(), NOW).replicas == 4
     queue = {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"value": "100"}}}
-    assert value_metric(queue, 2, 2, [250000], Tolerance()).replicas == 5
+    assert value_metric(queue, 2, 2, 2, [250000], Tolerance()).replicas == 5
     per = {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"averageValue": "100"}}}
-    assert value_metric(per, 2, 2, [250000], Tolerance()).replicas == 3
-    assert value_metric(per, 3, 3, [290000], Tolerance()).replicas == 3
+    assert value_metric(per, 2, 2, 2, [250000], Tolerance()).replicas == 3
+    assert value_metric(per, 3, 3, 3, [290000], Tolerance()).replicas == 3
+    assert value_metric(per, 5, 3, 3, [290000], Tolerance()).replicas == 3, "an average is of those that there are"
+    assert value_metric(per, 2, 2, 2, [250000], Tolerance()).name == "external metric queue(nil)"
     of = {"kind": "Ingress", "name": "main", "apiVersion": "networking.k8s.io/v1"}
     hits = {"describedObject": of, "metric": {"name": "hits"}, "target": {"value": "10"}}
-    asked = value_metric({"type": "Object", "object": hits}, 2, 2, [25000], Tolerance())
+    asked = value_metric({"type": "Object", "object": hits}, 2, 2, 2, [25000], Tolerance())
     assert (asked.replicas, asked.status["object"]["describedObject"]) == (5, of)
+    assert asked.name == "Ingress metric hits"
     assert amount(1500) == "1500m"
     assert amount(2000) == "2"
 
@@ -155,18 +159,23 @@ def asks(n: int) -> list[Proposal | MetricFault]:
 @pytest.mark.parametrize(
     ("owner", "current", "wanted", "memory", "size", "limited"),
     [
-        (scaler(), 2, 5, Memory(), 5, "DesiredWithinRange"),
-        (scaler(), 1, 9, Memory(), 5, "ScaleUpLimit"),
+        (scaler(), 2, 4, Memory(), 4, "DesiredWithinRange"),
+        (scaler(), 1, 9, Memory(), 4, "ScaleUpLimit"),
+        (scaler(), 3, 9, Memory(), 6, "ScaleUpLimit"),
+        (scaler(), 2, 3, Memory([(NOW - 15, 10)]), 4, "ScaleUpLimit"),
+        (scaler(behavior={"scaleUp": {}}), 1, 9, Memory(), 5, "ScaleUpLimit"),
+        (scaler(behavior={"scaleUp": {}}), 2, 3, Memory([(NOW - 15, 10)]), 3, "DesiredWithinRange"),
         (scaler(high=4), 2, 9, Memory(), 4, "TooManyReplicas"),
         (scaler(), 5, 2, Memory(), 2, "DesiredWithinRange"),
         (scaler(), 5, 2, Memory([(NOW - 100, 4)]), 4, "DesiredWithinRange"),
         (scaler(low=3), 5, 1, Memory(), 3, "TooFewReplicas"),
         (scaler(behavior={"scaleDown": {"selectPolicy": "Disabled"}}), 5, 1, Memory(), 5, "ScaleDownLimit"),
-        (scaler(), 5, 9, Memory(changes=[(NOW - 5, 4)]), 5, "ScaleUpLimit"),
+        (scaler(behavior={"scaleUp": {}}), 5, 9, Memory(changes=[(NOW - 5, 4)]), 5, "ScaleUpLimit"),
+        (scaler(), 5, 9, Memory(changes=[(NOW - 5, 4)]), 9, "DesiredWithinRange"),
     ],
 )
 def test_the_limits(owner: Object, current: int, wanted: int, memory: Memory, size: int, limited: str) -> None:
-    decided = plan(owner, current, asks(wanted), memory, NOW)
+    decided = plan(owner, current, asks(wanted), memory, NOW, NOW)
     assert decided.replicas == size
     reasons = {c["type"]: c["reason"] for c in decided.status["conditions"]}
     assert reasons["ScalingLimited"] == limited
@@ -175,9 +184,12 @@ def test_the_limits(owner: Object, current: int, wanted: int, memory: Memory, si
 
 def test_nothing_is_taken_away_while_a_metric_is_missing() -> None:
     fault = MetricFault("FailedGetResourceMetric", "gone")
-    assert plan(scaler(), 5, [*asks(2), fault], Memory(), NOW).replicas == 5
-    assert plan(scaler(), 5, [*asks(8), fault], Memory(), NOW).replicas == 8
-    decided = plan(scaler(), 5, [fault], Memory(), NOW)
+    assert plan(scaler(), 5, [*asks(2), fault], Memory(), NOW, NOW).replicas == 5
+    assert plan(scaler(), 5, [*asks(8), fault], Memory(), NOW, NOW).replicas == 8
+    even = plan(scaler(), 5, [*asks(5), fault], Memory(), NOW, NOW)
+    assert {c["type"]: c["reason"] for c in even.status["conditions"]}["ScalingActive"] == "ValidMetricFound"
+    decided = plan(scaler(), 5, [fault], Memory(), NOW, NOW)
+    assert decided.status["desiredReplicas"] == 0, "what was wanted before, which is nothing"
     active = next(c for c in decided.status["conditions"] if c["type"] == "ScalingActive")
     assert (active["status"], active["reason"]) == ("False", "FailedGetResourceMetric")
 
@@ -315,6 +327,11 @@ def test_what_nobody_serves_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
             status = (await api.client.get(AUTOSCALERS, "web", "ns"))["status"]
             able = next(c for c in status["conditions"] if c["type"] == "AbleToScale")
             assert (able["status"], able["reason"]) == ("False", "FailedGetScale")
+            said = {e["reason"]: e["message"] for e in (await api.client.list(EVENTS, "ns"))["items"]}
+            assert (
+                able["message"]
+                == f"the HPA controller was unable to get the target's current scale: {said['FailedGetScale']}"
+            )
 
     asyncio.run(story())
 
@@ -386,5 +403,41 @@ def test_two_autoscalers_of_the_same_pods_do_nothing_and_say_why() -> None:
             status = (await api.client.get(AUTOSCALERS, "web", "ns"))["status"]
             active = next(c for c in status["conditions"] if c["type"] == "ScalingActive")
             assert active["reason"] != "AmbiguousSelector"
+
+    asyncio.run(story())
+
+
+class Quiet(HorizontalPodAutoscalerController):
+    """A metrics API says that there is next to nothing to do."""
+
+    async def _values(self, namespace: str, selector: str, metric: Object) -> list[Object]:
+        return [{"value": "1"}]
+
+
+class Jumping(VirtualClock):
+    """Its wall clock can be set."""
+
+    jump = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.jump
+
+
+@pytest.mark.parametrize("jump", [0.0, 86400.0, -86400.0])
+def test_a_new_controller_takes_nothing_away_before_the_window_has_passed(jump: float) -> None:
+    """The size that it finds was somebody's recommendation, which died with the last controller."""
+
+    async def story() -> None:
+        clock = Jumping()
+        async with running(DeploymentController, ReplicaSetController, Quiet, clock=clock) as api:
+            await api.client.create(DEPLOYMENTS, web(4))
+            await Kubelet(api).settle()
+            queue = {"metric": {"name": "queue"}, "target": {"type": "AverageValue", "averageValue": "10"}}
+            await api.client.create(AUTOSCALERS, scaler(metrics=[{"type": "External", "external": queue}]))
+            await api.advance(60)
+            assert (await api.client.get(DEPLOYMENTS, "web", "ns"))["spec"]["replicas"] == 4
+            clock.jump = jump
+            await api.advance(400)
+            assert (await api.client.get(DEPLOYMENTS, "web", "ns"))["spec"]["replicas"] == 1
 
     asyncio.run(story())

@@ -23,7 +23,7 @@ from jota.controllers.hpa_metrics import (
     said_of,
     value_metric,
 )
-from jota.controllers.hpa_plan import Memory, Plan, plan, tolerance
+from jota.controllers.hpa_plan import Memory, Plan, plan, tolerance, within
 from jota.controllers.views import Pod
 from jota.meta.errors import ApiError
 from jota.meta.quantity import milli
@@ -63,36 +63,41 @@ class HorizontalPodAutoscalerController(Controller):
             resource = await self._scales.resource(target.get("apiVersion", ""), target["kind"])
             scale = await self._scales.get(resource, owner["metadata"]["namespace"], target["name"])
         except ApiError as e:
-            await self._fail(
-                key, owner, "FailedGetScale", f"the HPA controller was unable to get the target's current scale: {e}"
-            )
+            self.events.event(owner, "Warning", "FailedGetScale", str(e))
+            text = f"the HPA controller was unable to get the target's current scale: {e}"
+            await self._fail(key, owner, "FailedGetScale", text)
             return PERIOD
         await self._scale(key, owner, resource, scale)
         return PERIOD
 
     async def _scale(self, key: str, owner: Object, resource: Resource, scale: Object) -> None:
-        now, memory = self.clock.now(), self._memory.setdefault(key, Memory())
-        memory.forget(now)
+        now, moment = self.clock.now(), self.clock.monotonic()
         current = int((scale.get("spec") or {}).get("replicas") or 0)
+        shown = int((scale.get("status") or {}).get("replicas") or 0)
+        memory = self._memory.setdefault(key, Memory([(moment, current)]))
+        memory.forget(moment)
         selector = (scale.get("status") or {}).get("selector") or ""
         asked: list[Proposal | MetricFault] = []
         self._selectors[key] = selector
-        if not selector:
-            asked = [MetricFault("InvalidSelector", "the HPA target's scale is missing a selector")]
+        if not within(owner, current):
+            pass  # the limits decide
+        elif not selector:
+            asked = [MetricFault("SelectorRequired", "the HPA target's scale is missing a selector")]
+            asked[0].brief = "selector is required"
         elif len(rivals := self._rivals(key, selector)) > 1:
             text = f"pods by selector {selector} are controlled by multiple HPAs: [{' '.join(rivals)}]"
             asked = [MetricFault("AmbiguousSelector", text)]
-        elif current:
-            asked = [await self._ask(owner, m, current, selector) for m in owner["spec"].get("metrics") or ()]
-        decided = plan(owner, current, asked, memory, now)
+        else:
+            asked = [await self._ask(owner, m, (current, shown), selector) for m in owner["spec"].get("metrics") or ()]
+        decided = plan(owner, current, asked, memory, now, moment)
         if decided.replicas != current:
             await self._resize(key, owner, resource, scale, decided)
-            memory.changes.append((now, decided.replicas - current))
+            memory.changes.append((moment, decided.replicas - current))
         best = max((a.replicas for a in asked if isinstance(a, Proposal)), default=None)
         if best is not None:
-            memory.recommendations.append((now, best))
+            memory.recommendations.append((moment, best))
         for fault in decided.faults:
-            self.events.event(owner, "Warning", fault.reason, str(fault))
+            self.events.event(owner, "Warning", fault.reason, fault.brief or str(fault))
         if decided.failure:
             self.events.event(owner, "Warning", "FailedComputeMetricsReplicas", decided.failure)
         await self._write(key, owner, decided.status)
@@ -108,9 +113,12 @@ class HorizontalPodAutoscalerController(Controller):
         found = [k for k, text in others.items() if any(map(parse_labels(text).matches, pods))]
         return sorted([key, *found])
 
-    async def _ask(self, owner: Object, metric: Object, current: int, selector: str) -> Proposal | MetricFault:
+    async def _ask(
+        self, owner: Object, metric: Object, sizes: tuple[int, int], selector: str
+    ) -> Proposal | MetricFault:
+        """`sizes`: the target's spec.replicas and status.replicas."""
         try:
-            return await self._proposal(owner, metric, current, selector)
+            return await self._proposal(owner, metric, sizes, selector)
         except MetricFault as found:
             fault = found
         except ApiError as e:
@@ -120,8 +128,9 @@ class HorizontalPodAutoscalerController(Controller):
         fault.metric = said_of(metric)
         return fault
 
-    async def _proposal(self, owner: Object, metric: Object, current: int, selector: str) -> Proposal:
+    async def _proposal(self, owner: Object, metric: Object, sizes: tuple[int, int], selector: str) -> Proposal:
         """Raises MetricFault, and ApiError when a metrics API does not give the values."""
+        current, shown = sizes
         namespace, kind = owner["metadata"]["namespace"], metric["type"]
         matching = parse_labels(selector)
         pods = [p for p in self.pods.list(namespace) if matching.matches(p.metadata.labels or {})]
@@ -134,7 +143,7 @@ class HorizontalPodAutoscalerController(Controller):
             by_name = {i["describedObject"]["name"]: milli(str(i["value"])) for i in items}
             return pods_metric(metric, current, pods, by_name, allow, self.clock.now())
         values = [milli(str(i["value"])) for i in items]
-        return value_metric(metric, current, sum(p.ready and p.active for p in pods), values, allow)
+        return value_metric(metric, current, shown, sum(p.ready and p.active for p in pods), values, allow)
 
     async def _samples(self, namespace: str, selector: str, metric: Object) -> dict[str, int]:
         """Pod name -> what it (or the container meant) uses, in thousandths. Raises MetricFault."""
@@ -185,15 +194,13 @@ class HorizontalPodAutoscalerController(Controller):
         except ApiError as e:
             text = f"New size: {decided.replicas}; reason: {decided.reason}; error: {e}"
             self.events.event(owner, "Warning", "FailedRescale", text)
-            await self._fail(
-                key, owner, "FailedUpdateScale", f"the HPA controller was unable to update the target scale: {e}"
-            )
+            why = f"the HPA controller was unable to update the target scale: {e}"
+            await self._fail(key, owner, "FailedUpdateScale", why)
             raise
         text = f"New size: {decided.replicas}; reason: {decided.reason}"
         self.events.event(owner, "Normal", "SuccessfulRescale", text)
 
     async def _fail(self, key: str, owner: Object, reason: str, message: str) -> None:
-        self.events.event(owner, "Warning", reason, message)
         status = {"currentReplicas": 0, "desiredReplicas": 0, **(owner.get("status") or {})}
         found = conditions.put(
             status.get("conditions") or [], "AbleToScale", "False", reason, message, self.clock.now()

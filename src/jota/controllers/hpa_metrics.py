@@ -40,6 +40,8 @@ class MetricFault(Exception):
         self.reason = reason
         self.metric = ""
         """What messages call the metric; "" when it is none's fault."""
+        self.brief = ""
+        """What events say, where that is other than what the condition says."""
 
 
 def said_of(metric: Object) -> str:
@@ -212,8 +214,9 @@ def pods_metric(
     return Proposal(wanted, f"pods metric {name}", {"type": "Pods", "pods": shown})
 
 
-def value_metric(metric: Object, current: int, ready: int, values: list[int], allow: Tolerance) -> Proposal:
-    """An Object or External metric from the thousandths that a metrics API gave. Raises MetricFault."""
+def value_metric(metric: Object, current: int, shown: int, ready: int, values: list[int], allow: Tolerance) -> Proposal:
+    """An Object or External metric from the thousandths that a metrics API gave. `shown`: the target's status.replicas, by which
+    an average is one. Raises MetricFault."""
     kind = metric["type"]
     key = kind.lower()
     source = metric[key]
@@ -221,18 +224,36 @@ def value_metric(metric: Object, current: int, ready: int, values: list[int], al
     if not values:
         raise MetricFault(f"FailedGet{kind}Metric", f"no values for metric {name}")
     if target.get("averageValue") is not None:
-        ratio = total / max(1, milli(str(target["averageValue"])) * max(1, current))
+        ratio = total / max(1, milli(str(target["averageValue"])) * max(1, shown))
         wanted = math.ceil(round(total / max(1, milli(str(target["averageValue"]))), 9))
-        now_ = {"averageValue": amount(total // max(1, current))}
+        steady, now_ = shown, {"averageValue": amount(math.ceil(total / max(1, shown)))}
     else:
         ratio = total / max(1, milli(str(target["value"])))
         wanted, now_ = math.ceil(round(ratio * ready, 9)), {"value": amount(total)}
+        steady = current
     if allow.holds(ratio):
-        wanted = current
-    shown = {"metric": source["metric"], "current": now_}
+        wanted = steady
+    entry = {"metric": source["metric"], "current": now_}
     if kind == "Object":
-        shown["describedObject"] = source["describedObject"]
-    return Proposal(wanted, f"{key} metric {name}", {"type": kind, key: shown})
+        entry["describedObject"] = source["describedObject"]
+    return Proposal(wanted, _called(kind, source), {"type": kind, key: entry})
+
+
+def _called(kind: str, source: Object) -> str:
+    """What messages call an Object or External metric: upstream shows the selector as Go does, also that of an average's object."""
+    name, target = source["metric"]["name"], source["target"]
+    if kind == "Object" and target.get("averageValue") is None:
+        return f"{source['describedObject']['kind']} metric {name}"
+    selector = source["metric"].get("selector")
+    if selector is None:
+        return f"external metric {name}(nil)"
+    labels = "".join(f"{k}: {v}," for k, v in sorted((selector.get("matchLabels") or {}).items()))
+    terms = "".join(
+        f"LabelSelectorRequirement{{Key:{e['key']},Operator:{e['operator']},Values:[{' '.join(e.get('values') or ())}],}},"
+        for e in selector.get("matchExpressions") or ()
+    )
+    inside = f"MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{terms}}},"
+    return f"external metric {name}(&LabelSelector{{{inside}}})"
 
 
 def amount(thousandths: int) -> str:

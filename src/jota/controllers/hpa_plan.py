@@ -2,7 +2,8 @@
 before. Out: the size, conditions, why. Next: hpa.py, which asks and carries out.
 
 What metrics ask for -> stabilised by the recommendations of a window -> limited by the policies' rates -> between
-minReplicas and maxReplicas.
+minReplicas and maxReplicas. Without `behavior` the older rules hold, as upstream: the highest recommendation of five minutes,
+and at most twice the size (or four) at once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from jota.meta.quantity import milli
 
 Object = dict[str, Any]
 
+SELECTOR_FAULTS = ("SelectorRequired", "InvalidSelector", "AmbiguousSelector")
+DOWNSCALE_WINDOW = 300.0
+"""Seconds (upstream's --horizontal-pod-autoscaler-downscale-stabilization)."""
 DEFAULT_UP: Object = {
     "stabilizationWindowSeconds": 0,
     "selectPolicy": "Max",
@@ -38,8 +42,9 @@ class Memory:
     """What an autoscaler decided lately; lost at a restart, as upstream's."""
 
     recommendations: list[tuple[float, int]] = field(default_factory=list)
+    """(monotonic time, replicas). The first is the size that it found: nothing is taken away before the window has passed."""
     changes: list[tuple[float, int]] = field(default_factory=list)
-    """(when, replicas added; negative for removed)."""
+    """(monotonic time, replicas added; negative for removed)."""
 
     def forget(self, now: float, horizon: float = 3600.0) -> None:
         self.recommendations = [r for r in self.recommendations if r[0] >= now - horizon]
@@ -57,6 +62,15 @@ class Plan:
     """Why no size could be computed, for its event."""
 
 
+def within(owner: Object, current: int) -> bool:
+    """The size is one that metrics may change: otherwise nobody asks them."""
+    return current > 0 and lowest(owner) <= current <= int(owner["spec"]["maxReplicas"])
+
+
+def lowest(owner: Object) -> int:
+    return int(owner["spec"].get("minReplicas") or 1)
+
+
 def rules(owner: Object, direction: str) -> Object:
     """The behaviour in one direction, with defaults. `direction`: scaleUp | scaleDown."""
     given = (owner["spec"].get("behavior") or {}).get(direction) or {}
@@ -70,17 +84,25 @@ def tolerance(owner: Object) -> Tolerance:
     return Tolerance(*parsed)
 
 
-def plan(owner: Object, current: int, asked: list[Proposal | MetricFault], memory: Memory, now: float) -> Plan:
-    """`asked`: one per metric of the spec. `memory` is read only."""
-    return _Step(owner, current, asked, memory, now).take()
+def plan(
+    owner: Object, current: int, asked: list[Proposal | MetricFault], memory: Memory, now: float, moment: float
+) -> Plan:
+    """`asked`: one per metric of the spec. `memory` is read only. `moment`: monotonic time, which that goes by."""
+    return _Step(owner, current, asked, memory, now, moment).take()
 
 
 class _Step:
     def __init__(
-        self, owner: Object, current: int, asked: list[Proposal | MetricFault], memory: Memory, now: float
+        self,
+        owner: Object,
+        current: int,
+        asked: list[Proposal | MetricFault],
+        memory: Memory,
+        now: float,
+        moment: float,
     ) -> None:
-        self.owner, self.current, self.memory, self.now = owner, current, memory, now
-        self.low = int(owner["spec"].get("minReplicas") or 1)
+        self.owner, self.current, self.memory, self.now, self.moment = owner, current, memory, now, moment
+        self.low = lowest(owner)
         self.high = int(owner["spec"]["maxReplicas"])
         self.proposals = [a for a in asked if isinstance(a, Proposal)]
         self.faults = [a for a in asked if isinstance(a, MetricFault)]
@@ -99,27 +121,62 @@ class _Step:
         if self.current < self.low:
             return self._done(self.low, "Current number of replicas below Spec.MinReplicas")
         best = max(self.proposals, key=lambda p: p.replicas, default=None)
-        if best is None or (self.faults and best.replicas <= self.current):
+        if best is None or (self.faults and best.replicas < self.current):
             # Without all metrics nothing is taken away: the missing one might be the one that needs it.
-            first = self.faults[0]
-            if first.reason in ("InvalidSelector", "AmbiguousSelector"):
-                self._set("ScalingActive", False, first.reason, str(first))
-                return self._done(self.current)
-            self._set("ScalingActive", False, first.reason, f"the HPA was unable to compute the replica count: {first}")
-            out = self._done(self.current)
-            bad, all_ = len(self.faults), len(self.faults) + len(self.proposals)
-            out.failure = f"invalid metrics ({bad} invalid out of {all_}), first error is: {_whole(first)}"
-            return out
+            return self._unable(self.faults[0])
         text = f"the HPA was able to successfully calculate a replica count from {best.name}"
         self._set("ScalingActive", True, "ValidMetricFound", text)
-        wanted = self._limit(self._stabilise(best.replicas))
-        above = wanted > self.current
-        return self._done(wanted, f"{best.name} above target" if above else "All metrics below target")
+        if self.owner["spec"].get("behavior") is None:
+            wanted = self._limit_simply(self._stabilise_simply(best.replicas))
+        else:
+            wanted = self._limit(self._stabilise(best.replicas))
+        why = f"{best.name} above target" if best.replicas > self.current else ""
+        return self._done(wanted, "All metrics below target" if best.replicas < self.current else why)
+
+    def _unable(self, first: MetricFault) -> Plan:
+        """No metric counts; the size that was last wanted stays in the status."""
+        before = (self.owner.get("status") or {}).get("desiredReplicas", 0)
+        if first.reason in SELECTOR_FAULTS:
+            self._set("ScalingActive", False, "InvalidSelector" if first.brief else first.reason, str(first))
+            failure = first.brief or str(first)
+        else:
+            self._set("ScalingActive", False, first.reason, f"the HPA was unable to compute the replica count: {first}")
+            bad, all_ = len(self.faults), len(self.faults) + len(self.proposals)
+            failure = f"invalid metrics ({bad} invalid out of {all_}), first error is: {_whole(first)}"
+        out = self._done(self.current)
+        out.status["desiredReplicas"], out.failure = before, failure
+        return out
+
+    def _stabilise_simply(self, wanted: int) -> int:
+        recent = [n for at, n in self.memory.recommendations if at >= self.moment - DOWNSCALE_WINDOW]
+        steady = max([wanted, *recent])
+        if steady != wanted:
+            text = "recent recommendations were higher than current one, applying the highest recent recommendation"
+            self._set("AbleToScale", True, "ScaleDownStabilized", text)
+        else:
+            self._set("AbleToScale", True, "ReadyForNewScale", "recommended size matches current size")
+        return steady
+
+    def _limit_simply(self, wanted: int) -> int:
+        most, reason = self.high, "TooManyReplicas"
+        text = "the desired replica count is more than the maximum replica count"
+        if (rate := max(2 * self.current, 4)) < most:
+            most, reason = rate, "ScaleUpLimit"
+            text = "the desired replica count is increasing faster than the maximum scale rate"
+        if wanted < self.low:
+            text = "the desired replica count is less than the minimum replica count"
+            self._set("ScalingLimited", True, "TooFewReplicas", text)
+            return self.low
+        if wanted > most:
+            self._set("ScalingLimited", True, reason, text)
+            return most
+        self._set("ScalingLimited", False, "DesiredWithinRange", "the desired count is within the acceptable range")
+        return wanted
 
     def _stabilise(self, wanted: int) -> int:
         """The smallest recommendation of the window when going up, the largest when going down."""
         recent = self.memory.recommendations
-        up, down = (self.now - rules(self.owner, d)["stabilizationWindowSeconds"] for d in ("scaleUp", "scaleDown"))
+        up, down = (self.moment - rules(self.owner, d)["stabilizationWindowSeconds"] for d in ("scaleUp", "scaleDown"))
         least = min([wanted, *(n for at, n in recent if at > up)])
         most = max([wanted, *(n for at, n in recent if at > down)])
         steady = min(max(self.current, least), most)
@@ -171,7 +228,7 @@ class _Step:
         up = direction == "scaleUp"
         bounds = []
         for policy in given["policies"]:
-            start = self.current - sum(n for at, n in self.memory.changes if at > self.now - policy["periodSeconds"])
+            start = self.current - sum(n for at, n in self.memory.changes if at > self.moment - policy["periodSeconds"])
             if policy["type"] == "Pods":
                 bounds.append(start + policy["value"] if up else start - policy["value"])
             elif up:
