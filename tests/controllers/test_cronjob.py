@@ -193,3 +193,36 @@ def test_after_a_long_pause_only_the_latest_time_is_made_up_for() -> None:
         assert len(await names(api, JOBS)) == 1
 
     told(story, None)
+
+
+@pytest.mark.parametrize("policy", ["Forbid", "Replace"])
+def test_a_job_made_by_hand_is_left_alone_and_stands_in_nobodys_way(policy: str) -> None:
+    """kubectl create job --from=cronjob/tick: upstream's policies know what is in status.active alone."""
+
+    async def story(api: ApiServer, runner: Runner) -> None:
+        owner = await api.client.create(CRONJOBS, tick(concurrencyPolicy=policy))
+        reference = {"apiVersion": "batch/v1", "kind": "CronJob", "name": "tick", "uid": owner["metadata"]["uid"]}
+        made = job()
+        made["metadata"] = {"name": "manual", "namespace": "ns", "ownerReferences": [{**reference, "controller": True}]}
+        by_hand = await api.client.create(JOBS, made)
+        await runner.rest(70)
+        found = {j["metadata"]["name"]: j["metadata"]["uid"] for j in (await api.client.list(JOBS, "ns"))["items"]}
+        assert len(found) == 2, "the scheduled one, and the other"
+        assert found["manual"] == by_hand["metadata"]["uid"]
+        status = (await api.client.get(CRONJOBS, "tick", "ns"))["status"]
+        assert [r["name"] for r in status["active"]] == [n for n in found if n != "manual"]
+        events = (await api.client.list(EVENTS, "ns"))["items"]
+        odd = [e for e in events if e["reason"] == "UnexpectedJob"]
+        assert [e["message"] for e in odd] == ["Saw a job that the controller did not create or forgot: manual"]
+        assert odd[0].get("count", 1) == 1, "said once, not at every look"
+
+    told(story, None)
+
+
+def test_a_start_that_is_too_late_is_told_as_upstream_tells_it() -> None:
+    owner = tick("0 12 * * *", startingDeadlineSeconds=60)
+    owner["metadata"] |= {"uid": "u", "creationTimestamp": "2026-06-01T11:00:00Z"}
+    decided = plan(owner, [], epoch("2026-06-01 12:30"))
+    assert decided.start is None
+    text = "Missed scheduled time to start a job: Mon, 01 Jun 2026 12:00:00 +0000"
+    assert decided.events == [("Warning", "MissSchedule", text)]

@@ -23,9 +23,9 @@ log = logging.getLogger("jota.api")
 EVERY = 10.0
 """Seconds between two looks (upstream's EndpointReconcilerInterval). Services change too often to look at each change."""
 WHAT: dict[str, Callable[[Api], Awaitable[None]]] = {
-    "ServiceCIDR": bootstrap.default_service_cidr,
-    "Service": bootstrap.kubernetes_service,
-    "ConfigMap": legacyuses.tracked,
+    "ServiceCIDR kubernetes": bootstrap.default_service_cidr,
+    "Service kubernetes": bootstrap.kubernetes_service,
+    "ConfigMap about uses of tokens": legacyuses.tracked,
 }
 
 
@@ -41,4 +41,4 @@ async def keep(api: Api) -> None:
             try:
                 await make(api)
             except RuntimeError as error:
-                log.warning("the %s of the cluster's own could not be kept up: %s", name, error)
+                log.warning("the %s could not be kept up: %s", name, error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
@@ -84,8 +85,14 @@ def _settle_active(owner: Object, jobs: list[Object], out: Plan) -> None:
             out.events.append(("Normal", "SawCompletedJob", f"Saw completed job: {name}, condition: {ended['type']}"))
         else:
             active.append(reference)
-    # A job of ours that runs and is not noted: its start was carried out, and the writing down was not.
-    active += [_reference(j) for j in by_uid.values() if over(j) is None]
+    for job in by_uid.values():
+        if over(job) is not None:
+            continue
+        if scheduled_time(owner, job) is not None:  # its start was carried out, and the writing down was not
+            active.append(_reference(job))
+        else:  # made by hand (kubectl create job --from): it counts for no policy
+            text = f"Saw a job that the controller did not create or forgot: {job['metadata']['name']}"
+            out.events.append(("Warning", "UnexpectedJob", text))
     out.status["active"] = active
     done = [(j.get("status") or {}).get("completionTime") for j in jobs if (over(j) or {}).get("type") == "Complete"]
     latest = max((t for t in (*done, out.status.get("lastSuccessfulTime")) if t), default=None)
@@ -108,13 +115,14 @@ def _decide(owner: Object, jobs: list[Object], schedule: cron.Schedule, now: flo
     due, missed = cron.last_missed(schedule, earliest, now)
     if due is None:
         if deadline is not None and (late := cron.last_missed(schedule, since, now)[0]) is not None:
-            when = rfc3339(late)
+            when = format_datetime(datetime.fromtimestamp(late, UTC))  # RFC 1123, as upstream has it
             out.events.append(("Warning", "MissSchedule", f"Missed scheduled time to start a job: {when}"))
         return
     if missed > TOO_MANY:
         text = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
-        out.events.append(("Warning", "TooManyMissedTimes", f"{text} (missed: {missed})"))
-    running = [j for j in jobs if over(j) is None]
+        out.events.append(("Warning", "TooManyMissedTimes", text))
+    noted = {r.get("uid") for r in out.status.get("active") or ()}
+    running = [j for j in jobs if j["metadata"]["uid"] in noted]
     if running and spec.get("concurrencyPolicy") == "Forbid":
         text = "Not starting job because prior execution is running and concurrency policy is Forbid"
         out.events.append(("Normal", "JobAlreadyActive", text))
@@ -172,8 +180,8 @@ class CronJobController(Controller):
         self.jobs = self.watch(JOBS, owned_by("CronJob", "batch"), when=_matters)
         self.jobs.add_index("controller", _controller)
         self.events = context.recorder("cronjob-controller")
-        self._said: dict[str, Note] = {}
-        """The last complaint about each key: the same one is not repeated on every look."""
+        self._said: dict[str, frozenset[Note]] = {}
+        """What the last look at each key had to say: that is not repeated on every look."""
 
     async def reconcile(self, key: str) -> float | None:
         owner = self.crons.get(key)
@@ -188,10 +196,11 @@ class CronJobController(Controller):
             decided.status["active"] = [r for r in decided.status.get("active") or () if r.get("uid") not in gone]
         if decided.start is not None:
             await self._start(key, owner, decided)
+        said = self._said.get(key, frozenset())
         for note in decided.events:
-            if self._said.get(key) != note:
+            if note not in said:
                 self.events.event(owner, *note)
-            self._said[key] = note
+        self._said[key] = frozenset(decided.events)
         status = {k: v for k, v in decided.status.items() if v}
         if status != (owner.get("status") or {}):
             self.wrote(key, self.crons, await self.client.update(CRONJOBS, {**owner, "status": status}, "status"))
