@@ -53,6 +53,7 @@ def test_a_job_runs_to_completion() -> None:
         assert (status["ready"], status["terminating"]) == (0, 0)
         assert status["uncountedTerminatedPods"] == {}
         assert status["completionTime"] >= status["startTime"]
+        assert all(c["lastProbeTime"] >= c["lastTransitionTime"] for c in status["conditions"])
         found = await pods(api)
         assert len(found) == 4
         assert not any(p["metadata"].get("finalizers") for p in found)

@@ -170,9 +170,15 @@ def test_gated_pods_and_other_schedulers_pods_are_left_alone() -> None:
             await api.client.create(PODS, pod("foreign", schedulerName="other"), "default")
             await api.advance(5)
             assert set((await where(api)).values()) == {""}
+            (held,) = (await api.client.get(PODS, "gated", "default"))["status"]["conditions"]
+            assert (held["type"], held["status"], held["reason"]) == ("PodScheduled", "False", "SchedulingGated")
+            assert held["message"] == "Scheduling is blocked due to non-empty scheduling gates"
             await api.client.patch(PODS, "gated", "default", {"spec": {"schedulingGates": []}})
             await api.advance(5)
             assert (await where(api))["gated"] == "a"
+            (free,) = (await api.client.get(PODS, "gated", "default"))["status"]["conditions"]
+            assert (free["status"], free.get("reason")) == ("True", None)
+            assert free["lastTransitionTime"]
 
     asyncio.run(story())
 

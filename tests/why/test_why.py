@@ -128,7 +128,7 @@ CRASH = {"lastState": {"terminated": {"exitCode": 127, "message": "sh: foo: not 
         (waiting("ImagePullBackOff", "no such host"), ["image", "image-absent", "image-always"]),
         ({"restartCount": 3, **waiting("CrashLoopBackOff"), **CRASH}, ["crash", "said"]),
         ({"state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}, ["oom"]),
-        ({"ready": False, "state": {"running": {}}}, ["unready"]),
+        ({"ready": False, "state": {"running": {}}}, ["unready-quiet"]),
         (waiting("CreateContainerConfigError", 'configmap "settins" not found'), ["config", "config-absent-near"]),
         (waiting("CreateContainerConfigError", 'secret "zzz" not found'), ["config", "config-absent"]),
     ],
@@ -224,5 +224,31 @@ def test_devices_that_are_not_ready() -> None:
         found = await why(api, "pod/gpu")
         assert codes(found)[0] == "devices"
         assert found[0].facts["message"] == text
+
+    ask(story)
+
+
+def test_nothing_of_the_other_language_is_left_when_a_node_is_not_there() -> None:
+    async def story(api: ApiServer) -> None:
+        await api.client.create(PODS, pod("lost", nodeName="nowhere"), "default")
+        assert codes(await why(api, "pod/lost")) == ["node-absent"]
+        await api.client.create(NODES, {"metadata": {"name": "new"}})
+        assert codes(await why(api, "node/new")) == ["node-silent"]
+        await api.client.create(PODS, pod("early", nodeName="new"), "default")
+        assert codes(await why(api, "pod/early")) == ["node-silent"]
+
+    ask(story)
+
+
+def test_a_probe_that_fails_says_how() -> None:
+    async def story(api: ApiServer) -> None:
+        await node(api, "a")
+        made = await api.client.create(PODS, pod("slow"), "default")
+        await running(api, "slow", "a", state={"running": {}}, ready=False)
+        about = {"kind": "Pod", "name": "slow", "namespace": "default", "uid": made["metadata"]["uid"]}
+        event = {"metadata": {"name": "slow.1"}, "involvedObject": about, "reason": "Unhealthy", "message": "HTTP 503"}
+        await api.client.create(EVENTS, event, "default")
+        (found,) = await why(api, "pod/slow")
+        assert (found.code, found.facts["message"]) == ("unready", "HTTP 503")
 
     ask(story)

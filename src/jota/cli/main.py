@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((a for a in given if not a.startswith("-")), "")
     for name, text in COMMANDS.items():
-        sub = commands.add_parser(name, help=text, description=text)
+        # Half an option is a mistake: `jota why pod/x --name N` would look in the namespace N.
+        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         if name == chosen:
             module = importlib.import_module(f"jota.cli.{name}")
             module.add(sub)

@@ -249,10 +249,10 @@ class _Step:
         found = self.status.get("conditions") or []
         was = conditions.find(found, "Suspended")
         if self.suspended and not (was and was["status"] == "True"):
-            found = conditions.put(found, "Suspended", "True", "JobSuspended", "Job suspended", self.now)
+            found = conditions.put(found, "Suspended", "True", "JobSuspended", "Job suspended", self.now, probed=True)
             self.out.events.append(("Normal", "Suspended", "Job suspended"))
         elif not self.suspended and was and was["status"] == "True":
-            found = conditions.put(found, "Suspended", "False", "JobResumed", "Job resumed", self.now)
+            found = conditions.put(found, "Suspended", "False", "JobResumed", "Job resumed", self.now, probed=True)
             self.status["startTime"] = rfc3339(self.now)  # the deadline starts anew
             self.out.events.append(("Normal", "Resumed", "Job resumed"))
         if found:
@@ -366,11 +366,13 @@ class _Step:
     def _conclude(self, end: End | None) -> None:
         if end is None:
             return
-        found = conditions.put(self.status.get("conditions") or [], end.type, "True", end.reason, end.message, self.now)
+        found = conditions.put(
+            self.status.get("conditions") or [], end.type, "True", end.reason, end.message, self.now, probed=True
+        )
         quiet = not self.active and not self.terminating and not self.out.untrack
         if quiet and not any(self.waiting.values()):
             final = "Complete" if end.type == SUCCESS else "Failed"
-            found = conditions.put(found, final, "True", end.reason, end.message, self.now)
+            found = conditions.put(found, final, "True", end.reason, end.message, self.now, probed=True)
             if final == "Complete":
                 self.status["completionTime"] = rfc3339(self.now)
                 self.out.events.append(("Normal", "Completed", "Job completed"))

@@ -46,9 +46,10 @@ async def namespace(world: World, obj: Object) -> list[Finding]:
 async def node(world: World, obj: Object) -> list[Finding]:
     name = obj["metadata"]["name"]
     ready = next((c for c in obj.get("status", {}).get("conditions") or () if c["type"] == "Ready"), None)
-    if ready is None or ready["status"] != "True":
-        message = ready.get("message", "") if ready else "it has not reported yet"
-        return [Finding(subject(obj, "Node"), "node-down", {"node": name, "message": message})]
+    if ready is None:
+        return [Finding(subject(obj, "Node"), "node-silent", {"node": name})]
+    if ready["status"] != "True":
+        return [Finding(subject(obj, "Node"), "node-down", {"node": name, "message": ready.get("message", "")})]
     if obj["spec"].get("unschedulable"):
         return [Finding(subject(obj, "Node"), "cordoned", {"node": name})]
     return [Finding(subject(obj, "Node"), "healthy", {"state": "Ready"}, "good")]

@@ -115,8 +115,10 @@ async def _container(world: World, pod: Object, entry: Object) -> list[Finding]:
         return await _crash(world, pod, entry)
     if "running" in state and not entry.get("ready"):
         event = await world.last_event(pod, "Unhealthy")
-        message = event.get("message", "") if event else "it has not answered yet"
-        return [Finding(about, "unready", {"container": name, "message": message, "pod": pod["metadata"]["name"]})]
+        facts = {"container": name, "pod": pod["metadata"]["name"]}
+        if event is None:
+            return [Finding(about, "unready-quiet", facts)]
+        return [Finding(about, "unready", {**facts, "message": event.get("message", "")})]
     return []
 
 
@@ -185,12 +187,13 @@ async def _named_in(world: World, about: str, message: str) -> list[Finding]:
 async def _node(world: World, name: str) -> list[Finding]:
     node = await world.get(NODES, name)
     if node is None:
-        return [Finding(f"node/{name}", "node-down", {"node": name, "message": "it is not in the cluster"})]
+        return [Finding(f"node/{name}", "node-absent", {"node": name})]
     condition = _condition(node, "Ready")
     if condition is not None and condition["status"] == "True":
         return []
-    message = condition.get("message", "") if condition else "it has not reported yet"
-    return [Finding(f"node/{name}", "node-down", {"node": name, "message": message})]
+    if condition is None:
+        return [Finding(f"node/{name}", "node-silent", {"node": name})]
+    return [Finding(f"node/{name}", "node-down", {"node": name, "message": condition.get("message", "")})]
 
 
 def _condition(obj: Object, kind: str) -> Object | None:

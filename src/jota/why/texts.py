@@ -137,6 +137,12 @@ TEXTS: dict[str, Text] = {
         "is the port and path of the probe right? kubectl logs {pod} -c {container}",
         "프로브의 포트와 경로가 맞는지 확인하십시오. kubectl logs {pod} -c {container}",
     ),
+    "unready-quiet": Text(
+        "container {container} runs but its readiness probe has not answered yet",
+        "컨테이너 {container}는 실행 중이지만 readiness 프로브가 아직 응답하지 않았습니다",
+        "is the port and path of the probe right? kubectl logs {pod} -c {container}",
+        "프로브의 포트와 경로가 맞는지 확인하십시오. kubectl logs {pod} -c {container}",
+    ),
     "liveness": Text(
         "its liveness probe fails, so it is restarted again and again: {message}",
         "liveness 프로브가 실패하여 계속 재시작됩니다: {message}",
@@ -149,6 +155,18 @@ TEXTS: dict[str, Text] = {
     "node-down": Text(
         "its node {node} is not ready: {message}",
         "노드 {node}가 준비되지 않았습니다: {message}",
+        "is the machine up and its agent running? (jota status)",
+        "장비가 켜져 있고 에이전트가 실행 중인지 확인하십시오 (jota status)",
+    ),
+    "node-absent": Text(
+        "its node {node} is not in the cluster",
+        "노드 {node}가 클러스터에 없습니다",
+        "is the machine up and its agent running? (jota status)",
+        "장비가 켜져 있고 에이전트가 실행 중인지 확인하십시오 (jota status)",
+    ),
+    "node-silent": Text(
+        "its node {node} has not reported yet",
+        "노드 {node}가 아직 상태를 보고하지 않았습니다",
         "is the machine up and its agent running? (jota status)",
         "장비가 켜져 있고 에이전트가 실행 중인지 확인하십시오 (jota status)",
     ),

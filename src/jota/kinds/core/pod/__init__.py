@@ -16,12 +16,24 @@ from jota.kinds.shape import Object, number, part, parts, text
 from jota.meta.errors import FieldError, forbidden_field
 from jota.meta.resource import PODS
 
+GATED = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "SchedulingGated",
+    "message": "Scheduling is blocked due to non-empty scheduling gates",
+    "lastProbeTime": None,
+    "lastTransitionTime": None,
+}
+"""No scheduler says it: it does not look at such a pod. What `kubectl get` shows instead of Pending."""
 OWN_NAMES = {"claimName": "label", "hostname": "label"}
 
 
 def prepare_create(pod: Object) -> None:
     """A new pod is Pending, with its class of service; nothing else of status is taken from the client."""
-    pod["status"] = {"phase": "Pending", "qosClass": qos_class(part(pod, "spec"))}
+    spec = part(pod, "spec")
+    status = pod["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
+    if parts(spec, "schedulingGates"):
+        status["conditions"] = [dict(GATED)]
 
 
 def prepare_update(new: Object, old: Object) -> None:
