@@ -45,6 +45,7 @@ def volume(name: str, size: str = "5Gi", class_: str = "", **spec: Any) -> Objec
 LOCAL = {"metadata": {"name": "local"}, "provisioner": rules.LOCAL, "volumeBindingMode": "WaitForFirstConsumer"}
 NOW = {"metadata": {"name": "now"}, "provisioner": rules.LOCAL, "volumeBindingMode": "Immediate"}
 FOREIGN = {"metadata": {"name": "csi"}, "provisioner": "example.com/csi", "volumeBindingMode": "Immediate"}
+MINE = {"namespace": "ns", "name": "data"}
 PLACED = {"metadata": {**claim()["metadata"], "annotations": {rules.SELECTED_NODE: "n1"}}}
 
 
@@ -54,7 +55,9 @@ PLACED = {"metadata": {**claim()["metadata"], "annotations": {rules.SELECTED_NOD
         (claim(), [volume("big", "10Gi"), volume("mid"), volume("small", "1Gi")], None, "mid", False, ""),
         (claim(), [volume("other", class_="x")], None, None, False, "FailedBinding"),
         (claim(), [volume("taken", claimRef={"namespace": "ns", "name": "else"})], None, None, False, "FailedBinding"),
-        (claim(), [volume("mine", "1Gi", claimRef={"namespace": "ns", "name": "data"})], None, "mine", False, ""),
+        (claim(), [volume("mine", "3Gi", "x", claimRef={"namespace": "ns", "name": "data"})], None, "mine", False, ""),
+        (claim(), [volume("mine", "1Gi", claimRef=MINE), volume("free")], None, "free", False, ""),
+        (claim(volumeMode="Block"), [volume("mine", claimRef=MINE)], None, None, False, "FailedBinding"),
         (claim(volumeMode="Block"), [volume("files")], None, None, False, "FailedBinding"),
         (claim(class_="local"), [], LOCAL, None, False, "WaitForFirstConsumer"),
         ({**claim(class_="local"), **PLACED}, [], LOCAL, None, True, ""),
@@ -300,3 +303,44 @@ def test_no_volume_is_lost_or_taken_twice_wherever_the_process_dies(after: bool)
         assert at > 6
 
     asyncio.run(tell())
+
+
+@pytest.mark.parametrize(
+    ("one", "asked", "why"),
+    [
+        (volume("v", "1Gi"), claim(), "requested PV is too small"),
+        (volume("v", class_="x"), claim(), "storageClassName does not match"),
+        (volume("v"), claim(volumeMode="Block"), "incompatible volumeMode"),
+        (volume("v"), claim(accessModes=["ReadWriteMany"]), "incompatible accessMode"),
+    ],
+)
+def test_a_claim_does_not_get_a_volume_that_it_names_and_that_is_not_what_it_asks_for(
+    one: Object, asked: Object, why: str
+) -> None:
+    async def story(api: ApiServer) -> None:
+        await api.client.create(PVS, one)
+        asked["spec"]["volumeName"] = "v"
+        await api.client.create(PVCS, asked)
+        await api.advance(5)
+        assert await phases(api, "v", "data") == ("Pending", "Available")
+        (event,) = (await api.client.list(EVENTS, "ns"))["items"]
+        assert (event["reason"], event["type"]) == ("VolumeMismatch", "Warning")
+        assert event["message"] == f'Cannot bind to requested volume "v": {why}'
+
+    told(story)
+
+
+def test_of_two_claims_that_are_bound_to_one_volume_the_wrong_one_is_lost() -> None:
+    async def story(api: ApiServer) -> None:
+        await api.client.create(PVS, volume("v"))
+        await api.client.create(PVCS, claim())
+        await api.advance(5)
+        wrong = claim(volumeName="v")
+        wrong["metadata"] = {"name": "wrong", "namespace": "ns", "annotations": {rules.BIND_COMPLETED: "yes"}}
+        await api.client.create(PVCS, wrong)
+        await api.advance(5)
+        assert await phases(api, "v", "wrong") == ("Lost", "Bound")
+        assert await phases(api, "v", "data") == ("Bound", "Bound")
+        assert "ClaimMisbound" in {e["reason"] for e in (await api.client.list(EVENTS, "ns"))["items"]}
+
+    told(story)

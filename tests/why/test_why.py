@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jota.meta.resource import CONFIGMAPS, EVENTS, NAMESPACES, NODES, PODS, SECRETS, SERVICES
+from jota.meta.resource import CONFIGMAPS, EVENTS, NAMESPACES, NODES, PODS, SECRETS, SERVICES, Resource
 from jota.testing.cluster import ApiServer
 from jota.why.explain import explain, find_kind
 from jota.why.finding import Finding
@@ -250,5 +250,27 @@ def test_a_probe_that_fails_says_how() -> None:
         await api.client.create(EVENTS, event, "default")
         (found,) = await why(api, "pod/slow")
         assert (found.code, found.facts["message"]) == ("unready", "HTTP 503")
+
+    ask(story)
+
+
+def test_a_pod_that_waits_for_its_claims_says_what_is_the_matter_with_them() -> None:
+    async def story(api: ApiServer) -> None:
+        await node(api, "a")
+        claims = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+        for name, more in (("data", {"storageClassName": "nope"}), ("other", {"volumeName": "gone"})):
+            await api.client.create(claims, {"metadata": {"name": name}, "spec": {**spec, **more}}, "default")
+
+        async def waits_for(name: str) -> list[str]:
+            volume = {"name": "v", "persistentVolumeClaim": {"claimName": name}}
+            await api.client.create(PODS, pod(f"for-{name}", volumes=[volume]), "default")
+            await unschedulable(api, f"for-{name}")
+            return codes(await why(api, f"pod/for-{name}"))
+
+        assert await waits_for("data") == ["unscheduled", "no-class"]
+        assert await waits_for("dats") == ["unscheduled", "claim-absent-near"]
+        assert await waits_for("nothing-alike") == ["unscheduled", "claim-absent"]
+        assert await waits_for("other") == ["unscheduled", "volume-absent"]
 
     ask(story)

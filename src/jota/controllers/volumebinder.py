@@ -99,9 +99,20 @@ class VolumeBinder(Controller):
                 self.events.event(claim, "Warning", "ClaimLost", text)
                 await self._claim_status(key, claim, {**status, "phase": "Lost"})
             return UNBOUND_AGAIN
+        bound = rules.notes(claim).get(rules.BIND_COMPLETED) == "yes"
         if volume["spec"].get("claimRef") and not rules.holds(volume, claim):
+            if bound and status.get("phase") != "Lost":
+                text = "Two claims are bound to the same volume, this one is bound incorrectly"
+                self.events.event(claim, "Warning", "ClaimMisbound", text)
+                await self._claim_status(key, claim, {**status, "phase": "Lost"})
+            if bound:
+                return UNBOUND_AGAIN
             text = f'volume "{volume["metadata"]["name"]}" already bound to a different claim.'
             self.events.event(claim, "Warning", "FailedBinding", text)
+            return UNBOUND_AGAIN
+        if not bound and not volume["spec"].get("claimRef") and (why := rules.mismatch(volume, claim)):
+            text = f'Cannot bind to requested volume "{volume["metadata"]["name"]}": {why}'
+            self.events.event(claim, "Warning", "VolumeMismatch", text)
             return UNBOUND_AGAIN
         await self._bind(key, claim, await self._grown(key, claim, volume))
         return None

@@ -85,15 +85,37 @@ def holds(volume: Object, claim: Object) -> bool:
 
 def fits(volume: Object, claim: Object) -> bool:
     """Size, modes, class, selector (upstream's FindMatchingVolume, without node affinity)."""
-    spec, wanted = volume["spec"], claim["spec"]
-    if "deletionTimestamp" in volume["metadata"] or class_of(volume) != class_of(claim):
-        return False
-    if (spec.get("volumeMode") or "Filesystem") != (wanted.get("volumeMode") or "Filesystem"):
-        return False
-    if not set(wanted.get("accessModes") or ()) <= set(spec.get("accessModes") or ()):
-        return False
+    wanted = claim["spec"]
     selector = from_object(wanted["selector"]) if wanted.get("selector") else EVERYTHING
-    return size(volume) >= value(asked(claim)) and selector.matches(volume["metadata"].get("labels") or {})
+    return not mismatch(volume, claim) and selector.matches(volume["metadata"].get("labels") or {})
+
+
+def mismatch(volume: Object, claim: Object) -> str:
+    """Why the volume cannot be what the claim asks for, in upstream's words (checkVolumeSatisfyClaim); "" when it can."""
+    if "deletionTimestamp" in volume["metadata"]:
+        return f'the volume is marked for deletion "{volume["metadata"]["name"]}"'
+    if size(volume) < value(asked(claim)):
+        return "requested PV is too small"
+    if class_of(volume) != class_of(claim):
+        return "storageClassName does not match"
+    if mode_of(volume) != mode_of(claim):
+        return "incompatible volumeMode"
+    if not set(claim["spec"].get("accessModes") or ()) <= set(volume["spec"].get("accessModes") or ()):
+        return "incompatible accessMode"
+    return ""
+
+
+def mode_of(obj: Object) -> str:
+    return str(obj["spec"].get("volumeMode") or "Filesystem")
+
+
+def reserved(volume: Object, claim: Object) -> bool:
+    """The volume names this claim, and is as large as it asks, of its mode, and not on its way out: class and access modes are
+    the business of who wrote the reference (as upstream)."""
+    going = "deletionTimestamp" in volume["metadata"]
+    return (
+        holds(volume, claim) and not going and size(volume) >= value(asked(claim)) and mode_of(volume) == mode_of(claim)
+    )
 
 
 def size(volume: Object) -> int:
@@ -103,7 +125,7 @@ def size(volume: Object) -> int:
 def choose(claim: Object, volumes: Iterable[Object], found: Object | None) -> Choice:
     """For a claim without volumeName. `found`: its StorageClass, if there is one."""
     every = list(volumes)
-    if (held := next((v for v in every if v["spec"].get("claimRef") and holds(v, claim)), None)) is not None:
+    if (held := next((v for v in every if v["spec"].get("claimRef") and reserved(v, claim)), None)) is not None:
         return Choice(held)
     waits = found is not None and found.get("volumeBindingMode") == "WaitForFirstConsumer"
     if waits and not notes(claim).get(SELECTED_NODE):

@@ -7,6 +7,7 @@ from jota.why.finding import Finding, Object, subject
 from jota.why.world import World
 
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", False)
+VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", False)
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"
 
 
@@ -14,6 +15,9 @@ async def claim(world: World, obj: Object) -> list[Finding]:
     about, phase = subject(obj, "PersistentVolumeClaim"), obj.get("status", {}).get("phase", "Pending")
     if phase == "Bound":
         return [Finding(about, "healthy", {"state": f"Bound to {obj['spec'].get('volumeName', '')}"}, "good")]
+    named = obj["spec"].get("volumeName")
+    if named and phase == "Pending" and await world.get(VOLUMES, named) is None:
+        return [Finding(about, "volume-absent", {"name": named})]
     name = obj["spec"].get("storageClassName")
     classes = {c["metadata"]["name"]: c for c in await world.list(STORAGE_CLASSES)}
     if name is None and not any(
@@ -25,7 +29,9 @@ async def claim(world: World, obj: Object) -> list[Finding]:
     found = classes.get(name or "")
     if found is not None and found.get("volumeBindingMode") == "WaitForFirstConsumer":
         return [Finding(about, "first-consumer", level="wait")]
-    event = await world.last_event(obj, "FailedBinding", "ProvisioningFailed")
+    event = await world.last_event(
+        obj, "FailedBinding", "ProvisioningFailed", "VolumeMismatch", "ClaimLost", "ClaimMisbound"
+    )
     return [Finding(about, "unbound", {"message": event.get("message", "") if event else phase})]
 
 

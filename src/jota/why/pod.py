@@ -6,10 +6,12 @@ import re
 
 from jota.aio.clock import parse_rfc3339
 from jota.meta.resource import CONFIGMAPS, NODES, PODS, SECRETS, Resource
+from jota.why import others
 from jota.why.finding import Finding, Object, nearest, subject
 from jota.why.scheduling import misses
 from jota.why.world import World
 
+CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CONFIG = {"CreateContainerConfigError", "CreateContainerError"}
 _LAST_LINE = "last log line: "
@@ -54,8 +56,25 @@ async def _unscheduled(world: World, pod: Object) -> list[Finding]:
     condition = _condition(pod, "PodScheduled")
     if condition is None or not condition.get("message"):
         return [Finding(about, "unscheduled-quiet", {"scheduler": spec.get("schedulerName", "")}, "wait")]
-    found = [Finding(about, "unscheduled", {"message": condition["message"]})]
+    found = [Finding(about, "unscheduled", {"message": condition["message"]}), *await _claims(world, pod)]
     return found + misses(pod, await world.list(NODES), await world.list(PODS, ""))
+
+
+async def _claims(world: World, pod: Object) -> list[Finding]:
+    """What is the matter with the claims that it names; those that wait for it are well."""
+    found: list[Finding] = []
+    for volume in pod["spec"].get("volumes") or ():
+        name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        if not name:
+            continue
+        one = await world.get(CLAIMS, name)
+        if one is not None:
+            found += [f for f in await others.claim(world, one) if f.level not in ("good", "wait")]
+            continue
+        near = nearest(name, [c["metadata"]["name"] for c in await world.list(CLAIMS)])
+        facts = {"name": name, "near": near}
+        found.append(Finding(subject(pod, "Pod"), "claim-absent-near" if near else "claim-absent", facts))
+    return found
 
 
 async def _on_node(world: World, pod: Object) -> list[Finding]:

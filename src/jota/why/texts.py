@@ -102,6 +102,22 @@ TEXTS: dict[str, Text] = {
     "config": Text(
         "container {container} cannot be configured: {message}", "컨테이너 {container}를 설정할 수 없습니다: {message}"
     ),
+    "claim-absent": Text(
+        "PersistentVolumeClaim {name} does not exist in this namespace",
+        "이 네임스페이스에 PersistentVolumeClaim {name}이(가) 없습니다",
+        "create it: the pod waits for it",
+        "만드십시오. 파드가 그것을 기다립니다",
+    ),
+    "claim-absent-near": Text(
+        "PersistentVolumeClaim {name} does not exist in this namespace; did you mean {near}?",
+        "이 네임스페이스에 PersistentVolumeClaim {name}이(가) 없습니다. 혹시 {near}인가요?",
+    ),
+    "volume-absent": Text(
+        "the PersistentVolume {name} that it names does not exist",
+        "지정한 PersistentVolume {name}이(가) 없습니다",
+        "create it, or make the claim anew without volumeName",
+        "만들거나, volumeName 없이 클레임을 다시 만드십시오",
+    ),
     "config-absent": Text(
         "{what} {name} does not exist in this namespace",
         "이 네임스페이스에 {what} {name}이(가) 없습니다",
