@@ -274,3 +274,56 @@ def test_a_pod_that_waits_for_its_claims_says_what_is_the_matter_with_them() -> 
         assert await waits_for("other") == ["unscheduled", "volume-absent"]
 
     ask(story)
+
+
+def near(kind: str, labels: dict[str, str], key: str = "kubernetes.io/hostname", **more: Any) -> dict[str, Any]:
+    term = {"topologyKey": key, "labelSelector": {"matchLabels": labels}, **more}
+    return {"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}
+
+
+def affine(key: str, operator: str, *values: str) -> dict[str, Any]:
+    term = {"matchExpressions": [{"key": key, "operator": operator, **({"values": list(values)} if values else {})}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    return {"affinity": {"nodeAffinity": required}}
+
+
+def spread(key: str) -> dict[str, Any]:
+    rule = {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}
+    return {"topologySpreadConstraints": [rule]}
+
+
+PORT = {"containers": [{"name": "c", "image": "x", "ports": [{"containerPort": 80, "hostPort": 80}]}]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (affine("disk", "In", "ssd"), ["no-affine-node"]),
+        (affine("cores", "Gt", "8"), ["no-affine-node"]),
+        (affine("cores", "Gt", "2"), []),
+        (affine("disk", "DoesNotExist"), []),
+        (near("podAffinity", {"app": "nobody"}), ["affinity-nobody"]),
+        (near("podAffinity", {"app": "p"}), []),
+        (near("podAffinity", {"app": "there"}), []),
+        (near("podAffinity", {"app": "there"}, namespaces=["elsewhere"]), ["affinity-nobody"]),
+        (near("podAffinity", {"app": "x"}, namespaceSelector={"matchLabels": {"a": "b"}}), []),
+        (near("podAntiAffinity", {"app": "there"}), ["anti-affinity"]),
+        (near("podAntiAffinity", {"app": "there"}, "zone"), []),
+        (near("podAntiAffinity", {"app": "nobody"}), []),
+        (spread("zone"), ["no-topology"]),
+        (spread("kubernetes.io/hostname"), []),
+        (PORT, ["host-port"]),
+    ],
+)
+def test_neighbours_and_affinity_are_named(spec: dict[str, Any], expected: list[str]) -> None:
+    async def story(api: ApiServer) -> None:
+        await node(api, "a")
+        labels = {"kubernetes.io/hostname": "a", "cores": "4"}
+        await api.client.patch(NODES, "a", "", {"metadata": {"labels": labels}})
+        await api.client.create(PODS, pod("there", {"app": "there"}, **PORT), "default")
+        await running(api, "there", "a", ready=True, state={"running": {}})
+        await api.client.create(PODS, pod("p", {"app": "p"}, **spec), "default")
+        await unschedulable(api, "p")
+        assert codes(await why(api, "pod/p")) == ["unscheduled", *expected]
+
+    ask(story)

@@ -82,8 +82,9 @@ class HorizontalPodAutoscalerController(Controller):
         if not within(owner, current):
             pass  # the limits decide
         elif not selector:
-            asked = [MetricFault("SelectorRequired", "the HPA target's scale is missing a selector")]
-            asked[0].brief = "selector is required"
+            missing = MetricFault("SelectorRequired", "the HPA target's scale is missing a selector")
+            missing.brief = "selector is required"
+            asked = [missing]
         elif len(rivals := self._rivals(key, selector)) > 1:
             text = f"pods by selector {selector} are controlled by multiple HPAs: [{' '.join(rivals)}]"
             asked = [MetricFault("AmbiguousSelector", text)]

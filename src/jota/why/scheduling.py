@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jota.meta.quantity import canonical, milli, value
 from jota.why.finding import Finding, Object, subject
+from jota.why.neighbours import obstacles
 
 _SHOWN = ("cpu", "memory", "ephemeral-storage", "pods")
 
@@ -16,7 +17,7 @@ def misses(pod: Object, nodes: list[Object], pods: list[Object]) -> list[Finding
     label = _missing_label(pod, nodes)
     if label:
         return [Finding(about, "no-label", {"label": label})]
-    found: list[tuple[float, Finding]] = []
+    found: list[tuple[float, Finding]] = [(1.5, one) for one in obstacles(pod, nodes, pods)]
     open_nodes = []
     for node in nodes:
         barred = _barred(pod, node)

@@ -48,6 +48,36 @@ TEXTS: dict[str, Text] = {
         "whoever set them must remove them from spec.schedulingGates",
         "그것을 설정한 쪽에서 spec.schedulingGates에서 지워야 합니다",
     ),
+    "no-affine-node": Text(
+        "no node is what its node affinity asks for: {terms}",
+        "노드 어피니티 조건에 맞는 노드가 없습니다: {terms}",
+        "label a node so, or change spec.affinity.nodeAffinity",
+        "노드에 그 레이블을 붙이거나 spec.affinity.nodeAffinity를 바꾸십시오",
+    ),
+    "host-port": Text(
+        "the host port {port} is taken on every node",
+        "호스트 포트 {port}가 모든 노드에서 사용 중입니다",
+        "use a Service instead of hostPort, or add a node",
+        "hostPort 대신 Service를 쓰거나 노드를 추가하십시오",
+    ),
+    "affinity-nobody": Text(
+        "its pod affinity wants it near pods with {labels} (by {key}), and none of these has a node",
+        "파드 어피니티가 {labels} 파드 가까이({key} 기준)를 요구하지만, 노드에 배치된 그런 파드가 없습니다",
+        "start those pods first, or correct the selector",
+        "그 파드들을 먼저 시작하거나 셀렉터를 고치십시오",
+    ),
+    "anti-affinity": Text(
+        "its pod anti-affinity keeps it away from pods with {labels} (by {key}), and every place has one",
+        "파드 안티어피니티가 {labels} 파드를 피하도록({key} 기준) 하지만, 그런 파드가 없는 곳이 없습니다",
+        "add a node, run fewer replicas, or make the rule preferred",
+        "노드를 추가하거나, 레플리카를 줄이거나, 규칙을 preferred로 바꾸십시오",
+    ),
+    "no-topology": Text(
+        "it is to be spread by {key}, and no node has that label",
+        "{key} 기준으로 분산해야 하지만, 그 레이블이 있는 노드가 없습니다",
+        "kubectl label node NODE {key}=VALUE",
+        "kubectl label node NODE {key}=VALUE",
+    ),
     "no-nodes": Text(
         "the cluster has no nodes",
         "클러스터에 노드가 없습니다",
