@@ -17,6 +17,7 @@ from jota.controllers.controller import ControllerConfig
 from jota.controllers.nodelifecycle import Heartbeat, heard
 from jota.controllers.nodelifecycle import plan as judge
 from jota.meta.resource import EVENTS, NAMESPACES, NODES, PODS, SECRETS
+from jota.testing.cluster import ApiServer
 
 from .builders import NOW, pod
 from .stories import exists, names, running
@@ -90,7 +91,7 @@ def test_a_node_without_a_part_waits_for_one_and_its_heartbeats_cost_nothing(mon
                 {"key": UNREACHABLE["key"], "operator": "Exists", "tolerationSeconds": 300},
                 {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 150},
             ],
-            NOW + 50,
+            NOW + 200,
         ),
         ([{"key": UNREACHABLE["key"], "operator": "Exists", "effect": "NoSchedule"}], NOW - 100),
         ([{"key": UNREACHABLE["key"], "value": "x"}], NOW - 100),
@@ -99,6 +100,66 @@ def test_a_node_without_a_part_waits_for_one_and_its_heartbeats_cost_nothing(mon
 )
 def test_when_a_pod_must_go(tolerations: list[dict[str, Any]], goes: float | None) -> None:
     assert tainteviction.plan(pod(tolerations=tolerations), [UNREACHABLE], NOW) == goes
+
+
+async def tainted(api: ApiServer, *taints: dict[str, Any]) -> None:
+    await api.client.patch(NODES, "n", "", {"spec": {"taints": list(taints)}})
+    await api.advance(1)
+
+
+async def comes(api: ApiServer, name: str) -> None:
+    patience = {"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}
+    spec = {"containers": [{"name": "c", "image": "i"}], "nodeName": "n", "tolerations": [patience]}
+    await api.client.create(PODS, {"metadata": {"name": name}, "spec": spec}, "ns")
+
+
+async def staying(api: ApiServer) -> set[str]:
+    pods = (await api.client.list(PODS, "ns"))["items"]
+    return {p["metadata"]["name"] for p in pods if "deletionTimestamp" not in p["metadata"]}
+
+
+@pytest.mark.parametrize("dated", [True, False])
+def test_who_comes_to_a_node_that_was_tainted_long_ago_has_all_its_time(dated: bool) -> None:
+    """Its successors come there, too: without this they come and go as fast as the control plane can."""
+
+    async def story() -> None:
+        async with running(tainteviction.TaintEvictionController) as api:
+            await api.client.create(NODES, {"metadata": {"name": "n"}})
+            await tainted(api, {"key": "k", "effect": "NoExecute", **({"timeAdded": rfc3339(NOW)} if dated else {})})
+            await comes(api, "first")
+            await api.advance(29)
+            assert await staying(api) == {"first"}
+            await api.advance(2)
+            assert await staying(api) == set()
+            await comes(api, "second")
+            await api.advance(28)
+            assert await staying(api) == {"second"}
+            await api.advance(3)
+            assert await staying(api) == set()
+
+    asyncio.run(story())
+
+
+def test_a_taint_that_comes_back_counts_from_then_and_the_pardon_is_told() -> None:
+    async def story() -> None:
+        async with running(tainteviction.TaintEvictionController) as api:
+            await api.client.create(NODES, {"metadata": {"name": "n"}})
+            await comes(api, "p")
+            await tainted(api, {"key": "k", "effect": "NoExecute"})
+            await api.advance(20)
+            await tainted(api)
+            events = (await api.client.list(EVENTS, "ns"))["items"]
+            assert [(e["reason"], e["message"]) for e in events] == [
+                ("TaintManagerEviction", "Cancelling deletion of Pod ns/p")
+            ]
+            await api.advance(100)
+            await tainted(api, {"key": "k", "effect": "NoExecute"})
+            await api.advance(27)
+            assert await staying(api) == {"p"}
+            await api.advance(4)
+            assert await staying(api) == set()
+
+    asyncio.run(story())
 
 
 def test_pods_are_evicted_whether_the_taint_or_the_pod_comes_first_and_others_are_not_looked_at() -> None:

@@ -1,6 +1,8 @@
 """Eviction by NoExecute taints. In: tainted nodes and their pods. Out: deletes, after the time that a pod tolerates.
 
-Deadlines come from the taints' timeAdded, so a restart of this process neither hastens nor delays an eviction.
+Deadlines come from the taints' timeAdded and from when the pod came to the node, whichever is later, so a restart of this
+process neither hastens nor delays an eviction, and whoever comes to a node that was tainted long ago has all the time it
+tolerates (its successors come there, too, for as long: the scheduler lets them).
 """
 
 from __future__ import annotations
@@ -26,12 +28,22 @@ def plan(pod: Pod, taints: list[Object], now: float) -> float | None:
     for taint in taints:
         if taint.get("effect") != "NoExecute":
             continue
-        since = parse_rfc3339(taint["timeAdded"]) if taint.get("timeAdded") else now
-        allowed = tolerated_for(pod.spec.tolerations or [], taint)
+        since = max(parse_rfc3339(taint["timeAdded"]) if taint.get("timeAdded") else now, arrived(pod))
+        # Of those that match the first one counts (upstream's GetMatchingTolerations).
+        first = next((t for t in pod.spec.tolerations or () if tolerates(t, taint)), None)
+        allowed = tolerated_for([first] if first is not None else [], taint)
         if allowed is not None:
             until = since + allowed
             deadline = until if deadline is None else min(deadline, until)
     return deadline
+
+
+def arrived(pod: Pod) -> float:
+    """When it came to its node."""
+    for condition in pod.status.conditions or ():
+        if condition.type == "PodScheduled" and condition.status == "True" and condition.lastTransitionTime:
+            return parse_rfc3339(condition.lastTransitionTime)
+    return pod.created
 
 
 def tolerated_for(tolerations: list[Toleration], taint: Object) -> float | None:
@@ -65,7 +77,10 @@ class TaintEvictionController(Controller):
         self.nodes = self.watch(NODES, self._pods_of, when=lambda old, new: _executing(old) != _executing(new))
         self.nodes.add_handler(self._note_taints)
         self.events = context.recorder("taint-eviction-controller")
-        self._first_seen: dict[tuple[str, str], float] = {}
+        self._first_seen: dict[tuple[str, str, str], float] = {}
+        """(node, key, value) of taints that say no time -> when we first saw them; until they are gone."""
+        self._waiting: set[str] = set()
+        """Keys of the pods whose time runs."""
 
     def _threatened(self, old: Pod | None, new: Pod | None) -> bool:
         """The pod reached a node with taints that evict, or changed what it tolerates there. Of taints that come later the node's
@@ -75,7 +90,10 @@ class TaintEvictionController(Controller):
     def _note_taints(self, old: Object | None, new: Object | None) -> None:
         node = new or old
         assert node is not None
-        (self._evicting.add if _executing(new) else self._evicting.discard)(node["metadata"]["name"])
+        name = node["metadata"]["name"]
+        (self._evicting.add if _executing(new) else self._evicting.discard)(name)
+        for gone in {_identity(name, t) for t in _executing(old)} - {_identity(name, t) for t in _executing(new)}:
+            self._first_seen.pop(gone, None)
 
     def _pods_of(self, node: Object) -> Iterable[str]:
         return [p.key for p in self.pods.by_index("node", node["metadata"]["name"])]
@@ -83,14 +101,21 @@ class TaintEvictionController(Controller):
     async def reconcile(self, key: str) -> float | None:
         pod = self.pods.get(key)
         if pod is None or pod.terminating or not pod.spec.nodeName:
+            self._waiting.discard(key)
             return None
         node = self.nodes.get(pod.spec.nodeName)
         deadline = plan(pod, self._dated(node), self.clock.now())
         if deadline is None:
+            if key in self._waiting:
+                self._waiting.discard(key)
+                text = f"Cancelling deletion of Pod {pod.key}"
+                self.events.event(pod.reference(), "Normal", "TaintManagerEviction", text)
             return None
         left = deadline - self.clock.now()
         if left > 0:
+            self._waiting.add(key)
             return left
+        self._waiting.discard(key)
         await self._evict(pod)
         return None
 
@@ -100,7 +125,7 @@ class TaintEvictionController(Controller):
         out = []
         for taint in taints:
             if not taint.get("timeAdded") and node is not None:
-                seen = self._first_seen.setdefault((node["metadata"]["uid"], taint["key"]), self.clock.now())
+                seen = self._first_seen.setdefault(_identity(node["metadata"]["name"], taint), self.clock.now())
                 taint = {**taint, "timeAdded": rfc3339(seen)}
             out.append(taint)
         return out
@@ -122,6 +147,10 @@ def _placed(old: Pod | None, new: Pod | None) -> bool:
     if new is None or not new.spec.nodeName:
         return False
     return old is None or old.spec.nodeName != new.spec.nodeName or old.spec.tolerations != new.spec.tolerations
+
+
+def _identity(node: str, taint: Object) -> tuple[str, str, str]:
+    return node, taint["key"], taint.get("value") or ""
 
 
 def _executing(node: Object | None) -> list[Object]:
