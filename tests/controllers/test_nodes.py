@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from jota.aio.clock import rfc3339
 from jota.controllers import nodeipam, podgc, tainteviction
 from jota.controllers.controller import ControllerConfig
-from jota.controllers.nodelifecycle import Heartbeat, heard
+from jota.controllers.nodelifecycle import Heartbeat, NodeLifecycleController, heard
 from jota.controllers.nodelifecycle import plan as judge
+from jota.controllers.table import run_controllers
 from jota.meta.resource import EVENTS, NAMESPACES, NODES, PODS, SECRETS
 from jota.testing.cluster import ApiServer
 
@@ -261,5 +262,32 @@ def test_tokens_end_at_their_time_and_events_after_an_hour() -> None:
             assert "old" in await names(api, EVENTS)
             await api.advance(900)
             assert "old" not in await names(api, EVENTS)
+
+    asyncio.run(story())
+
+
+def test_nodes_that_come_and_go_are_told_of_and_a_new_controller_tells_of_none() -> None:
+    async def story() -> None:
+        async with ApiServer() as api:
+            await api.client.create(NODES, {"metadata": {"name": "old"}})
+            await api.advance(100)
+            stop = asyncio.Event()
+            work = run_controllers(
+                api.client, api.clock, ControllerConfig(), stop, controllers=(NodeLifecycleController,)
+            )
+            task = asyncio.ensure_future(work)
+            await api.advance(1)
+            await api.client.create(NODES, {"metadata": {"name": "new"}})
+            await api.advance(1)
+            await api.client.delete(NODES, "new")
+            await api.advance(1)
+            events = (await api.client.list(EVENTS))["items"]
+            stop.set()
+            await task
+        told = [(e["involvedObject"]["name"], e["reason"], e["message"]) for e in events]
+        assert sorted(told) == [
+            ("new", "RegisteredNode", "Node new event: Registered Node new in Controller"),
+            ("new", "RemovingNode", "Node new event: Removing Node new from Controller"),
+        ]
 
     asyncio.run(story())

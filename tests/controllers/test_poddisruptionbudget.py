@@ -14,10 +14,12 @@ from jota.client.indexes import Alike
 from jota.controllers.deployment import DeploymentController
 from jota.controllers.poddisruptionbudget import BUDGETS, Expected, PodDisruptionBudgetController, plan
 from jota.controllers.replicaset import ReplicaSetController
+from jota.controllers.stalepoddisruption import StalePodDisruptionController
 from jota.controllers.views import Pod, grouped
 from jota.kinds.apiextensions.crd import CRDS
 from jota.meta.errors import ApiError
 from jota.meta.resource import DEPLOYMENTS, EVENTS, PODS, Resource
+from jota.testing.cluster import ApiServer
 
 from .builders import NOW, pod
 from .stories import Kubelet, names, running, web
@@ -221,5 +223,67 @@ def test_a_budget_whose_selector_changes_follows_the_pods_that_it_selects_now() 
             await api.client.patch(PODS, "b", "ns", {"metadata": {"labels": {"app": "db"}}})
             await ready("b", "True")
             assert await counts() == (2, 1)
+
+    asyncio.run(story())
+
+
+TARGET = {"type": "DisruptionTarget", "status": "True", "message": "going"}
+
+
+async def announced(api: ApiServer, name: str) -> Object:
+    conds = (await api.client.get(PODS, name, "ns"))["status"]["conditions"]
+    return next(c for c in conds if c["type"] == "DisruptionTarget")
+
+
+@pytest.mark.parametrize(
+    ("reason", "phase", "status"),
+    [
+        ("PreemptionByScheduler", "Running", "False"),
+        ("TerminationByKubelet", "Running", "True"),
+        ("DeletionByTaintManager", "Failed", "True"),
+    ],
+)
+def test_who_was_to_go_and_did_not_is_no_target_any_more(reason: str, phase: str, status: str) -> None:
+    async def story() -> None:
+        async with running(StalePodDisruptionController) as api:
+            spec = {"containers": [{"name": "c", "image": "x"}], "nodeName": "n"}
+            await api.client.create(PODS, {"metadata": {"name": "p"}, "spec": spec}, "ns")
+            since = rfc3339(api.clock.now())
+            said = {**TARGET, "reason": reason, "lastTransitionTime": since}
+            patch = {"status": {"phase": phase, "conditions": [said, {"type": "Mine", "status": "True"}]}}
+            await api.client.patch(PODS, "p", "ns", patch, subresource="status")
+            await api.advance(119)
+            assert (await announced(api, "p"))["status"] == "True"
+            await api.advance(3)
+            found = await announced(api, "p")
+            assert found["status"] == status
+            if status == "False":
+                assert "reason" not in found
+                assert found["lastTransitionTime"] > since
+            conds = (await api.client.get(PODS, "p", "ns"))["status"]["conditions"]
+            assert {"type": "Mine", "status": "True"}.items() <= next(c for c in conds if c["type"] == "Mine").items()
+
+    asyncio.run(story())
+
+
+def test_an_eviction_that_nobody_carried_out_is_told() -> None:
+    async def story() -> None:
+        async with running(PodDisruptionBudgetController) as api:
+            spec = {"containers": [{"name": "c", "image": "x"}], "nodeName": "n"}
+            meta = {"name": "p", "labels": {"app": "web"}}
+            await api.client.create(PODS, {"metadata": meta, "spec": spec}, "ns")
+            made = {"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}}
+            await api.client.create(BUDGETS, made, "ns")
+            await api.advance(1)
+            since = {"status": {"disruptedPods": {"p": rfc3339(api.clock.now())}}}
+            await api.client.patch(BUDGETS, "b", "ns", since, subresource="status")
+            await api.advance(119)
+            reasons = [e["reason"] for e in (await api.client.list(EVENTS, "ns"))["items"]]
+            assert "NotDeleted" not in reasons
+            await api.advance(5)
+            events = [e for e in (await api.client.list(EVENTS, "ns"))["items"] if e["reason"] == "NotDeleted"]
+            assert [e["message"] for e in events] == ["Pod was expected by PDB ns/b to be deleted but it wasn't"]
+            assert events[0]["involvedObject"]["name"] == "p"
+            assert "disruptedPods" not in (await api.client.get(BUDGETS, "b", "ns"))["status"]
 
     asyncio.run(story())

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from jota.aio.clock import rfc3339
+from jota.aio.clock import parse_rfc3339, rfc3339
 from jota.client.informer import split_key
 from jota.controllers import conditions
 from jota.controllers.controller import Context, Controller, ControllerConfig, own
@@ -93,6 +93,11 @@ def _silenced(conds: list[Object], now: float) -> list[Object]:
     return out
 
 
+def created(node: Object) -> float:
+    stamp = node["metadata"].get("creationTimestamp")
+    return parse_rfc3339(stamp) if stamp else 0.0
+
+
 def ready_state(node: Object) -> str:
     """Status of the Ready condition; "" when the node has none."""
     ready = conditions.find((node.get("status") or {}).get("conditions"), "Ready")
@@ -145,6 +150,8 @@ class NodeLifecycleController(Controller):
             return None
         lease = self.leases.get(f"{LEASE_NAMESPACE}/{key}")
         now = self.clock.monotonic()
+        if key not in self._heartbeats and self.clock.now() - created(node) < self.config.node_startup_grace:
+            self._tell(node, "RegisteredNode", f"Registered Node {key} in Controller")
         self._heartbeats[key] = heard(node, lease, self._heartbeats.get(key), now)
         silent = now - self._heartbeats[key].seen
         self._judge(node, silent)
@@ -176,7 +183,12 @@ class NodeLifecycleController(Controller):
         if new is not None:
             self._put(new, ready_state(new) in ("True", ""))
         elif old is not None:
-            self.zones.drop(old["metadata"]["name"])
+            name = old["metadata"]["name"]
+            self.zones.drop(name)
+            self._tell(old, "RemovingNode", f"Removing Node {name} from Controller")
+
+    def _tell(self, node: Object, reason: str, text: str) -> None:
+        self.events.event(node, "Normal", reason, f"Node {node['metadata']['name']} event: {text}")
 
     def _judge(self, node: Object, silent: float) -> None:
         """A silent node counts as unhealthy before its condition says so."""

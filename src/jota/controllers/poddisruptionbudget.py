@@ -111,6 +111,13 @@ def _disrupted(
     return kept, again
 
 
+def overdue(budget: Object, pod_named: Callable[[str], Pod | None], now: float) -> list[Pod]:
+    """Those whose eviction was granted, and that still are there as if nothing were."""
+    entries = (budget.get("status") or {}).get("disruptedPods") or {}
+    late = [pod_named(name) for name, since in entries.items() if parse_rfc3339(since) + DELETION_TIMEOUT <= now]
+    return [pod for pod in late if pod is not None and not pod.terminating]
+
+
 _LOOKED_AT = LABELS | OWNERS | DELETION | FINISHED | CONDITIONS
 """What of a pod counts for a budget (client/pods.py)."""
 
@@ -168,6 +175,9 @@ class PodDisruptionBudgetController(Controller):
             pod = self.pods.get(key_of(namespace, name))
             return pod if pod is not None and selector.matches(pod.metadata.labels) else None
 
+        for pod in overdue(budget, pod_named, self.clock.now()):
+            text = f"Pod was expected by PDB {key} to be deleted but it wasn't"
+            self.events.event(pod.reference(), "Warning", "NotDeleted", text)
         status, again = plan(budget, groups, pod_named, expected, self.clock.now())
         if status != budget.get("status"):
             if expected.problem:

@@ -44,6 +44,7 @@ from jota.controllers.rootca import RootCAPublisher
 from jota.controllers.serviceaccount import ServiceAccountController
 from jota.controllers.serviceaccounttoken import ServiceAccountTokenController
 from jota.controllers.servicecidr import ServiceCIDRController
+from jota.controllers.stalepoddisruption import StalePodDisruptionController
 from jota.controllers.statefulset import StatefulSetController
 from jota.controllers.storageversionmigrator import StorageVersionMigrator
 from jota.controllers.tainteviction import TaintEvictionController
@@ -88,6 +89,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     VolumeProtectionController,
     AttachDetachController,
     PodDisruptionBudgetController,
+    StalePodDisruptionController,
     HorizontalPodAutoscalerController,
     JobController,
     CronJobController,
