@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from jota.client.client import Client
 from jota.client.inprocess import InProcess
 from jota.controllers.replicaset import (
+    REPLICATIONCONTROLLERS,
     DeletionRank,
     ReplicaSetController,
+    ReplicationControllerController,
     plan,
     pod_from,
     status_of,
 )
 from jota.controllers.views import grouped
-from jota.meta.resource import PODS, REPLICASETS
+from jota.meta.resource import EVENTS, PODS, REPLICASETS
 from jota.wire.message import Request, Response
 
 from .builders import NOW, pod, replica_set
@@ -179,5 +181,24 @@ def test_a_thousand_pods_are_a_handful_of_requests_and_of_statuses() -> None:
             told = [r for r in seen if r.path.endswith("/web/status")]
             assert (await api.client.get(REPLICASETS, "web", "ns"))["status"]["readyReplicas"] == 1000
             assert len(told) <= 2, "what a thousand pods tell at one moment is told once"
+
+    asyncio.run(story())
+
+
+def test_events_name_upstreams_components() -> None:
+    async def story() -> None:
+        async with running(ReplicaSetController, ReplicationControllerController) as api:
+            template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}
+            spec = {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": template}
+            await api.client.create(REPLICASETS, {"metadata": {"name": "rs"}, "spec": spec}, "ns")
+            template = {**template, "metadata": {"labels": {"c": "d"}}}
+            rc = {"replicas": 1, "template": template}
+            await api.client.create(REPLICATIONCONTROLLERS, {"metadata": {"name": "rc"}, "spec": rc}, "ns")
+            await api.advance(1)
+            events = (await api.client.list(EVENTS, "ns"))["items"]
+            assert {(e["involvedObject"]["kind"], e["source"]["component"]) for e in events} == {
+                ("ReplicaSet", "replicaset-controller"),
+                ("ReplicationController", "replication-controller"),
+            }
 
     asyncio.run(story())

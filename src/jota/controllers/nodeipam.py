@@ -71,7 +71,7 @@ class NodeIpamController(Controller):
         self._full = False
         """No part was free, and none has become so."""
         self.nodes = self.watch(NODES, own, when=self._moved)
-        self.events = context.recorder("cidr-allocator")
+        self.events = context.recorder("cidrAllocator")
         self._given: dict[str, tuple[str, list[str]]] = {}
         """Node -> (uid, parts) that were written and that the cache may not show yet."""
 

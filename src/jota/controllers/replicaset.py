@@ -191,6 +191,8 @@ class ReplicaSetController(Controller):
     name: ClassVar[str] = "replicaset"
     resource: ClassVar[Resource] = REPLICASETS
     tells_terminating: ClassVar[bool] = True
+    source: ClassVar[str] = "replicaset-controller"
+    """Who its events say they are from."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -204,7 +206,7 @@ class ReplicaSetController(Controller):
         )
         self._of_mine = controlled_by(self.resource.kind, self.resource.group)
         podclaim.index(self.pods)
-        self.events = context.recorder(f"{self.name}-controller")
+        self.events = context.recorder(self.source)
         self._deleted: dict[str, dict[str, str]] = {}
         """Per key: pods whose delete was accepted and which the cache may still show as living: their uids, by their keys."""
         self._ending: dict[str, str] = {}
@@ -373,6 +375,7 @@ class ReplicationControllerController(ReplicaSetController):
     name: ClassVar[str] = "replicationcontroller"
     resource: ClassVar[Resource] = REPLICATIONCONTROLLERS
     tells_terminating: ClassVar[bool] = False
+    source: ClassVar[str] = "replication-controller"
 
     def selector(self, owner: Object) -> LabelSelector:
         return from_map(owner["spec"].get("selector"))
