@@ -327,3 +327,68 @@ def test_neighbours_and_affinity_are_named(spec: dict[str, Any], expected: list[
         assert codes(await why(api, "pod/p")) == ["unscheduled", *expected]
 
     ask(story)
+
+
+def meta(name: str) -> dict[str, Any]:
+    return {"name": name, "namespace": "default"}
+
+
+def test_what_keeps_a_budget_from_letting_pods_go() -> None:
+    async def story(api: ApiServer) -> None:
+        budgets = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+        spec = {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}
+        await api.client.create(budgets, {"metadata": meta("b"), "spec": spec})
+
+        async def counted(
+            healthy: int, needed: int, expected: int, allowed: int, reason: str = "InsufficientPods"
+        ) -> str:
+            status = {"currentHealthy": healthy, "desiredHealthy": needed, "expectedPods": expected}
+            now = "2026-01-01T00:00:00Z"
+            said = {
+                "type": "DisruptionAllowed",
+                "status": "False",
+                "reason": reason,
+                "message": "",
+                "lastTransitionTime": now,
+            }
+            patch = {"status": {**status, "disruptionsAllowed": allowed, "conditions": [said]}}
+            await api.client.patch(budgets, "b", "default", patch, subresource="status")
+            (code,) = codes(await why(api, "pdb/b"))
+            return code
+
+        assert await counted(0, 0, 0, 0) == "budget-nobody"
+        assert await counted(3, 3, 3, 0) == "budget-never"
+        assert await counted(2, 2, 3, 0) == "budget-spent"
+        assert await counted(3, 2, 3, 1) == "healthy"
+        assert await counted(3, 2, 3, 0, "SyncFailed") == "budget-unknown"
+
+    ask(story)
+
+
+def test_cron_jobs_jobs_of_others_and_daemons_without_nodes() -> None:
+    async def story(api: ApiServer) -> None:
+        crons, jobs = Resource("batch", "v1", "cronjobs", "CronJob"), Resource("batch", "v1", "jobs", "Job")
+        template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}}
+        spec = {"schedule": "0 0 1 1 *", "concurrencyPolicy": "Forbid", "jobTemplate": {"spec": {"template": template}}}
+        await api.client.create(crons, {"metadata": meta("c"), "spec": spec})
+        assert codes(await why(api, "cj/c")) == ["healthy"]
+        active = {"status": {"active": [{"kind": "Job", "name": "c-1", "namespace": "default"}]}}
+        await api.client.patch(crons, "c", "default", active, subresource="status")
+        assert codes(await why(api, "cronjob/c")) == ["cron-forbid"]
+        await api.client.patch(crons, "c", "default", {"spec": {"suspend": True}})
+        assert codes(await why(api, "cronjob/c")) == ["suspended"]
+        other = {"managedBy": "example.com/queue", "template": template}
+        await api.client.create(jobs, {"metadata": meta("j"), "spec": other})
+        assert codes(await why(api, "job/j")) == ["managed-by"]
+        daemons = Resource("apps", "v1", "daemonsets", "DaemonSet")
+        labels = {"a": "b"}
+        pods = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "x"}]}}
+        body = {"selector": {"matchLabels": labels}, "template": pods}
+        await api.client.create(daemons, {"metadata": meta("d"), "spec": body})
+        none = dict.fromkeys(
+            ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"), 0
+        )
+        await api.client.patch(daemons, "d", "default", {"status": none}, subresource="status")
+        assert codes(await why(api, "ds/d")) == ["daemon-nowhere"]
+
+    ask(story)

@@ -22,6 +22,12 @@ KINDS: dict[str, tuple[Resource, tuple[str, ...], Explainer]] = {
     ),
     "daemonsets": (Resource("apps", "v1", "daemonsets", "DaemonSet"), ("daemonset", "ds"), workload.controller),
     "jobs": (Resource("batch", "v1", "jobs", "Job"), ("job",), workload.job),
+    "cronjobs": (Resource("batch", "v1", "cronjobs", "CronJob"), ("cronjob", "cj"), workload.cronjob),
+    "poddisruptionbudgets": (
+        Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget"),
+        ("poddisruptionbudget", "pdb"),
+        others.budget,
+    ),
     "services": (SERVICES, ("service", "svc"), service.explain),
     "persistentvolumeclaims": (
         Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim"),

@@ -49,6 +49,24 @@ async def namespace(world: World, obj: Object) -> list[Finding]:
     return left or [Finding(about, "terminating-finalizers", {"finalizers": text}, "wait")]
 
 
+async def budget(world: World, obj: Object) -> list[Finding]:
+    """Whether it lets anybody go now, and whether it ever can."""
+    about, status = subject(obj, "PodDisruptionBudget"), obj.get("status", {})
+    for condition in status.get("conditions") or ():
+        if condition.get("reason") == "SyncFailed":
+            return [Finding(about, "budget-unknown", {"message": condition.get("message", "")})]
+    healthy, needed = status.get("currentHealthy", 0), status.get("desiredHealthy", 0)
+    expected, free = status.get("expectedPods", 0), status.get("disruptionsAllowed", 0)
+    if not expected:
+        return [Finding(about, "budget-nobody")]
+    if free:
+        return [Finding(about, "healthy", {"state": f"{free} of {expected}"}, "good")]
+    if needed >= expected:
+        return [Finding(about, "budget-never", {"needed": needed, "expected": expected})]
+    facts = {"healthy": healthy, "needed": needed, "expected": expected}
+    return [Finding(about, "budget-spent", facts, "wait" if healthy >= needed else "bad")]
+
+
 async def node(world: World, obj: Object) -> list[Finding]:
     name = obj["metadata"]["name"]
     ready = next((c for c in obj.get("status", {}).get("conditions") or () if c["type"] == "Ready"), None)

@@ -48,6 +48,47 @@ TEXTS: dict[str, Text] = {
         "whoever set them must remove them from spec.schedulingGates",
         "그것을 설정한 쪽에서 spec.schedulingGates에서 지워야 합니다",
     ),
+    "daemon-nowhere": Text(
+        "no node is one that its pods may run on",
+        "파드를 실행할 수 있는 노드가 없습니다",
+        "look at its nodeSelector, affinity and tolerations, and at the nodes' labels and taints",
+        "nodeSelector, affinity, tolerations와 노드의 레이블, 테인트를 확인하십시오",
+    ),
+    "managed-by": Text(
+        "another controller is to run it (managedBy: {manager}): it is left alone here",
+        "다른 컨트롤러가 실행해야 합니다 (managedBy: {manager}). 여기서는 손대지 않습니다",
+        "is that controller running?",
+        "그 컨트롤러가 실행 중인지 확인하십시오",
+    ),
+    "cron-forbid": Text(
+        "job {job} still runs, and concurrencyPolicy Forbid starts no other beside it",
+        "잡 {job}이(가) 아직 실행 중이며, concurrencyPolicy가 Forbid라서 새로 시작하지 않습니다",
+        "kubectl describe job {job}",
+        "kubectl describe job {job}",
+    ),
+    "cron-refused": Text("its jobs are not made: {message}", "잡을 만들지 못합니다: {message}"),
+    "budget-unknown": Text(
+        "it cannot be counted, so nobody may go: {message}",
+        "계산할 수 없어서 아무 파드도 축출할 수 없습니다: {message}",
+    ),
+    "budget-nobody": Text(
+        "its selector matches no pod: it protects nothing",
+        "셀렉터와 일치하는 파드가 없어서 아무것도 보호하지 않습니다",
+        "compare spec.selector with the labels of the pods",
+        "spec.selector와 파드의 레이블을 비교하십시오",
+    ),
+    "budget-never": Text(
+        "it needs {needed} of {expected} pods healthy: it never lets one go, and drains wait for ever",
+        "파드 {expected}개 중 {needed}개가 정상이어야 하므로 축출이 전혀 허용되지 않고, drain이 끝나지 않습니다",
+        "run one more replica, or ask for less in minAvailable or maxUnavailable",
+        "레플리카를 하나 늘리거나 minAvailable 또는 maxUnavailable을 완화하십시오",
+    ),
+    "budget-spent": Text(
+        "{healthy} pods are healthy of {expected}, {needed} must be: none may go now",
+        "파드 {expected}개 중 {healthy}개가 정상이고 {needed}개가 필요하므로 지금은 축출할 수 없습니다",
+        "wait until more of its pods are ready",
+        "더 많은 파드가 준비될 때까지 기다리십시오",
+    ),
     "no-affine-node": Text(
         "no node is what its node affinity asks for: {terms}",
         "노드 어피니티 조건에 맞는 노드가 없습니다: {terms}",

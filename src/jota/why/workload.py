@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from jota.meta.resource import PODS, REPLICASETS
+from jota.meta.resource import PODS, REPLICASETS, Resource
 from jota.why import pod as pods
 from jota.why.finding import Finding, Object, subject
 from jota.why.world import World
+
+JOBS = Resource("batch", "v1", "jobs", "Job")
 
 
 async def deployment(world: World, obj: Object) -> list[Finding]:
@@ -32,6 +34,8 @@ async def controller(world: World, obj: Object) -> list[Finding]:
     found = _common(about, obj)
     wanted = status.get("desiredNumberScheduled", obj["spec"].get("replicas", 1))
     ready = status.get("readyReplicas", status.get("numberReady", 0))
+    if wanted == 0 and "desiredNumberScheduled" in status:
+        return [*found, Finding(about, "daemon-nowhere")]
     if ready >= wanted and not found:
         return [Finding(about, "healthy", {"state": f"{ready}/{wanted}"}, "good")]
     updated = status.get("updatedReplicas", status.get("updatedNumberScheduled", status.get("replicas", 0)))
@@ -43,6 +47,8 @@ async def job(world: World, obj: Object) -> list[Finding]:
     about, status = subject(obj, "Job"), obj.get("status", {})
     if obj["spec"].get("suspend"):
         return [Finding(about, "suspended", {"subject": about}, "wait")]
+    if (manager := obj["spec"].get("managedBy")) and manager != "kubernetes.io/job-controller":
+        return [Finding(about, "managed-by", {"manager": manager}, "wait")]
     for condition in status.get("conditions") or ():
         if condition["type"] == "Failed" and condition["status"] == "True":
             facts = {"reason": condition.get("reason", ""), "message": condition.get("message", "")}
@@ -51,6 +57,24 @@ async def job(world: World, obj: Object) -> list[Finding]:
             return [Finding(about, "healthy", {"state": "Complete"}, "good")]
     deeper = await _pods_of(world, obj)
     return deeper or [Finding(about, "healthy", {"state": f"{status.get('active', 0)} active"}, "good")]
+
+
+async def cronjob(world: World, obj: Object) -> list[Finding]:
+    """Suspended, held back by a run that does not end, or well but for its last job."""
+    about, spec = subject(obj, "CronJob"), obj["spec"]
+    if spec.get("suspend"):
+        return [Finding(about, "suspended", {"subject": about}, "wait")]
+    jobs = sorted(await world.owned(JOBS, obj), key=lambda j: str(j["metadata"].get("creationTimestamp")), reverse=True)
+    found = []
+    running = [r["name"] for r in obj.get("status", {}).get("active") or ()]
+    if running and spec.get("concurrencyPolicy") == "Forbid":
+        found.append(Finding(about, "cron-forbid", {"job": running[0]}, "wait"))
+    if event := await world.last_event(obj, "FailedCreate", "UnknownTimeZone", "UnparseableSchedule"):
+        found.append(Finding(about, "cron-refused", {"message": event.get("message", "")}))
+    for last in jobs[:1]:
+        found += [f for f in await job(world, {"kind": "Job", **last}) if f.level != "good"]
+    schedule = f"{spec['schedule']} {spec.get('timeZone') or 'UTC'}"
+    return found or [Finding(about, "healthy", {"state": schedule}, "good")]
 
 
 async def conditions(world: World, obj: Object) -> list[Finding]:
