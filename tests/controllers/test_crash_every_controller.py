@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from jota.aio.clock import rfc3339
 from jota.api.filters.attributes import User
 from jota.api.metricsapi import scrape
 from jota.controllers import table
@@ -36,6 +37,7 @@ from jota.controllers.ipaddressrepair import IPAddressRepairController
 from jota.controllers.job import JobController
 from jota.controllers.job_pods import JOBS
 from jota.controllers.jobttl import JobTtlController
+from jota.controllers.legacytokencleaner import LegacyTokenCleaner
 from jota.controllers.namespace import NamespaceController
 from jota.controllers.nodeipam import NodeIpamController
 from jota.controllers.nodelifecycle import NodeLifecycleController
@@ -52,6 +54,7 @@ from jota.controllers.rootca import RootCAPublisher
 from jota.controllers.serviceaccount import ServiceAccountController
 from jota.controllers.serviceaccounttoken import ServiceAccountTokenController
 from jota.controllers.servicecidr import ServiceCIDRController
+from jota.controllers.stalepoddisruption import StalePodDisruptionController
 from jota.controllers.statefulset import StatefulSetController
 from jota.controllers.statefulset_pods import PVCS, STATEFULSETS
 from jota.controllers.storageversionmigrator import StorageVersionMigrator
@@ -60,6 +63,7 @@ from jota.controllers.trustbundlepublisher import SIGNER, TrustBundlePublisher
 from jota.controllers.validatingadmissionpolicystatus import POLICIES, ValidatingAdmissionPolicyStatusController
 from jota.controllers.volumebinder import VolumeBinder
 from jota.controllers.volumeprotection import PVS, ClaimProtectionController, VolumeProtectionController
+from jota.kinds.core import legacytoken
 from jota.kinds.core.quota import QUOTAS
 from jota.kinds.networking.ipaddress import of_service
 from jota.kinds.storagemigration.storageversionmigration import MIGRATIONS
@@ -107,6 +111,8 @@ Rest = Callable[[float], Awaitable[None]]
 Story = Callable[[ApiServer, Rest], Awaitable[Any]]
 
 TOKENS = TokenSigner(TokenSigner.create_key())
+TOKENS_UNUSED = 60.0
+"""Seconds; a year for everybody else."""
 CLAIM_SPEC = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 PORTS = [{"name": "web", "port": 80, "targetPort": "http", "protocol": "TCP"}]
 CONTAINERS = [{"name": "c", "image": "x", "ports": [{"name": "http", "containerPort": 8080}]}]
@@ -483,6 +489,29 @@ async def budgets(api: ApiServer, rest: Rest) -> Any:
     return {k: v for k, v in status.items() if k not in ("conditions", "disruptedPods")}
 
 
+async def stale_disruptions(api: ApiServer, rest: Rest) -> Any:
+    await pod(api, "a", {})
+    since = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+    since["lastTransitionTime"] = rfc3339(api.clock.now())
+    await api.client.patch(PODS, "a", "ns", {"status": {"conditions": [since]}}, subresource="status")
+    await rest(200)
+    found = (await api.client.get(PODS, "a", "ns"))["status"]["conditions"]
+    return [c["status"] for c in found if c["type"] == "DisruptionTarget"]
+
+
+async def legacy_tokens(api: ApiServer, rest: Rest) -> Any:
+    since = {**named(legacytoken.TRACKING), "namespace": "kube-system"}
+    await api.client.create(CONFIGMAPS, {"metadata": since, "data": {legacytoken.SINCE: "2000-01-01"}})
+    secrets = [{"name": "new"}, {"name": "marked"}]
+    await api.client.create(SERVICEACCOUNTS, {"metadata": named("robot"), "secrets": secrets})
+    for name, labels in (("new", {}), ("marked", {legacytoken.INVALID_SINCE: "2001-01-01"}), ("by-hand", {})):
+        meta = named(name, annotations={"kubernetes.io/service-account.name": "robot"}, labels=labels)
+        await api.client.create(SECRETS, {"metadata": meta, "type": "kubernetes.io/service-account-token"})
+    await rest(2.5 * TOKENS_UNUSED)
+    found = (await api.client.list(SECRETS, "ns"))["items"]
+    return [(s["metadata"]["name"], sorted(s["metadata"].get("labels") or ())) for s in found]
+
+
 async def autoscaling(api: ApiServer, rest: Rest) -> Any:
     await api.client.create(DEPLOYMENTS, web(9))
     status = {"status": {"replicas": 9, "selector": "app=web"}}
@@ -683,6 +712,7 @@ STORIES: dict[Any, Story] = {
     TokenCleaner: tokens,
     EventCleaner: old_events,
     PodCertificateRequestCleaner: old_requests,
+    LegacyTokenCleaner: legacy_tokens,
     ServiceAccountController: accounts,
     ServiceAccountTokenController: kept_tokens,
     RootCAPublisher: certificates,
@@ -700,6 +730,7 @@ STORIES: dict[Any, Story] = {
     ClaimProtectionController: claim_protection,
     VolumeProtectionController: volume_protection,
     PodDisruptionBudgetController: budgets,
+    StalePodDisruptionController: stale_disruptions,
     HorizontalPodAutoscalerController: autoscaling,
     JobController: jobs,
     CronJobController: cron,
@@ -718,7 +749,13 @@ def test_every_controller_has_its_story() -> None:
 
 async def told(controller: Any, at: int, after: bool) -> tuple[Any, bool]:
     """(the end of the story, whether the process died on the way)."""
-    config = ControllerConfig(ca_pem=CA_PEM, signer=AUTHORITY, token_signer=TOKENS, node_monitor_grace=40)
+    config = ControllerConfig(
+        ca_pem=CA_PEM,
+        signer=AUTHORITY,
+        token_signer=TOKENS,
+        node_monitor_grace=40,
+        legacy_token_unused=TOKENS_UNUSED,
+    )
     async with ApiServer() as api:
         await api.client.create(NAMESPACES, {"metadata": {"name": "ns"}})
         process = Process(api, at, after, (controller,), config)

@@ -12,7 +12,7 @@ import pytest
 
 from jota.client.informers import Informers
 from jota.controllers.controller import Context, ControllerConfig
-from jota.controllers.legacytokencleaner import DAY, UNUSED, LegacyTokenCleaner
+from jota.controllers.legacytokencleaner import DAY, LegacyTokenCleaner
 from jota.kinds.core.legacytoken import INVALID_SINCE, LAST_USED, TRACKING, day
 from jota.meta.resource import CONFIGMAPS, NAMESPACES, PODS, SECRETS, SERVICEACCOUNTS
 from jota.testing.cluster import ApiServer
@@ -122,7 +122,7 @@ def test_an_account_that_is_gone_or_another_names_nothing(account: str) -> None:
             await secret(api, "own", account)
             other = {"metadata": {"annotations": {"kubernetes.io/service-account.uid": "another"}}}
             await api.client.patch(SECRETS, "own", "ns", other)
-            await passing(UNUSED / DAY + 5)
+            await passing(370)
             assert not await invalid(api, "own")
 
     asyncio.run(story())

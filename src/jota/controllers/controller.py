@@ -70,6 +70,9 @@ class ControllerConfig:
     terminated_pod_threshold: int = 12500
     """Finished pods kept in the whole cluster."""
     event_ttl: float = 3600.0
+    legacy_token_unused: float = 365 * 86400.0
+    """After which tokens in Secrets are marked invalid, and after which those are deleted (upstream's
+    --legacy-service-account-token-clean-up-period)."""
 
 
 @dataclass(slots=True)

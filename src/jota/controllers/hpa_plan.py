@@ -3,7 +3,7 @@ before. Out: the size, conditions, why. Next: hpa.py, which asks and carries out
 
 What metrics ask for -> stabilised by the recommendations of a window -> limited by the policies' rates -> between
 minReplicas and maxReplicas. Without `behavior` the older rules hold, as upstream: the highest recommendation of five minutes,
-and at most twice the size (or four) at once.
+and at most twice the size (or four) in fifteen seconds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from jota.meta.quantity import milli
 Object = dict[str, Any]
 
 SELECTOR_FAULTS = ("SelectorRequired", "InvalidSelector", "AmbiguousSelector")
+SYNC = 15.0
+"""Seconds between two looks upstream, each of which may double the size; ours are closer together."""
 DOWNSCALE_WINDOW = 300.0
 """Seconds (upstream's --horizontal-pod-autoscaler-downscale-stabilization)."""
 DEFAULT_UP: Object = {
@@ -134,8 +136,7 @@ class _Step:
         return self._done(wanted, "All metrics below target" if best.replicas < self.current else why)
 
     def _unable(self, first: MetricFault) -> Plan:
-        """No metric counts; the size that was last wanted stays in the status."""
-        before = (self.owner.get("status") or {}).get("desiredReplicas", 0)
+        """No metric counts."""
         if first.reason in SELECTOR_FAULTS:
             self._set("ScalingActive", False, "InvalidSelector" if first.brief else first.reason, str(first))
             failure = first.brief or str(first)
@@ -144,7 +145,7 @@ class _Step:
             bad, all_ = len(self.faults), len(self.faults) + len(self.proposals)
             failure = f"invalid metrics ({bad} invalid out of {all_}), first error is: {_whole(first)}"
         out = self._done(self.current)
-        out.status["desiredReplicas"], out.failure = before, failure
+        out.failure = failure
         return out
 
     def _stabilise_simply(self, wanted: int) -> int:
@@ -160,7 +161,8 @@ class _Step:
     def _limit_simply(self, wanted: int) -> int:
         most, reason = self.high, "TooManyReplicas"
         text = "the desired replica count is more than the maximum replica count"
-        if (rate := max(2 * self.current, 4)) < most:
+        before = self.current - self._added(SYNC)
+        if (rate := max(2 * before, 4, self.current)) < most:
             most, reason = rate, "ScaleUpLimit"
             text = "the desired replica count is increasing faster than the maximum scale rate"
         if wanted < self.low:
@@ -228,7 +230,7 @@ class _Step:
         up = direction == "scaleUp"
         bounds = []
         for policy in given["policies"]:
-            start = self.current - sum(n for at, n in self.memory.changes if at > self.moment - policy["periodSeconds"])
+            start = self.current - self._added(policy["periodSeconds"])
             if policy["type"] == "Pods":
                 bounds.append(start + policy["value"] if up else start - policy["value"])
             elif up:
@@ -237,6 +239,10 @@ class _Step:
                 bounds.append(int(start * (1 - policy["value"] / 100)))
         widest = given["selectPolicy"] == "Max"
         return int((max if up == widest else min)(bounds))
+
+    def _added(self, seconds: float) -> int:
+        """Replicas that were added lately, less those that were removed."""
+        return sum(n for at, n in self.memory.changes if at > self.moment - seconds)
 
     def _set(self, type_: str, true: bool, reason: str, message: str) -> None:
         self.conditions = conditions.put(self.conditions, type_, "True" if true else "False", reason, message, self.now)

@@ -21,17 +21,15 @@ from jota.meta.resource import CONFIGMAPS, PODS, SECRETS, SERVICEACCOUNTS
 Object = dict[str, Any]
 log = logging.getLogger(__name__)
 DAY = 86400.0
-UNUSED = 365 * DAY
-"""Seconds (upstream's --legacy-service-account-token-clean-up-period)."""
 
 
-def unused(secret: Object, now: float) -> bool:
-    """For so long that it may be ended. Uses without a label were before any were noted."""
+def unused(secret: Object, before: float) -> bool:
+    """Not used since then. Uses without a label were before any were noted."""
     meta = secret["metadata"]
-    if "deletionTimestamp" in meta or parse_rfc3339(meta["creationTimestamp"]) >= now - UNUSED:
+    if "deletionTimestamp" in meta or parse_rfc3339(meta["creationTimestamp"]) >= before:
         return False
     used = (meta.get("labels") or {}).get(LAST_USED)
-    return used is None or (is_day(used) and used < day(now - UNUSED))
+    return used is None or (is_day(used) and used < day(before))
 
 
 def names(account: Object, secret: Object) -> bool:
@@ -51,27 +49,31 @@ def mentions(value: Any, name: str) -> bool:
     return bool(value == name)
 
 
-def verdict(secret: Object, now: float) -> Literal["mark", "delete", ""]:
+def verdict(secret: Object, before: float) -> Literal["mark", "delete", ""]:
     """Of one that is unused, and that no pod has."""
     since = (secret["metadata"].get("labels") or {}).get(INVALID_SINCE, "")
     if not is_day(since):
         return "mark"
-    return "delete" if since < day(now - UNUSED) else ""
+    return "delete" if since < day(before) else ""
 
 
 class LegacyTokenCleaner(Sweep):
     name: ClassVar[str] = "legacy-serviceaccount-token-cleaner"
     period: ClassVar[float] = DAY
 
+    async def reconcile(self, key: str) -> float | None:
+        await self.sweep()
+        return min(self.period, self.config.legacy_token_unused)
+
     async def sweep(self) -> None:
         now = self.clock.now()
-        since = await self._tracked_since()
-        if since is None or now < since + UNUSED:
+        before, since = now - self.config.legacy_token_unused, await self._tracked_since()
+        if since is None or before < since:
             return  # who used a token before uses were noted cannot be told from who did not
         found = await self.client.list(SECRETS, fields=f"type={SERVICE_ACCOUNT_TOKEN}")
         for secret in found["items"]:
-            if unused(secret, now) and await self._named(secret) and not await self._mounted(secret):
-                await self._carry_out(verdict(secret, now), secret, now)
+            if unused(secret, before) and await self._named(secret) and not await self._mounted(secret):
+                await self._carry_out(verdict(secret, before), secret, now)
 
     async def _tracked_since(self) -> float | None:
         """The first moment of the first day whose uses were all noted."""
@@ -105,9 +107,7 @@ class LegacyTokenCleaner(Sweep):
         namespace, name = meta["namespace"], meta["name"]
         try:
             if what == "mark":
-                log.info(
-                    "the token in secret %s/%s, unused since %s, is marked invalid", namespace, name, day(now - UNUSED)
-                )
+                log.info("the token in secret %s/%s, unused for long, is marked invalid", namespace, name)
                 patch = {"metadata": {"uid": meta["uid"], "labels": {INVALID_SINCE: day(now)}}}
                 await self.client.patch(SECRETS, name, namespace, patch)
             elif what == "delete":
