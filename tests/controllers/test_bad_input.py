@@ -331,3 +331,33 @@ def test_jobs_and_cron_jobs_outlive_a_clock_that_jumps(jump: float) -> None:
             await task
 
     asyncio.run(story())
+
+
+def test_a_foreign_set_of_the_name_that_a_deployments_set_would_have() -> None:
+    """The hash is counted on (status.collisionCount), and what belongs to somebody else is left alone."""
+
+    async def story() -> None:
+        async with running(DeploymentController, ReplicaSetController) as api:
+            await api.client.create(DEPLOYMENTS, web(2))
+            await api.advance(2)
+            (taken,) = await names(api, REPLICASETS)
+            await api.client.delete(DEPLOYMENTS, "web", "ns", propagation="Background")
+            await api.client.delete(REPLICASETS, taken, "ns")
+            labels = {"app": "foreign"}
+            template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "y"}]}}
+            spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+            foreign = await api.client.create(
+                REPLICASETS, {"metadata": {"name": taken, "namespace": "ns"}, "spec": spec}
+            )
+            await api.client.create(DEPLOYMENTS, web(2))
+            await api.advance(5)
+            status = (await api.client.get(DEPLOYMENTS, "web", "ns"))["status"]
+            assert status["collisionCount"] == 1
+            assert status["updatedReplicas"] == 2
+            assert len(await names(api, REPLICASETS)) == 2
+            now = await api.client.get(REPLICASETS, taken, "ns")
+            assert now["metadata"]["uid"] == foreign["metadata"]["uid"]
+            assert "ownerReferences" not in now["metadata"]
+            assert now["spec"]["template"]["spec"]["containers"][0]["image"] == "y"
+
+    asyncio.run(story())

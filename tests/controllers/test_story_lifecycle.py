@@ -11,7 +11,7 @@ from jota.aio.clock import rfc3339, rfc3339_micro
 from jota.client.client import Client
 from jota.controllers.controller import ControllerConfig
 from jota.meta.errors import ApiError
-from jota.meta.resource import CONFIGMAPS, DEPLOYMENTS, LEASES, NAMESPACES, NODES, PODS, REPLICASETS, SECRETS
+from jota.meta.resource import CONFIGMAPS, DEPLOYMENTS, EVENTS, LEASES, NAMESPACES, NODES, PODS, REPLICASETS, SECRETS
 from jota.testing.cluster import ApiServer
 
 from .stories import Kubelet, exists, names, running, web
@@ -67,6 +67,29 @@ def test_an_object_born_to_a_dead_owner_goes() -> None:
             await make(api, "kept", unknown)
             await api.advance(60)
             assert await maps(api) == ["kept"], "an owner of a kind that nobody serves is not known to be gone"
+
+    asyncio.run(story())
+
+
+def test_an_owner_in_another_namespace_is_none_and_that_is_told() -> None:
+    async def story() -> None:
+        async with running() as api:
+            await api.client.create(NAMESPACES, {"metadata": {"name": "other"}})
+            owner = await api.client.create(CONFIGMAPS, {"metadata": {"name": "a", "namespace": "other"}})
+            uid = owner["metadata"]["uid"]
+            await api.advance(1)
+            reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": uid}
+            await api.client.create(
+                CONFIGMAPS, {"metadata": {"name": "b", "namespace": "ns", "ownerReferences": [reference]}}
+            )
+            await api.advance(5)
+            assert not await exists(api, CONFIGMAPS, "b", "ns")
+            events = (await api.client.list(EVENTS, "ns"))["items"]
+            (told,) = [e for e in events if e["reason"] == "OwnerRefInvalidNamespace"]
+            named = f"[v1/ConfigMap, namespace: ns, name: a, uid: {uid}]"
+            assert told["message"] == f'ownerRef {named} does not exist in namespace "ns"'
+            assert told["involvedObject"]["name"] == "b"
+            assert told["source"]["component"] == "garbage-collector-controller"
 
     asyncio.run(story())
 

@@ -88,6 +88,7 @@ class GarbageCollector(Controller):
         super().__init__(context)
         self.graph = OwnerGraph()
         self._deletions = Deletions(self.client)
+        self.events = context.recorder("garbage-collector-controller")
         self._caches: dict[Resource, Informer[Any]] = {}
         self._found = Discovery()
         self._absent: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -194,6 +195,8 @@ class GarbageCollector(Controller):
         owner = self.graph.get(reference.uid)
         if owner is not None and self._is(owner, node, reference):
             return "waiting" if owner.held_by(FOREGROUND) else "solid"
+        if owner is not None and owner.resource.namespaced and owner.meta.namespace != node.meta.namespace:
+            self._tell_of_namespace(node, reference)
         mark = (node.meta.namespace, reference.uid)
         if mark in self._absent:
             return "absent"
@@ -216,6 +219,15 @@ class GarbageCollector(Controller):
         if len(self._absent) > ABSENT_REMEMBERED:
             self._absent.popitem(last=False)
         return "absent"
+
+    def _tell_of_namespace(self, node: Node, reference: OwnerReference) -> None:
+        """Its owner is in another namespace, which none can be: what goes for that should not go without a word."""
+        meta, r = node.meta, reference
+        whom = {"apiVersion": node.resource.api_version, "kind": node.resource.kind}
+        whom |= {"namespace": meta.namespace, "name": meta.name, "uid": meta.uid}
+        owner = f"[{r.apiVersion}/{r.kind}, namespace: {meta.namespace}, name: {r.name}, uid: {r.uid}]"
+        text = f'ownerRef {owner} does not exist in namespace "{meta.namespace}"'
+        self.events.event(whom, "Warning", "OwnerRefInvalidNamespace", text)
 
     @staticmethod
     def _is(owner: Node, node: Node, reference: OwnerReference) -> bool:
