@@ -23,6 +23,7 @@ from jota.controllers.replicaset import BURST, REPLICATIONCONTROLLERS, ReplicaSe
 from jota.controllers.statefulset import StatefulSetController
 from jota.controllers.statefulset_pods import STATEFULSETS
 from jota.controllers.table import run_controllers
+from jota.kinds.core.quota import QUOTAS
 from jota.meta.errors import ApiError
 from jota.meta.resource import DEPLOYMENTS, EVENTS, NAMESPACES, PODS, REPLICASETS
 from jota.testing.cluster import ApiServer
@@ -359,5 +360,25 @@ def test_a_foreign_set_of_the_name_that_a_deployments_set_would_have() -> None:
             assert now["metadata"]["uid"] == foreign["metadata"]["uid"]
             assert "ownerReferences" not in now["metadata"]
             assert now["spec"]["template"]["spec"]["containers"][0]["image"] == "y"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("deadline", [600, 2**31 - 1])
+def test_a_deployment_whose_sets_are_refused_says_so_as_upstream(deadline: int) -> None:
+    async def story() -> None:
+        async with running(DeploymentController) as api:
+            quota = {"metadata": {"name": "q", "namespace": "ns"}, "spec": {"hard": {"count/replicasets.apps": "0"}}}
+            await api.client.create(QUOTAS, quota)
+            status = {"status": {"hard": quota["spec"]["hard"], "used": {"count/replicasets.apps": "0"}}}
+            await api.client.patch(QUOTAS, "q", "ns", status, subresource="status")
+            await api.client.create(DEPLOYMENTS, web(1, progressDeadlineSeconds=deadline))
+            await api.advance(2)
+            events = (await api.client.list(EVENTS, "ns"))["items"]
+            assert {e["reason"] for e in events} == {"ReplicaSetCreateError"}
+            assert events[0]["message"].startswith('Failed to create new replica set "web-')
+            conds = (await api.client.get(DEPLOYMENTS, "web", "ns"))["status"]["conditions"]
+            found = {c["type"]: (c["status"], c["reason"]) for c in conds}
+            assert found.get("Progressing") == (None if deadline > 600 else ("False", "ReplicaSetCreateError"))
 
     asyncio.run(story())

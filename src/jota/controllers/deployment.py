@@ -110,7 +110,7 @@ class DeploymentController(Controller):
             if any(c.reason == "NamespaceTerminating" for c in e.causes):
                 return None
             text = f'Failed to create new replica set "{plan.create["metadata"]["name"]}": {e}'
-            self.events.event(deployment, "Warning", "FailedCreate", text)
+            self.events.event(deployment, "Warning", "ReplicaSetCreateError", text)
             status = failed_create(deployment, plan.new, plan.old, text, self.clock.now())
             await self._write_status(key, deployment, status)
             raise

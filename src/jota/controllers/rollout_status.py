@@ -36,6 +36,8 @@ def status_of(
 def failed_create(deployment: Object, new: Object | None, old: list[Object], error: str, now: float) -> Object:
     """The status after the new ReplicaSet could not be created."""
     status, _ = status_of(deployment, new, old, now)
+    if deadline(deployment) is None:
+        return status
     conds = _set(status["conditions"], "Progressing", "False", "ReplicaSetCreateError", error, now)
     return {**status, "conditions": conds}
 
