@@ -344,3 +344,27 @@ def test_of_two_claims_that_are_bound_to_one_volume_the_wrong_one_is_lost() -> N
         assert "ClaimMisbound" in {e["reason"] for e in (await api.client.list(EVENTS, "ns"))["items"]}
 
     told(story)
+
+
+def test_a_claim_that_came_before_there_was_a_default_class_gets_the_first_one() -> None:
+    async def story(api: ApiServer) -> None:
+        marked = {"metadata": {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}}
+        await api.client.patch(CLASSES, "local", "", {"metadata": {"annotations": None}})
+        for name, class_ in (("early", None), ("none", "")):
+            one = claim()
+            one["metadata"]["name"] = name
+            one["spec"].pop("storageClassName", None)
+            if class_ is not None:
+                one["spec"]["storageClassName"] = class_
+            await api.client.create(PVCS, one)
+        await api.advance(20)
+        assert "storageClassName" not in (await api.client.get(PVCS, "early", "ns"))["spec"]
+        await api.client.patch(CLASSES, "local", "", marked)
+        await api.advance(2)
+        assert (await api.client.get(PVCS, "early", "ns"))["spec"]["storageClassName"] == "local"
+        assert (await api.client.get(PVCS, "none", "ns"))["spec"]["storageClassName"] == ""
+        events = (await api.client.list(EVENTS, "ns"))["items"]
+        waits = {e["involvedObject"]["name"] for e in events if e["reason"] == "WaitForFirstConsumer"}
+        assert waits == {"early"}
+
+    told(story)

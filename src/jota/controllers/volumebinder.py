@@ -16,6 +16,7 @@ from jota.controllers import volumebinder_plan as rules
 from jota.controllers.controller import CATCH_UP_SECONDS, Context, Controller, own
 from jota.controllers.statefulset_pods import PVCS
 from jota.controllers.volumeprotection import PVS
+from jota.kinds.storage.storageclass import default_of
 from jota.meta.errors import ApiError
 from jota.meta.quantity import value
 from jota.meta.resource import NODES, Resource
@@ -35,7 +36,7 @@ class VolumeBinder(Controller):
         super().__init__(context)
         self.claims = self.watch(PVCS, self._keys_of_claim)
         self.volumes = self.watch(PVS, self._keys_of_volume)
-        self.classes = self.watch(CLASSES)
+        self.classes = self.watch(CLASSES, self._undecided)
         self.nodes = self.watch(NODES)
         self.events = context.recorder("persistentvolume-controller")
 
@@ -44,6 +45,10 @@ class VolumeBinder(Controller):
         if claim["spec"].get("volumeName"):
             keys.append(VOLUME + claim["spec"]["volumeName"])
         return keys
+
+    def _undecided(self, _: Object) -> Iterable[str]:
+        """A class came, or is the default now: for whom it might be."""
+        return [CLAIM + own(c)[0] for c in self.claims.list() if rules.undecided(c)]
 
     def _keys_of_volume(self, volume: Object) -> Iterable[str]:
         keys = [VOLUME + volume["metadata"]["name"]]
@@ -83,6 +88,11 @@ class VolumeBinder(Controller):
             return None
         if choice.provision:
             return await self._provision(key, claim)
+        if rules.undecided(claim) and (name := default_of(self.classes.list())):
+            # It came before there was a default class (upstream's retroactive default).
+            spec = {**claim["spec"], "storageClassName": name}
+            self.wrote(key, self.claims, await self.client.update(PVCS, {**claim, "spec": spec}))
+            return None
         self.events.event(claim, choice.type, choice.reason, choice.message)
         found = self.classes.get(rules.class_of(claim))
         if choice.reason == "ExternalProvisioning" and found is not None:

@@ -71,6 +71,12 @@ def class_of(obj: Object) -> str:
     return notes(obj).get(CLASS) or obj["spec"].get("storageClassName") or ""
 
 
+def undecided(claim: Object) -> bool:
+    """Unbound, and of no class, not even of "" (which asks for a volume without one)."""
+    spec = claim["spec"]
+    return not spec.get("volumeName") and spec.get("storageClassName") is None and not notes(claim).get(CLASS)
+
+
 def asked(claim: Object) -> str:
     return str(((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage", "0"))
 

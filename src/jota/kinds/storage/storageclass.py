@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from jota.kinds import names
 from jota.kinds.common import AGE, NAME, path_cell, plain
 from jota.kinds.kind import Column, Kind
@@ -15,6 +17,14 @@ DEFAULT_ANNOTATIONS = (
 )
 BINDING_MODES = ["Immediate", "WaitForFirstConsumer"]
 RECLAIM_POLICIES = ["Delete", "Retain"]
+
+
+def default_of(classes: Iterable[Object]) -> str:
+    """The name of the newest that is marked as the default (of two as old, the first by name); "" when none is."""
+    found = [c for c in classes if any(strings(meta(c), "annotations").get(a) == "true" for a in DEFAULT_ANNOTATIONS)]
+    found.sort(key=lambda c: text(meta(c), "name"))
+    found.sort(key=lambda c: text(meta(c), "creationTimestamp"), reverse=True)
+    return text(meta(found[0]), "name") if found else ""
 
 
 def default(cls: Object) -> None:
