@@ -554,7 +554,10 @@ async def ttl(api: ApiServer, rest: Rest) -> Any:
         met = {**done, "type": "SuccessCriteriaMet"}
         await api.client.patch(JOBS, name, "ns", {"status": {"conditions": [met, done], **start}}, subresource="status")
     await rest(100)
-    return await names(api, JOBS)
+    found = (await api.client.list(JOBS, "ns"))["items"]  # whose deletion waits for the garbage collector, or not
+    return {
+        j["metadata"]["name"]: j["metadata"].get("finalizers") for j in found if "deletionTimestamp" in j["metadata"]
+    }
 
 
 async def slices(api: ApiServer, rest: Rest) -> Any:

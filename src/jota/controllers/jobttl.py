@@ -47,7 +47,7 @@ class JobTtlController(Controller):
                 meta["namespace"],
                 uid=meta["uid"],
                 resource_version=meta["resourceVersion"],
-                propagation="Background",
+                propagation="Foreground",
             )
         except ApiError as e:
             if e.code != 404:
