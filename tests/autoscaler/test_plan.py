@@ -68,7 +68,7 @@ def test_pods_are_told_what_is_done_for_them() -> None:
         (group(most=0), "1 max node group size reached"),
         (group(cpu="500m"), "1 Insufficient cpu"),
         (group(fault="down"), "1 not ready for scale-up"),
-        (group(taints=[{"key": "a", "effect": "NoSchedule"}]), "1 node(s) had untolerated taint {a: }"),
+        (group(taints=[{"key": "a", "effect": "NoSchedule"}]), "1 node(s) had untolerated taint(s)"),
     ]
     for view, why in nothing:
         assert told(observed([view], pods=[pod("p")])) == {"NotTriggerScaleUp": f"pod didn't trigger scale-up: {why}"}

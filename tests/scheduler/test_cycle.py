@@ -82,7 +82,7 @@ def make(*, cpu: str = "1", memory: str = "1Gi", pods: str = "10", name: str = "
             [make(), make(name="b", unschedulable=True), make(name="c", taints=[Taint("k", "v", "NoSchedule")])],
             Spec(containers=[Container(Requests({"cpu": "2", "memory": "2Gi"}))]),
             "0/3 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, "
-            "1 node(s) had untolerated taint {k: v}, 1 node(s) were unschedulable.",
+            "1 node(s) had untolerated taint(s), 1 node(s) were unschedulable.",
         ),
         (
             [make(pods="0"), make(name="b")],

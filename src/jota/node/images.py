@@ -46,7 +46,11 @@ class ImageKeeper:
         reference, policy = container.get("image", ""), pull_policy(container)
         local = None if policy == "Always" else await self._images.get(reference)
         if local is not None:
-            tell("Normal", "Pulled", f'Container image "{reference}" already present on machine')
+            tell(
+                "Normal",
+                "Pulled",
+                f'Container image "{reference}" already present on machine and can be accessed by the pod',
+            )
             return local
         if policy == "Never":
             text = f'Container image "{reference}" is not present with pull policy of Never'

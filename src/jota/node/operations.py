@@ -340,7 +340,7 @@ class Operations:
             try:
                 await resizing.make_room(self.worker, box)
                 cid = await runtime.create_container(box.id, spec)
-                events.normal("Created", f"Created container: {p.name}", p.name)
+                events.normal("Created", "Container created", p.name)
             except (RuntimeFault, OSError) as e:
                 self._start_failed(p, "CreateContainerError", str(e), f"Error: {e}")
                 return
@@ -357,7 +357,7 @@ class Operations:
             ):  # as when the kubelet cancels a start: what has barely begun has nothing to end in peace
                 await runtime.stop_container(cid, 0)
         facts.starts.pop(p.name, None)
-        events.normal("Started", f"Started container {p.name}", p.name)
+        events.normal("Started", "Container started", p.name)
 
     async def _specify(self, p: Part, attempt: int, step: int) -> Any:
         """The ContainerSpec, with every reference resolved."""
