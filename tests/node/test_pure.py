@@ -414,3 +414,18 @@ def test_what_is_not_supported_is_told() -> None:
 def test_files_that_are_to_belong_to_somebody_are_told(source: dict[str, Any], told: bool) -> None:
     found = complaints(pod(volumes=[{"name": "v", **source}]))
     assert found == (['volume "v": users of single files are not supported'] if told else [])
+
+
+def test_an_eviction_names_the_containers_that_use_too_much() -> None:
+    def container(name: str, memory: str = "") -> dict[str, object]:
+        return {"name": name, "resources": {"requests": {"memory": memory}} if memory else {}}
+
+    pod = {"spec": {"containers": [container("modest", "64Mi"), container("greedy", "64Mi"), container("free")]}}
+    used = {"modest": 60 << 20, "greedy": 100 << 20, "free": (1 << 20) + 512}
+    verdict = eviction.evicted(pod, (80 << 20) + 1024, 100 << 20, used)
+    assert verdict.message == (
+        "The node was low on resource: memory. Threshold quantity: 100Mi, available: 81921Ki. "
+        "Container greedy was using 100Mi, request is 64Mi, has larger consumption of memory. "
+        "Container free was using 1049088, request is 0, has larger consumption of memory. "
+    )
+    assert (verdict.reason, verdict.grace, verdict.disrupts) == ("Evicted", 1.0, True)

@@ -345,17 +345,19 @@ class NodeAgent:
 
     async def _evict_one(self) -> None:
         self.keeper.look.set()
-        use: dict[str, int] = {}
-        owner = {c.id: c.pod_uid for c in await self._runtime.containers()}
+        used: dict[str, dict[str, int]] = {}
+        """Pod -> container -> bytes."""
+        made = {c.id: c for c in await self._runtime.containers()}
         for s in await self._runtime.stats():
-            if uid := owner.get(s.container_id):
-                use[uid] = use.get(uid, 0) + s.memory_working_set
+            if (c := made.get(s.container_id)) is not None:
+                used.setdefault(c.pod_uid, {})[c.name] = s.memory_working_set
+        use = {uid: sum(containers.values()) for uid, containers in used.items()}
         pod = eviction.first_to_go((w.allocated for w in self.workers.values() if w.facts.verdict is None), use)
         if pod is None:
             return
         available = self._machine.memory().available
         limit = self.config.eviction.memory_available
-        verdict = eviction.evicted(pod, available, limit, use[uid_of(pod)])
+        verdict = eviction.evicted(pod, available, limit, used[uid_of(pod)])
         self._evict(self.workers[uid_of(pod)], verdict)
 
     def _evict(self, worker: PodWorker, verdict: Verdict) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from jota.meta.quantity import NANO, Quantity, parse
 from jota.node.config import EvictionThresholds
 from jota.node.machine import Machine
-from jota.node.model import Object, Verdict
+from jota.node.model import Object, Verdict, parts
 from jota.node.resources import amount, requests_of
 
 GRACE = 1.0
@@ -66,10 +67,18 @@ def first_to_go(pods: Iterable[Object], used: Mapping[str, int]) -> Object | Non
     return min(candidates, key=rank, default=None)
 
 
-def evicted(pod: Object, available: int, threshold: int, used: int) -> Verdict:
-    text = (
-        f"The node was low on resource: memory. Threshold quantity: {threshold}, available: {available >> 10}Ki. "
-        f"Container {pod['spec']['containers'][0]['name']} was using {used >> 10}Ki, "
-        f"request is {memory_request(pod)}, has larger consumption of memory. "
-    )
+def evicted(pod: Object, available: int, threshold: int, used: Mapping[str, int]) -> Verdict:
+    """In upstream's words, which name the containers that use more than they request. `used`: container -> bytes."""
+    text = f"The node was low on resource: memory. Threshold quantity: {_bytes(threshold)}, available: {_bytes(available)}. "
+    for p in parts(pod):
+        request = parse(requests_of(p.spec).get("memory", "0"))
+        if p.role in ("app", "sidecar") and used.get(p.name, 0) > request.value:
+            text += (
+                f"Container {p.name} was using {_bytes(used[p.name])}, request is {request}, "
+                "has larger consumption of memory. "
+            )
     return Verdict("Evicted", text, grace=GRACE, disrupts=True)
+
+
+def _bytes(number: int) -> str:
+    return str(Quantity(number * NANO, "BinarySI"))
