@@ -84,7 +84,10 @@ def test_an_ephemeral_volume_has_a_claim_that_goes_with_its_pod() -> None:
         await api.advance(1)
         assert await names(api, PVCS) == ["one-scratch", "other-scratch"]
         messages = [e["message"] for e in (await api.client.list(EVENTS, "ns"))["items"]]
-        assert any(m.startswith('PVC "other-scratch" was not created for the pod') for m in messages)
+        assert (
+            "ephemeral volume scratch: PVC ns/other-scratch was not created for pod ns/other (pod is not owner)"
+            in messages
+        )
         await api.client.delete(PODS, "one", "ns", grace=0)
         await api.advance(5)
         assert not await exists(api, PVCS, "one-scratch", "ns")

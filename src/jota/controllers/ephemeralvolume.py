@@ -58,13 +58,18 @@ class EphemeralVolumeController(Controller):
                     continue
             except ApiError as e:
                 if e.code != 409 or e.reason != "AlreadyExists":
-                    self.events.event(pod.reference(), "Warning", "FailedBinding", f"ephemeral volume: {e}")
+                    self._tell(pod, meta["name"], f"create PVC {meta['name']}: {e}")
                     raise
                 found = await self.client.get(PVCS, meta["name"], meta["namespace"])
             if not any(r["uid"] == pod.metadata.uid for r in found["metadata"].get("ownerReferences") or ()):
-                text = f'PVC "{meta["name"]}" was not created for the pod: delete it, or give the pod another name'
-                self.events.event(pod.reference(), "Warning", "FailedBinding", text)
+                named = f"{meta['namespace']}/{meta['name']}"
+                self._tell(pod, meta["name"], f"PVC {named} was not created for pod {pod.key} (pod is not owner)")
         return None
+
+    def _tell(self, pod: Pod, claim_name: str, why: str) -> None:
+        """In upstream's words."""
+        volume = claim_name.removeprefix(f"{pod.metadata.name}-")
+        self.events.event(pod.reference(), "Warning", "FailedBinding", f"ephemeral volume {volume}: {why}")
 
 
 def _asks(pod: Pod) -> bool:
