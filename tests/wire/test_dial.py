@@ -118,6 +118,50 @@ def test_exec_through_two_servers(loop, tls, client, tmp_path):
 
 
 @LOOPS
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("leaver", ["client", "server"])
+def test_both_connections_of_an_upgrade_end_together(loop, tls, leaver, tmp_path):
+    """A session that says nothing: no write would tell that nobody is left. TLS has no half-close that would."""
+    server_context, client_context, _ = certificates(tmp_path)
+    context = client_context(True) if tls else None
+
+    async def main():
+        told = asyncio.Event()
+        leave = asyncio.Event()
+
+        async def silent(duplex):
+            if leaver == "server":
+                await leave.wait()
+                return
+            while await duplex.read():
+                pass
+            told.set()
+
+        async def node(request):
+            return Response(101, [("Upgrade", "silent"), ("Connection", "Upgrade")], upgrade=silent)
+
+        server_tls = server_context if tls else None
+        async with (
+            serving(node, tls=server_tls) as back,
+            serving(passing(back.port, context=context), tls=server_tls) as front,
+        ):
+            duplex = await dial("127.0.0.1", front.port, ssl=context, server_hostname="localhost")
+            duplex.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: silent\r\n\r\n")
+            assert (await duplex.read()).startswith(b"HTTP/1.1 101")
+            if leaver == "client":
+                duplex.abort()
+                await told.wait()
+            else:
+                leave.set()
+                assert await duplex.read() == b""
+            while front.tasks or back.tasks:
+                await asyncio.sleep(0.01)
+            duplex.close()
+
+    run(main(), loop)
+
+
+@LOOPS
 def test_a_plain_answer_to_an_upgrade_is_passed_on(loop):
     async def main():
         async with serving(origin) as back, serving(passing(back.port)) as front:

@@ -16,7 +16,7 @@ import httptools
 
 from jota.wire.duplex import SocketDuplex
 from jota.wire.message import Duplex, Part, Request, Response, Writer, joined
-from jota.wire.portforward import splice
+from jota.wire.portforward import copy, until_gone
 
 log = logging.getLogger("jota.wire")
 
@@ -143,16 +143,22 @@ class _Body:
 
 
 class _Splice:
-    """Both connections after a 101. Dropped unused, it lets go of the other side."""
+    """Both connections after a 101, until one of them ends: then both do (as upstream's UpgradeAwareHandler; TLS has no
+    half-close that would tell the other side). Dropped unused, it lets go of the other side."""
 
     def __init__(self, upstream: SocketDuplex, early: bytes) -> None:
         self._upstream, self._early = upstream, early
 
     async def __call__(self, client: Duplex) -> None:
+        there = self._upstream
         try:
             if self._early:
                 client.write(self._early)
-            await splice(client, self._upstream)
+            async with asyncio.TaskGroup() as group:
+                ways = [group.create_task(until_gone(way)) for way in (copy(client, there), copy(there, client))]
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                for way in ways:
+                    way.cancel()
         finally:
             self._upstream.close()
 

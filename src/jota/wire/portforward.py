@@ -92,21 +92,22 @@ def parse_port(text: str) -> int:
 
 async def splice(a: Duplex, b: Duplex) -> None:
     """Copy both ways, passing half-closes on, until both directions have ended."""
-
-    async def copy(source: Duplex, sink: Duplex) -> None:
-        try:
-            while data := await source.read():
-                sink.write(data)
-                await sink.drain()
-        finally:
-            sink.write_eof()
-
     async with asyncio.TaskGroup() as group:
         for source, sink in ((a, b), (b, a)):
-            group.create_task(_until_gone(copy(source, sink)))
+            group.create_task(until_gone(copy(source, sink)))
 
 
-async def _until_gone(copying: Awaitable[None]) -> None:
+async def copy(source: Duplex, sink: Duplex) -> None:
+    """One way, with its end. Raises ConnectionError."""
+    try:
+        while data := await source.read():
+            sink.write(data)
+            await sink.drain()
+    finally:
+        sink.write_eof()
+
+
+async def until_gone(copying: Awaitable[None]) -> None:
     try:
         await copying
     except ConnectionError:
@@ -213,8 +214,8 @@ class ChannelForward:
 
     async def _copy(self) -> None:
         async with asyncio.TaskGroup() as group:
-            inward = group.create_task(_until_gone(self._inward()))
-            outward = [group.create_task(_until_gone(self._outward(i, b))) for i, b in self._backends.items()]
+            inward = group.create_task(until_gone(self._inward()))
+            outward = [group.create_task(until_gone(self._outward(i, b))) for i, b in self._backends.items()]
             done = group.create_task(_all(outward))
             await asyncio.wait((inward, done), return_when=asyncio.FIRST_COMPLETED)
             if outward and not inward.done():
