@@ -156,6 +156,25 @@ TABLE = [
         b" 400 ",
         b" 200 ",
     ),
+    ("HTTP/1.1 without a Host", b"GET /a HTTP/1.1\r\n" + CLOSE + b"\r\n", b" 400 ", b" 200 "),
+    (
+        "a coding that is not undone here",
+        b"POST /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n" + CLOSE + b"\r\n3\r\nabc\r\n0\r\n\r\n",
+        b" 501 Not Implemented",
+        b" 200 ",
+    ),
+    (
+        "HTTP/1.0 knows no chunks",
+        b"POST /p HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b" 400 ",
+        b" 200 ",
+    ),
+    (
+        "a coding in capitals",
+        b"POST /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: CHUNKED\r\n" + CLOSE + b"\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"POST /p  3;",
+        b"501",
+    ),
     ("garbage after a good request", GET % (b"/slow", b"") + b"\x00\x01\r\n\r\n", b"GET /slow", b"nothing"),
     (
         "an upgrade not granted goes on",

@@ -18,6 +18,7 @@ from jota.wire.status import refusal
 
 BAD_REQUEST = refusal(400, "BadRequest", "malformed HTTP request")
 HEADER_TOO_LARGE = refusal(431, "BadRequest", "request header fields too large")
+CODING = refusal(501, "NotImplemented", "unsupported transfer encoding")
 EXPECTATION = refusal(417, "BadRequest", "unknown expectation")
 
 _METHODS = {m.encode(): m for m in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
@@ -163,9 +164,13 @@ class Reader:
             size = len(self._url) + sum(len(k) + len(v) + 4 for k, v in headers.items())
             if size > limits.header:
                 self._abort_parse(HEADER_TOO_LARGE)
-        length = headers.get("content-length")
-        if (length is not None and length != "0") or "transfer-encoding" in headers:
-            self._peculiar = "transfer-encoding" in headers or "expect" in headers
+        if "host" not in headers and self._parser.get_http_version() != "1.0":
+            self._abort_parse(BAD_REQUEST)  # RFC 9112 3.2
+        length, coding = headers.get("content-length"), headers.get("transfer-encoding")
+        if (length is not None and length != "0") or coding is not None:
+            if coding is not None:
+                self._encoded(coding)
+            self._peculiar = coding is not None or "expect" in headers
             self._taker.within(limits.body_time)
             if length is not None and int(length) > limits.body:
                 self._abort_parse(self._too_large())
@@ -173,6 +178,13 @@ class Reader:
                 self._expect(headers["expect"])
         else:
             self._taker.deadline = NEVER
+
+    def _encoded(self, coding: str) -> None:
+        """Chunks alone, as in Go's servers; HTTP/1.0 has none, so that two servers may take them for two things (RFC 9112 6.1)."""
+        if self._parser.get_http_version() == "1.0":
+            self._abort_parse(BAD_REQUEST)
+        if coding.lower() != "chunked":
+            self._abort_parse(CODING)
 
     def _expect(self, expectation: str) -> None:
         if expectation.lower() != "100-continue":
