@@ -55,6 +55,21 @@ async def test_27_exact_reads_history(api: ApiServer) -> None:
 
 
 @story
+async def test_27_a_page_at_a_version_is_of_that_version(api: ApiServer) -> None:
+    """With a limit and without a match, a version means Exact: the older clients' way to page (the API concepts' table)."""
+    _, b = await make(api, "a", "b")
+    await make(api, "c")
+    then = b["metadata"]["resourceVersion"]
+    for limit, seen, version in (("1", ["a"], then), ("5", ["a", "b"], then), ("0", ["a", "b", "c"], None)):
+        listed = read(await api.request("GET", f"{PATH}?resourceVersion={then}&limit={limit}"))
+        assert (names(listed), listed["metadata"]["resourceVersion"] == then) == (seen, version == then)
+    assert names((await api.request("GET", f"{PATH}?resourceVersion=0&limit=5")).body) == ["a", "b", "c"]
+    await api.store.compact(api.store.revision)
+    response = await api.request("GET", f"{PATH}?resourceVersion={then}&limit=1")
+    assert (response.status, read(response)["reason"]) == (410, "Expired")
+
+
+@story
 async def test_27_a_version_from_the_future_waits_and_then_says_504(api: ApiServer) -> None:
     for path in (PATH, "/api/v1/namespaces/default"):
         asking = asyncio.ensure_future(api.request("GET", f"{path}?resourceVersion=1000"))

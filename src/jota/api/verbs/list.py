@@ -120,7 +120,8 @@ async def find(engine: Engine, call: Call, selection: Selection) -> Page:
     if token:
         return await _continued(engine, selection, decode_token(token), limit, version)
     asked = freshness.parse(version)
-    if params.get("resourceVersionMatch") == "Exact":
+    match = params.get("resourceVersionMatch", "")
+    if match == "Exact" or (limit and asked and not match):  # a page at a version is of that version: upstream's legacy
         await freshness.not_older_than(engine, asked)
         return await _page(engine, selection, "", limit, asked)
     if not version:
