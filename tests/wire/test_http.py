@@ -15,7 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wirekit import certificates, exchange, run, serving
 
+from jota.wire import connection as connection_module
+from jota.wire import duplex as duplex_module
 from jota.wire.answer import build_head
+from jota.wire.dial import dial
 from jota.wire.limits import Limits
 from jota.wire.message import Request, Response
 
@@ -351,6 +354,62 @@ def test_an_upgrade_loses_no_early_bytes_and_half_closes(loop, tls, tmp_path):
     head, got = run(main(), loop)
     assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: shout\r\nConnection: Upgrade\r\n")
     assert got == b"EARLY LATE" + b"X" * 300_000
+
+
+@LOOPS
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_session_that_does_not_read_learns_that_its_client_is_gone(loop, tls, tmp_path, monkeypatch):
+    """As when megabytes are sent to a command that does not read its input: the socket is not watched then."""
+    server_context, client_context, _ = certificates(tmp_path)
+    monkeypatch.setattr(duplex_module, "LOOK", 0.05)
+    monkeypatch.setattr(connection_module, "LEFT", 0.05)
+    ended = []
+
+    async def stuck(duplex):
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append(True)
+
+    async def handler(request):
+        return Response(101, [("Upgrade", "shout")], upgrade=stuck)
+
+    async def main():
+        async with serving(handler, tls=server_context if tls else None) as server:
+            context = client_context(False) if tls else None
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", server.port, ssl=context, server_hostname="localhost" if tls else None
+            )
+            writer.write(GET % (b"/up", b"Connection: Upgrade\r\nUpgrade: shout\r\n"))
+            writer.write(b"x" * (24 << 20))
+            await asyncio.sleep(0.2)
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+            while not ended:
+                await asyncio.sleep(0.01)
+            assert not server.connections
+
+    run(main(), loop)
+
+
+@LOOPS
+def test_peers_that_have_vanished_are_found_out_by_the_kernel(loop):
+    """A machine that loses its power says nothing: keep-alive, as Go's servers and dialers have it."""
+
+    async def main():
+        async with serving(echo) as server:
+            duplex = await dial("127.0.0.1", server.port)
+            await asyncio.sleep(0.02)
+            (conn,) = server.connections
+            ends = (duplex.get_extra_info("socket"), conn._transport.get_extra_info("socket"))
+            names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            found = [[sock.getsockopt(socket.IPPROTO_TCP, name) for name in names] for sock in ends]
+            on = [sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for sock in ends]
+            duplex.close()
+            return on, found
+
+    assert run(main(), loop) == ([1, 1], [[15, 15, 9], [15, 15, 9]])
 
 
 @LOOPS

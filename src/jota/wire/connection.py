@@ -35,6 +35,8 @@ Item = tuple[Request | Response, bool, bool, bool]
 
 LINGER = 2.0
 """Seconds that a refused client may go on sending before the socket is closed (an early close would reset its answer)."""
+LEFT = 10.0
+"""Seconds for an upgraded session to end by itself when its client is gone: it may wait for somebody who does not read."""
 
 TOO_SLOW = refusal(408, "Timeout", "the request was not complete in time")
 TOO_MANY = refusal(503, "ServiceUnavailable", "too many connections, please try again", ("Retry-After", "1"))
@@ -199,6 +201,9 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
         if self._duplex is not None:
             self._duplex.connection_lost(exc)
+            if self._task is not None:
+                late = self._server.loop.call_later(LEFT, self._task.cancel)
+                self._task.add_done_callback(lambda _: late.cancel())
         elif self._task is not None:
             self._task.cancel()
         self._reader.close()

@@ -15,6 +15,7 @@ from typing import Any
 import httptools
 
 from jota.wire.duplex import SocketDuplex
+from jota.wire.keepalive import keep_alive
 from jota.wire.message import Duplex, Part, Request, Response, Writer, joined
 from jota.wire.portforward import copy, until_gone
 
@@ -52,6 +53,7 @@ async def dial(
             _, duplex = await loop.create_connection(SocketDuplex, host, port, **tls)
     except UnicodeError as problem:  # an empty label, or one of more than 63 bytes: DNS knows no such name
         raise ConnectionError(f"{host!r} cannot be the name of a host: {problem}") from None
+    keep_alive(duplex.get_extra_info("socket"))
     return duplex
 
 

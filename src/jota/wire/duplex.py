@@ -6,12 +6,17 @@ Bounded on both sides: reading pauses above `HIGH` unread bytes, `drain` waits w
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
 HIGH = 256 * 1024
 """Unread bytes above which the socket is no longer read."""
+LOOK = 5.0
+"""Seconds between looks at whether the peer of a socket that is not read is still there: no event of the loop tells."""
+_CLOSED = 7
+"""TCP_CLOSE of Linux' tcp_states.h: reset, or silent for longer than keep-alive allows."""
 
 
 class SocketDuplex(asyncio.Protocol):
@@ -21,6 +26,7 @@ class SocketDuplex(asyncio.Protocol):
         "_buffer",
         "_drainers",
         "_eof",
+        "_looking",
         "_lost",
         "_on_lost",
         "_paused",
@@ -38,6 +44,7 @@ class SocketDuplex(asyncio.Protocol):
         self._reader: asyncio.Future[None] | None = None
         self._drainers: list[asyncio.Future[None]] = []
         self._on_lost = on_lost
+        self._looking: asyncio.TimerHandle | None = None
 
     def attach(
         self, transport: asyncio.Transport, early: bytes = b"", *, eof: bool = False, paused: bool = False
@@ -63,7 +70,19 @@ class SocketDuplex(asyncio.Protocol):
         if self._size > HIGH and not self._stopped and self.transport is not None:
             self._stopped = True
             self.transport.pause_reading()
+            if self._looking is None:
+                self._look()
         self._wake()
+
+    def _look(self) -> None:
+        """Again and again while nobody reads."""
+        self._looking = None
+        if not self._stopped or self._lost or self.transport is None:
+            return
+        if _closed(self.transport):
+            self.transport.abort()
+        else:
+            self._looking = asyncio.get_running_loop().call_later(LOOK, self._look)
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -73,6 +92,8 @@ class SocketDuplex(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._eof = self._lost = True
+        if self._looking is not None:
+            self._looking.cancel()
         self._wake()
         self.resume_writing()
         if self._on_lost is not None:
@@ -148,3 +169,14 @@ class SocketDuplex(asyncio.Protocol):
 
     def get_extra_info(self, name: str) -> Any:
         return None if self.transport is None else self.transport.get_extra_info(name)
+
+
+def _closed(transport: asyncio.Transport) -> bool:
+    """Whether the kernel has given the connection up."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    try:
+        return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CLOSED)
+    except OSError:
+        return False

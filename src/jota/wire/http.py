@@ -16,6 +16,7 @@ from typing import Any, cast
 from jota.aio.clock import Clock
 from jota.wire.answer import Head, build_head
 from jota.wire.connection import Connection
+from jota.wire.keepalive import keep_alive
 from jota.wire.limits import Limits
 from jota.wire.message import Answerer
 from jota.wire.tls import TlsProtocol
@@ -122,6 +123,8 @@ class HttpServer:
 
     def _listen(self, server: asyncio.Server) -> None:
         self._servers.append(server)
+        for sock in server.sockets:
+            keep_alive(sock)
         name = server.sockets[0].getsockname()
         if not self.port and isinstance(name, tuple):
             self.port = name[1]
