@@ -8,6 +8,8 @@ import pytest
 from test_remotecommand import exec_handler, spdy_exec, websocket_exec
 from wirekit import certificates, exchange, run, serving
 
+from jota.wire import connection as connection_module
+from jota.wire import duplex as duplex_module
 from jota.wire.dial import BadGateway, dial, forward
 from jota.wire.message import Response
 
@@ -157,6 +159,44 @@ def test_both_connections_of_an_upgrade_end_together(loop, tls, leaver, tmp_path
             while front.tasks or back.tasks:
                 await asyncio.sleep(0.01)
             duplex.close()
+
+    run(main(), loop)
+
+
+@LOOPS
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_client_that_goes_ends_a_session_that_does_not_read(loop, tls, tmp_path, monkeypatch):
+    """Megabytes of input that the command does not take wait in both servers and in the kernel."""
+    server_context, client_context, _ = certificates(tmp_path)
+    context = client_context(True) if tls else None
+    monkeypatch.setattr(duplex_module, "LOOK", 0.05)
+    monkeypatch.setattr(connection_module, "LEFT", 0.05)
+    ended = asyncio.Event()
+
+    async def stuck(duplex):
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    async def node(request):
+        return Response(101, [("Upgrade", "stuck"), ("Connection", "Upgrade")], upgrade=stuck)
+
+    async def main():
+        server_tls = server_context if tls else None
+        async with (
+            serving(node, tls=server_tls) as back,
+            serving(passing(back.port, context=context), tls=server_tls) as front,
+        ):
+            duplex = await dial("127.0.0.1", front.port, ssl=context, server_hostname="localhost")
+            duplex.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: stuck\r\n\r\n")
+            assert (await duplex.read()).startswith(b"HTTP/1.1 101")
+            duplex.write(b"x" * (40 << 20))
+            await asyncio.sleep(0.5)
+            duplex.reset()
+            await ended.wait()
+            while front.tasks or back.tasks or front.connections or back.connections:
+                await asyncio.sleep(0.01)
 
     run(main(), loop)
 

@@ -161,8 +161,11 @@ class _Splice:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
                 for way in ways:
                     way.cancel()
+        except asyncio.CancelledError:
+            there.reset()  # given up: who does not read must learn it, too
+            raise
         finally:
-            self._upstream.close()
+            there.close()
 
     def __del__(self) -> None:
         self._upstream.close()

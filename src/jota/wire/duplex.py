@@ -6,7 +6,9 @@ Bounded on both sides: reading pauses above `HIGH` unread bytes, `drain` waits w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
@@ -162,6 +164,14 @@ class SocketDuplex(asyncio.Protocol):
         """Close without sending what is still buffered."""
         if self.transport is not None:
             self.transport.abort()
+
+    def reset(self) -> None:
+        """`abort`, and the peer knows at once, also one that does not read: nothing waits for it any more, not in the kernel."""
+        sock = None if self.transport is None else self.transport.get_extra_info("socket")
+        if sock is not None and not self._lost:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.abort()
 
     @property
     def buffered(self) -> int:
