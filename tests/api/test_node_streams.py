@@ -9,8 +9,10 @@ from typing import Any
 
 import orjson
 import pytest
+import uvloop
 
 from jota.aio.clock import SystemClock
+from jota.api import backends
 from jota.api.config import ApiConfig
 from jota.api.subresources import kubelet, proxy
 from jota.api.subresources.proxy import split_name
@@ -20,7 +22,7 @@ from jota.meta.resource import ENDPOINTSLICES, NODES, PODS, SERVICES
 from jota.testing.cluster import ApiServer
 from jota.wire.dial import forward
 from jota.wire.http import HttpServer
-from jota.wire.message import Request, Response
+from jota.wire.message import Request, Response, joined
 
 POD_PATH = "/api/v1/namespaces/default/pods"
 
@@ -175,6 +177,65 @@ def test_proxy_to_pods_and_services(monkeypatch: pytest.MonkeyPatch) -> None:
         await server.close(0)
 
     asyncio.run(main())
+
+
+def test_a_node_is_its_kubelet_or_what_listens_at_the_port_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As upstream: nodes/n:9100/proxy/metrics is a node exporter's, never the kubelet's."""
+    passed: list[tuple[str, str, int, bool]] = []
+
+    def noted(who: str) -> Any:
+        async def forward(_request: Request, *, host: str, port: int, ssl: Any = None, **_more: Any) -> Response:
+            passed.append((who, host, port, ssl is not None))
+            return Response(200)
+
+        return forward
+
+    monkeypatch.setattr(kubelet, "forward", noted("kubelet"))
+    monkeypatch.setattr(proxy, "forward", noted("node"))
+
+    async def main() -> None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        async with ApiServer(config=ApiConfig(kubelet_tls=tls)) as api:
+            await node_and_pod(api)
+            for name in ("n", "n:10251", "https:n:10251", "n:9100", "https:n:9101"):
+                assert (await api.request("GET", f"/api/v1/nodes/{name}/proxy/metrics")).status == 200, name
+            assert (await api.request("GET", "/api/v1/nodes/n:web/proxy/metrics")).status == 400
+            assert (await api.request("GET", "/api/v1/nodes/x:9100/proxy/metrics")).status == 404
+
+    asyncio.run(main())
+    own, at = ("kubelet", "192.0.2.7", 10251, True), "192.0.2.7"
+    assert passed == [own, own, own, ("node", at, 9100, False), ("node", at, 9101, True)]
+
+
+async def ended(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes) -> None:
+    """One request, one answer; the client hangs up."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(answer)
+    await reader.read()
+    writer.close()
+
+
+def test_what_a_backend_says_to_head_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 147\r\n\r\n"
+        backend = await asyncio.start_server(lambda r, w: ended(r, w, answer), "127.0.0.1", 0)
+        port = backend.sockets[0].getsockname()[1]
+        monkeypatch.setattr(backends, "reachable", lambda _: True)
+        async with ApiServer(clock=SystemClock()) as api:
+            containers = [{"name": "c", "image": "i"}]
+            await api.client.create(PODS, {"metadata": {"name": "p"}, "spec": {"containers": containers}}, "default")
+            status = {"status": {"podIP": "127.0.0.1"}}
+            await api.client.patch(PODS, "p", "default", status, subresource="status")
+            response = await api.request("HEAD", f"{POD_PATH}/p:{port}/proxy/x")
+            assert [v for k, v in response.headers if k.lower() == "content-length"] == ["147"]
+            for wrong in (port + 65536, 0):  # a loop that takes the lower bits would get through
+                response = await api.request("GET", f"{POD_PATH}/p:{wrong}/proxy/x")
+                assert response.status == 503
+                assert f"{wrong} is no port".encode() in joined(response.body)
+        backend.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
 
 
 async def service(api: ApiServer, name: str, *endpoints: dict[str, Any], **more: Any) -> int:

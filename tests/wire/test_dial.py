@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 from test_remotecommand import exec_handler, spdy_exec, websocket_exec
@@ -11,7 +12,7 @@ from wirekit import certificates, exchange, run, serving
 from jota.wire import connection as connection_module
 from jota.wire import duplex as duplex_module
 from jota.wire.dial import BadGateway, dial, forward
-from jota.wire.message import Response
+from jota.wire.message import Request, Response, joined
 
 LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
@@ -92,6 +93,42 @@ def test_an_answer_that_is_not_one_raises_before_anything_was_said(answer):
             await dial("127.0.0.1", port)
 
     run(main())
+
+
+@LOOPS
+def test_head_of_what_has_no_length_names_none(loop):
+    async def main():
+        async with serving(origin) as back, serving(passing(back.port)) as front:
+            return await exchange(front.port, b"HEAD /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+    answer = run(main(), loop)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"Transfer-Encoding: chunked\r\n\r\n" in answer
+    assert b"Length" not in answer
+
+
+@LOOPS
+def test_who_refuses_a_body_without_reading_it_is_heard(loop):
+    """It answers and keeps the connection: nobody waits for it to take the rest."""
+    waiting = []
+
+    async def refuse(reader, writer):
+        writer.transport.pause_reading()
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+        waiting.append(writer)
+
+    async def main():
+        backend = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        backend.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        request = Request("POST", "/", body=b"x" * (40 << 20))
+        response = await forward(request, host="127.0.0.1", port=backend.sockets[0].getsockname()[1], path="/")
+        for writer in waiting:
+            writer.transport.abort()
+        backend.close()
+        return response
+
+    response = run(main(), loop)
+    assert (response.status, joined(response.body)) == (413, b"big")
 
 
 @LOOPS

@@ -365,5 +365,7 @@ def _not_served(api: Api, target: Target) -> ApiError:
 
 
 def without_body(response: Response) -> Response:
-    """The answer to HEAD: what GET would say, with its length, and nothing more."""
+    """The answer to HEAD: what GET would say, with its length, and nothing more. Another server's answer has its own."""
+    if any(name.lower() == "content-length" for name, _ in response.headers):
+        return Response(response.status, response.headers)
     return Response(response.status, [*response.headers, ("Content-Length", str(size(response.body)))])

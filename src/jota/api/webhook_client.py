@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
+from jota.aio.told import told
 from jota.api import backends
 from jota.api.registry import Registry
 from jota.kinds.kind import Object
@@ -68,7 +69,7 @@ class WebhookClient:
         except TimeoutError:
             raise WebhookFailed(cause + "context deadline exceeded") from None
         except (OSError, ssl.SSLError) as error:
-            raise WebhookFailed(f"{cause}{error or type(error).__name__}") from None
+            raise WebhookFailed(f"{cause}{told(error)}") from None
         if response.status != 200:
             detail = content[:256].decode(errors="replace").strip()
             raise WebhookFailed(f"failed to call webhook: the server answered {response.status}: {detail}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from jota.aio import slices
 from jota.aio.clock import Clock
+from jota.aio.told import told
 from jota.run.identity import authenticators_of, read, read_configuration
 from jota.run.instance import Refused
 
@@ -85,9 +86,7 @@ class Reloading:
                     raise ValueError(f"the keys of the issuer {issuer.url} cannot be had")
 
     def _failed(self, error: Exception) -> None:
-        log.error(
-            "failed to load authentication config, the one before stays in force: %s", error or type(error).__name__
-        )
+        log.error("failed to load authentication config, the one before stays in force: %s", told(error))
         self._note("failure")
 
     def _note(self, status: str) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from jota.aio.told import told
 from jota.scheduler.extenderconfig import ExtenderConfig
 from jota.scheduler.pod import Shape
 from jota.scheduler.preemption import Candidate, Placed
@@ -159,7 +160,7 @@ class Extender:
         except TimeoutError:
             raise ExtenderFailed(f'Post "{url}": no answer within {config.timeout:g} s') from None
         except (OSError, ValueError) as error:
-            raise ExtenderFailed(f'Post "{url}": {error or type(error).__name__}') from None
+            raise ExtenderFailed(f'Post "{url}": {told(error)}') from None
         if response.status != 200:
             raise ExtenderFailed(f"failed {verb} with extender at URL {url}, code {response.status}")
         try:

@@ -46,6 +46,8 @@ async def dial(
     host: str, port: int, *, ssl: SSLContext | None = None, timeout: float = 30.0, server_hostname: str | None = None
 ) -> SocketDuplex:
     """Raises OSError (refused, unreachable, ssl.SSLError) or TimeoutError; `timeout` covers the TLS handshake too."""
+    if not 0 < port < 65536:
+        raise ConnectionError(f"{port} is no port")  # uvloop would take the lower bits for one
     loop = asyncio.get_running_loop()
     tls: dict[str, Any] = {"ssl": ssl, "server_hostname": server_hostname or host} if ssl is not None else {}
     try:
@@ -66,7 +68,7 @@ class _Answer:
         self.headers: list[tuple[str, str]] = []
         self.chunks: list[bytes] = []
         self.status = 0
-        self.done = self.head = False
+        self.done = self.head = self.headless = False
         self.rest = b""
         self._size = 0
 
@@ -98,7 +100,8 @@ class _Answer:
         if self.status >= 200 or self.status == 101:
             self.head = True
             # an answer without a body says so by its status, or by what was asked
-            self.done = self.status == 101 or self.status in (204, 304) or self._method == "HEAD"
+            self.headless = self._method == "HEAD" and self.status not in (204, 304)
+            self.done = self.status == 101 or self.status in (204, 304) or self.headless
 
     def on_body(self, body: bytes) -> None:
         if not self.done:
@@ -210,13 +213,13 @@ async def forward(
     ssl: SSLContext | None = None,
     headers: Sequence[tuple[str, str]] = (),
     timeout: float = 30.0,
-    head_timeout: float | None = 60.0,
     server_hostname: str | None = None,
 ) -> Response:
     """Pass one request on and its answer back.
 
     `path` is sent as it is, with its query. `headers` are added, in place of the request's of the same name (drop
-    Authorization yourself: it is passed on). Seconds: `timeout` to connect, `head_timeout` for the answer's head.
+    Authorization yourself: it is passed on). `timeout`: seconds to connect. The answer may take as long as the caller waits:
+    a proxied request may be a long poll, and what has a deadline has it from the chain or from whoever asks.
     Raises OSError (ConnectionError, BadGateway, ssl.SSLError) or TimeoutError, always before anything was answered.
     """
     lines, upgrade = request_head(request, host, port, path, headers)
@@ -224,13 +227,11 @@ async def forward(
     answer = _Answer(request.method)
     try:
         upstream.write(b"\r\n".join(lines) + b"\r\n\r\n" + request.body)
-        async with asyncio.timeout(head_timeout):
-            await upstream.drain()
-            while not answer.head:
-                data = await upstream.read()
-                if not data:
-                    raise BadGateway("the server hung up before it answered")
-                answer.feed(data)
+        while not answer.head:  # also while it does not read our body: it may refuse that
+            data = await upstream.read()
+            if not data:
+                raise BadGateway("the server hung up before it answered")
+            answer.feed(data)
     except BaseException:
         upstream.abort()
         raise
@@ -249,11 +250,17 @@ def _response(upstream: SocketDuplex, answer: _Answer, upgrade: bool) -> Respons
     kept = [(k, v) for k, v in answer.headers if k.lower() not in drop]
     if answer.done:
         upstream.abort()
+        if answer.headless and answer.header("content-length") is None:
+            return Response(answer.status, kept, stream=_nothing)  # HEAD of what has no length: GET's would be a stream
         if answer.header("transfer-encoding") is not None or answer.chunks:
             kept = [(k, v) for k, v in kept if k.lower() != "content-length"]
         return Response(answer.status, kept, answer.take())
     to_end = answer.header("content-length") is None and answer.header("transfer-encoding") is None
     return Response(answer.status, kept, stream=_Body(upstream, answer, to_end=to_end))
+
+
+async def _nothing(writer: Writer) -> None:
+    """The body of an answer to HEAD."""
 
 
 async def whole(response: Response, largest: int) -> bytes:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from jota.aio.clock import Clock
+from jota.aio.told import told
 from jota.api.aggregation.remote import Remote
 from jota.api.openapi import gnostic
 from jota.api.openapi.documents import PROTOBUF, Document
@@ -89,7 +90,7 @@ class Merged:
         try:
             answer = await remote.fetch("/openapi/v2", _JSON, said.etag if said.etag.startswith('"') else "")
         except (OSError, TimeoutError) as problem:
-            log.info("APIService %s: /openapi/v2 cannot be read: %s", remote.name, problem or type(problem).__name__)
+            log.info("APIService %s: /openapi/v2 cannot be read: %s", remote.name, told(problem))
             return
         if answer.status == 200:
             digest = hashlib.sha256(answer.body).hexdigest()

@@ -17,6 +17,7 @@ import orjson
 from msgspec.structs import replace
 
 from jota.aio.clock import rfc3339
+from jota.aio.told import told
 from jota.aio.waiting import wait_event
 from jota.api import backends
 from jota.api.aggregation import availability, documents
@@ -128,7 +129,7 @@ class Remote:
         except (OSError, TimeoutError) as problem:  # first: a certificate that does not hold is a ValueError, too
             log.info("APIService %s: %s %s: %s", self.name, request.method, request.path, problem)
             self.look()
-            return _plain(503, f"error trying to reach service: {problem or type(problem).__name__}")
+            return _plain(503, f"error trying to reach service: {told(problem)}")
         except (BadBundle, ValueError) as problem:
             return _plain(500, str(problem))
         response.headers = [(k, v) for k, v in response.headers if k.lower() != "audit-id"]
@@ -224,7 +225,7 @@ class Remote:
             if await self.documents.refresh(self):
                 self._api.documents.forget()
         except (OSError, TimeoutError) as problem:
-            log.info("APIService %s: its documents cannot be read: %s", self.name, problem or type(problem).__name__)
+            log.info("APIService %s: its documents cannot be read: %s", self.name, told(problem))
         return PERIOD
 
     async def _probe(self, endpoints: list[tuple[str, int]]) -> availability.Verdict:
@@ -243,7 +244,7 @@ class Remote:
         except TimeoutError:
             return f'failing or missing response from {url}: Get "{url}": context deadline exceeded'
         except (OSError, ssl.SSLError) as problem:
-            return f'failing or missing response from {url}: Get "{url}": {problem or type(problem).__name__}'
+            return f'failing or missing response from {url}: Get "{url}": {told(problem)}'
         if 200 <= answer.status < 300:
             return ""
         return f"failing or missing response from {url}: bad status from {url}: {answer.status}"

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from jota.aio.told import told
 from jota.wire.dial import forward
 from jota.wire.message import Request, joined
 
@@ -83,7 +84,7 @@ async def json(
     except TimeoutError:
         raise FetchFailed(f"{url}: no answer within {timeout:g} s") from None
     except (OSError, ValueError) as error:
-        raise FetchFailed(f"{url}: {error or type(error).__name__}") from None
+        raise FetchFailed(f"{url}: {told(error)}") from None
     if response.status not in (200, 201):
         raise FetchFailed(f"{url}: status {response.status}")
     try:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from msgspec.structs import replace
 
+from jota.aio.told import told
 from jota.api.call import Call
 from jota.api.resource import Engine
 from jota.kinds.kind import Object
@@ -60,12 +61,17 @@ def address_of(node: Object, default_port: int) -> tuple[str, int]:
     return host, number(deep(status, "daemonEndpoints", "kubeletEndpoint"), "Port") or default_port
 
 
-async def hand_over(engine: Engine, request: Request, node_name: str, path: str, query: str) -> Response:
-    """Pass `request` on as `path?query` to the kubelet API of a node. Raises ApiError 400, 404, 500, 503."""
+def api_of(engine: Engine, node_name: str) -> tuple[str, int]:
+    """(host, port) of the kubelet API of a node by its name. Raises ApiError 404, 503."""
     node = engine.registry.get(NODES, "", node_name)
     if node is None:
         raise ApiError(404, "NotFound", f'nodes "{node_name}" not found', name=node_name, kind="nodes")
-    host, port = address_of(node, engine.config.kubelet_port)
+    return address_of(node, engine.config.kubelet_port)
+
+
+async def hand_over(engine: Engine, request: Request, node_name: str, path: str, query: str) -> Response:
+    """Pass `request` on as `path?query` to the kubelet API of a node. Raises ApiError 400, 404, 500, 503."""
+    host, port = api_of(engine, node_name)
     tls = engine.config.kubelet_tls
     if tls is None:
         raise unavailable("this server has no credentials for node agents")
@@ -74,7 +80,7 @@ async def hand_over(engine: Engine, request: Request, node_name: str, path: str,
     try:
         return await forward(bare, host=host, port=port, path=f"{path}?{query}" if query else path, ssl=tls)
     except (OSError, ssl.SSLError, TimeoutError) as e:
-        raise internal(f"error dialing backend: {node_name} ({host}:{port}): {e or type(e).__name__}") from None
+        raise internal(f"error dialing backend: {node_name} ({host}:{port}): {told(e)}") from None
 
 
 def node_of(pod: Object) -> str:

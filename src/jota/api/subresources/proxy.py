@@ -2,7 +2,7 @@
 
 Path and query are kept; links in what comes back lead through the proxy again (proxy_links.py). Pods and services are
 reached at their own addresses (this server stands in the cluster's network); a service's backend is picked from its ready
-endpoints. Nodes are their kubelet API, unless another port is asked for.
+endpoints. Nodes are their kubelet API, or whatever listens at the port that is named.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ssl
 
 from msgspec.structs import replace
 
+from jota.aio.told import told
 from jota.api import backends
 from jota.api.call import Call
 from jota.api.resource import Engine
@@ -18,7 +19,7 @@ from jota.api.subresources import kubelet
 from jota.kinds.kind import Object
 from jota.kinds.shape import part, parts, text
 from jota.meta.errors import ApiError, bad_request, not_found, unavailable
-from jota.meta.resource import NODES, PODS, SERVICES
+from jota.meta.resource import PODS, SERVICES
 from jota.wire.dial import forward
 from jota.wire.message import Response
 
@@ -32,10 +33,10 @@ async def proxy(engine: Engine, call: Call) -> Response:
     path, prefix = target.rest or "/", request.path.removesuffix(target.rest)
     scheme, name, port = split_name(target.name)
     if target.resource == "nodes":
-        elsewhere = _node(engine, name, port) if port else None
-        if elsewhere is None:
+        host, number = kubelet.api_of(engine, name)
+        if port in ("", str(number)):
             return _linked(call, await kubelet.hand_over(engine, request, name, path, request.query), prefix, "")
-        host, number = elsewhere
+        number = _node_port(name, host, port)
     elif target.resource == "pods":
         host, number = _pod(engine, target.namespace, name, port)
     else:
@@ -51,7 +52,7 @@ async def proxy(engine: Engine, call: Call) -> Response:
     try:
         response = await forward(bare, host=host, port=number, path=whole, ssl=tls)
     except (OSError, TimeoutError) as e:
-        text_ = f"error trying to reach service: {host}:{number}: {e or type(e).__name__}"
+        text_ = f"error trying to reach service: {host}:{number}: {told(e)}"
         raise ApiError(503, "ServiceUnavailable", text_) from None
     return _linked(call, response, prefix, f"{host}:{number}")
 
@@ -80,21 +81,6 @@ def split_name(name: str) -> tuple[str, str, str]:
     raise bad_request(f'invalid request name "{name[:128]}": it must be [scheme:]name[:port]')
 
 
-def _node(engine: Engine, name: str, port: str) -> tuple[str, int] | None:
-    """Another port of a node than that of its kubelet API, which is None. Raises ApiError 400, 404, 503."""
-    node = engine.registry.get(NODES, "", name)
-    if node is None:
-        raise not_found("nodes", name)
-    host, own = kubelet.address_of(node, engine.config.kubelet_port)
-    if not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        raise bad_request(f'invalid port "{port[:16]}" of a node')
-    if int(port) == own:
-        return None
-    if not backends.reachable(host):
-        raise bad_request("address not allowed")
-    return host, int(port)
-
-
 def _pod(engine: Engine, namespace: str, name: str, port: str) -> tuple[str, int]:
     """Raises ApiError 400, 404, 503."""
     pod = engine.registry.get(PODS, namespace, name)
@@ -105,7 +91,7 @@ def _pod(engine: Engine, namespace: str, name: str, port: str) -> tuple[str, int
         raise unavailable(f'pod "{name}" has no address yet')
     if not backends.reachable(address):
         raise bad_request("address not allowed")
-    if port.isdecimal():
+    if port.isascii() and port.isdecimal():
         return address, int(port)
     for container in parts(part(pod, "spec"), "containers"):
         for declared in parts(container, "ports"):
@@ -114,6 +100,15 @@ def _pod(engine: Engine, namespace: str, name: str, port: str) -> tuple[str, int
     if port:
         raise bad_request(f'pod "{name}" has no port named "{port}"')
     return address, 80
+
+
+def _node_port(name: str, host: str, port: str) -> int:
+    """Raises ApiError 400."""
+    if not backends.reachable(host):
+        raise bad_request("address not allowed")
+    if not (port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise bad_request(f'node "{name}" has no port named "{port[:64]}"')
+    return int(port)
 
 
 def _service(engine: Engine, namespace: str, name: str, port: str) -> tuple[str, int]:
