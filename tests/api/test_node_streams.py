@@ -221,21 +221,25 @@ def test_what_a_backend_says_to_head_is_said_once(monkeypatch: pytest.MonkeyPatc
         backend = await asyncio.start_server(lambda r, w: ended(r, w, answer), "127.0.0.1", 0)
         port = backend.sockets[0].getsockname()[1]
         monkeypatch.setattr(backends, "reachable", lambda _: True)
-        async with ApiServer(clock=SystemClock()) as api:
-            containers = [{"name": "c", "image": "i"}]
-            await api.client.create(PODS, {"metadata": {"name": "p"}, "spec": {"containers": containers}}, "default")
-            status = {"status": {"podIP": "127.0.0.1"}}
-            await api.client.patch(PODS, "p", "default", status, subresource="status")
-            response = await api.request("HEAD", f"{POD_PATH}/p:{port}/proxy/x")
-            assert [v for k, v in response.headers if k.lower() == "content-length"] == ["147"]
-            for wrong in (port + 65536, 0):  # a loop that takes the lower bits would get through
-                response = await api.request("GET", f"{POD_PATH}/p:{wrong}/proxy/x")
-                assert response.status == 503
-                assert f"{wrong} is no port".encode() in joined(response.body)
-        backend.close()
+        try:
+            async with ApiServer(clock=SystemClock()) as api:
+                containers = [{"name": "c", "image": "i"}]
+                await api.client.create(
+                    PODS, {"metadata": {"name": "p"}, "spec": {"containers": containers}}, "default"
+                )
+                status = {"status": {"podIP": "127.0.0.1"}}
+                await api.client.patch(PODS, "p", "default", status, subresource="status")
+                response = await api.request("HEAD", f"{POD_PATH}/p:{port}/proxy/x")
+                assert [v for k, v in response.headers if k.lower() == "content-length"] == ["147"]
+                for wrong in (port + 65536, 0):  # a loop that takes the lower bits would get through
+                    response = await api.request("GET", f"{POD_PATH}/p:{wrong}/proxy/x")
+                    assert response.status == 503
+                    assert f"{wrong} is no port".encode() in joined(response.body)
+        finally:
+            backend.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+        runner.run(asyncio.wait_for(main(), 10))
 
 
 async def service(api: ApiServer, name: str, *endpoints: dict[str, Any], **more: Any) -> int:

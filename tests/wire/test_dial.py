@@ -120,12 +120,13 @@ def test_who_refuses_a_body_without_reading_it_is_heard(loop):
     async def main():
         backend = await asyncio.start_server(refuse, "127.0.0.1", 0)
         backend.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-        request = Request("POST", "/", body=b"x" * (40 << 20))
-        response = await forward(request, host="127.0.0.1", port=backend.sockets[0].getsockname()[1], path="/")
-        for writer in waiting:
-            writer.transport.abort()
-        backend.close()
-        return response
+        request = Request("POST", "/", body=b"x" * (8 << 20))
+        try:
+            return await forward(request, host="127.0.0.1", port=backend.sockets[0].getsockname()[1], path="/")
+        finally:
+            for writer in waiting:
+                writer.transport.abort()
+            backend.close()
 
     response = run(main(), loop)
     assert (response.status, joined(response.body)) == (413, b"big")
@@ -193,7 +194,7 @@ def test_both_connections_of_an_upgrade_end_together(loop, tls, leaver, tmp_path
             else:
                 leave.set()
                 assert await duplex.read() == b""
-            while front.tasks or back.tasks:
+            while front.tasks or back.tasks:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
             duplex.close()
 
@@ -232,7 +233,7 @@ def test_a_client_that_goes_ends_a_session_that_does_not_read(loop, tls, tmp_pat
             await asyncio.sleep(0.5)
             duplex.reset()
             await ended.wait()
-            while front.tasks or back.tasks or front.connections or back.connections:
+            while front.tasks or back.tasks or front.connections or back.connections:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
 
     run(main(), loop)

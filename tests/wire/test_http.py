@@ -386,7 +386,7 @@ def test_a_session_that_does_not_read_learns_that_its_client_is_gone(loop, tls, 
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
-            while not ended:
+            while not ended:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
             assert not server.connections
 
