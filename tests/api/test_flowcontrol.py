@@ -406,6 +406,33 @@ async def test_a_change_of_settings_serves_those_who_already_wait(api: ApiServer
 
 
 @story
+async def test_a_wide_request_that_waits_fits_into_a_level_that_was_narrowed(api: ApiServer) -> None:
+    """Else it would hold up all who wait behind it, until its time is over."""
+    flows = Flows(20, api.clock)
+
+    def configure(maximum: int) -> None:
+        limits = Limits("l", "", False, maximum, maximum, maximum, 1, 1, 100)
+        flows.configure({"l": limits, "catch-all": Limits("catch-all", "", False, 1, 1, 1, 1, 1, 100)}, [])
+
+    configure(10)
+    flow = Flow("", flows.levels["l"], (0,), Counts("s", "l"))
+    assert flows.enter(flow, 8, 0.0)
+    wide = asyncio.ensure_future(flows.wait(flow, 8, 100.0))
+    modest = asyncio.ensure_future(flows.wait(flow, 1, 100.0))
+    await api.settle()
+    configure(3)
+    flows.give_back(flow, 8)
+    await api.settle()
+    assert wide.done(), "it waits for seats that there are not"
+    taken = await wide
+    assert taken == 3
+    flows.give_back(flow, taken)
+    assert await modest == 1
+    flows.give_back(flow, 1)
+    assert (flows.levels["l"].used, flows.executing()) == (0, 0)
+
+
+@story
 async def test_a_wait_in_the_queue_is_part_of_the_requests_own_time(api: ApiServer) -> None:
     go, tasks = await _slow(api)
     tasks[2].cancel()

@@ -285,10 +285,11 @@ async def test_who_waits_in_a_queue_is_judged_when_its_turn_comes(server: Server
     waiting = asyncio.Event()
     real = flows.wait
 
-    async def wait(flow: Any, seats: int, seconds: float) -> None:
+    async def wait(flow: Any, seats: int, seconds: float) -> int:
         waiting.set()
         await gone.wait()
         flow.level.take(seats)
+        return seats
 
     gone = asyncio.Event()
     flows.enter = lambda flow, seats, now: False  # type: ignore[method-assign]

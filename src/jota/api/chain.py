@@ -165,7 +165,7 @@ async def _filtered(
             flows.give_back(flow, 1)
     width = _width(api, flow, target, params) if target.verb in ("list", "watch") else 1
     if not flows.enter(flow, width, began):
-        await flows.wait(flow, width, seconds)
+        width = await flows.wait(flow, width, seconds)
         began = api.clock.monotonic()
         lane = api.lanes.find(user, target, api.authorizer)  # what it follows from may have changed
     if target.verb == "watch":

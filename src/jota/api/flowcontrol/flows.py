@@ -7,7 +7,7 @@ Two things are scarce in a server of one event loop, and both are shared out by 
   its queue, and each further turn serves about a slice, the least served level first.
 
     flow = flows.classify(user, target)          # memoised
-    if not flows.enter(flow, seats, now): await flows.wait(flow, seats, seconds)
+    if not flows.enter(flow, seats, now): seats = await flows.wait(flow, seats, seconds)
     ...
     flows.leave(flow, seats, began)
 
@@ -147,8 +147,9 @@ class Flows:
             return False
         return not level.waiting and level.fits(seats)
 
-    async def wait(self, flow: Flow, seats: int, seconds: float) -> None:
-        """Wait at most `seconds` for the seats and take them. Raises ApiError 429."""
+    async def wait(self, flow: Flow, seats: int, seconds: float) -> int:
+        """Wait at most `seconds` for the seats and take them; fewer, when the level became narrower than that meanwhile. Returns
+        how many they are. Raises ApiError 429."""
         level, began, counts = flow.level, self._clock.monotonic(), flow.counts
         loop = asyncio.get_running_loop()
         waiter = Waiter(flow, seats, loop.create_future())
@@ -166,11 +167,12 @@ class Flows:
                 level.remove(waiter)
                 counts.rejected["cancelled"] = counts.rejected.get("cancelled", 0) + 1
             elif waiter.future.exception() is None:
-                self.give_back(flow, seats)  # it was its turn, and then the client went away
+                self.give_back(flow, waiter.seats)  # it was its turn, and then the client went away
             raise
         finally:
             timer.cancel()
         observe(wait_row(counts, True), self._clock.monotonic() - began)
+        return waiter.seats
 
     def leave(self, flow: Flow, seats: int, began: float) -> None:
         """The request is answered. `began`: when it got its seats, monotonic."""

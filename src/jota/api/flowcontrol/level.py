@@ -157,9 +157,15 @@ class Level:
         return [waiter for queue in self._active for waiter in queue.waiting]
 
     def requeue(self, limits: Limits) -> None:
-        """Other settings: those who wait stay in line, in queues that go away until they are served."""
+        """Other settings: those who wait stay in line, in queues that go away until they are served. None stays wider than the
+        level: it would wait for seats that there are not, and all others behind it."""
         self._queues = {number: queue for number, queue in self._queues.items() if number < limits.queues}
         self.limits = limits
+        for queue in self._active:
+            for waiter in queue.waiting:
+                queue.seats -= waiter.seats
+                waiter.seats = self.width(waiter.seats)
+                queue.seats += waiter.seats
 
 
 def _load(queue: Queue) -> int:
