@@ -9,9 +9,11 @@ import orjson
 import pytest
 
 from jota.api.aggregation import documents, openapi
+from jota.api.aggregation.remote import Answer
 from jota.api.openapi.documents import PROTOBUF, PROTOBUF_ACCEPTED, Document
 from jota.controllers.discovery import discover
 from jota.testing.extension import GROUP, ROOT, VERSION
+from jota.wire.dial import BadGateway
 
 from .world import Object, World, told, world
 
@@ -128,6 +130,67 @@ def test_definitions_of_the_same_name_live_side_by_side() -> None:
 
     nested = json.dumps({"paths": {"/apis/h/v1": {}}, "definitions": {"X": {}}}).replace("{}", "[" * 900 + "]" * 900, 1)
     assert "/api/v1/x" in orjson.loads(openapi.merge(own, [("/apis/h/v1", nested.encode())]).identity())["paths"]
+
+
+class Saying:
+    """What an extension server says, by path."""
+
+    group_version, root = ("g.example", "v1"), "/apis/g.example/v1"
+
+    def __init__(self, version: Any, url: str = "/openapi/v3/apis/g.example/v1?hash=A") -> None:
+        groups = {"items": [{"metadata": {"name": "g.example"}, "versions": [version]}]}
+        self.said = {"/apis": groups, "/openapi/v3": {"paths": {"apis/g.example/v1": {"serverRelativeURL": url}}}}
+
+    async def fetch(self, path: str, accept: str, etag: str = "") -> Answer:
+        kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+        return Answer(200, {"content-type": kind}, orjson.dumps(self.said[path]))
+
+
+GOOD = {"version": "v1", "resources": [{"resource": "flunders", "scope": "Namespaced", "verbs": None, "new": 1}]}
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        5,
+        [5],
+        [{"resource": 5}],
+        [{"resource": "flunders", "verbs": "get"}],
+        [{"resource": "flunders", "verbs": [None]}],
+        [{"resource": "flunders", "responseKind": []}],
+        [{"resource": "flunders", "subresources": [{"subresource": {}}]}],
+    ],
+)
+def test_what_is_no_discovery_does_not_spoil_everybodys(resources: Any) -> None:
+    """kubectl decodes the list of all groups as a whole."""
+
+    async def tale() -> None:
+        known = documents.Documents()
+        assert await known.refresh(Saying(GOOD))
+        with pytest.raises(BadGateway, match="APIVersionDiscovery"):
+            await known.refresh(Saying({"version": "v1", "resources": resources}))
+        assert known.discovery("v1", fresh=True) == {**GOOD, "freshness": "Current"}
+
+    asyncio.run(tale())
+
+
+def test_an_address_that_is_none_leaves_the_rest_readable() -> None:
+    async def tale() -> None:
+        known = documents.Documents()
+        assert await known.refresh(Saying(GOOD, "//["))
+        assert (known.openapi, known.discovery("v1", fresh=True)["resources"]) == ("", GOOD["resources"])
+
+    asyncio.run(tale())
+
+
+@pytest.mark.parametrize(
+    ("item", "definition"), [({"get": {"$ref": "#/definitions/X"}}, 5), (7, {}), ([{"$ref": "#/definitions/X"}], {})]
+)
+def test_openapi_entries_that_are_none_do_not_spoil_everybodys(item: Any, definition: Any) -> None:
+    own = openapi._document(orjson.dumps({"paths": {"/api": {}}, "definitions": {"A": {"type": "object"}}}))
+    theirs = {"paths": {"/apis/g.example/v1/x": item}, "definitions": {"X": definition}}
+    merged = openapi.merge(own, [("/apis/g.example/v1", orjson.dumps(theirs))])
+    assert merged.identity() == own.identity()
 
 
 def test_resources_of_the_old_form() -> None:

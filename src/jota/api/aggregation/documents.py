@@ -9,14 +9,47 @@ from __future__ import annotations
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import orjson
 
 from jota.kinds.kind import Object
 from jota.kinds.shape import meta, parts, text, texts
+from jota.wire.dial import BadGateway
 
 _GROUPS = "application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList"
 ACCEPT = ",".join((_GROUPS.format("v2"), _GROUPS.format("v2beta1"), "application/json"))
 _JSON = "application/json"
+
+
+class _Kind(msgspec.Struct):
+    group: str = ""
+    version: str = ""
+    kind: str = ""
+
+
+class _Subresource(msgspec.Struct):
+    subresource: str
+    responseKind: _Kind | None = None
+    acceptedTypes: list[_Kind] | None = None
+    verbs: list[str] | None = None
+
+
+class _Resource(msgspec.Struct):
+    resource: str
+    responseKind: _Kind | None = None
+    scope: str = ""
+    singularResource: str = ""
+    verbs: list[str] | None = None
+    shortNames: list[str] | None = None
+    categories: list[str] | None = None
+    subresources: list[_Subresource] | None = None
+
+
+class _Version(msgspec.Struct):
+    """APIVersionDiscovery. Clients decode the list as a whole: what is none, in it, would take all groups from them."""
+
+    version: str
+    resources: list[_Resource] | None = None
 
 
 class Answer(Protocol):
@@ -50,7 +83,7 @@ class Documents:
         return {**found, "freshness": "Current" if fresh else "Stale"}
 
     async def refresh(self, server: Fetch) -> bool:
-        """Read what the server says now; whether anything changed. Raises OSError, TimeoutError."""
+        """Read what the server says now; whether anything changed. Raises OSError, also for what makes no sense, TimeoutError."""
         version, openapi = await self._discover(server), await self._openapi(server)
         if (version, openapi) == (self._version, self.openapi):
             return False
@@ -65,7 +98,7 @@ class Documents:
             for item in parts(_decoded(answer.body), "items"):
                 for version in parts(item, "versions"):
                     if (text(meta(item), "name"), text(version, "version")) == (group, name):
-                        return version
+                        return _sensible(version)
         answer = await server.fetch(server.root, _JSON)
         if answer.status != 200:
             return self._version
@@ -80,7 +113,19 @@ class Documents:
         entry = paths.get(server.root.lstrip("/")) if isinstance(paths, dict) else None
         if not isinstance(entry, dict):
             return None
-        return parse_qs(urlsplit(text(entry, "serverRelativeURL")).query).get("hash", [""])[0]
+        try:
+            return parse_qs(urlsplit(text(entry, "serverRelativeURL")).query).get("hash", [""])[0]
+        except ValueError:
+            return ""  # a document that cannot be told from the next one
+
+
+def _sensible(version: Object) -> Object:
+    """Raises BadGateway."""
+    try:
+        msgspec.convert(version, _Version)
+    except msgspec.ValidationError as problem:
+        raise BadGateway(f"what it says of its resources is no APIVersionDiscovery: {problem}") from None
+    return version
 
 
 def from_legacy(group: str, version: str, resources: list[Object]) -> Object:

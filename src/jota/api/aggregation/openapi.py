@@ -151,6 +151,8 @@ def _add(whole: Object, theirs: Object, root: str) -> _Added | None:
     names = {name: _free(name, definitions[name], whole["definitions"]) for name in _closure(chosen, definitions)}
     added = {new: _renamed(definitions[name], names) for name, new in names.items()}
     items = {path: _renamed(item, names) for path, item in chosen.items()}
+    if not all(isinstance(one, dict) for one in (*added.values(), *items.values())):
+        return None  # clients decode the whole document: one entry that is none would take ours from them, too
     # what this server itself would say of the group version is hidden behind the other's
     kept = {path: item for path, item in whole["paths"].items() if not f"{path}/".startswith(f"{root}/")}
     whole["definitions"] |= added
