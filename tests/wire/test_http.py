@@ -15,10 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wirekit import certificates, exchange, run, serving
 
+from jota.aio.clock import SystemClock
 from jota.wire import connection as connection_module
 from jota.wire import duplex as duplex_module
 from jota.wire.answer import build_head
 from jota.wire.dial import dial
+from jota.wire.http import HttpServer
 from jota.wire.limits import Limits
 from jota.wire.message import Request, Response
 
@@ -499,6 +501,15 @@ def test_close_lets_what_is_begun_finish_and_cuts_streams_after_the_grace(loop):
             assert not server.tasks
 
     run(main(), loop)
+
+
+def test_long_heads_are_not_remembered():
+    """Answers of other servers are passed on with theirs."""
+    server = HttpServer(echo, clock=SystemClock())
+    for n in range(100):
+        assert server.head(200, [("X-Long", f"{n}" * 5000)]).data
+        assert server.head(200, [("X-Short", "a")]) is server.head(200, [("X-Short", "a")])
+    assert len(server._heads) == 1
 
 
 def test_heads_that_would_break_out_of_their_line_are_refused():

@@ -21,6 +21,8 @@ from jota.wire.limits import Limits
 from jota.wire.message import Answerer
 from jota.wire.tls import TlsProtocol
 
+_LONGEST_HEAD = 2048
+"""Bytes of a head that is remembered: those of other servers, which are passed on, may have a quarter of a megabyte each."""
 _LOOK = 0.02
 """Seconds between two looks whether everybody has gone, at a stop."""
 
@@ -147,6 +149,8 @@ class HttpServer:
         found = self._heads.get(key)
         if found is None:
             found = build_head(status, headers)
+            if len(found.data) > _LONGEST_HEAD:
+                return found
             if len(self._heads) >= 1024:
                 self._heads.clear()
             self._heads[key] = found
