@@ -135,6 +135,7 @@ def test_proxy_to_pods_and_services(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def backend(request: Request) -> Response:
         text = f"{request.method} {request.path}?{request.query} {request.headers.get('authorization', '')}"
+        text += request.headers.get("cookie", "")
         return Response(200, [("Content-Type", "text/plain")], text.encode() + request.body)
 
     async def main() -> None:
@@ -166,9 +167,11 @@ def test_proxy_to_pods_and_services(monkeypatch: pytest.MonkeyPatch) -> None:
                 "services/s:80",
             ):
                 url = f"/api/v1/namespaces/default/{path}/proxy"
-                response = await api.request("POST", f"{url}/a/%2Fb?x=1", b"body", authorization="Bearer x")
+                response = await api.request(
+                    "POST", f"{url}/a/%2Fb?x=1", b"body", authorization="Bearer x", cookie="a=1 "
+                )
                 body = b"".join(response.body) if isinstance(response.body, list) else response.body
-                assert (response.status, body) == (200, b"POST /a/%2Fb?x=1 body"), path
+                assert (response.status, body) == (200, b"POST /a/%2Fb?x=1 a=1 body"), path
                 assert (await api.request("GET", url)).status == 301
             assert (await api.request("GET", f"{services}/none/proxy/")).status == 404
             assert (await api.request("GET", f"{services}/s:99/proxy/")).status == 503

@@ -24,6 +24,10 @@ from jota.wire.dial import forward
 from jota.wire.message import Response
 
 
+_PRIVATE = tuple(name for name in kubelet.PRIVATE if name != "cookie")
+"""Cookies pass: this server has none, and applications have their sessions in them (as upstream)."""
+
+
 async def proxy(engine: Engine, call: Call) -> Response:
     """Raises ApiError 400, 404, 500, 503."""
     target, request = call.target, call.request
@@ -41,7 +45,7 @@ async def proxy(engine: Engine, call: Call) -> Response:
         host, number = _pod(engine, target.namespace, name, port)
     else:
         host, number = _service(engine, target.namespace, name, port)
-    headers = {k: v for k, v in request.headers.items() if not k.startswith(kubelet.PRIVATE)}
+    headers = {k: v for k, v in request.headers.items() if not k.startswith(_PRIVATE)}
     headers["x-forwarded-uri"] = prefix + path
     if request.peer.address:
         before = headers.get("x-forwarded-for", "")
