@@ -240,3 +240,21 @@ async def test_headers(api: ApiServer) -> None:
         assert response.status == 201, (agent[:10], response.body)
     response = await api.request("POST", CM, {"metadata": {"name": "a"}}, query="fieldManager=" + "x" * 129)
     assert response.status == 422
+
+
+@story
+async def test_a_body_that_is_no_json_is_shown_and_so_is_what_was_awaited(api: ApiServer) -> None:
+    must = (
+        "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: "
+    )
+    cases = [
+        (b"apiVersion: v1, and so on and on and on", f" ({b'apiVersion: v1, and so on and '.hex()} ...)"),
+        (b"hello", " (68656c6c6f)"),
+        (b'{"kind":"ConfigMap", oh', ' ({"kind":"ConfigMap", oh)'),
+    ]
+    for body, shown in cases:
+        answer = await api.request("POST", CM, body, content_type="application/json")
+        said = orjson.loads(answer.body)
+        assert (answer.status, said["reason"]) == (400, "BadRequest")
+        assert said["message"].startswith(must)
+        assert said["message"].endswith(shown)

@@ -61,15 +61,15 @@ async def test_44_patches_that_fail(api: ApiServer) -> None:
         (JSON, [{"op": "test", "path": "/data/k", "value": "w"}], 422),
         (JSON, [{"op": "remove", "path": "/data/none"}], 422),
         (JSON, [{"op": "test", "path": "/data/k", "value": "v"}] * 10_001, 413),
-        (JSON, [{"op": "replace", "path": "", "value": 5}], 400),
-        (JSON, [{"op": "replace", "path": "/metadata", "value": 5}], 400),
+        (JSON, [{"op": "replace", "path": "", "value": 5}], 422),
+        (JSON, [{"op": "replace", "path": "/metadata", "value": 5}], 422),
         (MERGE, [1], 400),
         (MERGE, {"metadata": {"name": "b"}}, 400),
         (MERGE, {"metadata": {"namespace": "b"}}, 400),
         (MERGE, {"metadata": {"uid": "b"}}, 409),
         (MERGE, {"metadata": {"resourceVersion": "1"}}, 409),
         (MERGE, {"kind": "Secret"}, 400),
-        (MERGE, {"data": {"k": 5}}, 400),
+        (MERGE, {"data": {"k": 5}}, 422),
         (MERGE, {"metadata": {"labels": {"a b": "c"}}}, 422),
         (STRATEGIC, {"$patch": "nonsense"}, 400),
     ]
@@ -77,6 +77,36 @@ async def test_44_patches_that_fail(api: ApiServer) -> None:
         response = await api.request("PATCH", f"{CM}/a", body, content_type=media)
         assert response.status == code, (media, str(body)[:80], response.body)
     assert (await api.request("PATCH", f"{CM}/none", {}, content_type=MERGE)).status == 404
+
+
+@story
+async def test_a_patch_that_leaves_no_object_of_its_kind_is_invalid_and_shown(api: ApiServer) -> None:
+    await api.request("POST", DEPLOYS, deployment())
+    of_type = "json: cannot unmarshal string into Go struct field"
+    cases: list[tuple[Any, str, str]] = [
+        ({"metadata": {"labels": "x"}}, "map[metadata:map[labels:x]]", "cannot restore map from string"),
+        ({"metadata": {"labels": {"a": 1}}}, "map[metadata:map[labels:map[a:1]]]", "cannot convert int64 to string"),
+        ({"spec": {"replicas": "x"}}, "map[spec:map[replicas:x]]", "unrecognized type: int32"),
+        ({"spec": {"strategy": []}}, "map[spec:map[strategy:[]]]", "cannot restore struct from: slice"),
+        ({"spec": {"paused": [1, None, True]}}, "map[spec:map[paused:[1 <nil> true]]]", "unrecognized type: bool"),
+        (
+            {"spec": {"template": {"spec": {"volumes": "x"}}}},
+            "map[spec:map[template:map[spec:map[volumes:x]]]]",
+            "cannot restore slice from string",
+        ),
+        ({"spec": {"odd": 1}}, "map[spec:map[odd:1]]", 'strict decoding error: unknown field "spec.odd"'),
+    ]
+    for body, shown, text in cases:
+        await _refused_as_invalid(api, STRATEGIC, body, shown, text)
+    of_type = "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
+    await _refused_as_invalid(api, MERGE, {"spec": {"replicas": "x"}}, '{\\"spec\\":{\\"replicas\\":\\"x\\"}}', of_type)
+
+
+async def _refused_as_invalid(api: ApiServer, media: str, body: Any, shown: str, text: str) -> None:
+    answer = read(await api.request("PATCH", f"{DEPLOYS}/d?fieldValidation=Strict", body, content_type=media))
+    assert (answer["code"], answer["reason"]) == (422, "Invalid"), (body, answer)
+    assert answer["message"] == f' "" is invalid: patch: Invalid value: "{shown}": {text}'
+    assert [c["field"] for c in answer["details"]["causes"]] == ["patch"]
 
 
 @story

@@ -161,6 +161,22 @@ async def test_schemas_must_be_structural(api: ApiServer) -> None:
 
 
 @story
+async def test_beside_properties_any_other_field_may_be_allowed_but_not_described(api: ApiServer) -> None:
+    known = {"type": "object", "properties": {"size": {"type": "integer"}, "color": {"type": "string"}}}
+    for extra in (False, {}, {"type": "string"}):
+        status, refused = await do(
+            api, "POST", CRDS, definition(version(spec={**known, "additionalProperties": extra}))
+        )
+        assert (status, refused["details"]["causes"][0]["message"].rpartition(": ")[2]) == (
+            422,
+            "additionalProperties and properties are mutual exclusive",
+        )
+    await established(api, definition(version(spec={**known, "additionalProperties": True})))
+    status, made = await do(api, "POST", f"{WIDGETS}?fieldValidation=Strict", widget(other="x"))
+    assert (status, made["spec"]) == (201, {"size": 3, "other": "x"})
+
+
+@story
 async def test_subresources(api: ApiServer) -> None:
     await established(api)
     await do(api, "POST", WIDGETS, {**widget(), "status": {"replicas": 9}})

@@ -179,6 +179,20 @@ def test_server_side_apply_knows_its_managers(desk: Kubectl) -> None:
     assert "two" in managers
 
 
+def test_from_client_side_apply_to_server_side_apply_and_back(desk: Kubectl) -> None:
+    text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, labels: {of: VALUE}}\ndata: {k: VALUE}\n"
+    desk.apply(text.replace("VALUE", "client"))
+    server = text.replace("VALUE", "server")
+    assert "conflict" in desk.ended("apply", "--server-side", "--field-manager=x", "-f", "-", input=server).stderr
+    assert "serverside-applied" in desk.apply(server, "--server-side")
+    assert json.loads(desk("apply", "view-last-applied", "configmap/m", "-o", "json"))["data"] == {"k": "server"}
+    without = server.replace("data: {k: server}", "data: {other: server}")
+    desk.apply(without, "--server-side")
+    assert desk.get("configmap", "m")["data"] == {"other": "server"}
+    assert "configured" in desk.apply(text.replace("VALUE", "again"))
+    assert desk.get("configmap", "m")["data"] == {"k": "again"}
+
+
 def test_every_type_of_patch(desk: Kubectl) -> None:
     desk.apply(WEB)
     strategic = '{"spec":{"template":{"spec":{"containers":[{"name":"web","env":[{"name":"A","value":"1"}]}]}}}}'

@@ -146,6 +146,15 @@ def test_jobs_are_made_each_minute_and_history_is_kept_short() -> None:
     told(story)
 
 
+def test_a_schedule_whose_time_never_comes_is_told_and_starts_nothing() -> None:
+    owner = tick("59 23 31 2 *")
+    owner["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    decided = plan(owner, [], epoch("2026-03-01 00:00:00"))
+    why = "invalid schedule: 59 23 31 2 * : time difference between two schedules is less than 1 second"
+    assert decided.events == [("Warning", "InvalidSchedule", why)]
+    assert decided.start is None
+
+
 def test_forbid_starts_no_second_job() -> None:
     """should not schedule new jobs when ForbidConcurrent"""
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jota.meta import apply, fieldset, schema
+from jota.meta import apply, fieldset, lastapplied, schema
 from jota.meta.errors import ApiError
 
 DEPLOYMENT = "io.k8s.api.apps.v1.Deployment"
@@ -269,6 +269,64 @@ def test_force_takes_the_fields_over() -> None:
     entries = story.apply("me", _deployment(replicas=5), force=True)
     assert story.spec()["replicas"] == 5
     assert "f:replicas" not in _of(entries, "kubectl-create")["fieldsV1"]["f:spec"]
+
+
+def _applied_by_kubectl(applied: Object) -> Object:
+    """The object as client-side apply makes it: its annotation holds what was applied."""
+    made = copy.deepcopy(applied)
+    made["metadata"]["annotations"] = {lastapplied.ANNOTATION: json.dumps(applied)}
+    return made
+
+
+def test_kubectl_takes_what_its_client_side_apply_noted_and_keeps_the_note() -> None:
+    story = Story()
+    story.update("kubectl-client-side-apply", _applied_by_kubectl(_deployment()))
+    with pytest.raises(ApiError, match="conflict with"):
+        story.apply("another", _deployment(replicas=5))
+    entries = story.apply("kubectl", _deployment(replicas=5))
+    assert story.spec()["replicas"] == 5
+    assert "f:replicas" not in _of(entries, "kubectl-client-side-apply")["fieldsV1"]["f:spec"]
+    assert story.live is not None
+    noted = story.live["metadata"]["annotations"][lastapplied.ANNOTATION]
+    assert noted.endswith("}\n")
+    assert json.loads(noted) == _deployment(replicas=5)
+
+
+def test_kubectl_does_not_take_what_has_changed_since_its_client_side_apply() -> None:
+    story = Story()
+    story.update("kubectl-client-side-apply", _applied_by_kubectl(_deployment()))
+    scaled = copy.deepcopy(story.live) or {}
+    scaled["spec"]["replicas"] = 100  # by somebody else, since
+    scaled["metadata"]["labels"]["team"] = "t"  # never was applied
+    story.update("kubectl-edit", scaled)
+    wanted = _deployment(replicas=5)
+    wanted["metadata"]["labels"]["team"] = "u"
+    wanted["spec"]["template"]["spec"]["containers"][0]["image"] = "j"  # as it was applied
+    with pytest.raises(ApiError) as caught:
+        story.apply("kubectl", wanted)
+    assert {c.field for c in caught.value.causes} == {".spec.replicas", ".metadata.labels.team"}
+
+
+@pytest.mark.parametrize(
+    "note", ["", "{", "[]", '{"apiVersion":"apps/v1beta1","kind":"Deployment","spec":{"replicas":3}}']
+)
+def test_a_note_that_cannot_be_read_or_is_of_another_version_allows_nothing(note: str) -> None:
+    story = Story()
+    made = _deployment()
+    made["metadata"]["annotations"] = {lastapplied.ANNOTATION: note}
+    story.update("kubectl-client-side-apply", made)
+    with pytest.raises(ApiError, match="conflict with"):
+        story.apply("kubectl", _deployment(replicas=5))
+
+
+def test_a_note_that_outgrows_the_annotations_goes() -> None:
+    story = Story()
+    story.update("kubectl-client-side-apply", _applied_by_kubectl(_deployment()))
+    large = _deployment()
+    large["metadata"]["annotations"] = {"large": "x" * (200 << 10)}
+    story.apply("kubectl", large)
+    assert story.live is not None
+    assert story.live["metadata"]["annotations"].keys() == {"large"}
 
 
 def test_the_same_value_is_shared_without_conflict() -> None:

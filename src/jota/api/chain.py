@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jota.aio.deadline import within
-from jota.api import auditmany, compress, negotiate, respond, several
+from jota.api import auditmany, compress, negotiate, pretty_form, respond, several
 from jota.api.admission import connect
 from jota.api.call import Call
 from jota.api.dispatch import find_verb
@@ -82,6 +82,8 @@ async def handle(api: Api, request: Request) -> Response:
         response = await _in_yaml(response)
     if target is not None and negotiate.only_protobuf(headers.get("accept", "")):
         response = await _in_protobuf(api, target, response)
+    if wire and target is not None and pretty_form.wanted(request):
+        response = await _in_lines(api, target, response)
     if "accept-encoding" in headers and compress.wanted(request, response):
         response = await compress.compressed(response)
     if request.method == "HEAD" and response.stream is None:
@@ -108,6 +110,12 @@ async def _in_yaml(response: Response) -> Response:
     from jota.api import yaml_form  # few ask for it
 
     return await yaml_form.answer(response)
+
+
+async def _in_lines(api: Api, target: Target, response: Response) -> Response:
+    if target.subresource in LONG_RUNNING or api.aggregation.route(target) is not None:
+        return response
+    return await pretty_form.answer(response)
 
 
 async def _in_protobuf(api: Api, target: Target, response: Response) -> Response:

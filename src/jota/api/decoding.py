@@ -11,7 +11,7 @@ from jota.api.served import Served
 from jota.api.shapes import BY_BYTES, Templates
 from jota.kinds.kind import Object
 from jota.meta import decode
-from jota.meta.errors import bad_request
+from jota.meta.errors import ApiError, bad_request
 
 
 def object_from(call: Call) -> Object:
@@ -19,15 +19,27 @@ def object_from(call: Call) -> Object:
     if not call.request.body:
         raise bad_request("the request has no body")
     content_type = call.request.headers.get("content-type", "")
-    obj, problems = decode.decode_body(
-        content_type, call.request.body, call.served.kind.definition, strict=call.field_validation
-    )
+    try:
+        obj, problems = decode.decode_body(
+            content_type, call.request.body, call.served.kind.definition, strict=call.field_validation
+        )
+    except decode.Unreadable as unreadable:
+        raise _unrecognized(call, unreadable.detail) from None
     if not isinstance(obj, dict):
-        raise bad_request("couldn't get version/kind; json parse error: the body must be an object")
+        raise _unrecognized(call, "json: cannot unmarshal: the body must be an object")
     for problem in problems:
         call.warn(problem)
     check_type(call.served, obj)
     return obj
+
+
+def _unrecognized(call: Call, why: str) -> ApiError:
+    """What came is nothing that has a kind; its beginning is shown, as upstream does (handlers/rest.go)."""
+    body = call.request.body
+    shown = body[:30].decode(errors="replace") if body[:1] == b"{" else body[:30].hex()
+    shown += " ..." if len(body) > 30 else ""
+    what = f"the object provided is unrecognized (must be of type {call.served.resource.kind})"
+    return bad_request(f"{what}: couldn't get version/kind; json parse error: {why} ({shown})")
 
 
 def new_object_from(call: Call, templates: Templates) -> Object:

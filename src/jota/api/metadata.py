@@ -14,7 +14,7 @@ import msgspec
 
 from jota.kinds.kind import Kind, Object
 from jota.meta import names
-from jota.meta.errors import FieldError, bad_request, forbidden_field, invalid
+from jota.meta.errors import FieldError, Undecodable, bad_request, forbidden_field, invalid
 
 SYSTEM = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
 """Fields of a client's metadata that count for nothing."""
@@ -61,7 +61,7 @@ def check(obj: Object) -> dict[str, Any]:
     try:
         msgspec.convert(metadata, _Meta)
     except msgspec.ValidationError as e:
-        raise bad_request(f"the object's metadata is of a wrong type: {e}") from None
+        raise Undecodable(f"the object's metadata is of a wrong type: {e}", str(e)) from None
     for key in [k for k, v in metadata.items() if k not in KNOWN or (not v and v in EMPTY)]:
         if key != "managedFields" or metadata[key] is None:
             del metadata[key]

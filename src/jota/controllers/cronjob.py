@@ -64,10 +64,13 @@ def plan(owner: Object, jobs: list[Object], now: float) -> Plan:
         text = f'unparseable schedule "{spec["schedule"]}": {e}'
         out.events.append(("Warning", "UnparseableSchedule", text))
         return out
-    _decide(owner, jobs, schedule, now, out)
     following = schedule.after(now)
-    if following is not None:
-        out.again = min(LONGEST_NAP, following - now + 0.1)
+    if following is None:  # the 31st of February: upstream finds no time between two of its times
+        text = f"invalid schedule: {spec['schedule']} : time difference between two schedules is less than 1 second"
+        out.events.append(("Warning", "InvalidSchedule", text))
+        return out
+    _decide(owner, jobs, schedule, now, out)
+    out.again = min(LONGEST_NAP, following - now + 0.1)
     return out
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jota.meta import fieldset
+from jota.meta import fieldset, lastapplied
 from jota.meta.errors import ApiError, FieldError, bad_request
 from jota.meta.fieldset import LEAF, FieldSet
 from jota.meta.schema import OBJECT_META, Type, definition
@@ -261,6 +261,7 @@ def apply(
 
     `live` None creates. `reset` names top-level fields that this endpoint does not accept (status at the main one).
     Fields that only this manager owned and no longer applies are removed; defaults come afterwards, from the caller.
+    What `kubectl apply` noted in the live object's annotation, kubectl may take from others, and then keeps the annotation.
     Raises ApiError 409 with FieldManagerConflict causes unless `force`, 400 for managedFields or bad lists in `applied`.
     """
     if (applied.get("metadata") or {}).get("managedFields"):
@@ -268,22 +269,24 @@ def apply(
     root = root_of(schema)
     configuration = owned(applied, reset)
     own = _Manager(manager, "Apply", api_version, subresource, time, extract({**configuration}, root))
+    renewed = lastapplied.renewed if manager == lastapplied.MANAGER else lambda merged, _: merged
     if live is None:
-        return {k: v for k, v in applied.items() if k not in reset}, _encode([own])
+        return renewed({k: v for k, v in applied.items() if k not in reset}, applied), _encode([own])
     managers = _managers_of(live, root, api_version, time)
     try:
         merged = fieldset.merge(live, _mergeable(applied, configuration), root)
     except fieldset.BadList as e:
         raise _untyped(applied, e) from None
     changed, _ = fieldset.compare(owned(live), owned(merged), root)
-    others = _without_conflicts([m for m in managers if m.identity != own.identity], changed or {}, force)
+    free = _freed(live, root, api_version) if manager == lastapplied.MANAGER else LEAF
+    others = _without_conflicts([m for m in managers if m.identity != own.identity], changed or {}, force, free)
     last = next((m for m in managers if m.identity == own.identity), None)
     if last is not None:
         merged = _pruned(merged, last.fields, own.fields, others, root)
     if last is not None and last.fields == own.fields and merged == live:
         own = last  # nothing happened: the time stays
     entries = _encode([*others, own])
-    return merged, entries
+    return renewed(merged, applied), entries
 
 
 def hand_over_elsewhere(
@@ -329,10 +332,22 @@ def _managers_of(live: Object, root: Type, api_version: str, time: str) -> list[
     return [_Manager(BEFORE_FIRST_APPLY, "Update", api_version, "", time, everything or {})]
 
 
-def _without_conflicts(others: list[_Manager], changed: FieldSet, force: bool) -> list[_Manager]:
+def _freed(live: Object, root: Type, api_version: str) -> FieldSet:
+    """What kubectl may take from others, since its own annotation tells that it was applied."""
+    noted = lastapplied.noted(live, api_version)
+    try:
+        return lastapplied.still_so(owned(noted), owned(live), root) if noted else LEAF
+    except fieldset.BadList:
+        return LEAF
+
+
+def _without_conflicts(others: list[_Manager], changed: FieldSet, force: bool, free: FieldSet = LEAF) -> list[_Manager]:
+    """`free`: what may be taken without force."""
     found = [(m, path) for m in others for path in fieldset.intersect(changed, m.fields)]
     if found and not force:
-        raise _conflict(found)
+        allowed = set(fieldset.intersect(changed, free))
+        if denied := [(m, path) for m, path in found if path not in allowed]:
+            raise _conflict(denied)
     if not found:
         return others
     reduced = [replace(m, fields=fieldset.subtract(m.fields, changed)) for m in others]

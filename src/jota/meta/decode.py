@@ -15,7 +15,7 @@ import orjson
 from jota.meta import schema, structs
 from jota.meta.check import Problem, suggest
 from jota.meta.depth import MAX_DEPTH, too_deep
-from jota.meta.errors import ApiError, bad_request, unsupported_media_type
+from jota.meta.errors import ApiError, Undecodable, bad_request, unsupported_media_type
 from jota.meta.schema import Type
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
@@ -82,6 +82,10 @@ def _decode_json_as_yaml(body: bytes, definition: str | Type | None, strict: str
     return value, validate_object(value, definition, strict=strict)
 
 
+class Unreadable(Undecodable):
+    """400: what came is no JSON."""
+
+
 def parse_json(body: bytes) -> Any:
     """One JSON value. Raises ApiError 400 with the position of the error, or when it is nested too deep."""
     if not body.strip():
@@ -89,7 +93,8 @@ def parse_json(body: bytes) -> Any:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as e:
-        raise bad_request(f"error parsing JSON: {e.msg} at line {e.lineno} column {e.colno}") from None
+        detail = f"{e.msg} at line {e.lineno} column {e.colno}"
+        raise Unreadable(f"error parsing JSON: {detail}", detail) from None
     if (body.count(b"{") > MAX_DEPTH or body.count(b"[") > MAX_DEPTH) and too_deep(value):
         raise bad_request(f"error parsing JSON: exceeded max depth {MAX_DEPTH}")
     return value
@@ -113,7 +118,7 @@ def validate_object(
         problems = schema.check(definition, value)
         wrong = next((p for p in problems if p.kind == "type" and _typed(definition, p.path)), None)
         if wrong is not None:
-            raise bad_request(_cannot_be_handled(value, wrong.message))
+            raise Undecodable(_cannot_be_handled(value, wrong.message), wrong.message)
         schema.prune(definition, value)
     if strict == "Ignore":
         return []
@@ -123,7 +128,8 @@ def validate_object(
         return []
     hints = _hints(definition, unknown) if definition is not None else []
     if strict == "Strict":
-        error = bad_request(_cannot_be_handled(value, "strict decoding error: " + ", ".join(texts[:_MAX_LISTED])))
+        detail = "strict decoding error: " + ", ".join(texts[:_MAX_LISTED])
+        error = Undecodable(_cannot_be_handled(value, detail), detail)
         error.warnings = hints
         raise error
     return texts[:_MAX_LISTED] + hints

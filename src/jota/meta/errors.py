@@ -153,6 +153,14 @@ def invalid_object(kind: str, name: str, causes: list[FieldError], group: str = 
     return ApiError(422, "Invalid", text, name=name, group=group, kind=kind, causes=causes)
 
 
+class Undecodable(ApiError):
+    """400: what came is no object of its kind. `detail` is what the decoder says, without whose it is."""
+
+    def __init__(self, message: str, detail: str) -> None:
+        super().__init__(400, "BadRequest", message)
+        self.detail = detail
+
+
 def bad_request(detail: str) -> ApiError:
     return ApiError(400, "BadRequest", detail)
 

@@ -307,7 +307,7 @@ def _structural_object(raw: dict[str, Any]) -> Type:
         # also where the schema says something of metadata: it may only narrow names
         fields |= {"apiVersion": Type("string"), "kind": Type("string"), "metadata": Type("struct", OBJECT_META)}
     out = _structural_facts(Type("struct", fields=fields), raw)
-    out.open = keeps
+    out.open = keeps or values is True
     out.required = tuple(raw.get("required", ()))
     out.defaults = {k: v["default"] for k, v in (raw.get("properties") or {}).items() if "default" in v}
     return out

@@ -74,13 +74,23 @@ _FORCE = Parameter("force", "boolean", "Re-acquire conflicting fields owned by o
 _PRETTY = Parameter("pretty", "string", "If 'true', the output is pretty printed.")
 _WRITE = (_DRY_RUN, _MANAGER, _VALIDATION, _PRETTY)
 _LIST = (
-    Parameter("labelSelector", "string", "Restrict the returned objects by their labels."),
-    Parameter("fieldSelector", "string", "Restrict the returned objects by their fields."),
+    Parameter(
+        "labelSelector",
+        "string",
+        "A selector to restrict the list of returned objects by their labels. Defaults to everything.",
+    ),
+    Parameter(
+        "fieldSelector",
+        "string",
+        "A selector to restrict the list of returned objects by their fields. Defaults to everything.",
+    ),
     Parameter("limit", "integer", "The maximum number of items in one response."),
     Parameter("continue", "string", "The token of the next page, from the last response."),
     Parameter("resourceVersion", "string", "Constrains which versions a request may be served from."),
     Parameter("resourceVersionMatch", "string", "How resourceVersion is applied to list calls."),
-    Parameter("watch", "boolean", "Watch for changes and return them as a stream of notifications."),
+    Parameter(
+        "watch", "boolean", "Watch for changes to the described resources and return them as a stream of notifications."
+    ),
     Parameter("allowWatchBookmarks", "boolean", "Ask for events of type BOOKMARK."),
     Parameter("sendInitialEvents", "boolean", "Begin a watch with events for the existing objects."),
     Parameter("timeoutSeconds", "integer", "Limits the duration of the call."),

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from jota.api import apart, metadata, respond
+from jota.api import apart, decoding, metadata, respond
 from jota.api.alikepatches import NOTHING, Found, Manner
 from jota.api.apart import Part, part_of
 from jota.api.call import Call
@@ -17,10 +17,11 @@ from jota.api.verbs.apply import apply
 from jota.kinds.kind import Object
 from jota.meta import structs
 from jota.meta.decode import parse_json
-from jota.meta.errors import ApiError, bad_request, forbidden_field, unsupported_media_type
+from jota.meta.errors import ApiError, Undecodable, bad_request, forbidden_field, unsupported_media_type
 from jota.meta.patch import json as json_patch
 from jota.meta.patch import merge as merge_patch
 from jota.meta.patch import strategic as strategic_patch
+from jota.meta.patch import unfit
 from jota.wire.message import Response
 
 _OF, _OWNERS = "/metadata/", "managedFields"
@@ -42,15 +43,18 @@ async def patch(engine: Engine, call: Call) -> Response:
     part = change.part()
     if learn is not None and isinstance(part, Part):
         part = part._replace(told=learn)
-    result = await engine.update(
-        call,
-        target.name,
-        target.namespace,
-        change,
-        subresource=target.subresource,
-        pure=media in (MERGE, STRATEGIC),
-        part=part,
-    )
+    try:
+        result = await engine.update(
+            call,
+            target.name,
+            target.namespace,
+            change,
+            subresource=target.subresource,
+            pure=media in (MERGE, STRATEGIC),
+            part=part,
+        )
+    except Undecodable as problem:
+        raise unfit.refused(call.request.body, problem, strategic=media == STRATEGIC) from None
     return respond.outcome(call, result, engine.clock.now())
 
 
@@ -106,8 +110,13 @@ class Patch:
         else:
             new = strategic_patch.apply(old, body, self._definition, plain=self._plain)
         if not isinstance(new, dict):
-            raise bad_request("the patch does not leave an object")
-        metadata.check(new)
+            text = "the patch does not leave an object"
+            raise Undecodable(text, text) if self._media == JSON else bad_request(text)
+        try:
+            metadata.check(new)
+        except Undecodable:
+            decoding.check_fields(self._call, new)  # says which field it is, as of the rest of the object
+            raise
         return new
 
     def part(self) -> Part | Wish | None:

@@ -87,7 +87,7 @@ def _node(schema: Any, at: str, errors: list[FieldError], *, root: bool = False,
     _values(schema, at, errors)
     _lists(schema, at, errors)
     properties = part(schema, "properties")
-    if properties and schema.get("additionalProperties"):
+    if properties and schema.get("additionalProperties", True) is not True:
         errors.append(
             forbidden_field(f"{at}.additionalProperties", "additionalProperties and properties are mutual exclusive")
         )
