@@ -112,6 +112,18 @@ def test_impersonation() -> None:
     assert [a.resource for a in asked if a.verb == "impersonate"] == ["users", "users", "groups"]
 
 
+def test_a_groups_name_may_have_commas() -> None:
+    async def check(api: ApiServer) -> None:
+        # as the wire joins three headers of this name
+        groups = "group2, group1, ,,,chameleon"
+        await api.request(
+            "GET", "/api/v1/namespaces/default", user=ADA, impersonate_user="bob", impersonate_group=groups
+        )
+
+    asked = run(check).asked
+    assert [a.name for a in asked if a.resource == "groups"] == ["group2", "group1", ",,,chameleon"]
+
+
 @story
 async def test_large_answers_are_compressed_for_those_who_ask(api: ApiServer) -> None:
     for i in range(3):

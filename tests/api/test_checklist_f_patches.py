@@ -358,3 +358,25 @@ async def test_an_applied_object_is_of_the_version_that_it_is_applied_to(api: Ap
     )
     text = b"Incorrect version specified in apply patch. Specified patch version: apps/v1, expected: v1"
     assert (refused.status, text in refused.body) == (400, True)
+
+
+@story
+async def test_nobody_owns_what_admission_and_allocation_add(api: ApiServer) -> None:
+    """A later apply of the same must not take it away: upstream notes the fields before admission (handlers/create.go)."""
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
+    made = read(await api.request("POST", "/api/v1/namespaces/default/services", service))
+    assert made["spec"]["clusterIP"]
+    spec = made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]
+    assert {"f:ports", "f:sessionAffinity", "f:type"} <= spec.keys()
+    assert not {"f:clusterIP", "f:clusterIPs", "f:ipFamilies"} & spec.keys()
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }
+    made = read(await api.request("POST", "/api/v1/namespaces/default/pods", pod))
+    assert made["spec"]["tolerations"]
+    spec = made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]
+    assert {"f:containers", "f:dnsPolicy", "f:restartPolicy"} <= spec.keys()
+    assert not {"f:tolerations", "f:priority", "f:serviceAccountName", "f:volumes"} & spec.keys()

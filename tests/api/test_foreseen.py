@@ -265,7 +265,7 @@ async def test_what_is_unlike_goes_the_long_way(server: Server) -> None:
         (running(2, message="other"), 200),
         (orjson.dumps({"metadata": {"uid": "other"}, "status": {"phase": "Running"}}), 409),
         (b'{"status":', 400),
-        (b'{"status":{"phase":1}}', 400),
+        (b'{"status":{"phase":1}}', 422),
     ):
         straight, answer = await ada.get(status(2), "PATCH", body)
         assert (straight, answer.status) == (False, code), body

@@ -127,7 +127,7 @@ CASES: dict[str, tuple[str, Send, int]] = {
     "replace": (JSON, _put(CM, config), 200),
     "replace another": (JSON, _put(CM, lambda name: config("other")), 400),
     "patch": (MERGE, _patch({"data": {"k": "2"}}), 200),
-    "patch wrongly": (MERGE, _patch({"data": {"k": 2}}), 400),
+    "patch wrongly": (MERGE, _patch({"data": {"k": 2}}), 422),
     "delete": (JSON, lambda connection, name: connection.get(f"{CM}/{name}", "DELETE"), 200),
     "delete another": (
         JSON,

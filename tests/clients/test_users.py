@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,12 @@ def test_a_wrong_token_is_unauthorized(plane: HostCluster) -> None:
     plane.kubectl("config", "set-credentials", "nobody", "--token=nonsense")
     words = plane.refused("--user=nobody", "get", "pods")
     assert words.strip() == "error: You must be logged in to the server (Unauthorized)"
+
+
+def test_where_everything_is_allowed_nobody_comes_without_a_name(tmp_path: Path) -> None:
+    cluster = HostCluster(f"k{os.getpid()}open", tmp_path)
+    with cluster:
+        cluster.up("--nodes", "1", "--authorization-mode", "RBAC,AlwaysAllow")
+        cluster.kubectl("config", "set-credentials", "ada", "--username=ada", "--password=wrong")
+        assert "You must be logged in to the server" in cluster.refused("--user=ada", "get", "namespaces")
+        assert cluster.kubectl("get", "namespaces", "-o", "name").count("namespace/") > 1

@@ -201,6 +201,8 @@ class Engine:
         metadata.begin(meta, uid=self.new_uid(), now=rfc3339(self.clock.now()), generation=kind.generation)
         if not defaulted:
             kind.default(obj)
+        if not owned:
+            ownership.track(call, obj, None, "", rfc3339(self.clock.now()))
         attrs = self.attributes(call, "CREATE", obj, None)
         said = self.voices(served, "")
         for admit in said.admit:
@@ -228,8 +230,6 @@ class Engine:
                 call.warn(text)
         if owned:
             ownership.settle(meta)
-        else:
-            ownership.track(call, obj, None, "", rfc3339(self.clock.now()), shape)
         key = served.key(namespace, meta["name"])
         if call.dry_run:
             if self.store.get(key) is not None:

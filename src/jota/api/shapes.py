@@ -9,7 +9,7 @@ each pod of a StatefulSet has for itself (ownnames.py).
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 import orjson
@@ -50,32 +50,22 @@ class _Kept(Generic[V]):
 
 
 class Shape:
-    """A valid new object of these bytes: what `prepare_create` made of it, and who owns what.
+    """A valid new object of these bytes: what `prepare_create` made of it.
 
-    `tail`: all fields beside metadata, as they are kept. `status`: bytes of the status in it, b"" without. `fields`: fieldsV1
-    of everything but metadata, once somebody created one. `quiet`: without annotations there is nothing to warn of.
+    `tail`: all fields beside metadata, as they are kept. `status`: bytes of the status in it, b"" without. `quiet`: without
+    annotations there is nothing to warn of.
     """
 
-    __slots__ = ("_fields", "quiet", "references", "status", "tail")
+    __slots__ = ("quiet", "references", "status", "tail")
 
-    def __init__(self, tail: bytes, status: bytes, quiet: bool, fields: list[dict[str, Any]] | None = None) -> None:
+    def __init__(self, tail: bytes, status: bytes, quiet: bool) -> None:
         self.tail, self.status, self.quiet = tail, status, quiet
-        self._fields: list[dict[str, Any]] = [] if fields is None else fields
-        """One or none; shared by those that differ in names."""
         self.references: tuple[Reference, ...] | None = None
         """What it refers to, once somebody asked."""
 
-    @property
-    def fields(self) -> dict[str, Any] | None:
-        return self._fields[0] if self._fields else None
-
-    @fields.setter
-    def fields(self, fields: dict[str, Any]) -> None:
-        self._fields[:] = [fields]
-
     def named(self, names: gaps.Names) -> Shape:
         """The same with these names of its own."""
-        return Shape(ownnames.fill(self.tail, names), self.status, self.quiet, self._fields) if names else self
+        return Shape(ownnames.fill(self.tail, names), self.status, self.quiet) if names else self
 
 
 class Shapes(_Kept[Shape]):

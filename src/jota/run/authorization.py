@@ -34,6 +34,13 @@ class AuthorizationFlags:
     """The others; None: none was given."""
 
 
+def nobody_unnamed(given: AuthorizationFlags) -> bool:
+    """Whether requests without an identity are refused: --authorization-mode with AlwaysAllow would let them do everything
+    (upstream's rule, BuiltInAuthenticationOptions.ApplyAuthorization; a file is taken at its word). What is public stays so,
+    for machines find a cluster by it."""
+    return given.flags is not None and "AlwaysAllow" in given.flags.modes
+
+
 def configured(given: AuthorizationFlags) -> tuple[Configured, AuthorizationFile | None]:
     """The authorizers, in order, and the file to follow. Raises Refused."""
     from jota.api.authz.chain import DEFAULT

@@ -21,6 +21,7 @@ from ssl import SSLContext
 from typing import IO, TYPE_CHECKING, Any
 
 from jota.aio.clock import SystemClock
+from jota.api.authn.anonymous import EVERYWHERE, PUBLIC
 from jota.api.config import ApiConfig, FrontProxy
 from jota.api.filters.attributes import COMPONENT
 from jota.api.runtime_config import left_out
@@ -35,7 +36,7 @@ from jota.meta.errors import ApiError
 from jota.meta.resource import CONFIGMAPS, SECRETS, SERVICES, Resource
 from jota.run import kubeconfig, tokens
 from jota.run.audit import AuditFiles, open_audit
-from jota.run.authorization import AuthorizationFlags, configured
+from jota.run.authorization import AuthorizationFlags, configured, nobody_unnamed
 from jota.run.garbage import run_collector, settle
 from jota.run.identity import IdentityFlags, outside
 from jota.run.instance import Instance, Refused, host_address, host_addresses, write_file
@@ -83,7 +84,8 @@ async def serve(
     """Run until SIGTERM or SIGINT; `ready` is called once everything serves. Raises Refused when it cannot start."""
     sys.setswitchinterval(SWITCH)
     clock = SystemClock()
-    authorizers, authorizers_file = configured(access or AuthorizationFlags())
+    access = access or AuthorizationFlags()
+    authorizers, authorizers_file = configured(access)
     raise_open_files()
     advertised = instance.bridge_ip if instance.bridged else host_address()
     addresses = list(dict.fromkeys((advertised, *host_addresses())))
@@ -91,7 +93,15 @@ async def serve(
     lock = _lock(instance.root)
     store = _open_store(instance.root, material)
     api, reconfigure, reloading = _api(
-        instance, store, material, advertised, clock, dict(runtime_config or {}), users, authorizers
+        instance,
+        store,
+        material,
+        advertised,
+        clock,
+        dict(runtime_config or {}),
+        users,
+        authorizers,
+        nobody_unnamed(access),
     )
     api.audit = open_audit(audit or AuditFiles(), instance.log_file("audit"), clock)
     await api.start()
@@ -220,6 +230,7 @@ def _api(
     runtime_config: dict[str, bool],
     users: IdentityFlags | None,
     authorizers: Configured,
+    named_only: bool,
 ) -> tuple[Api, Callable[[Configured], None], Reloading | None]:
     """The server, what puts other authorizers in force, and what follows the file about users."""
     config = ApiConfig(
@@ -238,16 +249,16 @@ def _api(
     api = Api(store, clock=clock, random=Random(), config=config)
     issuer = f"https://kubernetes.default.svc.{DOMAIN}"
     reloading = None
-    if users is not None and users.any:
-        authenticators, anonymous = outside(users, clock, issuer)
-        reconfigure = secure(api, material.signer, issuer, authenticators, anonymous, authorizers)
-        if users.authentication_config:
-            from jota.run.identityreload import Reloading
+    authenticators, anonymous = ([], EVERYWHERE) if users is None else outside(users, clock, issuer)
+    if named_only and anonymous.enabled:
+        log.warning("anonymous requests are refused but for what is public: AlwaysAllow would grant them everything")
+        anonymous = PUBLIC
+    reconfigure = secure(api, material.signer, issuer, authenticators, anonymous, authorizers)
+    if users is not None and users.authentication_config:
+        from jota.run.identityreload import Reloading
 
-            reloading = Reloading(users.authentication_config, issuer, clock, authenticators, socket.gethostname())
-            api.metrics.more.append(reloading.metrics)
-    else:
-        reconfigure = secure(api, material.signer, issuer, authorizers=authorizers)
+        reloading = Reloading(users.authentication_config, issuer, clock, authenticators, socket.gethostname())
+        api.metrics.more.append(reloading.metrics)
     return api, reconfigure, reloading
 
 

@@ -93,7 +93,7 @@ class Authentication:
                 raise unauthorized() from None  # clients match the bare word, and it tells no more than upstream
         if proxy is not None:
             raise unauthorized()  # a front proxy that speaks for nobody is nobody
-        return ANONYMOUS if self._anonymous.admits(request.path) else None
+        return ANONYMOUS if self._anonymous.admits(request.method, request.path) else None
 
     def lasts(self, request: Request) -> Lasting | None:
         """How long the user of this request, if it is let in, is also that of all that are `alike`: that of a certificate, until it

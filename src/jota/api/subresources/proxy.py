@@ -23,7 +23,6 @@ from jota.meta.resource import PODS, SERVICES
 from jota.wire.dial import forward
 from jota.wire.message import Response
 
-
 _PRIVATE = tuple(name for name in kubelet.PRIVATE if name != "cookie")
 """Cookies pass: this server has none, and applications have their sessions in them (as upstream)."""
 
