@@ -15,7 +15,7 @@ from collections.abc import Awaitable
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from jota.api import foreseen, negotiate, straightwrite
+from jota.api import foreseen, negotiate, pretty_form, straightwrite
 from jota.api.call import Call
 from jota.api.chain import Caller
 from jota.api.compress import SMALLEST
@@ -121,6 +121,8 @@ def _kin(method: str, place: str, subresource: str) -> Target | None:
 
 def _find(api: Api, request: Request, caller: Caller, kin: Target, name: str) -> Way | None:
     if any(header in _PECULIAR or header.startswith(_AS) for header in request.headers):
+        return None
+    if request.user is None and pretty_form.wanted(request):
         return None
     try:
         accepted = negotiate.accept(request.headers.get("accept", ""))
