@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+from jota.api import pretty_form
+from jota.meta.resource import CONFIGMAPS
 from jota.testing.cluster import ApiServer, story
-from jota.wire.message import joined
+from jota.wire.message import Response, joined
 
 
 @story
@@ -26,3 +28,19 @@ async def test_browsers_and_whoever_asks_get_lines(api: ApiServer) -> None:
         body = joined(answer.body)
         assert answer.status == 401
         assert (body == json.dumps(json.loads(body), indent=2).encode()) is lines, (agent, query, body)
+
+
+@story
+async def test_a_large_list_is_written_as_a_small_one(api: ApiServer) -> None:
+    for n in range(80):
+        body = {"metadata": {"name": f"c{n}"}, "data": {"text": "line\nline\n" * 200}}
+        await api.client.create(CONFIGMAPS, body, "default")
+    sent = await api.request("GET", "/api/v1/namespaces/default/configmaps")
+    made = await pretty_form.answer(sent)
+    whole = json.loads(joined(sent.body))
+    assert len(joined(sent.body)) > pretty_form.LARGE
+    assert joined(made.body) == json.dumps(whole, indent=2).encode()
+    for value in ({"items": [], "a": {"b": [{}]}}, [1, 2], "text", {}):
+        large = json.dumps(value).encode() + b" " * pretty_form.LARGE
+        answer = Response(200, [("Content-Type", "application/json")], large)
+        assert json.loads(joined((await pretty_form.answer(answer)).body)) == value

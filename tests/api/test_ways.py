@@ -82,6 +82,7 @@ ODD_HEADERS = [
     ("impersonate-group", "system:masters"),
     ("audit-id", "mine"),
     ("user-agent", "b/2"),
+    ("user-agent", "curl/8.1"),
     ("accept-encoding", "gzip"),
     ("authorization", "Bearer nonsense"),
 ]

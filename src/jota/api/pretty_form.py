@@ -8,9 +8,13 @@ answers that come through a proxy. In: what the verbs answered.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from typing import Any
 
+import msgspec
 import orjson
 
+from jota.api import lazily
 from jota.wire.message import Request, Response, joined
 
 _PEOPLE = ("curl", "Wget", "Mozilla/5.0")
@@ -36,8 +40,8 @@ async def answer(response: Response) -> Response:
         return response
     body = joined(response.body)
     try:
-        text = await asyncio.to_thread(_lines, body) if len(body) >= LARGE else _lines(body)
-    except orjson.JSONDecodeError:  # integers beyond 64 bits
+        text = await asyncio.to_thread(_lines_by_parts, body) if len(body) >= LARGE else _lines(body)
+    except (orjson.JSONDecodeError, msgspec.MsgspecError):  # integers beyond 64 bits; no object
         return response
     return Response(response.status, response.headers, text)
 
@@ -48,3 +52,21 @@ def _is_json(response: Response) -> bool:
 
 def _lines(body: bytes) -> bytes:
     return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2) if body else body
+
+
+def _lines_by_parts(body: bytes) -> bytes:
+    """The same of a large object: the items of its lists one by one, for nobody else has a turn while the encoder is at work."""
+    fields = []
+    for name, value in lazily.fields(body).items():
+        if isinstance(value, Iterator):
+            items = b",\n    ".join(_indented(item, 4) for item in value)
+            text = b"[\n    " + items + b"\n  ]" if items else b"[]"
+        else:
+            text = _indented(value, 2)
+        fields.append(b"  " + orjson.dumps(name) + b": " + text)
+    return b"{\n" + b",\n".join(fields) + b"\n}"
+
+
+def _indented(value: Any, by: int) -> bytes:
+    """Line breaks of its texts are escaped: all others are the encoder's."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).replace(b"\n", b"\n" + b" " * by)
