@@ -29,6 +29,14 @@ TABLE: list[tuple[dict[str, Any], str]] = [
     ({"containers": [container(), container()]}, 'spec.containers[1].name: Duplicate value: "c"'),
     ({"initContainers": [container()]}, 'spec.initContainers[0].name: Duplicate value: "c"'),
     (of_container(image=""), f"{C}.image: Required value"),
+    (
+        of_container(securityContext={"seccompProfile": {"type": "Localhost", "localhostProfile": "../../x"}}),
+        f"{C}.securityContext.seccompProfile.localhostProfile: Invalid value: \"../../x\": must not contain '..'",
+    ),
+    (
+        {"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "/x"}}},
+        'spec.securityContext.seccompProfile.localhostProfile: Invalid value: "/x": must be a relative path',
+    ),
     (of_container(image=" x"), f'{C}.image: Invalid value: " x": must not have leading or trailing whitespace'),
     (
         of_container(imagePullPolicy="Sometimes"),

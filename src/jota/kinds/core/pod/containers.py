@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from jota.kinds import names
 from jota.kinds.core.pod.env import validate_env
+from jota.kinds.core.pod.localpath import local_path
 from jota.kinds.core.pod.probes import validate_lifecycle, validate_probes
 from jota.kinds.core.pod.resources import validate_resources
 from jota.kinds.core.pod.security import validate_security
@@ -183,18 +184,6 @@ def _sub_paths(mount: Object, path: str, errors: list[FieldError]) -> None:
     for field, value in (("subPath", sub), ("subPathExpr", expression)):
         if value:
             local_path(value, f"{path}.{field}", errors)
-
-
-def local_path(value: str, path: str, errors: list[FieldError]) -> None:
-    """A path that stays below where it starts."""
-    if value.startswith("/"):
-        errors.append(invalid(path, value, "must be a relative path"))
-    no_backsteps(value, path, errors)
-
-
-def no_backsteps(value: str, path: str, errors: list[FieldError]) -> None:
-    if ".." in value and ".." in value.split("/"):
-        errors.append(invalid(path, value, "must not contain '..'"))
 
 
 def _propagation(value: object, container: Object, path: str, errors: list[FieldError]) -> None:

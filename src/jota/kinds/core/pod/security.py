@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from jota.kinds.core.pod.localpath import local_path
 from jota.kinds.shape import Object, part, parts, text, texts
 from jota.meta.errors import FieldError, duplicate, forbidden_field, invalid, not_supported, required
 
@@ -85,6 +86,8 @@ def _profiles(context: Object, path: str, errors: list[FieldError]) -> None:
             what = "seccomp" if key == "seccompProfile" else "AppArmor"
             detail = f"can only be set when {what} type is Localhost"
             errors.append(invalid(f"{where}.localhostProfile", local, detail))
+        elif local and key == "seccompProfile":
+            local_path(local, f"{where}.localhostProfile", errors)
 
 
 def _sysctls(sysctls: list[Object], path: str, errors: list[FieldError]) -> None:

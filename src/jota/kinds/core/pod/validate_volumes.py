@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jota.kinds import names
-from jota.kinds.core.pod.containers import no_backsteps
+from jota.kinds.core.pod.localpath import no_backsteps
 from jota.kinds.core.pod.validate_projected import projected
 from jota.kinds.core.pod.volume_files import downward, files
 from jota.kinds.quantities import nanos

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jota.kinds.core.pod.containers import local_path
 from jota.kinds.core.pod.env import VOLUME_FIELDS, field_ref, resource_ref
+from jota.kinds.core.pod.localpath import local_path
 from jota.kinds.shape import Object, parts, text
 from jota.meta.errors import FieldError, invalid, required
 
