@@ -112,6 +112,12 @@ def test_other_metrics() -> None:
     assert value_metric(per, 3, 3, 3, [290000], Tolerance()).replicas == 3
     assert value_metric(per, 5, 3, 3, [290000], Tolerance()).replicas == 3, "an average is of those that there are"
     assert value_metric(per, 2, 2, 2, [250000], Tolerance()).name == "external metric queue(nil)"
+    selector = {"matchLabels": {"q": "a"}, "matchExpressions": [{"key": "k", "operator": "In", "values": ["x", "y"]}]}
+    named = {**per["external"], "metric": {"name": "queue", "selector": selector}}
+    assert value_metric({"type": "External", "external": named}, 2, 2, 2, [250000], Tolerance()).name == (
+        "external metric queue(&LabelSelector{MatchLabels:map[string]string{q: a,},"
+        "MatchExpressions:[]LabelSelectorRequirement{LabelSelectorRequirement{Key:k,Operator:In,Values:[x y],},},})"
+    )
     of = {"kind": "Ingress", "name": "main", "apiVersion": "networking.k8s.io/v1"}
     hits = {"describedObject": of, "metric": {"name": "hits"}, "target": {"value": "10"}}
     asked = value_metric({"type": "Object", "object": hits}, 2, 2, 2, [25000], Tolerance())
