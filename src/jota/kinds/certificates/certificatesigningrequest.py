@@ -12,7 +12,8 @@ from jota.kinds.shape import Object, part, parts, text, texts
 from jota.meta.errors import FieldError, forbidden_field, invalid, required
 from jota.meta.resource import CSRS
 
-PEM = (b"-----BEGIN CERTIFICATE REQUEST-----", b"-----BEGIN NEW CERTIFICATE REQUEST-----")
+REQUESTS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
+"""Types of PEM blocks; the second is what older tools write."""
 SHORTEST_SECONDS = 600
 _CERTIFICATE = "status.certificate"
 
@@ -40,10 +41,14 @@ def validate(csr: Object) -> list[FieldError]:
 
 
 def _is_request(encoded: str) -> bool:
+    """The first PEM block counts; what stands before it does not: openssl and people write what they like there."""
+    from jota.pki import pem
+
     try:
-        return base64.b64decode(encoded).lstrip().startswith(PEM)
+        found = pem.blocks(base64.b64decode(encoded).decode("latin-1"))
     except (ValueError, binascii.Error):
         return False
+    return bool(found) and found[0].type in REQUESTS
 
 
 def _validate_conditions(status: Object) -> list[FieldError]:
@@ -83,7 +88,7 @@ def validate_status(new: Object, old: Object) -> list[FieldError]:
 
 def _certificates_problem(encoded: str) -> str:
     """Why this is not PEM blocks of certificates and nothing else; "" when it is."""
-    from jota.pki import pem  # loads what reads certificates: only who signs pays
+    from jota.pki import pem  # loads what reads certificates: only who asks for one, or signs, pays
 
     try:
         found = pem.blocks(base64.b64decode(encoded).decode("latin-1"))
