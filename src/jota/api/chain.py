@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jota.api")
 LONG_RUNNING = {"exec", "attach", "portforward", "proxy", "log"}
+_DOCUMENTS = "/openapi/"
+"""Large, and known to clients by their bytes: never written anew."""
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 
 
@@ -82,7 +84,7 @@ async def handle(api: Api, request: Request) -> Response:
         response = await _in_yaml(response)
     if target is not None and negotiate.only_protobuf(headers.get("accept", "")):
         response = await _in_protobuf(api, target, response)
-    if wire and target is not None and pretty_form.wanted(request):
+    if wire and target is not None and not request.path.startswith(_DOCUMENTS) and pretty_form.wanted(request):
         response = await _in_lines(api, target, response)
     if "accept-encoding" in headers and compress.wanted(request, response):
         response = await compress.compressed(response)
