@@ -361,6 +361,20 @@ async def test_an_applied_object_is_of_the_version_that_it_is_applied_to(api: Ap
 
 
 @story
+async def test_what_is_applied_names_declared_fields_alone(api: ApiServer) -> None:
+    await api.request("POST", DEPLOYS, deployment())
+    for query in ("", "&fieldValidation=Ignore", "&fieldValidation=Strict"):
+        for at, body in (("", {"spec": {"replicaz": 1}}), ("/status", {"status": {"replicaz": 1}})):
+            applied = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, **body}
+            url = f"{DEPLOYS}/d{at}?fieldManager=m{query}"
+            said = read(await api.request("PATCH", url, applied, content_type=APPLY))
+            field = f".{next(iter(body))}.replicaz"
+            assert said["message"] == (
+                f"failed to create typed patch object (default/d; apps/v1, Kind=Deployment): {field}: field not declared in schema"
+            )
+
+
+@story
 async def test_nobody_owns_what_admission_and_allocation_add(api: ApiServer) -> None:
     """A later apply of the same must not take it away: upstream notes the fields before admission (handlers/create.go)."""
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}

@@ -13,7 +13,7 @@ from jota.api.path import flag
 from jota.api.resource import Engine
 from jota.kinds.kind import Object
 from jota.meta import apply as ssa
-from jota.meta import check, decode, schema
+from jota.meta import check, decode, schema, structs
 from jota.meta.errors import MODIFIED, ApiError, bad_request, conflict, required
 from jota.meta.schema import Type
 from jota.wire.message import Response
@@ -58,7 +58,7 @@ def _read(engine: Engine, call: Call) -> Object:
     applied, problems = decode.decode_body(
         call.request.headers.get("content-type", ""),
         call.request.body,
-        kind.schema or None,
+        None,
         strict=call.field_validation,
     )
     if not isinstance(applied, dict) or not applied.get("kind") or not applied.get("apiVersion"):
@@ -71,6 +71,9 @@ def _read(engine: Engine, call: Call) -> Object:
     decoding.check_type(call.served, applied)
     if kind.structure is not None:
         _declared(call, applied, kind.structure)
+    elif kind.schema and not structs.clean_value(kind.schema, applied):
+        _declared(call, applied, schema.definition(kind.schema))
+        decode.validate_object(applied, kind.schema, strict="Ignore")
     meta = metadata.check(applied)
     name = call.target.name
     if meta.setdefault("name", name) != name:
@@ -78,8 +81,11 @@ def _read(engine: Engine, call: Call) -> Object:
     return applied
 
 
-def _declared(call: Call, applied: Object, structure: Type) -> None:
-    """A custom resource's configuration names only fields of its schema, whatever the field validation. Raises ApiError 400."""
+def _declared(call: Call, applied: Object, structure: Type | None) -> None:
+    """A configuration names only fields of its kind's schema, whatever the field validation: nobody could own others. Raises
+    ApiError 400."""
+    if structure is None:
+        return
     unknown = [p.path for p in schema.check(structure, applied) if p.kind == "unknown"]
     if not unknown:
         return
