@@ -322,10 +322,9 @@ async def _dispatch(
 ) -> Response:
     remote = api.aggregation.route(target)
     if remote is not None:
-        response = await remote.serve(request, user)
         if seat is not None:
-            seat.leave()  # what a watch elsewhere begins with is the other server's work
-        return response
+            seat.leave()  # what a watch elsewhere begins with is the other server's work, and may never come
+        return await remote.serve(request, user)
     if not target.resource:
         return await api.documents.serve(request, target, user)
     served, verb = lane.served, lane.verb
