@@ -359,6 +359,26 @@ def test_an_upgrade_loses_no_early_bytes_and_half_closes(loop, tls, tmp_path):
 
 
 @LOOPS
+def test_who_asks_whether_to_go_on_is_told_after_the_answers_before(loop):
+    """Else both wait, and the body never comes."""
+
+    async def main():
+        async with serving(echo) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            head = b"POST /p HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n" + CLOSE + b"\r\n"
+            writer.write(GET % (b"/slow", b"") + GET % (b"/slow", b"") + head)
+            before = await reader.readuntil(b"100 Continue\r\n\r\n")
+            writer.write(b"hi")
+            after = await reader.read()
+            writer.close()
+            return before, after
+
+    before, after = run(main(), loop)
+    assert (before.count(b" 200 OK"), before.count(b"GET /slow")) == (2, 2)
+    assert after.startswith(b"HTTP/1.1 200")
+
+
+@LOOPS
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_session_that_does_not_read_learns_that_its_client_is_gone(loop, tls, tmp_path, monkeypatch):
     """As when megabytes are sent to a command that does not read its input: the socket is not watched then."""

@@ -99,6 +99,7 @@ class Connection(asyncio.Protocol):
     """One client connection until it is closed or upgraded."""
 
     __slots__ = (
+        "_asks",
         "_done",
         "_drainers",
         "_duplex",
@@ -143,6 +144,8 @@ class Connection(asyncio.Protocol):
         self._refusal: Response | None = None
         self._keep = True
         self._eof = self._upgrade = self._stream = self._old = False
+        self._asks = False
+        """The message that comes in waits to be told that its body may follow."""
         self._stopped = self._write_paused = self._lingering = self._done = False
         self._last_buffered = self._left = 0
         self._feed: Iterator[Part] | None = None
@@ -241,6 +244,7 @@ class Connection(asyncio.Protocol):
         self.deadline = self._server.now + seconds
 
     def take(self, request: Request, keep: bool, upgrade: bool, old: bool) -> None:
+        self._asks = False
         if self._done:
             return
         if self.busy or self._queue or self._write_paused:
@@ -249,7 +253,9 @@ class Connection(asyncio.Protocol):
             self._begin(request, keep, upgrade, old)
 
     def go_on(self) -> None:
-        if not self.busy:
+        if self.busy or self._queue:
+            self._asks = True  # it is told when the answers before its own are written
+        else:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # -- one request after the other --
@@ -428,6 +434,10 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         elif self._reader.idle:
             self.deadline = self._server.now + self._limits.idle
+        elif self._asks:
+            self._asks = False
+            self.within(self._limits.body_time)
+            self.go_on()
 
     def _next(self) -> None:
         if self.busy or self.gone or not self._queue:
