@@ -197,15 +197,15 @@ def _body(response: Response) -> bytes:
     return response.body if isinstance(response.body, bytes) else b"".join(response.body)
 
 
+_DRAWN = re.compile(rb'-[b-df-hj-np-tv-z2-9]{5}(?=\\?")')
+"""The end of a generated name, wherever it is told."""
+
+
 def _shown(response: Response) -> tuple[int, list[tuple[str, str]], Any]:
     """Without what is drawn anew each time."""
     body = re.sub(rb"[0-9a-f]{8}-[0-9a-f]{4}-[-0-9a-f]{22}", b"ID", _body(response))
     headers = [(key, value) for key, value in response.headers if key != "Audit-Id"]
-    return (
-        response.status,
-        headers,
-        orjson.loads(re.sub(rb'"([a-z0-9.-]{1,58}-)[b-df-hj-np-tv-z2-9]{5}"', rb'"\1DRAWN"', body)),
-    )
+    return response.status, headers, orjson.loads(_DRAWN.sub(b"-DRAWN", body))
 
 
 _PAIR: list[_Pair] = []
