@@ -33,6 +33,7 @@ SEEDS = [
     ),
     kit.MARK.join(
         (
+            b"\0" + _PODS + b"/a",
             b"\0" + _PODS + b"/a%2fb",
             b"\0" + _PODS + b"/a//b",
             b"\0" + _PODS + b"/a/proxy/x",
