@@ -69,6 +69,20 @@ def test_a_request_is_signed_for_what_it_asks(authority: CertificateAuthority) -
     certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.certificate_pem))
 
 
+def test_a_request_of_a_version_that_there_is_not_is_refused(authority: CertificateAuthority) -> None:
+    """cryptography's InvalidVersion is no ValueError: the server and the signer fell over it."""
+    (block,) = blocks(create_csr(Subject("x", ()))[0].decode())
+    at = block.der.index(b"\x02\x01\x00")
+    der = block.der[:at] + b"\x02\x01\x70" + block.der[at + 3 :]
+    with pytest.raises(ValueError, match="112"):
+        signing_request(der)
+    request = certificates([der]).replace(b"CERTIFICATE", b"CERTIFICATE REQUEST")
+    with pytest.raises(BadRequest, match="112"):
+        read_csr(request)
+    with pytest.raises(BadRequest, match="112"):
+        authority.sign_csr(request, days=1, client=True, server=False, now=NOW)
+
+
 @pytest.mark.parametrize(
     "garbage", [b"", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"]
 )

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from jota.pki.pem import UNREADABLE
+
 _BACKDATE = timedelta(minutes=5)
 """Certificates begin this long before now, so that a peer whose clock lags accepts them. Upstream's amount, which its clients
 allow for beyond the validity that they asked for."""
@@ -136,7 +138,11 @@ def create_csr(subject: Subject) -> tuple[bytes, bytes]:
 
 def read_csr(csr_pem: bytes) -> Subject:
     """What a signing request asks for. Raises BadRequest."""
-    return _subject(_load_csr(csr_pem))
+    request = _load_csr(csr_pem)
+    try:
+        return _subject(request)
+    except (ValueError, *UNREADABLE) as error:
+        raise BadRequest(f"the request's extensions cannot be read: {error}") from error
 
 
 def read_certificate(der: bytes) -> Subject:
@@ -194,9 +200,10 @@ def _load_key(pem: bytes) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
 def _load_csr(csr_pem: bytes) -> x509.CertificateSigningRequest:
     try:
         request = x509.load_pem_x509_csr(csr_pem)
-    except ValueError as error:
+        signed = request.is_signature_valid
+    except (ValueError, *UNREADABLE) as error:
         raise BadRequest(f"not a PEM certificate request: {error}") from error
-    if not request.is_signature_valid:
+    if not signed:
         raise BadRequest("the request's signature does not match its key")
     return request
 

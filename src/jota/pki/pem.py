@@ -17,6 +17,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+UNREADABLE = (UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+"""What is raised for bytes from strangers beside ValueError, and is none."""
 E = TypeVar("E", bound=x509.ExtensionType)
 _BEGIN = re.compile(r"-----BEGIN ([^\n]{0,80}?)-----[ \t]*\r?\n")
 _END = "-----END "
@@ -91,7 +93,7 @@ def certificate(der: bytes) -> Certificate:
         key = found.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         constraints = _extension(found, x509.BasicConstraints)
         names = _extension(found, x509.SubjectAlternativeName)
-    except (UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as e:
+    except UNREADABLE as e:
         raise ValueError(str(e)) from None
     return Certificate(
         key,
@@ -117,7 +119,7 @@ def signing_request(der: bytes) -> SigningRequest:
         key = found.public_key()
         public = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         signed = bool(found.is_signature_valid)
-    except UnsupportedAlgorithm as e:
+    except UNREADABLE as e:
         raise ValueError(str(e)) from None
     except InvalidSignature:
         signed = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from jota.pki import pem
-from jota.pki.ca import CertificateAuthority, Subject, create_csr
+from jota.pki.ca import BadRequest, CertificateAuthority, Subject, create_csr, read_csr
 from targets import kit
 
 _CERTIFICATE = CertificateAuthority.create("fuzz", days=1, now=1.8e9).certificate
@@ -20,6 +20,8 @@ SEEDS = [
     # each beginning was looked for its end through all the rest
     b"-----BEGIN A-----\n" * 200,
     b"-----BEGIN " * 300,
+    # a version that there is not: an exception of its own
+    _REQUEST.replace(b"AQAw", b"AXAw", 1),
 ]
 WORDS = [b"-----BEGIN ", b"-----END ", b"-----\n", b"CERTIFICATE", b": "]
 
@@ -31,3 +33,5 @@ def check(data: bytes) -> None:
             pem.certificate(block.der)
         with contextlib.suppress(ValueError):
             pem.signing_request(block.der)
+    with contextlib.suppress(BadRequest):
+        read_csr(data)
