@@ -359,6 +359,34 @@ def test_an_upgrade_loses_no_early_bytes_and_half_closes(loop, tls, tmp_path):
 
 
 @LOOPS
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_client_with_many_requests_that_is_gone_is_missed(loop, tls, tmp_path):
+    """With so many waiting its socket is not read, and what works for it may work for long (a proxied request)."""
+    server_context, client_context, _ = certificates(tmp_path)
+
+    async def never(request):
+        await asyncio.sleep(3600)
+
+    async def main():
+        async with serving(never, tls=server_context if tls else None, fast=True) as server:
+            context = client_context(False) if tls else None
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", server.port, ssl=context, server_hostname="localhost" if tls else None
+            )
+            for _ in range(20):
+                writer.write(GET % (b"/", b""))
+                await asyncio.sleep(0.01)
+            assert server.tasks
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+            while server.connections or server.tasks:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+
+    run(main(), loop)
+
+
+@LOOPS
 def test_who_asks_whether_to_go_on_is_told_after_the_answers_before(loop):
     """Else both wait, and the body never comes."""
 

@@ -22,6 +22,7 @@ from typing import Any, Protocol, cast
 
 from jota.wire.answer import JOIN, PIECE, TURN, Head, pieces, without_length
 from jota.wire.duplex import SocketDuplex
+from jota.wire.keepalive import given_up
 from jota.wire.limits import NEVER, Limits
 from jota.wire.message import Answerer, Made, Part, Peer, Request, Response, Stream, Upgrade, size
 from jota.wire.reading import Reader, Refused
@@ -230,6 +231,9 @@ class Connection(asyncio.Protocol):
         if not self._stopped and not self._stream and not self.gone and not self._transport.is_closing():
             self._stopped = True
             self._transport.pause_reading()
+            self.deadline = min(
+                self.deadline, self._server.now + self._limits.header_time
+            )  # to look whether it is there
 
     def _resume_reading(self) -> None:
         if not self._stopped or self.gone or self._write_paused or self._transport.is_closing():
@@ -591,7 +595,9 @@ class Connection(asyncio.Protocol):
     def expired(self) -> None:
         """The deadline has passed."""
         waiting = self.buffered() + self._left
-        if self.busy and self._feed is None:
+        if self._stopped and given_up(self._transport):
+            self._transport.abort()  # the loop does not see it while the socket is not read
+        elif self.busy and self._feed is None:
             self.deadline = self._server.now + self._limits.header_time  # judged when it has been answered
         elif waiting and waiting != self._last_buffered and not self._lingering:
             self._last_buffered = waiting

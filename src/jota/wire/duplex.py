@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
+from jota.wire.keepalive import given_up
+
 HIGH = 256 * 1024
 """Unread bytes above which the socket is no longer read."""
 LOOK = 5.0
 """Seconds between looks at whether the peer of a socket that is not read is still there: no event of the loop tells."""
-_CLOSED = 7
-"""TCP_CLOSE of Linux' tcp_states.h: reset, or silent for longer than keep-alive allows."""
 
 
 class SocketDuplex(asyncio.Protocol):
@@ -81,7 +81,7 @@ class SocketDuplex(asyncio.Protocol):
         self._looking = None
         if not self._stopped or self._lost or self.transport is None:
             return
-        if _closed(self.transport):
+        if given_up(self.transport):
             self.transport.abort()
         else:
             self._looking = asyncio.get_running_loop().call_later(LOOK, self._look)
@@ -179,14 +179,3 @@ class SocketDuplex(asyncio.Protocol):
 
     def get_extra_info(self, name: str) -> Any:
         return None if self.transport is None else self.transport.get_extra_info(name)
-
-
-def _closed(transport: asyncio.Transport) -> bool:
-    """Whether the kernel has given the connection up."""
-    sock = transport.get_extra_info("socket")
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return False
-    try:
-        return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CLOSED)
-    except OSError:
-        return False
