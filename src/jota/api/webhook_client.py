@@ -23,6 +23,7 @@ from jota.api.registry import Registry
 from jota.kinds.kind import Object
 from jota.kinds.shape import number, part, text
 from jota.meta.resource import SERVICES
+from jota.pki import trust
 from jota.wire.dial import forward, whole
 from jota.wire.message import Request
 
@@ -116,7 +117,7 @@ class WebhookClient:
         if found is None:
             try:
                 pem = base64.b64decode(bundle).decode() if bundle else None
-                found = ssl.create_default_context(cadata=pem)
+                found = trust.context(pem)
             except (binascii.Error, UnicodeDecodeError, ssl.SSLError, ValueError) as error:
                 raise WebhookFailed(f"caBundle cannot be used: {error}") from None
             self._contexts[bundle] = found

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jota.meta import duration, names
+from jota.pki import trust
 from jota.pki.clientpair import load_pair
 
 
@@ -148,7 +149,7 @@ def _context(given: Mapping[str, Any], secure: bool, path: str) -> ssl.SSLContex
         insecure = _flag(given, "insecure", path)
         if insecure and authority:
             raise BadConfiguration(f"{path}: a root certificate with the insecure flag is not allowed")
-        tls = ssl.create_default_context(cadata=authority or None)
+        tls = trust.context(authority)
         if insecure or (secure and not authority):
             tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
         certificate, key = _pem(given, "cert", path), _pem(given, "key", path)

@@ -11,6 +11,7 @@ import ssl
 from collections import OrderedDict
 
 from jota.api.config import FrontProxy
+from jota.pki import trust
 
 MOST = 4
 """Contexts of one server: that of its probes and that of its bundle, and room for a bundle that is being replaced."""
@@ -48,7 +49,7 @@ class Contexts:
 
 def _verifying(bundle: str) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cadata=base64.b64decode(bundle).decode() if bundle else None)
+        return trust.context(base64.b64decode(bundle).decode() if bundle else None)
     except (binascii.Error, UnicodeDecodeError, ssl.SSLError, ValueError) as problem:
         raise BadBundle(f"unable to load root certificates: {problem}") from None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jota.pki import trust
 from jota.pki.clientpair import load_pair
 
 CLUSTER = {
@@ -65,7 +66,7 @@ def endpoint(config: Any, folder: Path) -> Endpoint:
 def _tls(cluster: dict[str, Any], user: dict[str, Any], folder: Path) -> ssl.SSLContext:
     try:
         authority = _pem(cluster, "certificate-authority", folder)
-        tls = ssl.create_default_context(cadata=authority or None)
+        tls = trust.context(authority)
         if cluster.get("insecure-skip-tls-verify"):
             tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
         certificate, key = _pem(user, "client-certificate", folder), _pem(user, "client-key", folder)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from jota.aio.clock import Clock
 from jota.api.authn import fetch
 from jota.api.authn.claims import Mapping, user_of
 from jota.api.authn.outside import Found, Remembered
-from jota.pki import jws
+from jota.pki import jws, trust
 from jota.pki.jwt import BadToken
 
 log = logging.getLogger("jota.api")
@@ -47,7 +46,7 @@ class OidcAuthenticator:
     def __init__(self, issuer: Issuer, clock: Clock, own: tuple[str, ...]) -> None:
         """`own`: the API server's audiences. Raises ssl.SSLError for an authority that is no certificate."""
         self._issuer, self._clock, self._own = issuer, clock, own
-        self._context = ssl.create_default_context(cadata=issuer.authority or None)
+        self._context = trust.context(issuer.authority)
         self._keys: list[jws.Key] = []
         self._fetched = float("-inf")
         self._one = asyncio.Lock()
