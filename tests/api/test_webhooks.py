@@ -115,6 +115,17 @@ def told(story: Callable[[ApiServer, Hooks], Any]) -> Callable[[], None]:
 
 
 @told
+async def test_the_path_of_an_url_is_cleaned(api: ApiServer, hooks: Hooks) -> None:
+    hooks.answers = {"/one/two": add("x", "1")}
+    for i, path in enumerate(("/one/two", "//one/two", "/one//two/", "/one/./three/../two")):
+        await register(api, MUTATING, f"w{i}", hooks.hook(path, name="w.example.com"))
+        await make(api, f"c{i}")
+        await api.client.delete(MUTATING, f"w{i}")
+        await api.settle()
+    assert [path for path, _ in hooks.asked] == ["/one/two"] * 4
+
+
+@told
 async def test_mutating_webhooks_go_one_after_the_other_by_name(api: ApiServer, hooks: Hooks) -> None:
     hooks.answers = {"/one": add("x", "1"), "/two": add("x", "2")}
     await register(api, MUTATING, "b", hooks.hook("/two"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import posixpath
 import ssl
 from collections import OrderedDict
 from typing import Any
@@ -32,6 +33,11 @@ LARGEST = 8 << 20
 _CONTEXTS = 64
 _IN_PATHS = "/%:@!$&'()*+,;=~"
 """What stays as it is in a path (RFC 3986 3.3), escapes that are there already included."""
+
+
+def _clean(path: str) -> str:
+    """As Go's path.Join with "/": client-go's requests go there, and a Go server redirects from //a to /a, which nobody follows."""
+    return "/" + posixpath.normpath("/" + path).lstrip("/")
 
 
 class WebhookFailed(Exception):
@@ -88,7 +94,7 @@ class WebhookClient:
                 host, port = parsed.hostname or "", parsed.port or 443
             except ValueError as error:
                 raise WebhookFailed(f'failed to call webhook: "{url}" is no URL: {error}') from None
-            return host, port, host, quote(parsed.path, safe=_IN_PATHS) or "/", url
+            return host, port, host, quote(_clean(parsed.path), safe=_IN_PATHS), url
         service = part(config, "service")
         namespace, name, port = text(service, "namespace"), text(service, "name"), number(service, "port", 443)
         path = "/" + quote(text(service, "path").lstrip("/"), safe=_IN_PATHS)
