@@ -267,7 +267,7 @@ async def test_63_a_status_write_keeps_the_class_of_service(api: ApiServer) -> N
 
 @story
 async def test_63_approval_writes_conditions_alone(api: ApiServer) -> None:
-    request = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K"
+    request = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KQUFBQQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K"
     spec = {"request": request, "signerName": "example.com/s", "usages": ["client auth"], "username": "somebody"}
     made = await api.client.create(CSRS, {"metadata": {"name": "r"}, "spec": spec})
     assert made["spec"]["username"] == "system:apiserver"
