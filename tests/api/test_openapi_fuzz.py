@@ -120,6 +120,10 @@ SPECIMENS = {
     **BODIES,
     "stable.example.com/v1/foos": {"spec": {"size": 1}},
     "apiextensions.k8s.io/v1/customresourcedefinitions": {"spec": OTHER},
+    # a group must be named, though it may be the core one
+    "storagemigration.k8s.io/v1/storageversionmigrations": {
+        "spec": {"resource": {"group": "", "resource": "configmaps"}}
+    },
 }
 ONLY = {**NAMED, "customresourcedefinitions": "foos.other.example.com"}
 """The one name that the specimen of a kind may have."""
