@@ -397,7 +397,7 @@ def test_what_a_document_lets_in_or_keeps_out_is_answered_as_it_says(document: s
         wrong, answers = walk(schemathesis.openapi.from_dict(sharpened(given), config=configured(base, seconds)))
     print(f"seed {SEED}, {document}: {sum(answers.values())} requests: {dict(answers)}")
     assert not wrong, f"seed {SEED}: " + "\n".join(f"{key}: {text}" for key, text in wrong.items())
-    posts = {code for _, method, code in answers if method == "POST"}
+    posts = {code for _, method, code in answers if method == "POST"} - {405}
     assert not posts or 201 in posts, "nothing was ever made"
 
 
