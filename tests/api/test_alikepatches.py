@@ -285,3 +285,19 @@ def test_what_is_there_already_is_compared_with_whatever_its_spelling() -> None:
                     await pair.both("PATCH", path, body, "fieldManager=b", user=ADMIN, content_type=STRATEGIC)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"sta\x92us":{}}', b'{"status":{"a":' + b"[" * 3000 + b"]" * 3000 + b"}}"], ids=["utf-8", "depth"]
+)
+def test_what_cannot_be_decoded_is_refused_as_on_the_long_way(body: bytes) -> None:
+    """msgspec raises more than its own errors for such: the server's fault it was, in the answer."""
+
+    async def main() -> None:
+        async with ApiServer() as api:
+            await api.client.create(PODS, pod("p"), "default")
+            path = "/api/v1/namespaces/default/pods/p/status"
+            response = await api.request("PATCH", path, body, content_type="application/strategic-merge-patch+json")
+            assert response.status == 400
+
+    asyncio.run(main())

@@ -165,7 +165,7 @@ class AlikePatches:
         """Of a `possible` patch that can be made apart. Changes nothing."""
         try:
             asked = _asked(manner, entry, body)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return NOTHING
         if asked is None:
             return NOTHING

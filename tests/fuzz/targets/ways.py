@@ -94,6 +94,7 @@ SEEDS = [
             _asked("POST", "pods") + _POD.replace(b'"name":"a"', b'"generateName":"a-"'),
             _asked("PATCH", "pods", "a", _STRATEGIC, True) + _IP,
             _asked("PATCH", "pods", "b", _STRATEGIC, True) + _IP.replace(b"0.7", b"0.8"),
+            _asked("PATCH", "pods", "b", _STRATEGIC, True) + b'{"sta\x92us":{}}',  # a 500 it was
             _asked("DELETE", "pods", "a"),
         ),
         (
