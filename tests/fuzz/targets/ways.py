@@ -198,7 +198,7 @@ def _body(response: Response) -> bytes:
     return response.body if isinstance(response.body, bytes) else b"".join(response.body)
 
 
-_DRAWN = re.compile(rb'-[b-df-hj-np-tv-z2-9]{5}(?=\\?")')
+_DRAWN = re.compile(rb'[b-df-hj-np-tv-z2-9]{5}(?=\\?")')
 """The end of a generated name, wherever it is told."""
 
 
@@ -206,7 +206,7 @@ def _shown(response: Response) -> tuple[int, list[tuple[str, str]], Any]:
     """Without what is drawn anew each time."""
     body = re.sub(rb"[0-9a-f]{8}-[0-9a-f]{4}-[-0-9a-f]{22}", b"ID", _body(response))
     headers = [(key, value) for key, value in response.headers if key != "Audit-Id"]
-    return response.status, headers, orjson.loads(_DRAWN.sub(b"-DRAWN", body))
+    return response.status, headers, orjson.loads(_DRAWN.sub(b"DRAWN", body))
 
 
 _PAIR: list[_Pair] = []
