@@ -49,8 +49,9 @@ def test_objects(client: Any, plane: HostCluster, namespace: Callable[[HostClust
     assert [m.metadata.name for m in client.list(ConfigMap, namespace=where, labels={"x": "y"})] == ["a"]
     assert {n.metadata.name for n in client.list(Namespace)} >= {"default", where}
     seen = []
+    since = made.metadata.resourceVersion  # kube-root-ca.crt may come later than that
     for event, found in client.watch(
-        ConfigMap, namespace=where, resource_version=made.metadata.resourceVersion, server_timeout=5
+        ConfigMap, namespace=where, labels={"x": "y"}, resource_version=since, server_timeout=5
     ):
         seen.append((event, found.metadata.name))
         if event == "DELETED":
