@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+import threading
 from dataclasses import replace
 
 import pytest
@@ -64,6 +66,8 @@ def test_environment():
             Security(add_capabilities=["ALL"], drop_capabilities=["SYS_ADMIN"]),
             set(spec.ALL_CAPABILITIES) - {"SYS_ADMIN"},
         ),
+        (Security(drop_capabilities=["all"], add_capabilities=["ALL", "kill"]), {"KILL"}),
+        (Security(drop_capabilities=["SYS_ADMIN"], add_capabilities=["SYS_ADMIN"]), set(spec.DEFAULT_CAPABILITIES)),
         (Security(drop_capabilities=["MKNOD"]), set(spec.DEFAULT_CAPABILITIES) - {"MKNOD"}),
         (Security(privileged=True), set(spec.ALL_CAPABILITIES)),
         (Security(add_capabilities=["NO_SUCH"]), set(spec.DEFAULT_CAPABILITIES)),
@@ -157,6 +161,39 @@ def test_a_passwd_file_that_points_outside_is_not_read(tmp_path):
     (tmp_path / "root/etc/passwd").symlink_to(tmp_path / "outside")
     with pytest.raises(RuntimeFault):
         spec.find_user(str(tmp_path / "root"), ContainerSpec("c", 0, "i"), "evil")
+
+
+def test_a_number_is_an_id_and_never_the_name_of_a_user_of_the_image(tmp_path):
+    """An image cannot make root of runAsUser or of runAsNonRoot."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("1000:x:0:0::/root:\nbad:x:root:0::/:\nworse:x:7:%s::/:\n" % ("9" * 5000))
+    (tmp_path / "etc/group").write_text("1000:x:0:\n")
+
+    def find(image_user="", **more):
+        user = spec.find_user(str(tmp_path), ContainerSpec("c", 0, "i", security=Security(**more)), image_user)
+        return user.uid, user.gid
+
+    assert find(uid=1000) == (1000, 0)
+    assert find("1000") == (1000, 0)
+    assert find("1000:1000") == (1000, 1000)
+    assert find(user_name="1000:1000") == (1000, 1000)
+    for name in ("bad", "worse", "²", "9" * 5000, "4294967295"):
+        with pytest.raises(RuntimeFault, match="unable to find user"):
+            find(name)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket"])
+def test_a_passwd_file_that_is_none_is_not_opened(tmp_path, kind):
+    """Opening a FIFO waits for ever, and opening a device (the watchdog) does something."""
+    (tmp_path / "etc").mkdir()
+    os.mknod(tmp_path / "etc/passwd", stat.S_IFIFO | 0o600 if kind == "fifo" else stat.S_IFSOCK | 0o600)
+    found: list[int] = []
+    thread = threading.Thread(
+        target=lambda: found.append(spec.find_user(str(tmp_path), ContainerSpec("c", 0, "i"), "7").uid), daemon=True
+    )
+    thread.start()
+    thread.join(10)
+    assert found == [7]
 
 
 HYBRID = """31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw

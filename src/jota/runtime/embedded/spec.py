@@ -7,6 +7,7 @@ those that Kubernetes nodes give with containerd. Next: `container.py` writes it
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,17 +84,32 @@ class Paths:
 
 
 def _lines(root: int, path: bytes) -> list[list[str]]:
-    """Colon-separated fields of a file inside the container's root (links resolved inside it); [] when absent."""
+    """Colon-separated fields of a file inside the container's root (links resolved inside it); [] when absent.
+
+    An image may hold a FIFO or a device there: opening one waits for ever, or does something to the machine."""
     try:
-        fd = kernel.open_in_root(root, path, os.O_RDONLY)
+        handle = kernel.open_in_root(root, path, os.O_PATH)
     except OSError:
         return []
-    with open(fd, encoding="utf-8", errors="replace") as file:
-        return [line.rstrip("\n").split(":") for line in file.read(1 << 20).splitlines()]
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return []
+        with open(f"/proc/self/fd/{handle}", encoding="utf-8", errors="replace") as file:
+            return [line.rstrip("\n").split(":") for line in file.read(1 << 20).splitlines()]
+    finally:
+        os.close(handle)
 
 
 def _id(text: str) -> int | None:
-    return int(text) if text.isdigit() and int(text) < 2**32 - 1 else None
+    """Ten digits at most, for longer texts are no ids, and Python refuses to read very long ones."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < 2**32 - 1 else None
+
+
+def _account(passwd: list[list[str]], name: str, number: int | None) -> list[str] | None:
+    """The line of a user. A number is an id and never a name (as with containerd): else an image with a user who is called
+    "1000" and is root would make root of runAsUser: 1000."""
+    key, wanted = (0, name) if number is None else (2, str(number))
+    return next((f for f in passwd if len(f) >= 6 and f[key] == wanted), None) if name else None
 
 
 def find_user(rootfs: str, spec: ContainerSpec, image_user: str) -> User:
@@ -110,18 +126,21 @@ def find_user(rootfs: str, spec: ContainerSpec, image_user: str) -> User:
     finally:
         os.close(root)
     user = User()
-    entry = next((f for f in passwd if len(f) >= 6 and (f[0] == name or f[2] == name)), None) if name else None
+    number = _id(name)
+    entry = _account(passwd, name, number)
     if entry is not None:
-        user = User(_id(entry[2]) or 0, _id(entry[3]) or 0, [], entry[5] or "/")
-    elif name:
-        number = _id(name)
-        if number is None:
-            raise RuntimeFault(
-                "CreateContainerError", f"unable to find user {name}: no matching entries in passwd file"
-            )
+        ids = _id(entry[2]), _id(entry[3])
+        if ids[0] is None or ids[1] is None:
+            raise RuntimeFault("CreateContainerError", f"unable to find user {name}: its ids in the passwd file are bad")
+        user = User(ids[0], ids[1], [], entry[5] or "/")
+    elif number is not None:
         user.uid = number
+    elif name:
+        raise RuntimeFault("CreateContainerError", f"unable to find user {name}: no matching entries in passwd file")
     if group:
-        found = next((_id(f[2]) for f in groups if len(f) >= 3 and f[0] == group), _id(group))
+        found = _id(group)  # a number is an id here, too
+        if found is None:
+            found = next((_id(f[2]) for f in groups if len(f) >= 3 and f[0] == group), None)
         if found is None:
             raise RuntimeFault(
                 "CreateContainerError", f"unable to find group {group}: no matching entries in group file"
@@ -149,8 +168,9 @@ def capabilities(spec: ContainerSpec, machine: Machine) -> list[str]:
         added, dropped = plain
         wanted = set(ALL_CAPABILITIES) if "ALL" in added else set(DEFAULT_CAPABILITIES)
         if "ALL" in dropped:
-            wanted = set(ALL_CAPABILITIES) if "ALL" in added else set()
-        wanted = (wanted - set(dropped)) | (set(added) - {"ALL"})
+            wanted = set()
+        # containerd's order: what is both added and dropped is dropped
+        wanted = (wanted | set(added)) - set(dropped)
     return [f"CAP_{name}" for name in ALL_CAPABILITIES if name in wanted & machine.capabilities]
 
 
@@ -266,8 +286,6 @@ def _resources(resources: Resources, privileged: bool, more: Sequence[str]) -> d
 
 def device_rule(device: Device) -> tuple[dict[str, Any], str]:
     """(OCI linux.devices entry, cgroup rule) of a host device. Raises RuntimeFault."""
-    import stat
-
     path = device.source
     try:
         info = os.stat(path)
@@ -289,8 +307,6 @@ def device_rule(device: Device) -> tuple[dict[str, Any], str]:
 
 def _host_devices() -> list[str]:
     """Device nodes of /dev that a privileged container gets (terminals and shared memory are its own)."""
-    import stat
-
     own = ("pts", "shm", "fd", "mqueue", "console", "ptmx", "tty", "null", "zero", "full", "random", "urandom")
     out = []
     for entry in os.scandir("/dev"):
