@@ -160,6 +160,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server.requests.append((self.path, self.headers.get("Authorization", "")))
         if self.path.startswith("/token"):
             return self.answer(200, json.dumps({"token": "t0k3n"}).encode())
+        if self.path.startswith("/bounce/"):
+            return self.answer(307, b"", {"Location": self.path.replace("bounce", "storage")})
         if self.path.startswith("/storage/"):
             return self.blob(self.path.removeprefix("/storage/"))
         if trouble == "token" and self.headers.get("Authorization") != "Bearer t0k3n":
@@ -180,11 +182,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 found = MANIFEST + b" "
             return self.answer(200, found) if found else self.answer(404, b"{}")
         if match := re.fullmatch(r"/v2/app/blobs/(.*)", self.path):
-            if trouble == "redirect":
+            if trouble in ("storage", "bounce"):
                 # Another host, as far as credentials are concerned.
                 return self.answer(
-                    307, b"", {"Location": f"http://localhost:{server.server_address[1]}/storage/{match[1]}"}
+                    307, b"", {"Location": f"http://localhost:{server.server_address[1]}/{trouble}/{match[1]}"}
                 )
+            if trouble == "port":
+                return self.answer(307, b"", {"Location": "http://127.0.0.1:port/"})
             if trouble == "loop":
                 return self.answer(307, b"", {"Location": self.path})
             if trouble == "file":
@@ -196,6 +200,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         data, trouble = BLOBS[name], self.server.trouble
         if trouble == "corrupt":
             data = data[:-1] + b"x"
+        if trouble == "longer":
+            data += b"x"
         start = int((re.match(r"bytes=(\d+)-", self.headers.get("Range", "")) or [0, 0])[1])
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(data) - start))
@@ -248,9 +254,11 @@ def test_broken_connections_are_resumed(fake, library):
     assert fake.broken == set(BLOBS)
 
 
-def test_credentials_do_not_follow_a_redirect(fake, library):
+@pytest.mark.parametrize("where", ["storage", "bounce"])
+def test_credentials_do_not_follow_a_redirect(fake, library, where):
+    """Nor a second one, within the host that the first led to."""
     fake.trouble = "token"
-    session_trouble = ["token", "redirect"]
+    session_trouble = ["token", where]
     registry_manifest = registry._manifest
 
     def manifest(*arguments):
@@ -279,6 +287,8 @@ def test_credentials_do_not_follow_a_redirect(fake, library):
         ("401", "app:v1", "ErrImagePull", "authentication required"),
         ("loop", "app:v1", "ErrImagePull", "HTTP 307"),
         ("file", "app:v1", "ErrImagePull", "file:///etc/passwd"),
+        ("port", "app:v1", "ErrImagePull", "answers nonsense"),
+        ("longer", "app:v1", "ErrImagePull", "is larger than"),
         ("", "app:html", "ErrImagePull", "not JSON"),
         ("", "app:old", "ErrImagePull", "no config and layers"),
         ("", "app:nowhere", "ErrImagePull", "not found"),

@@ -131,7 +131,9 @@ def find_user(rootfs: str, spec: ContainerSpec, image_user: str) -> User:
     if entry is not None:
         ids = _id(entry[2]), _id(entry[3])
         if ids[0] is None or ids[1] is None:
-            raise RuntimeFault("CreateContainerError", f"unable to find user {name}: its ids in the passwd file are bad")
+            raise RuntimeFault(
+                "CreateContainerError", f"unable to find user {name}: its ids in the passwd file are bad"
+            )
         user = User(ids[0], ids[1], [], entry[5] or "/")
     elif number is not None:
         user.uid = number

@@ -45,26 +45,31 @@ def pull(library: Library, text: str, auth: tuple[str, str] | None = None) -> Im
             digest = _manifest(library, session, wanted)
             manifest = library.content.read_json(digest)
             blobs = _blobs(manifest, digest)
-            missing = [blob for blob in dict.fromkeys(blobs) if not library.content.has(blob)]
+            missing = [blob for blob in blobs.items() if not library.content.has(blob[0])]
             with ThreadPoolExecutor(PARALLEL, thread_name_prefix="pull") as pool:
-                for done in [pool.submit(_blob, library, session, blob) for blob in missing]:
+                for done in [pool.submit(_blob, library, session, *blob) for blob in missing]:
                     done.result()
         except (OSError, http.client.HTTPException) as fault:
             detail = f'failed to pull and unpack image "{wanted}": {fault or type(fault).__name__}'
             raise RuntimeFault("RegistryUnavailable", detail) from fault
+        except ValueError as fault:  # addresses and header fields that are none
+            raise RuntimeFault("ErrImagePull", f'the registry of "{wanted}" answers nonsense: {fault}') from fault
         name = f"{wanted.name}:{wanted.tag}" if wanted.tag else ""
         return library.register(digest, [name] if name else [], f"{wanted.name}@{digest}")
 
 
-def _blobs(manifest: dict[str, Any], digest: str) -> list[str]:
+def _blobs(manifest: dict[str, Any], digest: str) -> dict[str, int]:
+    """The size of each blob."""
     try:
-        found = [manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
+        found = [(each["digest"], each["size"]) for each in (manifest["config"], *manifest["layers"])]
     except (KeyError, TypeError) as fault:
         raise RuntimeFault("ErrImagePull", f"manifest {digest} has no config and layers (schema 1?)") from fault
-    for blob in found:
+    for blob, size in found:
         if not isinstance(blob, str) or not references.is_digest(blob):
             raise RuntimeFault("ErrImagePull", f"unsupported digest {blob!r} in manifest {digest}")
-    return found
+        if not isinstance(size, int):
+            raise RuntimeFault("ErrImagePull", f"bad size {size!r} in manifest {digest}")
+    return dict(found)
 
 
 def _manifest(library: Library, session: Session, wanted: Reference) -> str:
@@ -79,8 +84,9 @@ def _manifest(library: Library, session: Session, wanted: Reference) -> str:
     return session.manifest(library, chosen, chosen)
 
 
-def _blob(library: Library, session: Session, digest: str) -> None:
-    """One blob, resumed where a broken connection left it."""
+def _blob(library: Library, session: Session, digest: str, size: int) -> None:
+    """One blob, resumed where a broken connection left it. What is longer than the manifest says would fill the disk before
+    its digest is known to be wrong."""
     path, hasher, done = library.content.temporary(), hashlib.sha256(), 0
     try:
         with open(path, "xb") as out:
@@ -94,6 +100,8 @@ def _blob(library: Library, session: Session, digest: str) -> None:
                             out.write(chunk)
                             hasher.update(chunk)
                             done += len(chunk)
+                            if done > size:
+                                raise RuntimeFault("ErrImagePull", f"blob {digest} is larger than {size} bytes")
                         if response.length:
                             raise http.client.IncompleteRead(b"", response.length)
                     break
@@ -140,16 +148,18 @@ class Session:
             with self._lock:
                 self._authorise(challenge)
             response = _request(url, {**headers, **self._header()})
+        trusted = True
         for _ in range(_REDIRECTS):
             if response.status not in (301, 302, 303, 307, 308):
                 break
             location = urllib.parse.urljoin(url, response.getheader("Location") or "")
             response.close()
-            same = urllib.parse.urlsplit(location).netloc == urllib.parse.urlsplit(url).netloc
+            trusted = trusted and _origin(location) == _origin(self._base)
             if urllib.parse.urlsplit(location).scheme not in ("http", "https"):
                 raise RuntimeFault("ErrImagePull", f"the registry redirects to {location!r}")
-            # Storage behind a registry must not see the registry's credentials.
-            response = _request(location, {**headers, **(self._header() if same else {})})
+            # Storage behind a registry must not see the registry's credentials, nor who listens where it was HTTPS; what a
+            # stranger redirects to, back to the registry, is the stranger's wish.
+            response = _request(location, {**headers, **(self._header() if trusted else {})})
             url = location
         if response.status not in (200, 206):
             self._refuse(response)
@@ -200,6 +210,12 @@ class Session:
             raise RuntimeFault("ErrImagePull", f"{text}authorization: {detail}")
         reason = "RegistryUnavailable" if response.status >= 500 or response.status == 429 else "ErrImagePull"
         raise RuntimeFault(reason, f'failed to pull image "{self.wanted}": HTTP {response.status}: {detail[:300]}')
+
+
+def _origin(url: str) -> tuple[str, str]:
+    """Scheme and authority: who may see what was meant for one may not be who may see what was meant for another."""
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.netloc
 
 
 def _request(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
