@@ -32,14 +32,16 @@ def down(registry: Registry, name: str, *, purge: bool) -> None:
 
 def _purge(root: Path) -> None:
     """instance.json goes last: as long as it is there, a purge that was cut off can be repeated."""
+    from jota.runtime import trees
+
     for entry in root.iterdir():
         if entry.name == INSTANCE_FILE:
             continue
         if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
+            trees.remove(str(entry))
         else:
             entry.unlink()
-    shutil.rmtree(root)
+    trees.remove(str(root))
 
 
 def _stop(instance: Instance) -> None:
@@ -59,9 +61,11 @@ def leave(name: str, node: str, directory: Path) -> None:
 
     The Node object stays: whoever runs the cluster deletes it. Raises Refused while the agent runs.
     """
+    from jota.runtime import trees
+
     with pidfile.held(directory / "agent.pid", f"the agent of node {node}", remedy="stop it first (SIGTERM)"):
         _clean(name, {node: directory}, directory)
-        shutil.rmtree(directory)
+        trees.remove(str(directory))
 
 
 def _clean(name: str, nodes: Mapping[str, Path], root: Path) -> None:

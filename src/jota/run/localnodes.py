@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from jota.autoscaler.provider import Machine, ProviderFault, Template
@@ -113,6 +112,7 @@ class LocalProvider:
     def _delete(self, name: str) -> None:
         from jota.net.nodes import remove_node_namespace
         from jota.run.down import unmount_below
+        from jota.runtime import trees
         from jota.runtime.embedded.cleanup import cleanup
 
         with self._locked():
@@ -127,7 +127,8 @@ class LocalProvider:
             cleanup(str(directory / "runtime"), f"{instance.name}-{name}")
             remove_node_namespace(instance.name, instance.place(node))
             unmount_below(directory)
-            shutil.rmtree(directory, ignore_errors=True)
+            with suppress(OSError):
+                trees.remove(str(directory))
             instance.log_file("agent", name).unlink(missing_ok=True)
             instance.nodes.remove(node)
             instance.save()

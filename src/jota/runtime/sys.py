@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -21,7 +22,13 @@ MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 18, 1 << 19, 1 << 20
 MNT_DETACH = 2
 PR_SET_CHILD_SUBREAPER, _PR_SET_NAME = 36, 15
 
-RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 0x02, 0x10
+RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = (
+    0x01,
+    0x02,
+    0x04,
+    0x08,
+    0x10,
+)
 _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_OPENAT2 = 429, 430, 431, 432, 437
 _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
 _MOVE_MOUNT_F_EMPTY_PATH = 4
@@ -94,8 +101,19 @@ class _OpenHow(ctypes.Structure):
 def open_in_root(root: int, path: bytes, flags: int, mode: int = 0) -> int:
     """openat2(2): `path` is resolved as if `root` were "/", so that neither "..", an absolute name nor a symbolic link
     leaves it (RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)."""
-    how = _OpenHow(flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
-    result = int(_libc.syscall(_SYS_OPENAT2, root, path, ctypes.byref(how), ctypes.sizeof(how)))
+    return _openat2(root, path, flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def open_directory(at: int, name: bytes) -> int:
+    """openat2(2): a directory in an open one, to be read. ELOOP for a symbolic link, EXDEV for a mount point (a bind mount
+    of the same file system, too)."""
+    resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
+    return _openat2(at, name, os.O_RDONLY | os.O_DIRECTORY, 0, resolve)
+
+
+def _openat2(at: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    result = int(_libc.syscall(_SYS_OPENAT2, at, path, ctypes.byref(how), ctypes.sizeof(how)))
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), path)
@@ -149,13 +167,17 @@ def pidfd_exit_status(pidfd: int) -> int | None:
     return int(struct.unpack_from("i", buffer, 60)[0]) if mask & _PIDFD_INFO_EXIT else None
 
 
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+"""Blank, tab, newline and backslash in mountinfo."""
+
+
 def mounts_below(root: str) -> list[str]:
     """Mount points at or below `root`, deepest first (/proc/self/mountinfo)."""
     found = []
     prefix = root.rstrip("/") + "/"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
-            point = line.split(" ", 5)[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
+            point = _ESCAPED.sub(lambda found: chr(int(found[1], 8)), line.split(" ", 5)[4])
             if point == root or point.startswith(prefix):
                 found.append(point)
     return sorted(found, key=len, reverse=True)

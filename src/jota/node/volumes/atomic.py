@@ -10,11 +10,11 @@ The layout is Kubernetes' (clients and tests know it):
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from datetime import UTC, datetime
 
 from jota.node.volumes.volume import File, Payload, VolumeFault
+from jota.runtime import trees
 
 DATA = "..data"
 
@@ -32,7 +32,11 @@ def write(directory: str, payload: Payload, now: float, *, fs_group: int | None 
     while os.path.lexists(os.path.join(directory, name)):
         name += "0"
     fresh = os.path.join(directory, name)
-    _fill(fresh, payload, fs_group)
+    try:
+        _fill(fresh, payload, fs_group)
+    except OSError:  # paths that exclude each other, no space: tried again and again, in memory
+        trees.remove(fresh)
+        raise
     _swap(directory, name)
     _links(directory, payload)
     for entry in os.listdir(directory):
@@ -119,4 +123,4 @@ def _remove(path: str) -> None:
     if os.path.islink(path) or not os.path.isdir(path):
         os.unlink(path)
     else:
-        shutil.rmtree(path)
+        trees.remove(path)

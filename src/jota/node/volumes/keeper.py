@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from jota.node.model import Object, parts
 from jota.node.volumes import persistent, subpath
 from jota.node.volumes.table import DRIVERS
 from jota.node.volumes.volume import Context, Driver, Mounted, VolumeFault
-from jota.runtime import sys
+from jota.runtime import sys, trees
 from jota.runtime.protocol import Device, Mount
 
 _PROPAGATION: dict[str, Any] = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
@@ -140,13 +139,8 @@ async def unmount_all(directories: list[str]) -> None:
         for path in sorted(sys.mounts_below(directory), key=len, reverse=True):
             sys.umount(path, sys.MNT_DETACH)
         if os.path.isdir(directory):
-            await asyncio.to_thread(shutil.rmtree, directory, onerror=_unless_gone)
-
-
-def _unless_gone(_function: object, _path: str, fault: Any) -> None:
-    """Somebody else removes the same: an agent that was told to stop may still be at it."""
-    if not isinstance(fault[1], FileNotFoundError):
-        raise fault[1]
+            # somebody else may remove the same: an agent that was told to stop may still be at it
+            await asyncio.to_thread(trees.remove, directory)
 
 
 def fs_user(pod: Object) -> int | None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 
 from jota.meta.errors import ApiError
 from jota.meta.resource import Resource
 from jota.node.model import Object
 from jota.node.volumes import blockdevice, hostpath, ownership
 from jota.node.volumes.volume import Context, Driver, Mounted, VolumeFault
+from jota.runtime import trees
 
 CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", False)
@@ -103,7 +103,7 @@ def remove(root: str, name: str) -> bool:
     path = os.path.join(root, name)
     if not os.path.isdir(path) or os.path.islink(path):
         return False
-    shutil.rmtree(path)
+    trees.remove(path)
     return True
 
 

@@ -5,11 +5,12 @@ A root directory and a node name come in; afterwards there is no process, mount,
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import signal
 
 from jota.runtime import sys as kernel
+from jota.runtime import trees
 from jota.runtime.embedded import cgroups
 from jota.runtime.embedded.cgroups import Cgroups
 from jota.runtime.embedded.images.content import Content
@@ -35,7 +36,8 @@ def cleanup(root: str, name: str) -> None:
     images = about.get("images_root")
     if images and os.path.isdir(images):
         Content(images).release_all(name)
-    shutil.rmtree(root, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        trees.remove(root)
 
 
 def _kill_supervisor(root: str) -> None:

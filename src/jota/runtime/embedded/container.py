@@ -7,13 +7,14 @@ undoes each, whether or not it is there. `supervisor.py` starts what stands here
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
-import shutil
 from dataclasses import dataclass, replace
 from typing import Any
 
 from jota.runtime import sys as kernel
+from jota.runtime import trees
 from jota.runtime.embedded import cgroups as groups
 from jota.runtime.embedded import imagemounts
 from jota.runtime.embedded import sandbox as boxes
@@ -74,7 +75,7 @@ def set_up(shop: Workshop, record: Record, sandbox: SandboxSpec, sandbox_dir: st
     except OSError as fault:
         tear_down(shop, record)
         raise RuntimeFault("CreateContainerError", f"container {record.spec.name}: {fault}") from fault
-    except RuntimeFault:
+    except BaseException:
         tear_down(shop, record)
         raise
 
@@ -149,7 +150,7 @@ def tear_down(shop: Workshop, record: Record) -> None:
     shop.cgroups.kill(group(record))
     if not shop.cgroups.remove(group(record)):
         raise RuntimeFault("RemoveContainerError", f"container {record.id}: a process is left in its cgroup")
-    shutil.rmtree(f"{shop.low_level.state}/{record.id}", ignore_errors=True)
-    shutil.rmtree(f"{shop.snapshots}/{record.id}", ignore_errors=True)
-    shutil.rmtree(directory, ignore_errors=True)
+    for tree in (f"{shop.low_level.state}/{record.id}", f"{shop.snapshots}/{record.id}", directory):
+        with contextlib.suppress(OSError):
+            trees.remove(tree)
     shop.library.content.release(shop.name, record.id)

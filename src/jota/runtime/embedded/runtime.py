@@ -12,7 +12,6 @@ import dataclasses
 import json
 import os
 import secrets
-import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 from jota.aio import files
 from jota.aio.clock import Clock
 from jota.runtime import sys as kernel
+from jota.runtime import trees
 from jota.runtime.embedded import cgroups, container, imagemounts, lowlevel, sandbox, spec
 from jota.runtime.embedded.cgroups import Cgroups
 from jota.runtime.embedded.exec import Execs, Session, attach, collect
@@ -130,7 +130,8 @@ class EmbeddedRuntime:
     def _discard_container(self, id: str) -> None:
         kernel.umount_if_mounted(f"{self.state.container_dir(id)}/rootfs")
         imagemounts.unmount(self.state.container_dir(id))
-        shutil.rmtree(f"{self.home}/snapshots/{id}", ignore_errors=True)
+        with contextlib.suppress(OSError):
+            trees.remove(f"{self.home}/snapshots/{id}")
         self.library.content.release(self.name, id)
         self.state.forget_container(id)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import builtins
 import contextlib
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from jota.runtime import trees
 from jota.runtime.embedded.images import reference, unpack
 from jota.runtime.embedded.images.content import Content
 from jota.runtime.embedded.images.manifest import check_config
@@ -87,7 +87,8 @@ class Library:
             except (unpack.LayerFault, OSError) as fault:
                 raise RuntimeFault("ErrImagePull", f"cannot unpack layer {layer}: {fault}") from fault
             finally:
-                shutil.rmtree(target, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    trees.remove(target)
 
     def config(self, image: str) -> dict[str, Any]:
         """The image's config object. Raises RuntimeFault."""
@@ -169,14 +170,15 @@ class Library:
             for name in os.listdir(f"{self.content.root}/tmp"):
                 # Left behind by a killed pull; a finished one has moved its files away.
                 path = f"{self.content.root}/tmp/{name}"
-                shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+                trees.remove(path) if os.path.isdir(path) else os.unlink(path)
             blobs, layers = self._named(index)
             for name in set(os.listdir(f"{self.content.root}/blobs/sha256")) - blobs:
                 os.unlink(f"{self.content.root}/blobs/sha256/{name}")
             for name in set(os.listdir(f"{self.content.root}/layers")) - layers:
                 doomed = self.content.temporary()
                 os.rename(f"{self.content.root}/layers/{name}", doomed)
-                shutil.rmtree(doomed, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    trees.remove(doomed)
 
     def _named(self, index: dict[str, Any]) -> tuple[set[str], set[str]]:
         """Hex digests of the (blobs, layers) that images need."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from jota.runtime import sys as kernel
+from jota.runtime import trees
 
 WHITEOUT, OPAQUE = b".wh.", b".wh..wh..opq"
 _BLOCK = 512
@@ -422,7 +423,7 @@ class Unpacker:
         except FileNotFoundError:
             return
         except IsADirectoryError:
-            remove_tree(at, base)
+            trees.remove_at(at, base)
         self._forget_below()
 
     def _forget_below(self) -> None:
@@ -448,21 +449,6 @@ def _xattrs(target: int | str, entry: Entry) -> None:
         with contextlib.suppress(OSError):
             # ENOTSUP and EPERM depend on the file system and our rights; the layer is usable without it.
             os.setxattr(target, name, value)
-
-
-def remove_tree(at: int, base: bytes) -> None:
-    """Remove a directory below descriptor `at` without following symbolic links."""
-    fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-    try:
-        for entry in os.scandir(fd):
-            name = os.fsencode(entry.name)
-            if entry.is_dir(follow_symlinks=False):
-                remove_tree(fd, name)
-            else:
-                os.unlink(name, dir_fd=fd)
-    finally:
-        os.close(fd)
-    os.rmdir(base, dir_fd=at)
 
 
 def unpack(stream: Readable | BinaryIO, target: str, bounds: Bounds | None = None) -> str:
