@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from jota.node.images import credentials_from, matching, pull_policy, registry_o
 from jota.node.machine import Disk, Memory, architecture
 from jota.node.resources import container_resources, oom_score, pod_resources, qos_class
 from jota.node.security import forbidden_sysctls, security
+from jota.node.start import write_pod_files
 from jota.node.unsupported import complaints
 from jota.runtime.protocol import Image
 
@@ -29,6 +33,21 @@ def with_resources(*sets: dict[str, Any]) -> dict[str, Any]:
 
 
 # -- hosts and resolver
+
+
+def test_a_hosts_file_that_a_container_made_large_is_written_anew_and_not_read(tmp_path: Path) -> None:
+    config, obj = NodeConfig(name="n", address="10.0.0.1", data_dir=str(tmp_path)), pod()
+    write_pod_files(obj, ["10.42.0.1"], config)
+    path = os.path.join(config.pod_dir(obj["metadata"]["uid"]), "hosts")
+    wanted = Path(path).read_bytes()
+    os.truncate(path, 64 << 20)
+    tracemalloc.start()
+    try:
+        write_pod_files(obj, ["10.42.0.1"], config)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert Path(path).read_bytes() == wanted
 
 
 def test_hosts_file() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,31 @@ def test_an_empty_dir_is_for_everybody_and_one_in_memory_is_sticky(
     try:
         found = mounted(tmp_path, *volumes, fs_group=group)
         assert tuple(stat.S_IMODE(os.stat(found[name].path).st_mode) for name in "dm") == modes
+    finally:
+        for point in kernel.mounts_below(str(tmp_path)):
+            kernel.umount(point, kernel.MNT_DETACH)
+
+
+@needs_mount
+def test_a_container_that_starts_again_has_its_sub_path_made_anew(tmp_path: Path) -> None:
+    """Whatever the pod has made of it: opening its FIFO, or its device, would hold up the agent or harm the machine."""
+    root, target = tmp_path / "root", str(tmp_path / "binds" / "0")
+    root.mkdir()
+
+    def bind() -> None:
+        thread = threading.Thread(target=subpath.bind, args=(str(root), "x", target), daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+        assert kernel.mounts_below(str(tmp_path)) == [target]
+        assert os.path.samefile(root / "x", target)
+
+    try:
+        for make in (os.mkfifo, os.mkfifo, os.mkdir, Path.touch, os.mkdir):
+            make(root / "x")
+            bind()
+            bind()
+            (root / "x").rename(root / f"old{len(os.listdir(root))}")
     finally:
         for point in kernel.mounts_below(str(tmp_path)):
             kernel.umount(point, kernel.MNT_DETACH)

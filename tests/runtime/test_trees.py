@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
+from jota.node import localstorage
 from jota.node.volumes import keeper
 from jota.runtime import sys as kernel
 from jota.runtime import trees
@@ -39,6 +41,24 @@ def test_deep_trees_go_away(tmp_path):
     asyncio.run(keeper.unmount_all([str(tmp_path / "volumes")]))
     assert os.listdir(tmp_path) == []
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_lies_deep_is_measured(tmp_path):
+    """A pod cannot hide what it uses below a path that is too long."""
+    tree = tmp_path / "tree"
+    (tree / "near").mkdir(parents=True)
+    (tree / "near" / "file").write_bytes(b"y" * 100_000)
+    os.link(tree / "near" / "file", tree / "again")
+    (tree / "link").symlink_to("/usr")
+    deep(tree, content=b"x" * 1_000_000)
+    before = len(os.listdir("/proc/self/fd"))
+    try:
+        directories = [info for info in trees.entries(str(tree)) if stat.S_ISDIR(info.st_mode)]
+        assert len(directories) == DEEP + 1
+        assert localstorage._written(str(tree)) >= 1_100_000 + sum(info.st_blocks * 512 for info in directories)
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        trees.remove(str(tree))
 
 
 def test_links_are_removed_and_not_followed(tmp_path):

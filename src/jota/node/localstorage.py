@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from jota.node.config import NodeConfig
 from jota.node.eviction import CRITICAL, GRACE
 from jota.node.model import Object, Verdict, parts, uid_of
 from jota.node.resources import amount, limits_of
+from jota.runtime import trees
 from jota.runtime.protocol import Container, Runtime
 
 STORAGE = "ephemeral-storage"
@@ -131,27 +133,15 @@ def measure(pod: Object, containers: Iterable[Container], config: NodeConfig) ->
 
 def _written(directory: str) -> int:
     """Bytes that a tree takes on its file system: hard links once, other file systems not. What goes meanwhile is passed over."""
-    try:
-        top = os.lstat(directory)
-    except OSError:
-        return 0
     seen: set[int] = set()
-    todo, total = [directory], 0
-    while todo:
-        try:
-            entries = list(os.scandir(todo.pop()))
-        except OSError:
-            continue
-        for entry in entries:
-            try:
-                info = entry.stat(follow_symlinks=False)
-            except OSError:
-                continue
-            if info.st_dev != top.st_dev or info.st_ino in seen:
-                continue
-            if info.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
+    total = 0
+    try:
+        for info in trees.entries(directory):
+            if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
+                if info.st_ino in seen:
+                    continue
                 seen.add(info.st_ino)
             total += info.st_blocks * 512
-            if entry.is_dir(follow_symlinks=False):
-                todo.append(entry.path)
+    except OSError:
+        return total
     return total

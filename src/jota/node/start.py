@@ -145,12 +145,21 @@ def write_pod_files(pod: Object, ips: list[str], config: NodeConfig) -> None:
         "hostname": hosts.node_hostname(pod, own, config.cluster_domain) + "\n",
     }
     for name, text in texts.items():
-        path = os.path.join(pod_dir, name)
-        if _read(path) == text and os.path.exists(path):
+        path, data = os.path.join(pod_dir, name), text.encode()
+        if _holds(path, data):
             continue
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(text)
+        with open(path, "wb") as f:
+            f.write(data)
             os.fchmod(f.fileno(), 0o644)
+
+
+def _holds(path: str, data: bytes) -> bool:
+    """Containers may write these files, and make them as large as they like: no more is read than is wanted."""
+    try:
+        with open(path, "rb") as f:
+            return f.read(len(data) + 1) == data
+    except FileNotFoundError:
+        return False
 
 
 def _read(path: str) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
+from collections.abc import Generator, Iterator
 from itertools import islice
 
 from jota.runtime import sys as kernel
@@ -18,6 +20,57 @@ _DEPTH = 64
 """Directories that are open at a time."""
 _BATCH = 1000
 """Names that are read at a time."""
+
+
+def entries(path: str) -> Iterator[os.stat_result]:
+    """Of everything below a directory, on its own file system. What cannot be read, or is moved meanwhile, is passed over.
+
+    One directory is open at a time: the way back is "..", taken where it leads to where we came from."""
+    here = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        device = os.fstat(here).st_dev
+        above: list[tuple[int, list[str]]] = []
+        todo = yield from _look(here, device)
+        while True:
+            if not todo:
+                if not above:
+                    return
+                inode, todo = above.pop()
+                here = _move(here, "..")
+                found = os.fstat(here)
+                if (found.st_dev, found.st_ino) != (device, inode):
+                    return
+                continue
+            inode = os.fstat(here).st_ino
+            try:
+                here = _move(here, todo.pop())
+            except OSError:
+                continue
+            above.append((inode, todo))
+            todo = (yield from _look(here, device)) if os.fstat(here).st_dev == device else []
+    finally:
+        os.close(here)
+
+
+def _move(here: int, name: str) -> int:
+    there = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+    os.close(here)
+    return there
+
+
+def _look(here: int, device: int) -> Generator[os.stat_result, None, list[str]]:
+    """Yields what is in an open directory; returns the directories."""
+    below = []
+    with os.scandir(here) as found:
+        for entry in found:
+            with contextlib.suppress(OSError):
+                info = entry.stat(follow_symlinks=False)
+                if info.st_dev != device:
+                    continue
+                if stat.S_ISDIR(info.st_mode):
+                    below.append(entry.name)
+                yield info
+    return below
 
 
 def remove(path: str) -> None:

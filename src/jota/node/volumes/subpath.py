@@ -17,10 +17,9 @@ MS_BIND, MS_REC = 0x1000, 0x4000
 
 
 def bind(root: str, path: str, target: str) -> str:
-    """Bind `path` inside the volume at `root` to `target`; missing directories are made. Returns `target`. Idempotent."""
+    """Bind `path` inside the volume at `root` to `target`; missing directories are made. Returns `target`. Idempotent: what
+    an earlier run of the container had there goes, for the path may lead elsewhere now."""
     check(path)
-    if os.path.ismount(target):
-        return target
     try:
         handle = _open_or_make(root, _inside(root, path))
     except OSError as e:
@@ -74,14 +73,23 @@ def _step(here: int, name: str, mode: int) -> int:
 
 
 def _bind(handle: int, target: str) -> str:
-    if stat.S_ISDIR(os.fstat(handle).st_mode):
-        os.makedirs(target, exist_ok=True)
-    else:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with open(target, "ab"):
-            pass
     try:
+        # First of all: the pod's FIFO or device would be opened below, which may wait for ever.
+        sys.umount_if_mounted(target)
+        _place(target, directory=stat.S_ISDIR(os.fstat(handle).st_mode))
         sys.mount(f"/proc/self/fd/{handle}", target, "", MS_BIND | MS_REC)
     except OSError as e:
         raise VolumeFault(f"failed to bind subPath: {e}") from e
     return target
+
+
+def _place(target: str, *, directory: bool) -> None:
+    """Something empty to mount on: as the kernel wants, a directory for a directory, a file for all else."""
+    if os.path.isdir(target) and not directory:
+        os.rmdir(target)
+    elif os.path.isfile(target) and directory:
+        os.unlink(target)
+    os.makedirs(target if directory else os.path.dirname(target), exist_ok=True)
+    if not directory:
+        with open(target, "ab"):
+            pass
