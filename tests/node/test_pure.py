@@ -36,7 +36,7 @@ def with_resources(*sets: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_hosts_file_that_a_container_made_large_is_written_anew_and_not_read(tmp_path: Path) -> None:
-    config, obj = NodeConfig(name="n", address="10.0.0.1", data_dir=str(tmp_path)), pod()
+    config, obj = NodeConfig(name="n", address="10.0.0.1", data_dir=str(tmp_path), log_dir=str(tmp_path)), pod()
     write_pod_files(obj, ["10.42.0.1"], config)
     path = os.path.join(config.pod_dir(obj["metadata"]["uid"]), "hosts")
     wanted = Path(path).read_bytes()
