@@ -37,6 +37,16 @@ TABLE: list[tuple[dict[str, Any], str]] = [
         {"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "/x"}}},
         'spec.securityContext.seccompProfile.localhostProfile: Invalid value: "/x": must be a relative path',
     ),
+    (
+        {"hostNetwork": True, "securityContext": {"sysctls": [{"name": "net/ipv4/tcp_rmem", "value": "1"}]}},
+        'spec.securityContext.sysctls[0].name: Invalid value: "net/ipv4/tcp_rmem": '
+        "may not be specified when 'hostNetwork' is true",
+    ),
+    (
+        {"hostIPC": True, "securityContext": {"sysctls": [{"name": "kernel.sem", "value": "1"}]}},
+        'spec.securityContext.sysctls[0].name: Invalid value: "kernel.sem": '
+        "may not be specified when 'hostIPC' is true",
+    ),
     (of_container(image=" x"), f'{C}.image: Invalid value: " x": must not have leading or trailing whitespace'),
     (
         of_container(imagePullPolicy="Sometimes"),

@@ -18,7 +18,7 @@ from jota.node.eviction import Pressure
 from jota.node.images import credentials_from, matching, pull_policy, registry_of
 from jota.node.machine import Disk, Memory, architecture
 from jota.node.resources import container_resources, oom_score, pod_resources, qos_class
-from jota.node.security import forbidden_sysctls, security
+from jota.node.security import forbidden_sysctls, host_sysctls, security
 from jota.node.start import write_pod_files
 from jota.node.unsupported import complaints
 from jota.runtime.protocol import Image
@@ -165,6 +165,19 @@ def test_capabilities_privilege_and_seccomp() -> None:
 def test_sysctls() -> None:
     context = {"sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}, {"name": "kernel/msgmax", "value": "1"}]}
     assert forbidden_sysctls(pod(securityContext=context)) == ["kernel.msgmax"]
+
+
+@pytest.mark.parametrize(
+    ("shared", "name", "kind"),
+    [("hostNetwork", "net.ipv4.ip_local_port_range", "net"), ("hostIPC", "kernel/shm_rmid_forced", "ipc")],
+)
+def test_sysctls_of_the_nodes_own_namespaces_are_not_set(shared: str, name: str, kind: str) -> None:
+    context = {"sysctls": [{"name": name, "value": "1"}]}
+    told = admission.check(pod(securityContext=context, **{shared: True}), [], {}, ROOM, "n1")
+    assert told is not None
+    words = f'forbidden sysctl: "{name.replace("/", ".")}" not allowed with host {kind} enabled'
+    assert (told.reason, told.message) == ("SysctlForbidden", words)
+    assert host_sysctls(pod(securityContext=context)) == []
 
 
 # -- resources

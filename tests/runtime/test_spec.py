@@ -242,4 +242,6 @@ def test_low_level_messages():
 
 def test_signals():
     table = {"": 15, "SIGINT": 2, "INT": 2, "9": 9, "SIGRTMIN+3": 37, "sigquit": 3, "NONSENSE": 15}
+    # none that cannot be sent
+    table |= dict.fromkeys(("0", "65", "64000", "9" * 5000, "²", "SIGRTMIN+1000", "SIGKILL+-9", "SIGTERM+x"), 15)
     assert {text: _signal_number(text) for text in table} == table

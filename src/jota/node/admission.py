@@ -12,7 +12,7 @@ from jota.meta.quantity import parse
 from jota.meta.selectors import from_node_terms
 from jota.node.model import Object, Verdict, parts
 from jota.node.resources import pod_amounts
-from jota.node.security import forbidden_sysctls
+from jota.node.security import forbidden_sysctls, host_sysctls
 
 ANY = "0.0.0.0"
 NODE_AFFINITY = "NodeAffinity"
@@ -33,6 +33,8 @@ def check(
         return Verdict("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
     if bad := forbidden_sysctls(pod):
         return Verdict("SysctlForbidden", f"forbidden sysctl: {bad[0]!r} not allowlisted".replace("'", '"'))
+    for sysctl, kind in host_sysctls(pod):
+        return Verdict("SysctlForbidden", f'forbidden sysctl: "{sysctl}" not allowed with host {kind} enabled')
     if not selected(pod, labels, name):
         return Verdict(
             NODE_AFFINITY,

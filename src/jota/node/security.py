@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from jota.kinds.core.pod.security import shared_namespace
 from jota.kinds.core.pod.standards import SAFE_SYSCTLS
 from jota.node.env import ConfigError
 from jota.node.model import Object, full_name
@@ -106,3 +107,9 @@ def sysctls(pod: Object) -> dict[str, str]:
 def forbidden_sysctls(pod: Object, allowed: frozenset[str] = frozenset()) -> list[str]:
     """Names that are neither safe nor allowed on this node: the pod is rejected with SysctlForbidden."""
     return [name for name in sysctls(pod) if name not in SAFE_SYSCTLS and name not in allowed]
+
+
+def host_sysctls(pod: Object) -> list[tuple[str, str]]:
+    """(sysctl, "net" or "ipc") of those that would be the node's own: the pod shares that namespace. Rejected likewise."""
+    kinds = {"hostNetwork": "net", "hostIPC": "ipc"}
+    return [(name, kinds[field]) for name in sysctls(pod) if (field := shared_namespace(pod["spec"], name))]

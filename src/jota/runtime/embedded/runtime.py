@@ -606,10 +606,10 @@ def _read(path: str) -> str:
 def _signal_number(text: str) -> int:
     """STOPSIGNAL of an image: SIGTERM, TERM, 15 or SIGRTMIN+3. SIGTERM when absent or unknown."""
     name = text.strip().upper().removeprefix("SIG")
-    if name.isdigit():
-        return int(name)
     base, plus, offset = name.partition("+")
     try:
-        return int(signal.Signals[f"SIG{base}"]) + (int(offset) if plus else 0)
+        number = int(name) if name.isdigit() else int(signal.Signals[f"SIG{base}"]) + (int(offset) if plus else 0)
     except (KeyError, ValueError):
-        return int(signal.SIGTERM)
+        number = 0
+    # One that does not exist could not be sent, and the container would never be stopped.
+    return number if 0 < number <= signal.SIGRTMAX else int(signal.SIGTERM)

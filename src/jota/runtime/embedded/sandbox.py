@@ -128,8 +128,8 @@ def _sysctl(name: str, value: str, must: bool) -> None:
     """/proc/sys shows the namespaces of the thread that opens it. Dots separate, as in sysctl(8); slashes are kept."""
     path = "/proc/sys/" + (name if "/" in name else name.replace(".", "/"))
     try:
-        with open(path, "w", encoding="ascii") as file:
-            file.write(value)
+        with open(path, "wb") as file:
+            file.write(value.encode())
     except OSError as fault:
         if must:
             raise OSError(fault.errno, f"sysctl {name}={value}: {fault.strerror}") from fault

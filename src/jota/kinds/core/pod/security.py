@@ -13,6 +13,7 @@ ID_RANGE = f"must be between 0 and {MAX_ID}, inclusive"
 SECCOMP_TYPES = ["Localhost", "RuntimeDefault", "Unconfined"]
 CHANGE_POLICIES = ["Always", "OnRootMismatch"]
 SYSCTL = re.compile(r"[a-z0-9]([-_a-z0-9]*[a-z0-9])?([\./][a-z0-9]([-_a-z0-9]*[a-z0-9])?)*\Z")
+_IPC_SYSCTLS = ("kernel.shm", "kernel.msg", "fs.mqueue.")
 
 
 def validate_security(context: Object, path: str, errors: list[FieldError]) -> None:
@@ -50,7 +51,7 @@ def validate_pod_security(spec: Object, path: str, errors: list[FieldError]) -> 
     policy = context.get("fsGroupChangePolicy")
     if policy is not None and policy not in CHANGE_POLICIES:
         errors.append(not_supported(f"{where}.fsGroupChangePolicy", policy, CHANGE_POLICIES))
-    _sysctls(parts(context, "sysctls"), f"{where}.sysctls", errors)
+    _sysctls(spec, parts(context, "sysctls"), f"{where}.sysctls", errors)
 
 
 def _host_users(spec: Object, path: str, errors: list[FieldError]) -> None:
@@ -90,7 +91,17 @@ def _profiles(context: Object, path: str, errors: list[FieldError]) -> None:
             local_path(local, f"{where}.localhostProfile", errors)
 
 
-def _sysctls(sysctls: list[Object], path: str, errors: list[FieldError]) -> None:
+def shared_namespace(spec: Object, sysctl: str) -> str:
+    """The field by which a pod shares the namespace of the host that a sysctl belongs to: it would set the host's own."""
+    name = sysctl.replace("/", ".")
+    if spec.get("hostNetwork") is True and name.startswith("net."):
+        return "hostNetwork"
+    if spec.get("hostIPC") is True and (name == "kernel.sem" or name.startswith(_IPC_SYSCTLS)):
+        return "hostIPC"
+    return ""
+
+
+def _sysctls(spec: Object, sysctls: list[Object], path: str, errors: list[FieldError]) -> None:
     seen: set[str] = set()
     for i, sysctl in enumerate(sysctls):
         name, where = text(sysctl, "name"), f"{path}[{i}].name"
@@ -101,4 +112,6 @@ def _sysctls(sysctls: list[Object], path: str, errors: list[FieldError]) -> None
             errors.append(invalid(where, name, detail))
         elif name in seen:
             errors.append(duplicate(where, name))
+        elif shared := shared_namespace(spec, name):
+            errors.append(invalid(where, name, f"may not be specified when '{shared}' is true"))
         seen.add(name)
