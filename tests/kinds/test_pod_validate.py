@@ -38,6 +38,10 @@ TABLE: list[tuple[dict[str, Any], str]] = [
         'spec.securityContext.seccompProfile.localhostProfile: Invalid value: "/x": must be a relative path',
     ),
     (
+        of_container(securityContext={"procMount": "Unmasked"}),
+        f'{C}.securityContext.procMount: Invalid value: "Unmasked": `hostUsers` must be false to use `Unmasked`',
+    ),
+    (
         {"hostNetwork": True, "securityContext": {"sysctls": [{"name": "net/ipv4/tcp_rmem", "value": "1"}]}},
         'spec.securityContext.sysctls[0].name: Invalid value: "net/ipv4/tcp_rmem": '
         "may not be specified when 'hostNetwork' is true",

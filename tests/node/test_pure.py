@@ -426,10 +426,19 @@ def test_what_is_not_supported_is_told() -> None:
     obj["spec"]["containers"][0] |= {
         "securityContext": {"seLinuxOptions": {"level": "s0"}, "appArmorProfile": {"type": "RuntimeDefault"}},
     }
+    obj["spec"]["containers"][0]["securityContext"]["procMount"] = "Unmasked"
     assert complaints(obj) == [
         "spec.hostUsers: user namespaces are not supported; the pod uses the host's",
         "container c: securityContext.seLinuxOptions: SELinux labels are not supported",
+        "container c: securityContext.procMount: Unmasked needs user namespaces; /proc stays masked",
     ]
+
+
+def test_the_hosts_proc_is_never_unmasked() -> None:
+    """There are no user namespaces here, whatever the pod asks for."""
+    obj = pod(hostUsers=False)
+    obj["spec"]["containers"][0]["securityContext"] = {"procMount": "Unmasked"}
+    assert security(obj, obj["spec"]["containers"][0], image()).masked_paths
 
 
 @pytest.mark.parametrize(

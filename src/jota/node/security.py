@@ -46,7 +46,8 @@ def security(pod: Object, container: Object, image: Image, *, seccomp_dir: str =
         read_only_root=bool(context.get("readOnlyRootFilesystem")),
         seccomp=seccomp,
         seccomp_path=path,
-        masked_paths=not privileged and context.get("procMount", "Default") != "Unmasked",
+        # procMount: Unmasked is for user namespaces: in the host's, /proc/sys and sysrq-trigger are the host's.
+        masked_paths=not privileged,
     )
 
 

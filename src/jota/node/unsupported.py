@@ -23,7 +23,10 @@ def complaints(pod: Object) -> list[str]:
     out += _context("spec.securityContext", spec.get("securityContext") or {})
     for p in parts(pod):
         where = f"container {p.name}"
-        out += _context(f"{where}: securityContext", p.spec.get("securityContext") or {})
+        context = p.spec.get("securityContext") or {}
+        out += _context(f"{where}: securityContext", context)
+        if context.get("procMount") == "Unmasked":
+            out.append(f"{where}: securityContext.procMount: Unmasked needs user namespaces; /proc stays masked")
     for v in spec.get("volumes") or []:
         if any(_names_users(v.get(kind) or {}) for kind in ("configMap", "secret", "downwardAPI", "projected")):
             out.append(f'volume "{v["name"]}": users of single files are not supported')

@@ -34,12 +34,20 @@ class Surroundings(NamedTuple):
     host_network: bool
     names: set[str]
     host_ports: set[tuple[str, str, int]]
+    host_users: bool
 
 
 def validate_containers(spec: Object, path: str, volumes: frozenset[str]) -> list[FieldError]:
     errors: list[FieldError] = []
     grace = spec.get("terminationGracePeriodSeconds")
-    around = Surroundings(volumes, grace if type(grace) is int else 30, spec.get("hostNetwork") is True, set(), set())
+    around = Surroundings(
+        volumes,
+        grace if type(grace) is int else 30,
+        spec.get("hostNetwork") is True,
+        set(),
+        set(),
+        spec.get("hostUsers") is not False,
+    )
     containers = parts(spec, "containers")
     if not containers:
         errors.append(required(f"{path}.containers"))
@@ -77,7 +85,8 @@ def _container(container: Object, path: str, around: Surroundings, errors: list[
     if container.get("resources"):
         validate_resources(part(container, "resources"), f"{path}.resources", errors)
     if container.get("securityContext"):
-        validate_security(part(container, "securityContext"), f"{path}.securityContext", errors)
+        context, where = part(container, "securityContext"), f"{path}.securityContext"
+        validate_security(context, where, errors, host_users=around.host_users)
     for key in PROBES:
         if key in container:
             validate_probes(container, key, path, around.grace, errors)

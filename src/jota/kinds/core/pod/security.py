@@ -16,8 +16,8 @@ SYSCTL = re.compile(r"[a-z0-9]([-_a-z0-9]*[a-z0-9])?([\./][a-z0-9]([-_a-z0-9]*[a
 _IPC_SYSCTLS = ("kernel.shm", "kernel.msg", "fs.mqueue.")
 
 
-def validate_security(context: Object, path: str, errors: list[FieldError]) -> None:
-    """A container's securityContext."""
+def validate_security(context: Object, path: str, errors: list[FieldError], *, host_users: bool) -> None:
+    """A container's securityContext. `host_users`: the pod has no user namespace of its own."""
     ids(context, ("runAsUser", "runAsGroup"), path, errors)
     _profiles(context, path, errors)
     if context.get("allowPrivilegeEscalation") is False:
@@ -30,6 +30,8 @@ def validate_security(context: Object, path: str, errors: list[FieldError]) -> N
     mount = context.get("procMount")
     if mount is not None and mount not in ("Default", "Unmasked"):
         errors.append(not_supported(f"{path}.procMount", mount, ["Default", "Unmasked"]))
+    elif mount == "Unmasked" and host_users:
+        errors.append(invalid(f"{path}.procMount", mount, "`hostUsers` must be false to use `Unmasked`"))
 
 
 def validate_pod_security(spec: Object, path: str, errors: list[FieldError]) -> None:
