@@ -120,6 +120,13 @@ def test_the_container_overrides_the_pod() -> None:
     assert (s.uid, s.gid, s.groups) == (2000, 5, [8, 7])
 
 
+def test_groups_of_the_image_are_left_out_when_the_policy_is_strict() -> None:
+    policies = {
+        policy: secured({"supplementalGroupsPolicy": policy}, {}).strict_groups for policy in ("Strict", "Merge")
+    }
+    assert policies == {"Strict": True, "Merge": False}
+
+
 def test_the_image_s_user_is_used() -> None:
     assert secured({}, {}, "1234").uid == 1234
     assert (secured({}, {}, "nobody:x").uid, secured({}, {}, "nobody:x").user_name) == (None, "nobody:x")

@@ -147,6 +147,7 @@ def test_users(tmp_path):
     assert find("33") == (33, 34, [34, 50], "/www")
     assert find("web:extra") == (33, 50, [50], "/www")
     assert find("12:13") == (12, 13, [13], "/")
+    assert find("web", groups=[9], strict_groups=True) == (33, 34, [9, 34], "/www")  # not what the image says
     assert find("web", uid=0) == (0, 0, [0, 50], "/root")
     assert find(uid=33, gid=5, groups=[9]) == (33, 5, [5, 9, 50], "/www")
     with pytest.raises(RuntimeFault, match="unable to find user nobody"):

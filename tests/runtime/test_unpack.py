@@ -169,6 +169,15 @@ def test_a_layer_may_not_carry_overlay_attributes(tmp_path):
         unpack(io.BytesIO(buffer.getvalue()), str(tmp_path))
 
 
+def test_deep_names_are_made_and_removed(tmp_path):
+    """Deeper than Python recurses, and replaced by a later member."""
+    deep = "a/" * 2000 + "file"
+    unpack(io.BytesIO(make((deep, {"data": b"x"}))), str(tmp_path))
+    assert (tmp_path / "a" / "a" / "a").is_dir()
+    unpack(io.BytesIO(make((deep, {"data": b"x"}), ("a", {"data": b"y"}))), str(tmp_path))
+    assert tree(tmp_path) == {"a": b"y"}
+
+
 def test_bombs_are_bounded(tmp_path):
     bounds = Bounds(size=1 << 20, entries=10)
     with pytest.raises(LayerFault, match="larger than allowed"):

@@ -38,6 +38,7 @@ def security(pod: Object, container: Object, image: Image, *, seccomp_dir: str =
         uid=int(uid) if uid is not None else None,
         gid=int(context["runAsGroup"]) if "runAsGroup" in context else None,
         groups=groups,
+        strict_groups=outer.get("supplementalGroupsPolicy") == "Strict",
         user_name=user_name,
         privileged=privileged,
         add_capabilities=[_capability(c) for c in capabilities.get("add") or []],

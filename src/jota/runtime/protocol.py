@@ -66,6 +66,8 @@ class Security:
     uid: int | None = None
     gid: int | None = None
     groups: list[int] = field(default_factory=list)
+    strict_groups: bool = False
+    """Of these alone (and the primary one): what the image's /etc/group gives its user is left out."""
     user_name: str = ""
     """From the image (USER name); looked up in the container's own /etc/passwd when uid is None."""
     privileged: bool = False

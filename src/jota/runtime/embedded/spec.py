@@ -152,6 +152,8 @@ def find_user(rootfs: str, spec: ContainerSpec, image_user: str) -> User:
         user.gid = spec.security.gid
     account = entry[0] if entry is not None else name
     extra = {_id(f[2]) for f in groups if len(f) >= 4 and account and account in f[3].split(",")}
+    if spec.security.strict_groups:
+        extra = set()
     # The primary group is also a supplementary one, as with containerd: giving it up would otherwise gain access.
     user.groups = sorted({g for g in extra if g is not None} | set(spec.security.groups) | {user.gid})
     return user

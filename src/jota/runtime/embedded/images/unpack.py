@@ -148,19 +148,21 @@ def number(raw: bytes) -> int:
 def pax_records(data: bytes) -> dict[bytes, bytes]:
     """ "<length> <key>=<value>\\n" records. Raises LayerFault."""
     out: dict[bytes, bytes] = {}
-    while data:
-        digits, space, _ = data.partition(b" ")
-        if not space or not digits.isdigit() or len(digits) > 8:
+    at = 0
+    while at < len(data):
+        # Within the header, which is not cut for each record: a stranger may have made two hundred thousand of them.
+        digits = data[at : max(at, data.find(b" ", at, at + 9))]
+        if not digits.isdigit():
             raise LayerFault("bad pax record")
         length = int(digits)
-        record = data[len(digits) + 1 : length]
-        if length <= len(digits) + 1 or length > len(data) or not record.endswith(b"\n"):
+        record = data[at + len(digits) + 1 : at + length]
+        if length <= len(digits) + 1 or at + length > len(data) or not record.endswith(b"\n"):
             raise LayerFault("bad pax record length")
         key, equals, value = record[:-1].partition(b"=")
         if not equals:
             raise LayerFault("bad pax record")
         out[key] = value
-        data = data[length:]
+        at += length
     return out
 
 
@@ -294,11 +296,20 @@ class Unpacker:
         try:
             fd = kernel.open_in_root(self.root, path or b".", os.O_PATH | os.O_DIRECTORY)
         except FileNotFoundError:
-            above = self.directory(parts[:-1])
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(parts[-1], 0o755, dir_fd=above)
-            fd = kernel.open_in_root(self.root, path, os.O_PATH | os.O_DIRECTORY)
+            fd = self._make_directories(parts)
         self._parents[path] = fd
+        return fd
+
+    def _make_directories(self, parts: list[bytes]) -> int:
+        """From the top, step by step: a name may have two thousand of them."""
+        fd = kernel.open_in_root(self.root, b".", os.O_PATH | os.O_DIRECTORY)
+        for depth, name in enumerate(parts, start=1):
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, 0o755, dir_fd=fd)
+            finally:
+                os.close(fd)
+            fd = kernel.open_in_root(self.root, b"/".join(parts[:depth]), os.O_PATH | os.O_DIRECTORY)
         return fd
 
     def write(self, entry: Entry, source: Source) -> None:
