@@ -59,6 +59,7 @@ def test_a_provisioned_directory_is_made_once_and_keeps_its_content(tmp_path: Pa
     volume = {"spec": {"local": {"path": path}}, "annotations": LOCAL}
     assert mount(tmp_path, BY_CLAIM, volume) == Mounted(path)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o777
+    assert os.stat(os.path.dirname(path)).st_mode & 0o007 == 0  # for pods, not for the machine's users
     Path(path, "kept").write_text("x")
     assert mount(tmp_path, {"ephemeral": {"volumeClaimTemplate": {}}}, volume).path == path
     assert Path(path, "kept").read_text() == "x"

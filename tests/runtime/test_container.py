@@ -33,6 +33,20 @@ def test_a_pod_lives_and_leaves_a_log(story):
     story(body)
 
 
+def test_what_containers_write_is_not_for_the_users_of_the_machine(story):
+    """Whoever may run programs on the host could run a setuid one that a container made."""
+
+    async def body(w):
+        id = await w.start(await w.sandbox(), "sleep 100")
+        container = await w.runtime.container(id)
+        for path in (container.writable, w.runtime.state.container_dir(id), w.runtime.state.sandbox_dir("x")):
+            above = [parent for parent in Path(path).parents if w.directory in parent.parents]
+            assert any(parent.stat().st_mode & 0o077 == 0 for parent in above), path
+        await w.runtime.stop_container(id, 0)
+
+    story(body)
+
+
 def test_exit_codes(story):
     async def body(w):
         box = await w.sandbox()

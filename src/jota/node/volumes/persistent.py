@@ -70,6 +70,8 @@ async def _path(name: str, volume: Object, ctx: Context, *, read_only: bool) -> 
     path = str(spec["local"]["path"])
     annotations = volume["metadata"].get("annotations") or {}
     if annotations.get("pv.kubernetes.io/provisioned-by") == LOCAL and not os.path.isdir(path):
+        # For everybody in the pods that mount it, and for nobody else on this machine.
+        os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
         os.makedirs(path, exist_ok=True)
         os.chmod(path, 0o777)
     if not os.path.exists(path):

@@ -83,6 +83,8 @@ class EmbeddedRuntime:
     def _mount_run(self) -> None:
         for directory in (self.home, self.root, f"{self.home}/snapshots"):
             os.makedirs(directory, mode=0o711, exist_ok=True)
+        # A setuid program that a container's root made is not for the users of this machine (CVE-2021-41103).
+        os.chmod(f"{self.home}/snapshots", 0o700)
         if not os.path.ismount(self.root):
             try:
                 kernel.mount("jota", self.root, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=711")

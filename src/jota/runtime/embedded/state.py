@@ -51,7 +51,8 @@ class State:
     def load(self) -> None:
         """Read everything. What was cut off while being made (no record yet) is removed by the engine's start."""
         for name in ("sandboxes", "containers"):
-            os.makedirs(f"{self.root}/{name}", mode=0o711, exist_ok=True)
+            os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
+            os.chmod(f"{self.root}/{name}", 0o700)  # root file systems are mounted below: not for other users
         self.sandboxes.clear()
         self.containers.clear()
         for id in os.listdir(f"{self.root}/sandboxes"):
