@@ -38,6 +38,15 @@ TABLE: list[tuple[dict[str, Any], str]] = [
         'spec.securityContext.seccompProfile.localhostProfile: Invalid value: "/x": must be a relative path',
     ),
     (
+        of_container(
+            lifecycle={
+                "preStop": {"httpGet": {"path": "/", "port": 1, "httpHeaders": [{"name": "a: b", "value": "c"}]}}
+            }
+        ),
+        f'{C}.lifecycle.preStop.httpGet.httpHeaders: Invalid value: "a: b": a valid HTTP header must consist of alphanumeric '
+        "characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')",
+    ),
+    (
         of_container(securityContext={"procMount": "Unmasked"}),
         f'{C}.securityContext.procMount: Invalid value: "Unmasked": `hostUsers` must be false to use `Unmasked`',
     ),

@@ -65,6 +65,18 @@ def test_http_get() -> None:
     serve(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", body)
 
 
+def test_a_probe_is_one_request_whatever_its_words() -> None:
+    async def body(port: int, asked: list[bytes]) -> None:
+        name = "X: 1\r\n\r\nDELETE / HTTP/1.1\r\nY"
+        with pytest.raises(http.Unreachable, match="invalid header field name"):
+            await http.get({"httpHeaders": [{"name": name, "value": "1"}]}, "127.0.0.1", port, 2)
+        assert asked == []
+        await http.get({"path": "/a b%20ä?c d HTTP/1.1"}, "127.0.0.1", port, 2)
+        assert asked[0].startswith(b"GET /a%20b%20%C3%A4?c%20d%20HTTP/1.1 HTTP/1.1\r\n")
+
+    serve(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", body)
+
+
 def test_http_redirects_stay_on_the_host() -> None:
     async def away(port: int, asked: list[bytes]) -> None:
         assert (await http.get({}, "127.0.0.1", port, 2))[0] == 302

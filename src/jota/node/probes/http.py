@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import ssl
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from jota.node.model import Object
 from jota.node.probes.target import why
@@ -13,6 +15,10 @@ BODY_LIMIT = 10 << 10
 """Bytes of the answer that are read (upstream: 10 KiB)."""
 HEAD_LIMIT = 64 << 10
 REDIRECTS = 10
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110, a token."""
+_AS_THEY_ARE = "/?:@!$&'()*+,;=%[]"
+"""Of an address; blanks and what is not ASCII are escaped."""
 USER_AGENT = "kube-probe/1.37"
 
 
@@ -29,6 +35,8 @@ async def get(action: Object, host: str, port: int, timeout: float) -> tuple[int
     name = f"[{host}]" if ":" in host else host
     url = urljoin(f"{scheme}://{name}:{port}/", "/" + str(action.get("path") or "/").lstrip("/"))
     headers = {h["name"]: h.get("value", "") for h in action.get("httpHeaders") or []}
+    if bad := [header for header in headers if not _NAME.fullmatch(header)]:  # it could begin another request
+        raise Unreachable(f'Get "{url}": net/http: invalid header field name {json.dumps(bad[0])}')
     async with asyncio.timeout(timeout):
         for _ in range(REDIRECTS):
             status, location, body = await _once(url, headers)
@@ -50,7 +58,8 @@ async def _once(url: str, extra: dict[str, str]) -> tuple[int, str, str]:
     except (OSError, ssl.SSLError) as e:
         raise Unreachable(f'Get "{url}": dial tcp {host}:{port}: connect: {why(e)}') from e
     try:
-        writer.write(_request(parts.path + (f"?{parts.query}" if parts.query else ""), parts.netloc, extra))
+        target = quote(parts.path + (f"?{parts.query}" if parts.query else ""), safe=_AS_THEY_ARE)
+        writer.write(_request(target, parts.netloc, extra))
         return await _answer(reader)
     except (OSError, ssl.SSLError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as e:
         raise Unreachable(f'Get "{url}": {why(e) if isinstance(e, OSError) else "EOF"}') from e

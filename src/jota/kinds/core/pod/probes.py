@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 from jota.kinds import names
 from jota.kinds.numbers import NEGATIVE
-from jota.kinds.shape import Object, part, text, texts
+from jota.kinds.shape import Object, part, parts, text, texts
 from jota.meta.errors import FieldError, forbidden_field, invalid, not_supported, required
 
 PROBE_HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
 LIFECYCLE_HANDLERS = ("exec", "httpGet", "tcpSocket", "sleep")
 NUMBERS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
 SCHEMES = ["HTTP", "HTTPS"]
+_HEADER = re.compile(r"[-A-Za-z0-9]+")
+_HEADER_RULE = (
+    "a valid HTTP header must consist of alphanumeric characters or '-' "
+    f"(e.g. 'X-Header-Name', regex used for validation is '{_HEADER.pattern}')"
+)
 
 
 def validate_probes(container: Object, key: str, path: str, grace: int, errors: list[FieldError]) -> None:
@@ -63,6 +70,9 @@ def _http(action: Object, path: str, errors: list[FieldError]) -> None:
     _port(action.get("port"), path, errors)
     if text(action, "scheme") not in SCHEMES:
         errors.append(not_supported(f"{path}.scheme", text(action, "scheme"), SCHEMES))
+    for header in parts(action, "httpHeaders"):
+        if not _HEADER.fullmatch(text(header, "name")):
+            errors.append(invalid(f"{path}.httpHeaders", text(header, "name"), _HEADER_RULE))
 
 
 def _port(port: object, path: str, errors: list[FieldError]) -> None:
