@@ -207,6 +207,9 @@ async def test_parameters_of_lists(api: ApiServer) -> None:
         "limit=-1",
         "limit=1e9",
         "limit=" + "9" * 40,
+        "limit=",
+        "limit=1_0",
+        "limit=%201",
         "continue=" + "A" * 5000,
         "resourceVersion=-1",
         "resourceVersion=01x",
@@ -218,6 +221,7 @@ async def test_parameters_of_lists(api: ApiServer) -> None:
         "fieldSelector=%5C",
         "watch=maybe",
         "watch=1&timeoutSeconds=x",
+        "watch=1&timeoutSeconds=",
         "timeoutSeconds=" + "9" * 30 + "&watch=1",
         "&".join(f"a{i}=1" for i in range(2000)),
     ):

@@ -6,6 +6,7 @@ path that authorization sees as such. The old `/watch/` prefix still works.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import parse_qsl, unquote
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 from jota.meta.errors import bad_request
 
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get", "HEAD": "get"}
+_INTEGER = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
 _TRUE = ("1", "true", "True", "TRUE", "t", "T")
 _FALSE = ("0", "false", "False", "FALSE", "f", "F", "")
 _Key = TypeVar("_Key", bound=tuple[str, ...])
@@ -88,15 +90,11 @@ def flag(params: dict[str, str], name: str) -> bool:
 
 
 def integer(params: dict[str, str], name: str) -> int | None:
-    """An integer parameter; None when absent. Raises ApiError 400."""
-    text = params.get(name, "")
-    if not text:
+    """An integer parameter, as Go reads it: an empty one is none. None when absent. Raises ApiError 400."""
+    if (text := params.get(name)) is None:
         return None
-    try:
-        value = int(text)
-    except ValueError:
-        value = 1 << 64
-    if not (text.isascii() and -(1 << 63) <= value < (1 << 63)):
+    value = int(text) if _INTEGER.fullmatch(text) else 1 << 64
+    if not -(1 << 63) <= value < (1 << 63):
         raise bad_request(f'unable to parse parameter {name}: strconv.ParseInt: parsing "{text[:64]}": invalid syntax')
     return value
 
