@@ -28,10 +28,8 @@ def track(call: Call, new: Object, old: Object | None, subresource: str, now: st
         subresource=subresource,
         unchanged=same,
     )
-    if fields:
-        new["metadata"]["managedFields"] = fields
-    else:
-        new["metadata"].pop("managedFields", None)
+    new["metadata"]["managedFields"] = fields
+    settle(new["metadata"])
 
 
 def settle(metadata: dict[str, Any]) -> None:

@@ -35,7 +35,6 @@ async def update(engine: Engine, call: Call) -> Response:
     if call.served.kind.create_on_update and not target.subresource:
         missing = engine.store.get(call.served.key(target.namespace, target.name)) is None
         if missing and not obj["metadata"].get("resourceVersion"):
-            obj["metadata"]["name"] = target.name
             await creation.require(engine, call)
             return respond.outcome(call, await engine.create(call, obj, target.namespace), engine.clock.now())
     engine.require_resource_version(call, obj)
